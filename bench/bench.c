@@ -1,0 +1,43 @@
+#include "bench.h"
+
+#include "base/progress.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+
+void bench_report(const char *bench, const char *name, double value, const char *unit,
+                  double bound) {
+    printf("{\"bench\": \"%s\", \"case\": \"%s\", \"value\": %.6g, \"unit\": \"%s\"", bench, name,
+           value, unit);
+    if (bound != 0)
+        printf(", \"bound\": %.6g, \"ratio\": %.4g", bound, value / bound);
+    puts("}");
+    fflush(stdout);
+}
+
+static int by_value(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double bench_time(void (*work)(void *data), void *data, int runs, double seconds) {
+    enum { MOST = 10000 };
+    static double times[MOST];
+    work(data);
+    double started = dml_now();
+    int count = 0;
+    while (count < MOST && (count < runs || dml_now() - started < seconds)) {
+        double before = dml_now();
+        work(data);
+        times[count++] = dml_now() - before;
+    }
+    qsort(times, (size_t)count, sizeof *times, by_value);
+    return times[count / 2];
+}
+
+size_t bench_peak_memory(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (size_t)usage.ru_maxrss * 1024;
+}

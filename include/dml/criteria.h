@@ -1,0 +1,95 @@
+#ifndef DML_CRITERIA_H
+#define DML_CRITERIA_H
+
+#include "dml/method.h"
+#include "dml/rng.h"
+#include "dml/tuples.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What a criterion may need to know of the run beside its own options. */
+struct dml_criterion_context {
+    size_t dim;        /* of the embeddings */
+    size_t classes;    /* training classes; labels are 0..classes-1 */
+    double lr;         /* of the network: some learnable parameters use a multiple of it */
+    uint64_t seed;     /* for initial values of learnable parameters */
+    const char *miner; /* name, or NULL: snr drops its regulariser with "distance" */
+    const char *arch;  /* name, or NULL: npair rescales the batch of a "bninception" */
+};
+
+struct dml_loss {
+    double value;
+    size_t tuples; /* tuples, anchors or pairs that were looked at */
+    size_t active; /* those that contributed a gradient */
+};
+
+/* A learnable parameter of a criterion, for the optimiser and checkpoints. `values` and `grad`
+ * belong to the criterion and live as long as it does. No weight decay. */
+struct dml_criterion_parameter {
+    const char *name; /* "beta", "proxies", "class_map", "centroids" */
+    float *values;
+    float *grad;    /* of the last forward_backward */
+    size_t dims[2]; /* shape; dims[1] is 1 for a vector */
+    double lr;
+};
+
+/* A criterion (loss). Functions get the `state` that create made. */
+struct dml_criterion {
+    struct dml_method method;
+    enum dml_tuple_kind takes;
+
+    enum dml_status (*create)(const void *options, const struct dml_criterion_context *context,
+                              void **state);
+
+    /* Loss of the batch, dL/d(embeddings) into `grad` (n, dim; every element is written), and
+     * the gradients of the learnable parameters into their own arrays (overwritten).
+     * `tuples` is NULL for DML_TUPLES_NONE. With nothing to learn from (no tuples, no active
+     * anchors) the loss and all gradients are 0. Inputs are finite and labels in range: the
+     * caller has checked. */
+    enum dml_status (*forward_backward)(void *state, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss);
+
+    /* Lists the learnable parameters, at most `max`; returns how many. NULL: none. */
+    size_t (*parameters)(void *state, struct dml_criterion_parameter *out, size_t max);
+
+    void (*destroy)(void *state); /* may be NULL when create is; accepts NULL */
+
+    /* The margin that the semihard miner shall use; NULL: 0.2. */
+    double (*margin)(const void *options);
+};
+
+/* A criterion in use: descriptor, options and state together. This is the way in for programs
+ * that lift a criterion into their own pipeline. */
+struct dml_objective;
+
+/* `flags` sets options as on the command line ("--loss_margin_beta 0.6"), or is NULL.
+ * The caller frees the result with dml_objective_free. */
+enum dml_status dml_objective_open(const char *criterion, const char *flags,
+                                   const struct dml_criterion_context *context,
+                                   struct dml_objective **out);
+/* The same with options that a table already filled (copied shallowly: they must outlive it). */
+enum dml_status dml_objective_create(const struct dml_criterion *criterion, const void *options,
+                                     const struct dml_criterion_context *context,
+                                     struct dml_objective **out);
+void dml_objective_free(struct dml_objective *objective);
+
+const struct dml_criterion *dml_objective_criterion(const struct dml_objective *objective);
+
+/* Checks its input (finite embeddings, labels in range, tuples of the right kind with indices in
+ * the batch), then computes loss and gradients as dml_criterion.forward_backward documents.
+ * On failure nothing is written: DML_ERROR_INPUT names the first culprit. */
+enum dml_status dml_objective_compute(struct dml_objective *objective,
+                                      const struct dml_batch *batch,
+                                      const struct dml_tuples *tuples, struct dml_rng *rng,
+                                      float *grad, struct dml_loss *loss);
+
+size_t dml_objective_parameters(struct dml_objective *objective,
+                                struct dml_criterion_parameter *out, size_t max);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

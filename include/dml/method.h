@@ -1,0 +1,41 @@
+#ifndef DML_METHOD_H
+#define DML_METHOD_H
+
+#include "dml/error.h"
+#include "dml/params.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Methods come in four kinds. Every descriptor starts with a struct dml_method, so that lists,
+ * help and the parser treat all kinds alike. */
+enum dml_kind { DML_CRITERION, DML_MINER, DML_SAMPLER, DML_METRIC, DML_KIND_COUNT };
+
+struct dml_method {
+    const char *name;                     /* as typed on the command line */
+    const char *summary;                  /* one line */
+    const char *paper;                    /* author, year, title; NULL when there is none */
+    const struct dml_param_table *params; /* NULL when it has none */
+};
+
+/* Adds a method of the user's own. It must outlive the program's use of it. Fails when the name
+ * is taken. Not thread-safe: register before training starts. */
+enum dml_status dml_method_register(enum dml_kind kind, const struct dml_method *method);
+
+/* The method called `name`, or NULL. */
+const struct dml_method *dml_method_find(enum dml_kind kind, const char *name);
+
+/* The i-th method, built-in ones first; NULL behind the last. */
+const struct dml_method *dml_method_at(enum dml_kind kind, size_t i);
+
+/* "criterion", "batch miner", "batch sampler", "metric". */
+const char *dml_kind_name(enum dml_kind kind);
+
+/* The failure for a name that is not there: lists those that are and the nearest one. */
+enum dml_status dml_method_unknown(enum dml_kind kind, const char *name);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

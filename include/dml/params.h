@@ -1,0 +1,100 @@
+#ifndef DML_PARAMS_H
+#define DML_PARAMS_H
+
+#include "dml/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every component declares its parameters in a table of these. The parser, --help, `dml list`,
+ * the saved parameter file and docs/REFERENCE.md all come from the tables. */
+enum dml_param_type {
+    DML_PARAM_FLAG,    /* bool; on the command line it takes no value */
+    DML_PARAM_INT,     /* int64_t */
+    DML_PARAM_FLOAT,   /* double */
+    DML_PARAM_STRING,  /* char *, never NULL */
+    DML_PARAM_INTS,    /* struct dml_ints: one or more values after the flag */
+    DML_PARAM_FLOATS,  /* struct dml_floats */
+    DML_PARAM_STRINGS, /* struct dml_strings */
+};
+
+struct dml_ints {
+    size_t count;
+    int64_t *items;
+};
+
+struct dml_floats {
+    size_t count;
+    double *items;
+};
+
+struct dml_strings {
+    size_t count;
+    char **items;
+};
+
+struct dml_param {
+    const char *name; /* without the dashes */
+    enum dml_param_type type;
+    size_t offset;              /* of the field in the component's options struct */
+    const char *fallback;       /* the default as typed on a command line; lists by blanks;
+                                   NULL is "", an empty list, or off for a flag */
+    double min, max;            /* bounds of numbers, inclusive; none where both are 0 */
+    bool above_min;             /* min itself is out of bounds */
+    const char *const *choices; /* NULL-terminated, or NULL: any text */
+    const char *help;           /* one sentence */
+};
+
+struct dml_param_table {
+    const char *title; /* heading in --help: "Criterion: margin" */
+    size_t options_size;
+    const struct dml_param *params;
+    size_t count;
+};
+
+/* A set of tables, each with the options struct that its parameters fill. Owns both the structs
+ * and the strings and lists in them. */
+struct dml_params;
+
+enum dml_status dml_params_new(struct dml_params **out);
+void dml_params_free(struct dml_params *params);
+
+/* Adds a table with its defaults; adding a table again changes nothing. Two tables may not
+ * declare one name: DML_ERROR_USAGE. The table must outlive `params`. */
+enum dml_status dml_params_add(struct dml_params *params, const struct dml_param_table *table);
+
+/* The options struct of a table that was added; NULL when it was not (or is NULL). */
+void *dml_params_options(const struct dml_params *params, const struct dml_param_table *table);
+
+/* Reads flags: `--name value`, `--name=value`, `--name v1 v2` for lists, unambiguous prefixes.
+ * DML_ERROR_USAGE names an unknown flag (and the nearest known one), a missing or malformed
+ * value, or a value out of its bounds. */
+enum dml_status dml_params_parse(struct dml_params *params, int argc, char *const *argv);
+
+/* The same from one text, split at blanks: "--loss_margin_beta 0.6 --loss_margin_nu 0.01". */
+enum dml_status dml_params_parse_text(struct dml_params *params, const char *text);
+
+/* Whether the parameter was set by a command line or file rather than by its default. */
+bool dml_params_given(const struct dml_params *params, const char *name);
+
+/* All values as one JSON object, names as keys; the caller frees it with free(). */
+enum dml_status dml_params_to_json(const struct dml_params *params, char **out);
+
+/* Sets values from such an object; those already given on a command line win. Unknown keys are an
+ * error, unless `lenient` (the metadata of a checkpoint may hold another method's flags). */
+enum dml_status dml_params_from_json(struct dml_params *params, const char *json, bool lenient);
+
+/* Tables with their flags, defaults and bounds, as --help shows them. */
+void dml_params_help(const struct dml_params *params, FILE *out);
+void dml_param_table_help(const struct dml_param_table *table, FILE *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

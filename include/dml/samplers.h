@@ -1,0 +1,77 @@
+#ifndef DML_SAMPLERS_H
+#define DML_SAMPLERS_H
+
+#include "dml/method.h"
+#include "dml/rng.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Flags that several samplers share; table dml_sampling_params. */
+struct dml_sampling_options {
+    int64_t batchmatch_bigbs;  /* candidates a plan draws */
+    int64_t batchmatch_ncomps; /* random batches a batch matcher compares */
+    bool storage_no_update;    /* the store stays as made before the first epoch */
+    double mb_mom;             /* > 0: momentum on changes of store entries */
+    int64_t lowproj_dim;       /* > 0: the store is projected to so many dimensions first */
+};
+extern const struct dml_param_table dml_sampling_params;
+
+/* The training images as a sampler sees them. */
+struct dml_sampler_context {
+    size_t images, classes;
+    const int32_t *labels; /* (images), 0..classes-1 */
+    size_t batch_size;     /* a multiple of samples_per_class */
+    size_t samples_per_class;
+    size_t dim; /* of the embeddings, for samplers that need a store */
+    uint64_t seed;
+    const struct dml_sampling_options *shared;
+};
+
+/* One embedding per training image, for samplers that look at the embedding space. */
+struct dml_store {
+    size_t images, dim;
+    float *embeddings; /* (images, dim) */
+};
+
+/* A batch sampler plans all batches of an epoch at once. */
+struct dml_sampler {
+    struct dml_method method;
+    bool needs_store;
+
+    enum dml_status (*create)(const void *options, const struct dml_sampler_context *context,
+                              void **state);
+
+    /* Fills `indices` (batches, batch_size) with images. The same epoch gives the same plan,
+     * whatever the number of threads. `store` is NULL unless needs_store.
+     * `progress(data, done)` is called with the number of batches planned; may be NULL. */
+    enum dml_status (*plan)(void *state, uint64_t epoch, const struct dml_store *store,
+                            size_t batches, uint32_t *indices,
+                            void (*progress)(void *data, size_t done), void *data);
+
+    void (*destroy)(void *state);
+};
+
+/* A sampler in use; owns its store. floor(images / batch_size) batches make an epoch. */
+struct dml_sampling;
+
+enum dml_status dml_sampling_create(const struct dml_sampler *sampler, const void *options,
+                                    const struct dml_sampler_context *context,
+                                    struct dml_sampling **out);
+void dml_sampling_free(struct dml_sampling *sampling);
+size_t dml_sampling_batches(const struct dml_sampling *sampling);
+enum dml_status dml_sampling_plan(struct dml_sampling *sampling, uint64_t epoch, uint32_t *indices,
+                                  void (*progress)(void *data, size_t done), void *data);
+
+/* The store, NULL when the sampler needs none. Filled by the trainer before the first epoch and
+ * after each batch; `indices` are those of the batch. Obeys --data_storage_no_update and
+ * --data_mb_mom. */
+struct dml_store *dml_sampling_store(struct dml_sampling *sampling);
+void dml_sampling_update(struct dml_sampling *sampling, const uint32_t *indices, size_t n,
+                         const float *embeddings);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,86 @@
+#ifndef DML_BACKENDS_BACKEND_H
+#define DML_BACKENDS_BACKEND_H
+
+#include "dml/error.h"
+#include "nn/graph.h"
+
+/* How a graph is computed. A backend offers few, coarse functions; fusion, memory layouts,
+ * reordering, activation memory and its reuse are its own business. */
+
+enum dml_precision { DML_FP32, DML_BF16 };
+
+/* A batch of images as the loader makes them: 8-bit RGB, or (tests, other pipelines) floats that
+ * are the network's input already. Exactly one of the two is set. */
+struct dml_images {
+    size_t n;
+    int height, width;
+    const uint8_t *pixels; /* (n, height, width, 3) */
+    const float *input;    /* (n, 3, height, width) */
+};
+
+struct dml_network_options {
+    enum dml_precision precision;
+    size_t
+        micro_batch;   /* > 0: train in pieces of so many images, exactly; frozen batch norm only */
+    size_t batch_hint; /* training batch size, for plans made ahead; 0: unknown */
+};
+
+/* A learning-rate step for all network parameters. */
+enum dml_optimiser_kind { DML_ADAM, DML_SGD };
+struct dml_optimiser_step {
+    enum dml_optimiser_kind kind;
+    double lr, head_lr;           /* head_lr < 0: the head uses lr */
+    double decay;                 /* L2, added to the gradient */
+    double beta1, beta2, epsilon; /* Adam */
+    double momentum;              /* SGD */
+    int64_t step;                 /* 1 for the first */
+};
+
+/* What a network holds per parameter. Moments are 0 until the first step. */
+enum dml_slot { DML_SLOT_VALUE, DML_SLOT_GRAD, DML_SLOT_MOMENT1, DML_SLOT_MOMENT2 };
+
+struct dml_network; /* a graph with parameters on a backend; each backend's own struct */
+
+struct dml_backend {
+    const char *name; /* "cpu", "cuda" */
+
+    /* The graph must outlive the network. Parameters start uninitialised: write them.
+     * DML_ERROR_UNSUPPORTED: a precision or option this machine or graph does not allow. */
+    enum dml_status (*create)(const struct dml_graph *graph,
+                              const struct dml_network_options *options, struct dml_network **out);
+    void (*destroy)(struct dml_network *network);
+
+    /* Parameter `index` of the graph, plain PyTorch layout, `count` floats. GRAD and moments exist
+     * for learnable parameters only. Writing to moments restores an optimiser. */
+    enum dml_status (*read)(struct dml_network *network, int index, enum dml_slot slot,
+                            float *values);
+    enum dml_status (*write)(struct dml_network *network, int index, enum dml_slot slot,
+                             const float *values);
+
+    /* Inference: running statistics, nothing kept. embeddings: (images->n, embed_dim); any n. */
+    enum dml_status (*embed)(struct dml_network *network, const struct dml_images *images,
+                             float *embeddings);
+
+    /* Training: keeps what backward needs (with micro_batch: only the images' pointer, which must
+     * stay valid until backward returns). Updates running statistics unless the graph is frozen. */
+    enum dml_status (*forward)(struct dml_network *network, const struct dml_images *images,
+                               float *embeddings);
+
+    /* Gradients of all learnable parameters from dL/d(embeddings), replacing the last ones. */
+    enum dml_status (*backward)(struct dml_network *network, const float *grad);
+
+    /* Root mean square and largest absolute value over all network gradients. */
+    enum dml_status (*gradient_size)(struct dml_network *network, double *rms, double *max);
+
+    enum dml_status (*step)(struct dml_network *network, const struct dml_optimiser_step *step);
+
+    /* Bytes held for activations and workspaces at their peak, for logs and benches. */
+    size_t (*memory)(const struct dml_network *network);
+};
+
+extern const struct dml_backend dml_backend_cpu;
+
+/* The backend for a run: with a GPU build and a device, cuda; else cpu. */
+const struct dml_backend *dml_backend_select(bool want_gpu);
+
+#endif

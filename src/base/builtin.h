@@ -1,0 +1,13 @@
+#ifndef DML_BASE_BUILTIN_H
+#define DML_BASE_BUILTIN_H
+
+#include "dml/method.h"
+
+/* The methods that come with the library, each list defined in its room's registry.c and ended by
+ * NULL. A list points to the `method` member that every descriptor starts with. */
+extern const struct dml_method *const dml_builtin_criteria[];
+extern const struct dml_method *const dml_builtin_miners[];
+extern const struct dml_method *const dml_builtin_samplers[];
+extern const struct dml_method *const dml_builtin_metrics[];
+
+#endif

@@ -1,0 +1,32 @@
+#include "dml/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MESSAGE_SIZE = 2048 };
+
+static _Thread_local char message[MESSAGE_SIZE];
+
+const char *dml_error(void) {
+    return message;
+}
+
+enum dml_status dml_fail(enum dml_status status, const char *format, ...) {
+    char text[MESSAGE_SIZE]; /* the arguments may point into the last message */
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    memcpy(message, text, sizeof message);
+    return status;
+}
+
+enum dml_status dml_fail_within(enum dml_status status, const char *format, ...) {
+    char prefix[MESSAGE_SIZE / 2];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(prefix, sizeof prefix, format, arguments);
+    va_end(arguments);
+    return dml_fail(status, "%s: %.1000s", prefix, message);
+}

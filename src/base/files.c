@@ -1,0 +1,157 @@
+#include "base/files.h"
+
+#include "base/memory.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum dml_status dml_output_open(struct dml_output *output, const char *path) {
+    memset(output, 0, sizeof *output);
+    output->path = dml_strdup(path);
+    output->temporary = dml_format("%s.tmp-%ld", path, (long)getpid());
+    if (!output->path || !output->temporary) {
+        dml_output_discard(output);
+        return DML_ERROR_MEMORY;
+    }
+    output->file = fopen(output->temporary, "wb");
+    if (!output->file) {
+        dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(errno));
+        free(output->temporary);
+        output->temporary = NULL;
+        dml_output_discard(output);
+        return DML_ERROR_IO;
+    }
+    return DML_OK;
+}
+
+enum dml_status dml_output_commit(struct dml_output *output) {
+    enum dml_status status = DML_OK;
+    errno = 0;
+    bool written =
+        !ferror(output->file) && fflush(output->file) == 0 && fsync(fileno(output->file)) == 0;
+    int reason = errno;
+    if (fclose(output->file) != 0 && written) {
+        written = false;
+        reason = errno;
+    }
+    output->file = NULL;
+    if (written && rename(output->temporary, output->path) != 0) {
+        written = false;
+        reason = errno;
+    }
+    if (!written)
+        status = dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", output->path,
+                          strerror(reason ? reason : EIO));
+    else {
+        free(output->temporary);
+        output->temporary = NULL;
+    }
+    dml_output_discard(output);
+    return status;
+}
+
+void dml_output_discard(struct dml_output *output) {
+    if (output->file)
+        fclose(output->file);
+    if (output->temporary)
+        unlink(output->temporary);
+    free(output->temporary);
+    free(output->path);
+    memset(output, 0, sizeof *output);
+}
+
+enum dml_status dml_write_file(const char *path, const void *data, size_t size) {
+    struct dml_output output;
+    enum dml_status status = dml_output_open(&output, path);
+    if (status)
+        return status;
+    fwrite(data, 1, size, output.file);
+    return dml_output_commit(&output);
+}
+
+enum dml_status dml_read_file(const char *path, char **data, size_t *size) {
+    struct dml_mapping mapping;
+    enum dml_status status = dml_map_file(path, &mapping);
+    if (status)
+        return status;
+    *data = dml_alloc(mapping.size + 1, 1);
+    if (*data) {
+        memcpy(*data, mapping.data, mapping.size);
+        if (size)
+            *size = mapping.size;
+    }
+    dml_unmap_file(&mapping);
+    return *data ? DML_OK : DML_ERROR_MEMORY;
+}
+
+enum dml_status dml_map_file(const char *path, struct dml_mapping *mapping) {
+    enum dml_status status = DML_OK;
+    struct stat info;
+    memset(mapping, 0, sizeof *mapping);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(fd, &info) != 0)
+        status = dml_fail(DML_ERROR_IO, "%s: %s", path, strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        status = dml_fail(DML_ERROR_INPUT, "%s: is not a file", path);
+    else if (info.st_size == 0)
+        status = dml_fail(DML_ERROR_INPUT, "%s: is empty", path);
+    else {
+        void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED)
+            status = dml_fail(DML_ERROR_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+        else
+            *mapping = (struct dml_mapping){data, (size_t)info.st_size};
+    }
+    close(fd);
+    return status;
+}
+
+void dml_unmap_file(struct dml_mapping *mapping) {
+    if (mapping->data)
+        munmap((void *)mapping->data, mapping->size);
+    memset(mapping, 0, sizeof *mapping);
+}
+
+enum dml_status dml_make_folders(const char *path) {
+    char *copy = dml_strdup(path);
+    if (!copy)
+        return DML_ERROR_MEMORY;
+    enum dml_status status = DML_OK;
+    for (char *at = copy + 1; !status; at++) {
+        char end = *at;
+        if (end != '/' && end != 0)
+            continue;
+        *at = 0;
+        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
+            status = dml_fail(DML_ERROR_IO, "%s: cannot be made: %s", copy, strerror(errno));
+        else if (!dml_is_folder(copy))
+            status = dml_fail(DML_ERROR_IO, "%s: is not a folder", copy);
+        *at = end;
+        if (end == 0)
+            break;
+    }
+    free(copy);
+    return status;
+}
+
+bool dml_path_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
+
+bool dml_is_folder(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+char *dml_path_join(const char *folder, const char *name) {
+    size_t length = strlen(folder);
+    const char *slash = length && folder[length - 1] == '/' ? "" : "/";
+    return dml_format("%s%s%s", folder, slash, name);
+}

@@ -1,0 +1,40 @@
+#ifndef DML_BASE_FILES_H
+#define DML_BASE_FILES_H
+
+#include "dml/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+/* A file that appears whole or not at all: written to a temporary name beside it, synced and
+ * renamed on commit. */
+struct dml_output {
+    FILE *file;
+    char *path, *temporary;
+};
+
+enum dml_status dml_output_open(struct dml_output *output, const char *path);
+enum dml_status dml_output_commit(struct dml_output *output); /* checks every write error */
+void dml_output_discard(struct dml_output *output);           /* no effect after a commit */
+
+/* Writes a whole file that way. */
+enum dml_status dml_write_file(const char *path, const void *data, size_t size);
+
+/* Reads a whole file; the result has a 0 byte behind it and is freed with free(). */
+enum dml_status dml_read_file(const char *path, char **data, size_t *size);
+
+/* A file mapped for reading; the mapping is at least one byte long. */
+struct dml_mapping {
+    const unsigned char *data;
+    size_t size;
+};
+enum dml_status dml_map_file(const char *path, struct dml_mapping *mapping);
+void dml_unmap_file(struct dml_mapping *mapping);
+
+enum dml_status dml_make_folders(const char *path); /* like mkdir -p */
+bool dml_path_exists(const char *path);
+bool dml_is_folder(const char *path);
+char *dml_path_join(const char *folder, const char *name); /* free() it */
+
+#endif

@@ -1,0 +1,22 @@
+#ifndef DML_BASE_MEMORY_H
+#define DML_BASE_MEMORY_H
+
+#include "dml/error.h"
+
+#include <stddef.h>
+
+/* count * size bytes, zeroed; NULL sets DML_ERROR_MEMORY's message. count * size may overflow:
+ * that fails like any other. A count of 0 gives a pointer that can be freed. */
+void *dml_alloc(size_t count, size_t size);
+
+/* Aligned to 64 bytes, not zeroed; freed with free(). */
+void *dml_alloc_aligned(size_t count, size_t size);
+
+/* Grows an array to hold `need` items, at least doubling. `*items` and `*capacity` change on
+ * success only. */
+enum dml_status dml_grow(void **items, size_t *capacity, size_t need, size_t size);
+
+char *dml_strdup(const char *text);
+char *dml_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* free() it */
+
+#endif

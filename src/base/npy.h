@@ -1,0 +1,50 @@
+#ifndef DML_BASE_NPY_H
+#define DML_BASE_NPY_H
+
+#include "base/files.h"
+
+#include <stdint.h>
+
+/* NumPy's .npy format, versions 1 to 3, little-endian. The file stays mapped. */
+enum dml_npy_type {
+    DML_NPY_BOOL,
+    DML_NPY_I8,
+    DML_NPY_I16,
+    DML_NPY_I32,
+    DML_NPY_I64,
+    DML_NPY_U8,
+    DML_NPY_U16,
+    DML_NPY_U32,
+    DML_NPY_U64,
+    DML_NPY_F16,
+    DML_NPY_F32,
+    DML_NPY_F64,
+};
+
+struct dml_npy {
+    enum dml_npy_type type;
+    size_t dims[8];
+    int dim_count;
+    size_t count; /* elements */
+    bool fortran_order;
+    const void *data; /* in the mapping, maybe not aligned */
+    struct dml_mapping mapping;
+};
+
+/* DML_ERROR_INPUT: not a .npy file, cut short, or a shape larger than the file. */
+enum dml_status dml_npy_open(const char *path, struct dml_npy *out);
+void dml_npy_close(struct dml_npy *npy);
+
+/* The same from bytes in memory (not freed by close); `name` is for messages. */
+enum dml_status dml_npy_parse(const void *bytes, size_t size, const char *name,
+                              struct dml_npy *out);
+
+/* All elements in C order, converted; freed with free(). Integers from floats are an error. */
+enum dml_status dml_npy_floats(const struct dml_npy *npy, float **out);
+enum dml_status dml_npy_int32(const struct dml_npy *npy, int32_t **out);
+
+/* Writes an array in C order, whole or not at all. */
+enum dml_status dml_npy_write(const char *path, enum dml_npy_type type, const void *data,
+                              const size_t *dims, int dim_count);
+
+#endif

@@ -1,0 +1,45 @@
+#include "dml/tuples.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kind kind,
+                                   size_t capacity) {
+    int32_t **members[] = {&tuples->anchors, &tuples->positives, &tuples->negatives};
+    int wanted = kind == DML_TUPLES_TRIPLETS ? 3
+                 : kind == DML_TUPLES_PAIRS  ? 2
+                 : kind == DML_TUPLES_SETS   ? 1
+                                             : 0;
+    for (int i = 0; i < 3; i++) {
+        bool keep = i < wanted && *members[i] && capacity <= tuples->capacity;
+        if (keep)
+            continue;
+        free(*members[i]);
+        *members[i] = NULL;
+    }
+    free(tuples->fourth);
+    tuples->fourth = NULL;
+    tuples->count = 0;
+    tuples->kind = kind;
+    size_t room = capacity > tuples->capacity ? capacity : tuples->capacity;
+    for (int i = 0; i < wanted; i++) {
+        if (*members[i])
+            continue;
+        *members[i] = calloc(room ? room : 1, sizeof(int32_t));
+        if (!*members[i]) {
+            tuples->capacity = 0;
+            return dml_fail(DML_ERROR_MEMORY, "out of memory for %zu tuples", room);
+        }
+    }
+    tuples->capacity = room;
+    return DML_OK;
+}
+
+void dml_tuples_free(struct dml_tuples *tuples) {
+    free(tuples->anchors);
+    free(tuples->positives);
+    free(tuples->negatives);
+    free(tuples->fourth);
+    memset(tuples, 0, sizeof *tuples);
+}

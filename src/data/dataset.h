@@ -1,0 +1,46 @@
+#ifndef DML_DATA_DATASET_H
+#define DML_DATA_DATASET_H
+
+#include "dml/error.h"
+#include "dml/params.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Images of one part of a data set, ordered by class and then by path. */
+struct dml_part {
+    const char *name; /* "training", "testing", "validation", "evaluation" */
+    size_t images, classes;
+    char **paths;                   /* (images), owned */
+    int32_t *labels;                /* (images), 0..classes-1 */
+    char **class_names;             /* (classes), owned */
+    uint8_t *is_query, *is_gallery; /* (images), or NULL when every image is both */
+};
+
+/* training: what is sampled from. testing: the unseen half. validation: empty unless
+ * --use_tv_split. The study's "evaluation" set is training with evaluation transforms. */
+struct dml_dataset {
+    struct dml_part training, testing, validation;
+};
+
+struct dml_dataset_options {
+    char *dataset;     /* layout and folder name: cub200, cars196, online_products, any other */
+    char *source_path; /* as typed; the folder is <source_path>/<dataset>, or itself */
+    bool use_tv_split, tv_split_by_samples;
+    double tv_split_perc;
+    /* further fields belong to the table in dataset.c */
+    char *dataset_csv; /* a CSV file with columns path, label, split, is_query, is_gallery */
+    char *augmentation;
+    double crop_area_min; /* least area of a random resized crop */
+    int64_t image_size;   /* 0: the backbone's own */
+    char *cache_images;   /* "none", "memory", or a file */
+};
+extern const struct dml_param_table dml_dataset_params;
+
+/* Reads the layout and looks at every file's header: a missing folder, a class without images or
+ * an unreadable image is DML_ERROR_INPUT with its path. `seed` keys the validation split. */
+enum dml_status dml_dataset_open(const struct dml_dataset_options *options, uint64_t seed,
+                                 struct dml_dataset *out);
+void dml_dataset_close(struct dml_dataset *dataset);
+
+#endif

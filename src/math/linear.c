@@ -1,0 +1,66 @@
+#include "math/linear.h"
+
+#include <cblas.h>
+#include <math.h>
+#include <string.h>
+
+void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
+              const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
+              size_t ldc) {
+    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
+                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
+double dml_dot(const float *a, const float *b, size_t dim) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t k = 0; k < dim; k++)
+        sum += (double)a[k] * b[k];
+    return sum;
+}
+
+double dml_distance2(const float *a, const float *b, size_t dim) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t k = 0; k < dim; k++) {
+        double difference = (double)a[k] - b[k];
+        sum += difference * difference;
+    }
+    return sum;
+}
+
+void dml_row_norms2(const float *x, size_t n, size_t dim, float *out) {
+#pragma omp parallel for if (n * dim > 100000)
+    for (size_t i = 0; i < n; i++)
+        out[i] = (float)dml_dot(x + i * dim, x + i * dim, dim);
+}
+
+void dml_normalize_rows(const float *x, size_t n, size_t dim, float *out) {
+#pragma omp parallel for if (n * dim > 100000)
+    for (size_t i = 0; i < n; i++) {
+        double norm = sqrt(dml_dot(x + i * dim, x + i * dim, dim));
+        float scale = (float)(1.0 / fmax(norm, 1e-12));
+        for (size_t k = 0; k < dim; k++)
+            out[i * dim + k] = x[i * dim + k] * scale;
+    }
+}
+
+void dml_distances2(const float *x, size_t n, const float *y, size_t m, size_t dim, float *d2) {
+    dml_gemm(0, 1, n, m, dim, -2.0f, x, dim, y, dim, 0.0f, d2, m);
+    float norms[256]; /* of a block of y, so that nothing is allocated */
+    for (size_t start = 0; start < m; start += 256) {
+        size_t width = m - start < 256 ? m - start : 256;
+        for (size_t j = 0; j < width; j++)
+            norms[j] = (float)dml_dot(y + (start + j) * dim, y + (start + j) * dim, dim);
+        for (size_t i = 0; i < n; i++) {
+            float own = (float)dml_dot(x + i * dim, x + i * dim, dim);
+            float *row = d2 + i * m + start;
+            for (size_t j = 0; j < width; j++)
+                row[j] = fmaxf(row[j] + own + norms[j], 0.0f);
+        }
+    }
+    if (x == y)
+        for (size_t i = 0; i < n && i < m; i++)
+            d2[i * m + i] = 0.0f;
+}

@@ -1,0 +1,141 @@
+#ifndef DML_NN_GRAPH_H
+#define DML_NN_GRAPH_H
+
+#include "dml/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a network computes: nodes in topological order, shapes inferred, parameters named as
+ * PyTorch names them. A graph computes nothing itself and knows no batch size; a backend turns it
+ * into a plan (backends/backend.h). */
+enum dml_op {
+    DML_OP_INPUT,      /* images (3, height, width), normalised */
+    DML_OP_CONV,       /* parameters: weight (out, in, kh, kw), bias (out) where has_bias */
+    DML_OP_BATCH_NORM, /* parameters: weight, bias, running_mean, running_var (channels) */
+    DML_OP_RELU,
+    DML_OP_MAX_POOL,
+    DML_OP_AVG_POOL,        /* padding is counted in the mean where count_padding */
+    DML_OP_GLOBAL_AVG_POOL, /* (c, h, w) -> (c, 1, 1) */
+    DML_OP_GLOBAL_MAX_POOL,
+    DML_OP_ADD,          /* two inputs of one shape */
+    DML_OP_CONCAT,       /* along channels */
+    DML_OP_AFFINE,       /* per channel y = scale[c] * x + shift[c]; constants, no parameters */
+    DML_OP_LINEAR,       /* parameters: weight (out, in), bias (out) */
+    DML_OP_L2_NORMALIZE, /* x / max(||x||, 1e-12) over channels */
+};
+
+enum { DML_GRAPH_MAX_INPUTS = 8, DML_GRAPH_NAME = 96 };
+
+struct dml_node {
+    enum dml_op op;
+    char name[DML_GRAPH_NAME];        /* prefix of its parameters: "layer1.0.conv1" */
+    int inputs[DML_GRAPH_MAX_INPUTS]; /* indices of earlier nodes */
+    int input_count;
+    int channels, height, width; /* of the output, one image */
+
+    int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w; /* conv and pools */
+    bool ceil_mode;          /* pools: a last window that begins inside the padded input counts */
+    bool count_padding;      /* avg pool */
+    bool has_bias;           /* conv */
+    float epsilon, momentum; /* batch norm */
+    float *scale, *shift;    /* affine: (channels), owned by the graph */
+    int first_param, param_count;
+};
+
+enum dml_param_role {
+    DML_ROLE_WEIGHT, /* learnable, decayed like PyTorch decays every parameter */
+    DML_ROLE_BIAS,
+    DML_ROLE_NORM_WEIGHT,
+    DML_ROLE_NORM_BIAS,
+    DML_ROLE_RUNNING_MEAN, /* buffers: not learnable */
+    DML_ROLE_RUNNING_VAR,
+};
+
+struct dml_graph_param {
+    char name[DML_GRAPH_NAME]; /* "layer1.0.conv1.weight" */
+    enum dml_param_role role;
+    int node;
+    int dims[4], dim_count;
+    size_t count; /* elements */
+    bool head;    /* of the last linear layer: --fc_lr, and new when weights are loaded */
+};
+
+/* How 8-bit RGB images become the network's input: value = (pixel / 255 - mean) / std, per RGB
+ * channel; then channels are reversed where bgr. */
+struct dml_input_transform {
+    float mean[3], std[3];
+    bool bgr;
+};
+
+struct dml_graph {
+    char arch[64];
+    struct dml_node *nodes;
+    int node_count;
+    struct dml_graph_param *params;
+    int param_count;
+    int output; /* the node that gives the embedding (embed_dim, 1, 1) */
+    int embed_dim;
+    bool frozen;    /* batch norm uses its running statistics, which do not change */
+    bool normalize; /* the last node is L2_NORMALIZE */
+    struct dml_input_transform input;
+    int failed; /* the builder ran out of memory or was misused; checked by graph_finish */
+};
+
+/* Builders append a node and return its index, or -1 once the graph has failed, so an
+ * architecture reads like its paper's table and checks once at the end. */
+int dml_graph_input(struct dml_graph *graph, int channels, int height, int width);
+int dml_graph_conv(struct dml_graph *graph, int input, const char *name, int out_channels,
+                   int kernel, int stride, int pad, bool bias);
+int dml_graph_conv_rect(struct dml_graph *graph, int input, const char *name, int out_channels,
+                        int kernel_h, int kernel_w, int stride, int pad_h, int pad_w, bool bias);
+int dml_graph_batch_norm(struct dml_graph *graph, int input, const char *name, float epsilon,
+                         float momentum);
+int dml_graph_relu(struct dml_graph *graph, int input);
+int dml_graph_max_pool(struct dml_graph *graph, int input, int kernel, int stride, int pad,
+                       bool ceil_mode);
+int dml_graph_avg_pool(struct dml_graph *graph, int input, int kernel, int stride, int pad,
+                       bool ceil_mode, bool count_padding);
+int dml_graph_global_avg_pool(struct dml_graph *graph, int input);
+int dml_graph_global_max_pool(struct dml_graph *graph, int input);
+int dml_graph_add(struct dml_graph *graph, int a, int b);
+int dml_graph_concat(struct dml_graph *graph, const int *inputs, int count);
+int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, const float *shift);
+int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int out_features);
+int dml_graph_l2_normalize(struct dml_graph *graph, int input);
+
+void dml_graph_free(struct dml_graph *graph);
+
+/* An architecture builds the graph of one backbone: one file in nn/architectures/, one line in
+ * its registry. Options are substrings of --arch behind the name: "resnet50_frozen_normalize". */
+struct dml_architecture_options {
+    int image_size; /* height and width of the input */
+    int embed_dim;
+    bool frozen, normalize, pool_double, he_head;
+};
+
+struct dml_architecture {
+    const char *name; /* "resnet50" */
+    const char *summary;
+    const char *paper;
+    const char *weights_file; /* file name looked up in $DML_WEIGHTS: "resnet50.pth" */
+    const char *weights_from; /* where it is published, for the error message */
+    int crop;                 /* side of the crop at the study's setting: 224, googlenet 227 */
+    enum dml_status (*build)(struct dml_graph *graph, const struct dml_architecture_options *o);
+    const char *const *options; /* substrings it understands, NULL-terminated */
+};
+
+const struct dml_architecture *dml_architecture_at(size_t i); /* NULL behind the last */
+
+/* Builds the graph of `arch` as typed: name and options. `image_size` 0 takes the architecture's
+ * own crop. DML_ERROR_USAGE for an unknown name or option. Caller frees with dml_graph_free. */
+enum dml_status dml_graph_build(const char *arch, int embed_dim, int image_size,
+                                struct dml_graph **out);
+const struct dml_architecture *dml_architecture_find(const char *arch);
+
+/* Initial values of parameter `index` into `values` (its count), as PyTorch initialises the
+ * layer; keyed by seed and parameter index. Batch norm: 1, 0, mean 0, variance 1. */
+void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t seed, float *values);
+
+#endif

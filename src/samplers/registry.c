@@ -1,0 +1,5 @@
+#include "base/builtin.h"
+
+const struct dml_method *const dml_builtin_samplers[] = {
+    NULL,
+};

@@ -1,0 +1,68 @@
+#ifndef DML_TRACKING_TRACKER_H
+#define DML_TRACKING_TRACKER_H
+
+#include "dml/metrics.h"
+#include "dml/params.h"
+
+/* What a run leaves behind. The trainer tells every tracker of a run the same few things; a
+ * tracker never fails a run: what it cannot write it says once on stderr and then stays quiet,
+ * but for those that the run cannot do without (csv), which return an error. */
+
+struct dml_run {
+    const char *folder;    /* <save_path>/<dataset>/<savename>, exists, no slash at its end */
+    const char *save_path; /* as typed: holds runs.sqlite */
+    const char *dataset, *savename, *project, *group;
+    uint64_t seed;
+    const struct dml_params *params; /* all of them; the W&B key is never among them */
+    const char *command;             /* the command line, without the key */
+    const char *version;             /* of the program */
+    const char *processor;
+    int threads;
+    struct {
+        size_t classes, images;
+    } training, testing, validation;
+    size_t steps_per_epoch, epochs;
+    size_t parameters; /* of the network */
+};
+
+struct dml_step_record {
+    uint64_t step; /* over the whole run, from 0 */
+    uint64_t epoch;
+    double loss;
+    double grad_rms, grad_max;
+    size_t tuples, active, swapped;
+    double seconds; /* the step took */
+};
+
+/* One part's results of an epoch. */
+struct dml_part_record {
+    const char *part; /* "Train", "Test", "Val" */
+    const struct dml_metric_value *metrics;
+    size_t count;
+};
+
+struct dml_epoch_record {
+    uint64_t epoch; /* from 0 */
+    double loss;    /* mean over the epoch's steps */
+    double train_seconds, eval_seconds;
+    size_t train_images, eval_images;
+    double lr;
+    double active_share, swapped_share; /* of tuples */
+    size_t replaced_images;
+    struct dml_part_record parts[3];
+    size_t part_count;
+    const char *contact_sheet; /* PNG made after this epoch, or NULL */
+};
+
+enum dml_run_end { DML_RUN_FINISHED, DML_RUN_INTERRUPTED, DML_RUN_FAILED };
+
+struct dml_tracker {
+    const char *name; /* "csv", "sqlite", "plots", "wandb", "tensorboard" */
+    enum dml_status (*open)(const struct dml_run *run, void **state);
+    enum dml_status (*step)(void *state, const struct dml_step_record *record);
+    enum dml_status (*epoch)(void *state, const struct dml_epoch_record *record);
+    /* `error` is the message of a failed run, else NULL. Frees the state. */
+    enum dml_status (*close)(void *state, enum dml_run_end end, const char *error);
+};
+
+#endif
