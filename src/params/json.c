@@ -1,0 +1,116 @@
+#include "params/internal.h"
+
+#include "base/memory.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+static cJSON *value_to_json(const struct dml_param *param, const char *options) {
+    const void *field = options + param->offset;
+    const struct dml_ints *ints = field;
+    const struct dml_floats *floats = field;
+    const struct dml_strings *strings = field;
+    cJSON *list;
+    switch (param->type) {
+    case DML_PARAM_FLAG:
+        return cJSON_CreateBool(*(const bool *)field);
+    case DML_PARAM_INT:
+        return cJSON_CreateNumber((double)*(const int64_t *)field);
+    case DML_PARAM_FLOAT:
+        return cJSON_CreateNumber(*(const double *)field);
+    case DML_PARAM_STRING:
+        return cJSON_CreateString(*(char *const *)field);
+    case DML_PARAM_INTS:
+        list = cJSON_CreateArray();
+        for (size_t i = 0; i < ints->count; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateNumber((double)ints->items[i]));
+        return list;
+    case DML_PARAM_FLOATS:
+        list = cJSON_CreateArray();
+        for (size_t i = 0; i < floats->count; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateNumber(floats->items[i]));
+        return list;
+    case DML_PARAM_STRINGS:
+        list = cJSON_CreateArray();
+        for (size_t i = 0; i < strings->count; i++)
+            cJSON_AddItemToArray(list, cJSON_CreateString(strings->items[i]));
+        return list;
+    }
+    return NULL;
+}
+
+enum dml_status dml_params_to_json(const struct dml_params *params, char **out) {
+    cJSON *object = cJSON_CreateObject();
+    for (size_t g = 0; g < params->count; g++) {
+        const struct dml_param_group *group = &params->groups[g];
+        for (size_t i = 0; i < group->table->count; i++)
+            cJSON_AddItemToObject(object, group->table->params[i].name,
+                                  value_to_json(&group->table->params[i], group->options));
+    }
+    *out = cJSON_Print(object);
+    cJSON_Delete(object);
+    return *out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory for the parameter file");
+}
+
+/* The JSON value as the text that would have been typed; NULL for an object or null. */
+static char *json_to_text(const cJSON *value) {
+    if (cJSON_IsString(value))
+        return dml_strdup(value->valuestring);
+    if (cJSON_IsBool(value))
+        return dml_strdup(cJSON_IsTrue(value) ? "true" : "false");
+    return cJSON_IsNumber(value) ? dml_format("%.17g", value->valuedouble) : NULL;
+}
+
+static enum dml_status assign_json(const struct dml_param *param, void *options,
+                                   const cJSON *value) {
+    size_t count = cJSON_IsArray(value) ? (size_t)cJSON_GetArraySize(value) : 1, filled = 0;
+    char **texts = dml_alloc(count, sizeof *texts);
+    if (!texts)
+        return DML_ERROR_MEMORY;
+    enum dml_status status = DML_OK;
+    const cJSON *item = cJSON_IsArray(value) ? value->child : value;
+    for (; filled < count && (texts[filled] = json_to_text(item)); filled++)
+        item = item->next;
+    if (filled < count)
+        status = dml_fail(DML_ERROR_INPUT, "--%s: has a value that is no text, number or list",
+                          param->name);
+    else
+        status = dml_param_assign(param, options, count, (const char *const *)texts);
+    for (size_t i = 0; i < filled; i++)
+        free(texts[i]);
+    free(texts);
+    return status;
+}
+
+/* A saved file holds defaults too, which may lie outside the bounds of what can be typed. */
+static bool is_default(const struct dml_param *param, const cJSON *value) {
+    if (cJSON_IsArray(value))
+        return value->child == NULL;
+    if (!param->fallback)
+        return cJSON_IsString(value) && !*value->valuestring;
+    if (cJSON_IsNumber(value))
+        return strtod(param->fallback, NULL) == value->valuedouble;
+    return cJSON_IsString(value) && strcmp(value->valuestring, param->fallback) == 0;
+}
+
+enum dml_status dml_params_from_json(struct dml_params *params, const char *json, bool lenient) {
+    cJSON *object = cJSON_Parse(json);
+    if (!cJSON_IsObject(object)) {
+        cJSON_Delete(object);
+        return dml_fail(DML_ERROR_INPUT, "is not a JSON object of parameters");
+    }
+    enum dml_status status = DML_OK;
+    for (const cJSON *item = object->child; item && !status; item = item->next) {
+        struct dml_param_place place;
+        const struct dml_param *param = dml_params_find(params, item->string, &place);
+        if (!param && !lenient)
+            status = dml_fail(DML_ERROR_INPUT, "has an unknown parameter '%s'", item->string);
+        if (!param || place.group->given[place.index])
+            continue;
+        struct dml_param plain = is_default(param, item) ? dml_param_unbounded(param) : *param;
+        status = assign_json(&plain, place.group->options, item);
+    }
+    cJSON_Delete(object);
+    return status;
+}
