@@ -1,0 +1,73 @@
+#ifndef DML_MATH_TRANSCENDENTAL_H
+#define DML_MATH_TRANSCENDENTAL_H
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+/* expf and logf without branches or calls, so that a loop over them (`#pragma omp simd`) becomes
+ * vector code: about 1 ns an element instead of 5 to 10. Ranges are reduced as in Cephes and what
+ * is left is a polynomial; both are within 1.5e-7 of the true value (see
+ * tests/test_transcendental.c). */
+
+static inline float dml_bits_to_float(int32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline int32_t dml_float_to_bits(float value) {
+    int32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* e^x for every x: 0 below -86.9 (nearly denormal), infinity above 88.72, NaN
+ * for NaN. Relative error below 1.5e-7. */
+static inline float dml_expf(float x) {
+    const float most = 88.7228f, least = -86.9f;
+    float inside = x > most ? most : x;
+    inside = inside < least ? least : inside;
+    /* Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits. */
+    float shifted = inside * 1.44269504f + 12582912.0f;
+    float n = shifted - 12582912.0f;
+    float r = inside - n * 0.693359375f;
+    r = r - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    /* 2^n as 2^(n-1) and 2: 2^128 does not fit where e^88.7 does. */
+    uint32_t power = (uint32_t)dml_float_to_bits(shifted) - 0x4B400000u;
+    float half = dml_bits_to_float((int32_t)((power + 126u) << 23));
+    float result = p * half * 2.0f;
+    result = x < least ? 0.0f : result;
+    return x > most ? INFINITY : result;
+}
+
+/* The natural logarithm of a positive, normal, finite x; anything else gives a finite number that
+ * means nothing. Absolute error below 1.5e-7, or relative where the result is larger than 1. */
+static inline float dml_logf(float x) {
+    /* x = m 2^e with m in [sqrt(1/2), sqrt(2)). */
+    uint32_t bits = (uint32_t)dml_float_to_bits(x);
+    int32_t e = (int32_t)(bits - 0x3F3504F3u) >> 23;
+    float m = dml_bits_to_float((int32_t)(bits - ((uint32_t)e << 23)));
+    float exponent = (float)e;
+    float r = m - 1.0f, r2 = r * r;
+    float p = 7.0376836292e-2f;
+    p = p * r - 1.1514610310e-1f;
+    p = p * r + 1.1676998740e-1f;
+    p = p * r - 1.2420140846e-1f;
+    p = p * r + 1.4249322787e-1f;
+    p = p * r - 1.6668057665e-1f;
+    p = p * r + 2.0000714765e-1f;
+    p = p * r - 2.4999993993e-1f;
+    p = p * r + 3.3333331174e-1f;
+    p = p * r * r2 + exponent * -2.12194440e-4f - 0.5f * r2;
+    return r + p + exponent * 0.693359375f;
+}
+
+#endif
