@@ -15,6 +15,9 @@ struct dml_sampling_options {
     bool storage_no_update;    /* the store stays as made before the first epoch */
     double mb_mom;             /* > 0: momentum on changes of store entries */
     int64_t lowproj_dim;       /* > 0: the store is projected to so many dimensions first */
+    char *sim_measure;         /* "euclidean" */
+    bool idx_full_prec;        /* deprecated in the study, without effect: command lines have it */
+    double mb_lr;              /* likewise */
 };
 extern const struct dml_param_table dml_sampling_params;
 
@@ -33,6 +36,7 @@ struct dml_sampler_context {
 struct dml_store {
     size_t images, dim;
     float *embeddings; /* (images, dim) */
+    float *changes;    /* (images, dim) their running mean change, with --data_mb_mom; or NULL */
 };
 
 /* A batch sampler plans all batches of an epoch at once. */
@@ -40,12 +44,15 @@ struct dml_sampler {
     struct dml_method method;
     bool needs_store;
 
+    /* The context outlives the state and has been checked: labels in range, a batch no larger than
+     * the images and a multiple of samples_per_class, `shared` set. Options are to be copied. */
     enum dml_status (*create)(const void *options, const struct dml_sampler_context *context,
                               void **state);
 
     /* Fills `indices` (batches, batch_size) with images. The same epoch gives the same plan,
      * whatever the number of threads. `store` is NULL unless needs_store.
-     * `progress(data, done)` is called with the number of batches planned; may be NULL. */
+     * `progress(data, done)` is called with the number of batches planned, by one thread at a
+     * time; may be NULL. */
     enum dml_status (*plan)(void *state, uint64_t epoch, const struct dml_store *store,
                             size_t batches, uint32_t *indices,
                             void (*progress)(void *data, size_t done), void *data);
@@ -56,6 +63,9 @@ struct dml_sampler {
 /* A sampler in use; owns its store. floor(images / batch_size) batches make an epoch. */
 struct dml_sampling;
 
+/* Copies what `context` points to; NULL `options` or `shared` are the defaults. DML_ERROR_USAGE:
+ * batch_size is not a multiple of samples_per_class, or larger than the number of images, or than
+ * the candidates it is chosen from. DML_ERROR_INPUT: a label out of range. */
 enum dml_status dml_sampling_create(const struct dml_sampler *sampler, const void *options,
                                     const struct dml_sampler_context *context,
                                     struct dml_sampling **out);
@@ -64,10 +74,13 @@ size_t dml_sampling_batches(const struct dml_sampling *sampling);
 enum dml_status dml_sampling_plan(struct dml_sampling *sampling, uint64_t epoch, uint32_t *indices,
                                   void (*progress)(void *data, size_t done), void *data);
 
-/* The store, NULL when the sampler needs none. Filled by the trainer before the first epoch and
- * after each batch; `indices` are those of the batch. Obeys --data_storage_no_update and
- * --data_mb_mom. */
+/* The store, NULL when the sampler needs none. The trainer writes all its embeddings before the
+ * first epoch; a checkpoint holds it whole. */
 struct dml_store *dml_sampling_store(struct dml_sampling *sampling);
+
+/* Takes the embeddings (n, dim) of a batch's images into the store; no effect without one or with
+ * --data_storage_no_update. With a momentum m > 0 (--data_mb_mom): change = m change + (1 - m)
+ * (new - stored), stored = new + change, where change starts as 0. */
 void dml_sampling_update(struct dml_sampling *sampling, const uint32_t *indices, size_t n,
                          const float *embeddings);
 
