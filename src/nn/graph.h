@@ -62,6 +62,14 @@ struct dml_graph_param {
     bool head;    /* of the last linear layer: --fc_lr, and new when weights are loaded */
 };
 
+/* How the weights start when none are read, as the architecture's own PyTorch code does it. The
+ * head is always PyTorch's default of a linear layer (or he_head). */
+enum dml_weight_init {
+    DML_INIT_UNIFORM,        /* PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), biases too */
+    DML_INIT_KAIMING_NORMAL, /* N(0, 2 / fan_out), fan_out = out * kh * kw; He et al. 2015 */
+    DML_INIT_TRUNCATED_NORMAL, /* N(0, 0.01^2) cut at two standard deviations */
+};
+
 /* How 8-bit RGB images become the network's input: value = (pixel / 255 - mean) / std, per RGB
  * channel; then channels are reversed where bgr. */
 struct dml_input_transform {
@@ -80,8 +88,18 @@ struct dml_graph {
     bool frozen;    /* batch norm uses its running statistics, which do not change */
     bool normalize; /* the last node is L2_NORMALIZE */
     struct dml_input_transform input;
-    int failed; /* the builder ran out of memory or was misused; checked by graph_finish */
+    enum dml_weight_init weight_init;
+    bool he_head; /* the head starts N(0, 2 / embed_dim) with bias 0 */
+    int failed;   /* the builder ran out of memory or was misused; checked by graph_finish */
+    size_t node_capacity, param_capacity;
 };
+
+/* An empty graph for the builders below, for graphs that are not an architecture. Mean 0 and
+ * standard deviation 1 in the input transform. NULL without memory. */
+struct dml_graph *dml_graph_new(void);
+
+/* Ends building: `output` (c, 1, 1) is the embedding. Fails when a builder has failed. */
+enum dml_status dml_graph_finish(struct dml_graph *graph, int output);
 
 /* Builders append a node and return its index, or -1 once the graph has failed, so an
  * architecture reads like its paper's table and checks once at the end. */
@@ -115,6 +133,11 @@ struct dml_architecture_options {
     bool frozen, normalize, pool_double, he_head;
 };
 
+/* The end of every architecture: the linear layer `name` to o->embed_dim, and l2_normalize where
+ * asked. Marks the layer as the head and takes over frozen, normalize and he_head. */
+int dml_graph_head(struct dml_graph *graph, int input, const char *name,
+                   const struct dml_architecture_options *o);
+
 struct dml_architecture {
     const char *name; /* "resnet50" */
     const char *summary;
@@ -122,7 +145,9 @@ struct dml_architecture {
     const char *weights_file; /* file name looked up in $DML_WEIGHTS: "resnet50.pth" */
     const char *weights_from; /* where it is published, for the error message */
     int crop;                 /* side of the crop at the study's setting: 224, googlenet 227 */
-    enum dml_status (*build)(struct dml_graph *graph, const struct dml_architecture_options *o);
+    /* Appends the nodes, the last one made by dml_graph_head, whose index it returns; sets
+     * input and weight_init. */
+    int (*build)(struct dml_graph *graph, const struct dml_architecture_options *o);
     const char *const *options; /* substrings it understands, NULL-terminated */
 };
 

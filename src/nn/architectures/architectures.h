@@ -1,0 +1,15 @@
+#ifndef DML_NN_ARCHITECTURES_H
+#define DML_NN_ARCHITECTURES_H
+
+#include "nn/graph.h"
+
+/* One descriptor per backbone, each in its own file; registry.c lists them. */
+extern const struct dml_architecture dml_resnet18, dml_resnet50;
+
+/* Mean and standard deviation of ImageNet's RGB values: the input of most backbones. */
+#define DML_IMAGENET_INPUT                                                                         \
+    (struct dml_input_transform) {                                                                 \
+        {0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}, false                                  \
+    }
+
+#endif

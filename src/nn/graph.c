@@ -1,0 +1,308 @@
+#include "nn/graph.h"
+
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct dml_graph *dml_graph_new(void) {
+    struct dml_graph *graph = dml_alloc(1, sizeof *graph);
+    if (graph)
+        for (int c = 0; c < 3; c++)
+            graph->input.std[c] = 1.0f;
+    return graph;
+}
+
+void dml_graph_free(struct dml_graph *graph) {
+    if (!graph)
+        return;
+    for (int i = 0; i < graph->node_count; i++) {
+        free(graph->nodes[i].scale);
+        free(graph->nodes[i].shift);
+    }
+    free(graph->nodes);
+    free(graph->params);
+    free(graph);
+}
+
+/* Marks the graph as failed; the message of the first failure stays. */
+static int refuse(struct dml_graph *graph, const char *name, const char *why) {
+    if (!graph->failed)
+        dml_fail(DML_ERROR_USAGE, "network graph: node %d%s%s: %s", graph->node_count,
+                 *name ? " " : "", name, why);
+    graph->failed = 1;
+    return -1;
+}
+
+/* Appends a node with `count` inputs; NULL once the graph has failed. Its shape starts as that of
+ * the first input. */
+static struct dml_node *append(struct dml_graph *graph, enum dml_op op, const char *name,
+                               const int *inputs, int count) {
+    if (graph->failed)
+        return NULL;
+    for (int i = 0; i < count; i++)
+        if (inputs[i] < 0 || inputs[i] >= graph->node_count) {
+            refuse(graph, name, "an input is not an earlier node");
+            return NULL;
+        }
+    if (strlen(name) + sizeof ".running_mean" > DML_GRAPH_NAME) {
+        refuse(graph, name, "the name is too long");
+        return NULL;
+    }
+    void *nodes = graph->nodes;
+    if (dml_grow(&nodes, &graph->node_capacity, (size_t)graph->node_count + 1,
+                 sizeof *graph->nodes) != DML_OK) {
+        graph->failed = 1;
+        return NULL;
+    }
+    graph->nodes = nodes;
+    struct dml_node *node = &graph->nodes[graph->node_count++];
+    *node = (struct dml_node){.op = op, .input_count = count};
+    snprintf(node->name, sizeof node->name, "%s", name);
+    memcpy(node->inputs, inputs, (size_t)count * sizeof *inputs);
+    node->first_param = graph->param_count;
+    if (count) {
+        const struct dml_node *input = &graph->nodes[inputs[0]];
+        node->channels = input->channels;
+        node->height = input->height;
+        node->width = input->width;
+    }
+    return node;
+}
+
+/* Adds a parameter to the last node. */
+static void add_param(struct dml_graph *graph, const char *suffix, enum dml_param_role role,
+                      const int *dims, int dim_count) {
+    void *params = graph->params;
+    if (graph->failed || dml_grow(&params, &graph->param_capacity, (size_t)graph->param_count + 1,
+                                  sizeof *graph->params) != DML_OK) {
+        graph->failed = 1;
+        return;
+    }
+    graph->params = params;
+    struct dml_node *node = &graph->nodes[graph->node_count - 1];
+    struct dml_graph_param *param = &graph->params[graph->param_count++];
+    *param = (struct dml_graph_param){
+        .role = role, .node = graph->node_count - 1, .dim_count = dim_count, .count = 1};
+    snprintf(param->name, sizeof param->name, "%.80s.%s", node->name, suffix);
+    for (int i = 0; i < dim_count; i++) {
+        param->dims[i] = dims[i];
+        param->count *= (size_t)dims[i];
+    }
+    node->param_count++;
+}
+
+static int last(const struct dml_graph *graph) {
+    return graph->failed ? -1 : graph->node_count - 1;
+}
+
+/* Windows of a convolution or pool along one axis (PyTorch's rule): with ceil_mode, a last window
+ * that begins inside the input or its left padding counts too. */
+static int windows(int size, int kernel, int stride, int pad, bool ceil_mode) {
+    int room = size + 2 * pad - kernel;
+    if (room < 0)
+        return 0;
+    int count = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+    if (ceil_mode && (count - 1) * stride >= size + pad)
+        count--;
+    return count;
+}
+
+/* Sets the window of a node and the shape that follows from it. */
+static int slide(struct dml_graph *graph, struct dml_node *node, int kernel_h, int kernel_w,
+                 int stride, int pad_h, int pad_w, bool ceil_mode) {
+    if (kernel_h < 1 || kernel_w < 1 || stride < 1 || pad_h < 0 || pad_w < 0)
+        return refuse(graph, node->name, "kernel, stride or padding out of range");
+    node->kernel_h = kernel_h;
+    node->kernel_w = kernel_w;
+    node->stride_h = node->stride_w = stride;
+    node->pad_h = pad_h;
+    node->pad_w = pad_w;
+    node->ceil_mode = ceil_mode;
+    node->height = windows(node->height, kernel_h, stride, pad_h, ceil_mode);
+    node->width = windows(node->width, kernel_w, stride, pad_w, ceil_mode);
+    if (node->height < 1 || node->width < 1)
+        return refuse(graph, node->name, "the image is too small for its window");
+    return last(graph);
+}
+
+int dml_graph_input(struct dml_graph *graph, int channels, int height, int width) {
+    if (channels < 1 || height < 1 || width < 1)
+        return refuse(graph, "input", "empty image");
+    struct dml_node *node = append(graph, DML_OP_INPUT, "", NULL, 0);
+    if (!node)
+        return -1;
+    node->channels = channels;
+    node->height = height;
+    node->width = width;
+    return last(graph);
+}
+
+int dml_graph_conv(struct dml_graph *graph, int input, const char *name, int out_channels,
+                   int kernel, int stride, int pad, bool bias) {
+    return dml_graph_conv_rect(graph, input, name, out_channels, kernel, kernel, stride, pad, pad,
+                               bias);
+}
+
+int dml_graph_conv_rect(struct dml_graph *graph, int input, const char *name, int out_channels,
+                        int kernel_h, int kernel_w, int stride, int pad_h, int pad_w, bool bias) {
+    struct dml_node *node = append(graph, DML_OP_CONV, name, &input, 1);
+    if (!node)
+        return -1;
+    int in_channels = node->channels;
+    if (out_channels < 1)
+        return refuse(graph, name, "no output channels");
+    if (slide(graph, node, kernel_h, kernel_w, stride, pad_h, pad_w, false) < 0)
+        return -1;
+    node->channels = out_channels;
+    node->has_bias = bias;
+    add_param(graph, "weight", DML_ROLE_WEIGHT,
+              (int[]){out_channels, in_channels, kernel_h, kernel_w}, 4);
+    if (bias)
+        add_param(graph, "bias", DML_ROLE_BIAS, &out_channels, 1);
+    return last(graph);
+}
+
+int dml_graph_batch_norm(struct dml_graph *graph, int input, const char *name, float epsilon,
+                         float momentum) {
+    struct dml_node *node = append(graph, DML_OP_BATCH_NORM, name, &input, 1);
+    if (!node)
+        return -1;
+    node->epsilon = epsilon;
+    node->momentum = momentum;
+    int channels = node->channels;
+    add_param(graph, "weight", DML_ROLE_NORM_WEIGHT, &channels, 1);
+    add_param(graph, "bias", DML_ROLE_NORM_BIAS, &channels, 1);
+    add_param(graph, "running_mean", DML_ROLE_RUNNING_MEAN, &channels, 1);
+    add_param(graph, "running_var", DML_ROLE_RUNNING_VAR, &channels, 1);
+    return last(graph);
+}
+
+int dml_graph_relu(struct dml_graph *graph, int input) {
+    append(graph, DML_OP_RELU, "", &input, 1);
+    return last(graph);
+}
+
+int dml_graph_max_pool(struct dml_graph *graph, int input, int kernel, int stride, int pad,
+                       bool ceil_mode) {
+    struct dml_node *node = append(graph, DML_OP_MAX_POOL, "", &input, 1);
+    return node ? slide(graph, node, kernel, kernel, stride, pad, pad, ceil_mode) : -1;
+}
+
+int dml_graph_avg_pool(struct dml_graph *graph, int input, int kernel, int stride, int pad,
+                       bool ceil_mode, bool count_padding) {
+    struct dml_node *node = append(graph, DML_OP_AVG_POOL, "", &input, 1);
+    if (!node)
+        return -1;
+    node->count_padding = count_padding;
+    return slide(graph, node, kernel, kernel, stride, pad, pad, ceil_mode);
+}
+
+static int global_pool(struct dml_graph *graph, enum dml_op op, int input) {
+    struct dml_node *node = append(graph, op, "", &input, 1);
+    if (node)
+        node->height = node->width = 1;
+    return last(graph);
+}
+
+int dml_graph_global_avg_pool(struct dml_graph *graph, int input) {
+    return global_pool(graph, DML_OP_GLOBAL_AVG_POOL, input);
+}
+
+int dml_graph_global_max_pool(struct dml_graph *graph, int input) {
+    return global_pool(graph, DML_OP_GLOBAL_MAX_POOL, input);
+}
+
+int dml_graph_add(struct dml_graph *graph, int a, int b) {
+    struct dml_node *node = append(graph, DML_OP_ADD, "", (int[]){a, b}, 2);
+    if (!node)
+        return -1;
+    const struct dml_node *x = &graph->nodes[a], *y = &graph->nodes[b];
+    if (x->channels != y->channels || x->height != y->height || x->width != y->width)
+        return refuse(graph, "add", "the two inputs differ in shape");
+    return last(graph);
+}
+
+int dml_graph_concat(struct dml_graph *graph, const int *inputs, int count) {
+    if (count < 1 || count > DML_GRAPH_MAX_INPUTS)
+        return refuse(graph, "concat", "needs 1 to 8 inputs");
+    struct dml_node *node = append(graph, DML_OP_CONCAT, "", inputs, count);
+    if (!node)
+        return -1;
+    for (int i = 1; i < count; i++) {
+        const struct dml_node *input = &graph->nodes[inputs[i]];
+        if (input->height != node->height || input->width != node->width)
+            return refuse(graph, "concat", "the inputs differ in height or width");
+        node->channels += input->channels;
+    }
+    return last(graph);
+}
+
+int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, const float *shift) {
+    struct dml_node *node = append(graph, DML_OP_AFFINE, "", &input, 1);
+    if (!node)
+        return -1;
+    size_t channels = (size_t)node->channels;
+    node->scale = dml_alloc(channels, sizeof *scale);
+    node->shift = dml_alloc(channels, sizeof *shift);
+    if (!node->scale || !node->shift) {
+        graph->failed = 1;
+        return -1;
+    }
+    memcpy(node->scale, scale, channels * sizeof *scale);
+    memcpy(node->shift, shift, channels * sizeof *shift);
+    return last(graph);
+}
+
+int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int out_features) {
+    struct dml_node *node = append(graph, DML_OP_LINEAR, name, &input, 1);
+    if (!node)
+        return -1;
+    int in_features = node->channels;
+    if (node->height != 1 || node->width != 1)
+        return refuse(graph, name, "a linear layer needs an input of one pixel");
+    if (out_features < 1)
+        return refuse(graph, name, "no output features");
+    node->channels = out_features;
+    node->has_bias = true;
+    add_param(graph, "weight", DML_ROLE_WEIGHT, (int[]){out_features, in_features}, 2);
+    add_param(graph, "bias", DML_ROLE_BIAS, &out_features, 1);
+    return last(graph);
+}
+
+int dml_graph_l2_normalize(struct dml_graph *graph, int input) {
+    struct dml_node *node = append(graph, DML_OP_L2_NORMALIZE, "", &input, 1);
+    if (node && (node->height != 1 || node->width != 1))
+        return refuse(graph, "l2_normalize", "needs an input of one pixel");
+    return last(graph);
+}
+
+int dml_graph_head(struct dml_graph *graph, int input, const char *name,
+                   const struct dml_architecture_options *o) {
+    int x = dml_graph_linear(graph, input, name, o->embed_dim);
+    if (x < 0)
+        return -1;
+    const struct dml_node *node = &graph->nodes[x];
+    for (int i = 0; i < node->param_count; i++)
+        graph->params[node->first_param + i].head = true;
+    graph->frozen = o->frozen;
+    graph->normalize = o->normalize;
+    graph->he_head = o->he_head;
+    return o->normalize ? dml_graph_l2_normalize(graph, x) : x;
+}
+
+enum dml_status dml_graph_finish(struct dml_graph *graph, int output) {
+    if (graph->failed || output < 0 || output >= graph->node_count) {
+        refuse(graph, "output", "is not a node");
+        return *dml_error() ? DML_ERROR_USAGE : DML_ERROR_MEMORY;
+    }
+    const struct dml_node *node = &graph->nodes[output];
+    if (node->height != 1 || node->width != 1) {
+        refuse(graph, "output", "is not a vector");
+        return DML_ERROR_USAGE;
+    }
+    graph->output = output;
+    graph->embed_dim = node->channels;
+    return DML_OK;
+}

@@ -1,0 +1,67 @@
+#include "dml/rng.h"
+#include "nn/graph.h"
+
+#include <math.h>
+
+/* U(-1/sqrt(fan_in), 1/sqrt(fan_in)): PyTorch's default for the weights and biases of both
+ * convolutions and linear layers. */
+static void fill_uniform(struct dml_rng *rng, size_t fan_in, float *values, size_t count) {
+    double bound = 1.0 / sqrt((double)fan_in);
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)((2.0 * dml_rng_uniform(rng) - 1.0) * bound);
+}
+
+/* Normal with mean 0; what falls beyond `cut` standard deviations is drawn again. */
+static void fill_normal(struct dml_rng *rng, double deviation, double cut, float *values,
+                        size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        double x;
+        do
+            x = dml_rng_normal(rng);
+        while (fabs(x) > cut);
+        values[i] = (float)(x * deviation);
+    }
+}
+
+static void fill_constant(float value, float *values, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        values[i] = value;
+}
+
+void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t seed, float *values) {
+    const struct dml_graph_param *param = &graph->params[index];
+    struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_INIT, (uint64_t)index, 0);
+    size_t count = param->count, out = (size_t)param->dims[0];
+    /* The bias of a layer shares the fan-in of its weight, which comes first. */
+    const struct dml_graph_param *weight = &graph->params[graph->nodes[param->node].first_param];
+    size_t fan_in = weight->count / (size_t)weight->dims[0];
+    bool is_conv = graph->nodes[param->node].op == DML_OP_CONV;
+
+    switch (param->role) {
+    case DML_ROLE_NORM_WEIGHT:
+    case DML_ROLE_RUNNING_VAR:
+        fill_constant(1.0f, values, count);
+        return;
+    case DML_ROLE_NORM_BIAS:
+    case DML_ROLE_RUNNING_MEAN:
+        fill_constant(0.0f, values, count);
+        return;
+    case DML_ROLE_BIAS:
+        if (param->head && graph->he_head)
+            fill_constant(0.0f, values, count);
+        else
+            fill_uniform(&rng, fan_in, values, count);
+        return;
+    case DML_ROLE_WEIGHT:
+        if (param->head && graph->he_head) /* fan_out of a linear layer is its outputs */
+            fill_normal(&rng, sqrt(2.0 / (double)out), INFINITY, values, count);
+        else if (!is_conv || graph->weight_init == DML_INIT_UNIFORM)
+            fill_uniform(&rng, fan_in, values, count);
+        else if (graph->weight_init == DML_INIT_TRUNCATED_NORMAL)
+            fill_normal(&rng, 0.01, 2.0, values, count);
+        else
+            fill_normal(&rng, sqrt(2.0 / ((double)out * (double)param->dims[2] * param->dims[3])),
+                        INFINITY, values, count);
+        return;
+    }
+}

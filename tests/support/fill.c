@@ -1,0 +1,51 @@
+#include "support/fill.h"
+
+#include "support/golden.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t fnv1a(const char *text) {
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (; *text; text++)
+        hash = (hash ^ (unsigned char)*text) * 0x100000001b3u;
+    return hash;
+}
+
+double fill_uniform(const char *name, size_t i) {
+    uint64_t z = fnv1a(name) + (i + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBu;
+    z ^= z >> 31;
+    return (double)(z >> 11) * 0x1p-53;
+}
+
+void fill_signed(const char *name, double scale, float *values, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)((2.0 * fill_uniform(name, i) - 1.0) * scale);
+}
+
+void fill_param(const struct dml_graph_param *param, float *values) {
+    const char *name = param->name;
+    if (param->dim_count >= 2) {
+        double fan_in = (double)param->count / param->dims[0];
+        fill_signed(name, sqrt(6.0 / fan_in) * 0.7, values, param->count);
+    } else if (param->role == DML_ROLE_NORM_WEIGHT || param->role == DML_ROLE_RUNNING_VAR) {
+        for (size_t i = 0; i < param->count; i++)
+            values[i] = (float)(0.5 + fill_uniform(name, i));
+    } else {
+        fill_signed(name, 0.2, values, param->count);
+    }
+}
+
+void fill_network(const struct dml_backend *backend, struct dml_network *network,
+                  const struct dml_graph *graph) {
+    for (int p = 0; p < graph->param_count; p++) {
+        float *values = malloc(graph->params[p].count * sizeof *values);
+        assert_non_null(values);
+        fill_param(&graph->params[p], values);
+        assert_ok(backend->write(network, p, DML_SLOT_VALUE, values));
+        free(values);
+    }
+}

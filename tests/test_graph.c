@@ -1,0 +1,136 @@
+#include "nn/graph.h"
+#include "support/golden.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Names and shapes of all parameters, in order, against golden/architectures. */
+static void names_and_shapes_are_pytorchs(void **state) {
+    (void)state;
+    size_t count, seen = 0;
+    char **names = golden_names("architectures", &count);
+    for (size_t i = 0; i < count; i++) {
+        if (!dml_architecture_find(names[i]))
+            continue;
+        seen++;
+        struct dml_graph *graph;
+        assert_ok(dml_graph_build(names[i], 32, 0, &graph));
+        cJSON *expected = golden_json("architectures/%s/state_dict.json", names[i]);
+        assert_int_equal(graph->param_count, cJSON_GetArraySize(expected));
+        int p = 0;
+        const cJSON *entry;
+        cJSON_ArrayForEach(entry, expected) {
+            const struct dml_graph_param *param = &graph->params[p++];
+            assert_string_equal(param->name, cJSON_GetArrayItem(entry, 0)->valuestring);
+            const cJSON *dims = cJSON_GetArrayItem(entry, 1);
+            assert_int_equal(param->dim_count, cJSON_GetArraySize(dims));
+            for (int d = 0; d < param->dim_count; d++)
+                assert_int_equal(param->dims[d], cJSON_GetArrayItem(dims, d)->valueint);
+            assert_int_equal(param->head, !strncmp(param->name, "last_linear.", 12) ||
+                                              !strncmp(param->name, "fc.", 3));
+        }
+        cJSON_Delete(expected);
+        dml_graph_free(graph);
+    }
+    assert_true(seen >= 2);
+    golden_free_names(names, count);
+}
+
+static void options_of_arch(void **state) {
+    (void)state;
+    struct dml_graph *graph;
+    assert_ok(dml_graph_build("resnet18_frozen_normalize", 128, 64, &graph));
+    assert_true(graph->frozen && graph->normalize);
+    assert_int_equal(graph->embed_dim, 128);
+    assert_int_equal(graph->nodes[graph->output].op, DML_OP_L2_NORMALIZE);
+    dml_graph_free(graph);
+    assert_int_equal(dml_graph_build("resnet51_frozen", 128, 0, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "resnet50"));
+    assert_null(graph);
+    assert_int_equal(dml_graph_build("resnet50_frozn", 128, 0, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "_frozn"));
+    assert_int_equal(dml_graph_build("resnet50_", 128, 0, &graph), DML_ERROR_USAGE);
+    assert_int_equal(dml_graph_build("resnet50", 0, 0, &graph), DML_ERROR_USAGE);
+}
+
+static void check_pool(int height, int width, int kernel, int stride, int pad, bool ceil_mode,
+                       int out_height, int out_width) {
+    struct dml_graph *g = dml_graph_new();
+    int x = dml_graph_input(g, 4, height, width);
+    x = dml_graph_max_pool(g, x, kernel, stride, pad, ceil_mode);
+    assert_true(x > 0);
+    assert_int_equal(g->nodes[x].height, out_height);
+    assert_int_equal(g->nodes[x].width, out_width);
+    dml_graph_free(g);
+}
+
+static void pools_round_as_pytorch(void **state) {
+    (void)state;
+    check_pool(6, 7, 3, 2, 0, false, 2, 3);
+    check_pool(6, 7, 3, 2, 0, true, 3, 3);
+    check_pool(5, 6, 2, 3, 1, false, 2, 3);
+    /* A last window that would begin in the right padding does not count: 5 has none. */
+    check_pool(5, 6, 2, 3, 1, true, 2, 3);
+    check_pool(2, 2, 1, 3, 1, true, 1, 1);
+    check_pool(3, 3, 2, 3, 1, true, 2, 2);
+}
+
+static void misuse_is_refused(void **state) {
+    (void)state;
+    struct dml_graph *g = dml_graph_new();
+    int x = dml_graph_input(g, 3, 8, 8);
+    int y = dml_graph_conv(g, x, "conv", 4, 3, 1, 1, false);
+    assert_int_equal(dml_graph_add(g, x, y), -1);
+    assert_int_equal(dml_graph_relu(g, y), -1); /* failed from now on */
+    assert_int_equal(dml_graph_finish(g, y), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "shape"));
+    dml_graph_free(g);
+    g = dml_graph_new();
+    x = dml_graph_input(g, 3, 4, 4);
+    assert_int_equal(dml_graph_conv(g, x, "conv", 4, 7, 1, 1, false), -1);
+    assert_int_equal(dml_graph_finish(g, x), DML_ERROR_USAGE);
+    dml_graph_free(g);
+}
+
+/* Mean and variance of the initial values, and that they depend on the seed. */
+static void init_has_pytorchs_moments(void **state) {
+    (void)state;
+    struct dml_graph *graph;
+    assert_ok(dml_graph_build("resnet18", 128, 0, &graph));
+    for (int p = 0; p < graph->param_count; p++) {
+        const struct dml_graph_param *param = &graph->params[p];
+        float *values = malloc(2 * param->count * sizeof *values);
+        dml_graph_init_param(graph, p, 7, values);
+        dml_graph_init_param(graph, p, 8, values + param->count);
+        double sum = 0, squares = 0;
+        for (size_t i = 0; i < param->count; i++) {
+            sum += values[i];
+            squares += (double)values[i] * values[i];
+        }
+        double n = (double)param->count;
+        if (param->role == DML_ROLE_WEIGHT) {
+            double variance =
+                param->head ? 1.0 / 3.0 / 512.0
+                            : 2.0 / ((double)param->dims[0] * param->dims[2] * param->dims[3]);
+            assert_true(fabs(squares / n / variance - 1.0) < 6.0 * sqrt(2.0 / n));
+            assert_true(fabs(sum / n) < 5.0 * sqrt(variance / n));
+            assert_true(memcmp(values, values + param->count, param->count * sizeof *values));
+        } else if (param->role == DML_ROLE_NORM_WEIGHT || param->role == DML_ROLE_RUNNING_VAR) {
+            assert_true(sum == n && squares == n);
+        } else if (!param->head) {
+            assert_true(squares == 0);
+        }
+        free(values);
+    }
+    dml_graph_free(graph);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_and_shapes_are_pytorchs), cmocka_unit_test(options_of_arch),
+        cmocka_unit_test(pools_round_as_pytorch),        cmocka_unit_test(misuse_is_refused),
+        cmocka_unit_test(init_has_pytorchs_moments),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
