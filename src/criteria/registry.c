@@ -1,5 +1,11 @@
 #include "base/builtin.h"
+#include "dml/criteria.h"
+
+/* Each criterion has its file, src/criteria/NAME.c, which defines dml_criterion_NAME. */
+extern const struct dml_criterion dml_criterion_contrastive, dml_criterion_margin,
+    dml_criterion_quadruplet, dml_criterion_snr, dml_criterion_triplet;
 
 const struct dml_method *const dml_builtin_criteria[] = {
-    NULL,
+    &dml_criterion_contrastive.method, &dml_criterion_triplet.method, &dml_criterion_margin.method,
+    &dml_criterion_quadruplet.method,  &dml_criterion_snr.method,     NULL,
 };

@@ -1,0 +1,131 @@
+#include "dml/criteria.h"
+
+#include "base/batch.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+struct dml_objective {
+    const struct dml_criterion *criterion;
+    struct dml_params *params; /* NULL when the options are the caller's */
+    size_t dim, classes;
+    void *state;
+};
+
+static const char *const kind_names[] = {
+    [DML_TUPLES_NONE] = "the whole batch",
+    [DML_TUPLES_TRIPLETS] = "triplets",
+    [DML_TUPLES_PAIRS] = "pairs of anchor and positive",
+    [DML_TUPLES_SETS] = "anchors with their sets",
+};
+
+enum dml_status dml_objective_create(const struct dml_criterion *criterion, const void *options,
+                                     const struct dml_criterion_context *context,
+                                     struct dml_objective **out) {
+    const char *name = criterion->method.name;
+    if (context->dim == 0)
+        return dml_fail(DML_ERROR_INPUT, "%s: embeddings of 0 dimensions", name);
+    if (context->classes == 0)
+        return dml_fail(DML_ERROR_INPUT, "%s: there are no training classes", name);
+    struct dml_objective *objective = dml_alloc(1, sizeof *objective);
+    if (!objective)
+        return DML_ERROR_MEMORY;
+    objective->criterion = criterion;
+    objective->dim = context->dim;
+    objective->classes = context->classes;
+    enum dml_status status =
+        criterion->create ? criterion->create(options, context, &objective->state) : DML_OK;
+    if (status) {
+        free(objective);
+        return status;
+    }
+    *out = objective;
+    return DML_OK;
+}
+
+enum dml_status dml_objective_open(const char *criterion, const char *flags,
+                                   const struct dml_criterion_context *context,
+                                   struct dml_objective **out) {
+    const struct dml_method *method = dml_method_find(DML_CRITERION, criterion);
+    if (!method)
+        return dml_method_unknown(DML_CRITERION, criterion);
+    struct dml_params *params = NULL;
+    enum dml_status status = dml_params_new(&params);
+    if (!status && method->params)
+        status = dml_params_add(params, method->params);
+    if (!status && flags)
+        status = dml_params_parse_text(params, flags);
+    if (!status)
+        status = dml_objective_create((const struct dml_criterion *)method,
+                                      dml_params_options(params, method->params), context, out);
+    if (status)
+        dml_params_free(params);
+    else
+        (*out)->params = params;
+    return status;
+}
+
+void dml_objective_free(struct dml_objective *objective) {
+    if (!objective)
+        return;
+    if (objective->criterion->destroy)
+        objective->criterion->destroy(objective->state);
+    dml_params_free(objective->params);
+    free(objective);
+}
+
+const struct dml_criterion *dml_objective_criterion(const struct dml_objective *objective) {
+    return objective->criterion;
+}
+
+static enum dml_status check_indices(const char *name, const char *role, const int32_t *indices,
+                                     size_t count, size_t n) {
+    if (count && !indices)
+        return dml_fail(DML_ERROR_INPUT, "%s: the tuples have no %ss", name, role);
+    for (size_t t = 0; t < count; t++)
+        if (indices[t] < 0 || (size_t)indices[t] >= n)
+            return dml_fail(DML_ERROR_INPUT, "%s: %s %d of tuple %zu is not in the batch of %zu",
+                            name, role, indices[t], t, n);
+    return DML_OK;
+}
+
+static enum dml_status check_tuples(const struct dml_criterion *criterion,
+                                    const struct dml_tuples *tuples, size_t n) {
+    const char *name = criterion->method.name;
+    enum dml_tuple_kind kind = tuples ? tuples->kind : DML_TUPLES_NONE;
+    if (kind != criterion->takes)
+        return dml_fail(DML_ERROR_INPUT, "%s takes %s, not %s", name, kind_names[criterion->takes],
+                        kind_names[kind]);
+    if (kind == DML_TUPLES_NONE)
+        return DML_OK;
+    size_t count = tuples->count;
+    enum dml_status status = check_indices(name, "anchor", tuples->anchors, count, n);
+    if (!status && kind != DML_TUPLES_SETS)
+        status = check_indices(name, "positive", tuples->positives, count, n);
+    if (!status && kind == DML_TUPLES_TRIPLETS)
+        status = check_indices(name, "negative", tuples->negatives, count, n);
+    if (!status && kind == DML_TUPLES_TRIPLETS && tuples->fourth)
+        status = check_indices(name, "fourth sample", tuples->fourth, count, n);
+    return status;
+}
+
+enum dml_status dml_objective_compute(struct dml_objective *objective,
+                                      const struct dml_batch *batch,
+                                      const struct dml_tuples *tuples, struct dml_rng *rng,
+                                      float *grad, struct dml_loss *loss) {
+    const struct dml_criterion *criterion = objective->criterion;
+    enum dml_status status = dml_batch_check(batch, objective->dim, objective->classes);
+    if (status)
+        return dml_fail_within(status, "%s", criterion->method.name);
+    status = check_tuples(criterion, tuples, batch->n);
+    if (!status)
+        status = criterion->forward_backward(objective->state, batch, tuples, rng, grad, loss);
+    return status;
+}
+
+size_t dml_objective_parameters(struct dml_objective *objective,
+                                struct dml_criterion_parameter *out, size_t max) {
+    return objective->criterion->parameters
+               ? objective->criterion->parameters(objective->state, out, max)
+               : 0;
+}
