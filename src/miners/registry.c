@@ -1,5 +1,10 @@
 #include "base/builtin.h"
+#include "dml/miners.h"
+
+extern const struct dml_miner dml_miner_distance, dml_miner_random, dml_miner_rho_distance,
+    dml_miner_semihard, dml_miner_softhard;
 
 const struct dml_method *const dml_builtin_miners[] = {
-    NULL,
+    &dml_miner_random.method,   &dml_miner_semihard.method,     &dml_miner_softhard.method,
+    &dml_miner_distance.method, &dml_miner_rho_distance.method, NULL,
 };
