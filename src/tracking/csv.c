@@ -1,0 +1,263 @@
+#include "base/files.h"
+#include "base/memory.h"
+#include "base/number.h"
+#include "base/progress.h"
+#include "tracking/names.h"
+#include "tracking/tracking.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* CSV_Logs/Data_<part>_<group>.csv, one column per value and one row per epoch, or per step for
+ * "Model Grad" and "Train_steps". A row's place in the file is its epoch or step: when a run is
+ * taken up again, rows from there on are replaced. */
+
+enum { FLUSH_SECONDS = 1 };
+
+struct table {
+    char *path, *name;
+    FILE *file;
+    off_t good; /* bytes known to be on disk; a write that fails is undone back to here */
+};
+
+struct logs {
+    char *folder;
+    struct table *tables;
+    size_t count, capacity;
+    double flushed;
+};
+
+/* Cuts an earlier file behind its header and `rows` rows. */
+static enum dml_status take_up(struct table *table, const char *header, uint64_t rows) {
+    char *text;
+    size_t size, length = strlen(header);
+    enum dml_status status = dml_read_file(table->path, &text, &size);
+    if (status)
+        return status;
+    if (strncmp(text, header, length) != 0) {
+        free(text);
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: has other columns than this run would write; move it away",
+                        table->path);
+    }
+    const char *at = text + length;
+    for (const char *end; rows > 0 && (end = strchr(at, '\n')); rows--)
+        at = end + 1;
+    table->good = at - text;
+    free(text);
+    if (ftruncate(fileno(table->file), table->good) != 0)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", table->path, strerror(errno));
+    return DML_OK;
+}
+
+static enum dml_status flush(struct table *table) {
+    if (fflush(table->file) == 0 && !ferror(table->file)) {
+        table->good = ftello(table->file);
+        return DML_OK;
+    }
+    int reason = errno;
+    clearerr(table->file);
+    int undone = ftruncate(fileno(table->file), table->good);
+    (void)undone; /* a device has no length */
+    return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(reason));
+}
+
+/* The file called `name`, opened at row `row` when it is not open yet. `header` ends a line. */
+static enum dml_status find(struct logs *logs, const char *name, const char *header, uint64_t row,
+                            struct table **out) {
+    for (size_t i = 0; i < logs->count; i++)
+        if (strcmp(logs->tables[i].name, name) == 0) {
+            *out = &logs->tables[i];
+            return DML_OK;
+        }
+    enum dml_status status =
+        dml_grow((void **)&logs->tables, &logs->capacity, logs->count + 1, sizeof(struct table));
+    if (status)
+        return status;
+    struct table *table = &logs->tables[logs->count++];
+    *table = (struct table){.name = dml_strdup(name),
+                            .path = dml_format("%s/Data_%s.csv", logs->folder, name)};
+    if (!table->name || !table->path)
+        return DML_ERROR_MEMORY;
+    struct stat info;
+    bool before = stat(table->path, &info) == 0 && info.st_size > 0;
+    table->file = fopen(table->path, "a");
+    if (!table->file)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(errno));
+    if (before)
+        status = take_up(table, header, row);
+    else
+        fputs(header, table->file);
+    *out = table;
+    return status;
+}
+
+static void destroy(struct logs *logs) {
+    for (size_t i = 0; i < logs->count; i++) {
+        if (logs->tables[i].file)
+            fclose(logs->tables[i].file);
+        free(logs->tables[i].path);
+        free(logs->tables[i].name);
+    }
+    free(logs->tables);
+    free(logs->folder);
+    free(logs);
+}
+
+static enum dml_status csv_open(const struct dml_run *run, void **state) {
+    struct logs *logs = dml_alloc(1, sizeof *logs);
+    *state = logs;
+    if (!logs)
+        return DML_ERROR_MEMORY;
+    logs->flushed = dml_now();
+    logs->folder = dml_path_join(run->folder, "CSV_Logs");
+    enum dml_status status = logs->folder ? dml_make_folders(logs->folder) : DML_ERROR_MEMORY;
+    if (status) {
+        destroy(logs);
+        *state = NULL;
+    }
+    return status;
+}
+
+/* A file of one column. */
+static enum dml_status put(struct logs *logs, const char *name, const char *column, uint64_t row,
+                           double value) {
+    char header[DML_NAME_SIZE], text[DML_NUMBER_SIZE];
+    struct table *table;
+    snprintf(header, sizeof header, "%s\n", column);
+    enum dml_status status = find(logs, name, header, row, &table);
+    if (!status)
+        fprintf(table->file, "%s\n", dml_number_text(value, text));
+    return status;
+}
+
+static enum dml_status flush_all(struct logs *logs) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < logs->count && !status; i++)
+        status = flush(&logs->tables[i]);
+    logs->flushed = dml_now();
+    return status;
+}
+
+static enum dml_status csv_step(void *state, const struct dml_step_record *record) {
+    struct logs *logs = state;
+    struct table *table;
+    char loss[DML_NUMBER_SIZE], seconds[DML_NUMBER_SIZE];
+    enum dml_status status = put(logs, "Model Grad_L2", "Grad L2", record->step, record->grad_rms);
+    if (!status)
+        status = put(logs, "Model Grad_Max", "Grad Max", record->step, record->grad_max);
+    if (!status)
+        status = find(logs, "Train_steps", "step,epoch,loss,seconds,tuples,active,swapped\n",
+                      record->step, &table);
+    if (status)
+        return status;
+    fprintf(table->file, "%llu,%llu,%s,%s,%zu,%zu,%zu\n", (unsigned long long)record->step,
+            (unsigned long long)record->epoch, dml_number_text(record->loss, loss),
+            dml_number_text(record->seconds, seconds), record->tuples, record->active,
+            record->swapped);
+    return dml_now() - logs->flushed < FLUSH_SECONDS ? DML_OK : flush_all(logs);
+}
+
+struct part_row {
+    struct logs *logs;
+    const char *part;
+    uint64_t row;
+};
+
+static enum dml_status put_family(void *data, const char *family,
+                                  const struct dml_metric_value *const *values, size_t count) {
+    const struct part_row *at = data;
+    char name[DML_NAME_SIZE * 2], header[DML_FAMILY_MAX * 64], text[DML_NUMBER_SIZE];
+    struct table *table;
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++)
+        length += (size_t)snprintf(header + length, sizeof header - length, "%s%s", i ? "," : "",
+                                   values[i]->name);
+    snprintf(header + length, sizeof header - length, "\n");
+    snprintf(name, sizeof name, "%s_discriminative_%s", at->part, family);
+    enum dml_status status = find(at->logs, name, header, at->row, &table);
+    if (status)
+        return status;
+    for (size_t i = 0; i < count; i++)
+        fprintf(table->file, "%s%s", i ? "," : "", dml_number_text(values[i]->value, text));
+    fputc('\n', table->file);
+    return DML_OK;
+}
+
+/* A vector has a file of its own: its components, largest singular value first. */
+static enum dml_status put_vector(struct logs *logs, const char *part, uint64_t row,
+                                  const struct dml_metric_value *value) {
+    char name[DML_NAME_SIZE * 2], text[DML_NUMBER_SIZE];
+    struct table *table;
+    char *header = NULL;
+    size_t size;
+    FILE *columns = open_memstream(&header, &size);
+    if (!columns)
+        return dml_fail(DML_ERROR_MEMORY, "out of memory: a header of %zu columns",
+                        value->vector_count);
+    for (size_t i = 0; i < value->vector_count; i++)
+        fprintf(columns, "%s%zu", i ? "," : "", i + 1);
+    fputc('\n', columns);
+    fclose(columns);
+    snprintf(name, sizeof name, "%s_discriminative_%s", part, value->name);
+    enum dml_status status = find(logs, name, header, row, &table);
+    free(header);
+    if (status)
+        return status;
+    for (size_t i = 0; i < value->vector_count; i++)
+        fprintf(table->file, "%s%s", i ? "," : "", dml_number_text((double)value->vector[i], text));
+    fputc('\n', table->file);
+    return DML_OK;
+}
+
+static enum dml_status put_part(struct logs *logs, const struct dml_part_record *part,
+                                uint64_t row) {
+    struct part_row at = {logs, part->part, row};
+    enum dml_status status = dml_metric_families(part, put_family, &at);
+    for (size_t i = 0; i < part->count && !status; i++)
+        if (dml_metric_is_vector(&part->metrics[i]))
+            status = put_vector(logs, part->part, row, &part->metrics[i]);
+    return status;
+}
+
+/* Beside the study's files: how much of what the miner gave had a gradient, how much of it a
+ * regularised miner swapped, and images that could not be read. */
+static enum dml_status put_mining(struct logs *logs, const struct dml_epoch_record *record) {
+    struct table *table;
+    char active[DML_NUMBER_SIZE], swapped[DML_NUMBER_SIZE];
+    enum dml_status status =
+        find(logs, "Train_mining", "active_share,swapped_share,replaced_images\n", record->epoch,
+             &table);
+    if (!status)
+        fprintf(table->file, "%s,%s,%zu\n", dml_number_text(record->active_share, active),
+                dml_number_text(record->swapped_share, swapped), record->replaced_images);
+    return status;
+}
+
+static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *record) {
+    struct logs *logs = state;
+    uint64_t row = record->epoch;
+    enum dml_status status = put(logs, "Train_epochs", "epochs", row, (double)record->epoch);
+    if (!status)
+        status = put(logs, "Train_loss", "loss", row, record->loss);
+    if (!status)
+        status = put(logs, "Train_time", "time", row, record->train_seconds);
+    if (!status)
+        status = put_mining(logs, record);
+    for (size_t i = 0; i < record->part_count && !status; i++)
+        status = put_part(logs, &record->parts[i], row);
+    return status ? status : flush_all(logs);
+}
+
+static enum dml_status csv_close(void *state, enum dml_run_end end, const char *error) {
+    (void)end, (void)error;
+    enum dml_status status = flush_all(state);
+    destroy(state);
+    return status;
+}
+
+const struct dml_tracker dml_tracker_csv = {
+    .name = "csv", .open = csv_open, .step = csv_step, .epoch = csv_epoch, .close = csv_close};

@@ -1,0 +1,242 @@
+#include "tracking/database.h"
+
+#include "base/files.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { APPLICATION = 0x646d6c31 /* "dml1" */, SET_UP_SECONDS = 30 };
+
+static const char schema[] =
+    /* One row per run. status: running, finished, interrupted, failed. A killed run stays
+     * `running` with an old `updated`. */
+    "CREATE TABLE runs ("
+    " id INTEGER PRIMARY KEY,"
+    " folder TEXT NOT NULL UNIQUE," /* below the save path: dataset/savename */
+    " dataset TEXT, savename TEXT, project TEXT, run_group TEXT, seed INTEGER,"
+    " status TEXT NOT NULL, error TEXT,"
+    " started TEXT NOT NULL, updated TEXT NOT NULL, ended TEXT," /* UTC */
+    " command TEXT, version TEXT, processor TEXT, threads INTEGER, pid INTEGER,"
+    " training_images INTEGER, training_classes INTEGER,"
+    " testing_images INTEGER, testing_classes INTEGER,"
+    " validation_images INTEGER, validation_classes INTEGER,"
+    " steps_per_epoch INTEGER, epochs_planned INTEGER, network_parameters INTEGER);"
+    "CREATE TABLE params ("
+    " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
+    " name TEXT NOT NULL, value TEXT NOT NULL," /* JSON */
+    " PRIMARY KEY (run_id, name)) WITHOUT ROWID;"
+    "CREATE TABLE steps ("
+    " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
+    " step INTEGER NOT NULL, epoch INTEGER NOT NULL, loss REAL, grad_rms REAL, grad_max REAL,"
+    " tuples INTEGER, active INTEGER, swapped INTEGER, seconds REAL,"
+    " PRIMARY KEY (run_id, step)) WITHOUT ROWID;"
+    "CREATE TABLE epochs ("
+    " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
+    " epoch INTEGER NOT NULL, loss REAL, lr REAL, train_seconds REAL, eval_seconds REAL,"
+    " train_images INTEGER, eval_images INTEGER, active_share REAL, swapped_share REAL,"
+    " replaced_images INTEGER,"
+    " PRIMARY KEY (run_id, epoch)) WITHOUT ROWID;"
+    "CREATE TABLE metrics ("
+    " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
+    " part TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, value REAL,"
+    " PRIMARY KEY (run_id, part, name, epoch)) WITHOUT ROWID;"
+    "CREATE TABLE vectors ("
+    " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
+    " part TEXT NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL,"
+    " vector TEXT NOT NULL," /* JSON array */
+    " PRIMARY KEY (run_id, part, name, epoch)) WITHOUT ROWID;"
+    /* What dml sweep started. status: running, finished, interrupted, failed. */
+    "CREATE TABLE sweep_runs ("
+    " sweep TEXT NOT NULL, flags TEXT NOT NULL, line INTEGER NOT NULL,"
+    " status TEXT NOT NULL, error TEXT, log TEXT, started TEXT, ended TEXT,"
+    " PRIMARY KEY (sweep, flags)) WITHOUT ROWID;"
+    /* SQLite takes `epoch` from the row that has the maximum. */
+    "CREATE VIEW largest AS SELECT run_id, part, name, MAX(value) AS value, epoch"
+    " FROM metrics GROUP BY run_id, part, name;";
+
+enum dml_status dml_database_error(sqlite3 *db) {
+    const char *path = sqlite3_db_filename(db, "main");
+    int code = sqlite3_errcode(db);
+    enum dml_status status =
+        code == SQLITE_NOTADB || code == SQLITE_CORRUPT ? DML_ERROR_INPUT : DML_ERROR_IO;
+    return dml_fail(status, "%s: %s", path ? path : "runs.sqlite", sqlite3_errmsg(db));
+}
+
+bool dml_database_may_pass(sqlite3 *db) {
+    int code = sqlite3_errcode(db);
+    return code == SQLITE_BUSY || code == SQLITE_LOCKED || code == SQLITE_FULL ||
+           code == SQLITE_IOERR || code == SQLITE_CANTOPEN;
+}
+
+static void bind(sqlite3_stmt *statement, const char *types, va_list arguments) {
+    for (int i = 0; types[i]; i++) {
+        if (types[i] == 'i')
+            sqlite3_bind_int64(statement, i + 1, va_arg(arguments, int64_t));
+        else if (types[i] == 'd')
+            sqlite3_bind_double(statement, i + 1, va_arg(arguments, double));
+        else
+            sqlite3_bind_text(statement, i + 1, va_arg(arguments, const char *), -1,
+                              SQLITE_TRANSIENT);
+    }
+}
+
+void dml_database_bind(sqlite3_stmt *statement, const char *types, ...) {
+    va_list arguments;
+    va_start(arguments, types);
+    bind(statement, types, arguments);
+    va_end(arguments);
+}
+
+enum dml_status dml_database_query(sqlite3 *db, sqlite3_stmt **out, const char *sql,
+                                   const char *types, ...) {
+    if (sqlite3_prepare_v2(db, sql, -1, out, NULL) != SQLITE_OK)
+        return dml_database_error(db);
+    va_list arguments;
+    va_start(arguments, types);
+    bind(*out, types, arguments);
+    va_end(arguments);
+    return DML_OK;
+}
+
+enum dml_status dml_database_run(sqlite3 *db, const char *sql, const char *types, ...) {
+    sqlite3_stmt *statement;
+    if (sqlite3_prepare_v2(db, sql, -1, &statement, NULL) != SQLITE_OK)
+        return dml_database_error(db);
+    va_list arguments;
+    va_start(arguments, types);
+    bind(statement, types, arguments);
+    va_end(arguments);
+    int code;
+    while ((code = sqlite3_step(statement)) == SQLITE_ROW)
+        ;
+    enum dml_status status = code == SQLITE_DONE ? DML_OK : dml_database_error(db);
+    sqlite3_finalize(statement);
+    return status;
+}
+
+static enum dml_status ask(sqlite3 *db, const char *sql, int64_t *value) {
+    sqlite3_stmt *statement;
+    enum dml_status status = dml_database_query(db, &statement, sql, "");
+    if (status)
+        return status;
+    if (sqlite3_step(statement) == SQLITE_ROW)
+        *value = sqlite3_column_int64(statement, 0);
+    else
+        status = dml_database_error(db);
+    sqlite3_finalize(statement);
+    return status;
+}
+
+/* The first process to come makes the schema; all others wait for it and then see it. */
+static enum dml_status make_schema(sqlite3 *db) {
+    int64_t version = 0;
+    enum dml_status status = dml_database_run(db, "BEGIN IMMEDIATE", "");
+    if (status)
+        return status;
+    status = ask(db, "PRAGMA user_version", &version);
+    if (!status && version == 0) {
+        char settings[96];
+        sqlite3_snprintf(sizeof settings, settings,
+                         "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION,
+                         DML_DATABASE_VERSION);
+        if (sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK ||
+            sqlite3_exec(db, settings, NULL, NULL, NULL) != SQLITE_OK)
+            status = dml_database_error(db);
+    }
+    if (!status)
+        return dml_database_run(db, "COMMIT", "");
+    sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
+static enum dml_status check_version(sqlite3 *db) {
+    const char *path = sqlite3_db_filename(db, "main");
+    int64_t application = 0, version = 0;
+    enum dml_status status = ask(db, "PRAGMA application_id", &application);
+    if (!status)
+        status = ask(db, "PRAGMA user_version", &version);
+    if (status)
+        return status;
+    if (application != APPLICATION)
+        return dml_fail(DML_ERROR_INPUT, "%s: is a database, but not one of runs", path);
+    if (version > DML_DATABASE_VERSION)
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: has schema version %lld, and this program knows up to %d", path,
+                        (long long)version, DML_DATABASE_VERSION);
+    return DML_OK;
+}
+
+/* Going to WAL mode takes a lock that SQLite's own waiting does not cover. */
+static enum dml_status go_to_wal(sqlite3 *db) {
+    for (int attempt = 0; attempt < SET_UP_SECONDS * 20; attempt++) {
+        int code = sqlite3_exec(db, "PRAGMA journal_mode = WAL", NULL, NULL, NULL);
+        if (code == SQLITE_OK)
+            return DML_OK;
+        if (code != SQLITE_BUSY)
+            break;
+        usleep(50000);
+    }
+    return dml_database_error(db);
+}
+
+/* No table yet, though another process may be about to make them. */
+static bool is_new(sqlite3 *db, enum dml_status *status) {
+    int64_t tables = 0;
+    *status = ask(db, "SELECT COUNT(*) FROM sqlite_master", &tables);
+    return !*status && tables == 0;
+}
+
+static enum dml_status prepare(sqlite3 *db) {
+    enum dml_status status;
+    bool fresh = is_new(db, &status);
+    if (!status && !fresh)
+        status = check_version(db); /* before anything is changed in a file that is not ours */
+    if (!status)
+        status = go_to_wal(db);
+    if (!status && fresh)
+        status = make_schema(db);
+    if (!status)
+        status = check_version(db);
+    if (!status && sqlite3_exec(db, "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON", NULL,
+                                NULL, NULL) != SQLITE_OK)
+        status = dml_database_error(db);
+    return status;
+}
+
+enum dml_status dml_database_open(const char *save_path, bool create, int wait_ms, sqlite3 **out) {
+    enum dml_status status = create ? dml_make_folders(save_path) : DML_OK;
+    char *path = dml_path_join(save_path, "runs.sqlite");
+    sqlite3 *db = NULL;
+    *out = NULL;
+    if (!path)
+        status = DML_ERROR_MEMORY;
+    if (!status && !create && !dml_path_exists(path))
+        status = dml_fail(DML_ERROR_INPUT, "%s: does not exist: no run was tracked there", path);
+    if (!status &&
+        sqlite3_open_v2(path, &db,
+                        create ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READWRITE,
+                        NULL) != SQLITE_OK)
+        status = dml_fail(DML_ERROR_IO, "%s: %s", path, db ? sqlite3_errmsg(db) : "out of memory");
+    if (!status) {
+        sqlite3_extended_result_codes(db, 0);
+        sqlite3_busy_timeout(db, SET_UP_SECONDS * 1000);
+        status = create ? prepare(db) : check_version(db);
+        sqlite3_busy_timeout(db, wait_ms);
+    }
+    free(path);
+    if (status)
+        sqlite3_close_v2(db);
+    else
+        *out = db;
+    return status;
+}
+
+void dml_database_now(char text[DML_TIME_SIZE]) {
+    time_t now = time(NULL);
+    struct tm utc;
+    gmtime_r(&now, &utc);
+    strftime(text, DML_TIME_SIZE, "%Y-%m-%d %H:%M:%S", &utc);
+}

@@ -1,0 +1,137 @@
+#include "base/files.h"
+#include "base/memory.h"
+#include "base/number.h"
+#include "base/progress.h"
+#include "tracking/best.h"
+#include "tracking/tracking.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* summary.json in the run's folder: rewritten whole after every epoch, so that a killed run leaves
+ * that of its last epoch. */
+
+struct summary {
+    const struct dml_run *run;
+    char *path;
+    struct dml_bests bests;
+    bool begun;
+    uint64_t epochs; /* done, over all parts of a run taken up again */
+    double started, train_seconds, eval_seconds;
+    size_t train_images, eval_images, replaced_images;
+    double last_loss, best_loss;
+    uint64_t best_loss_epoch;
+};
+
+static enum dml_status summary_open(const struct dml_run *run, void **state) {
+    struct summary *summary = dml_alloc(1, sizeof *summary);
+    *state = summary;
+    if (!summary)
+        return DML_ERROR_MEMORY;
+    summary->run = run;
+    summary->started = dml_now();
+    summary->last_loss = summary->best_loss = NAN;
+    summary->path = dml_path_join(run->folder, "summary.json");
+    if (!summary->path) {
+        free(summary);
+        return DML_ERROR_MEMORY;
+    }
+    dml_bests_load(&summary->bests, run->folder);
+    return DML_OK;
+}
+
+/* Every digit, where cJSON would round; JSON has no word for what is not finite. */
+static void number(cJSON *object, const char *name, double value) {
+    char text[DML_NUMBER_SIZE];
+    if (isfinite(value))
+        cJSON_AddRawToObject(object, name, dml_number_text(value, text));
+    else
+        cJSON_AddNullToObject(object, name);
+}
+
+static void last_and_best(cJSON *parent, const char *name, double last, double best,
+                          uint64_t epoch) {
+    cJSON *object = cJSON_AddObjectToObject(parent, name);
+    number(object, "last", last);
+    number(object, "best", best);
+    number(object, "best_epoch", isfinite(best) ? (double)epoch : NAN);
+}
+
+static void add_metrics(cJSON *root, const struct dml_bests *bests) {
+    cJSON *metrics = cJSON_AddObjectToObject(root, "metrics");
+    for (size_t i = 0; i < bests->count; i++) {
+        const struct dml_best *best = &bests->items[i];
+        cJSON *part = cJSON_GetObjectItem(metrics, best->part);
+        if (!part)
+            part = cJSON_AddObjectToObject(metrics, best->part);
+        last_and_best(part, best->metric, best->last, best->best, best->epoch);
+    }
+}
+
+static void add_times(cJSON *root, const struct summary *summary) {
+    cJSON *seconds = cJSON_AddObjectToObject(root, "seconds");
+    number(seconds, "total", dml_now() - summary->started);
+    number(seconds, "training", summary->train_seconds);
+    number(seconds, "evaluation", summary->eval_seconds);
+    cJSON *rate = cJSON_AddObjectToObject(root, "images_per_second");
+    number(rate, "training", (double)summary->train_images / summary->train_seconds);
+    number(rate, "evaluation", (double)summary->eval_images / summary->eval_seconds);
+}
+
+static enum dml_status write_summary(const struct summary *summary, const char *status_name,
+                                     const char *error) {
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "status", status_name);
+    if (error)
+        cJSON_AddStringToObject(root, "error", error);
+    cJSON_AddStringToObject(root, "dataset", summary->run->dataset);
+    cJSON_AddStringToObject(root, "savename", summary->run->savename);
+    number(root, "seed", (double)summary->run->seed);
+    number(root, "epochs", (double)summary->epochs);
+    add_times(root, summary);
+    number(root, "replaced_images", (double)summary->replaced_images);
+    last_and_best(root, "loss", summary->last_loss, summary->best_loss, summary->best_loss_epoch);
+    add_metrics(root, &summary->bests);
+    char *text = cJSON_Print(root);
+    cJSON_Delete(root);
+    if (!text)
+        return dml_fail(DML_ERROR_MEMORY, "%s: out of memory", summary->path);
+    enum dml_status status = dml_write_file(summary->path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+static enum dml_status summary_epoch(void *state, const struct dml_epoch_record *record) {
+    struct summary *summary = state;
+    if (!summary->begun)
+        dml_bests_forget(&summary->bests, record->epoch);
+    summary->begun = true;
+    summary->epochs = record->epoch + 1;
+    summary->train_seconds += record->train_seconds;
+    summary->eval_seconds += record->eval_seconds;
+    summary->train_images += record->train_images;
+    summary->eval_images += record->eval_images;
+    summary->replaced_images = record->replaced_images;
+    summary->last_loss = record->loss;
+    if (!(record->loss >= summary->best_loss)) {
+        summary->best_loss = record->loss;
+        summary->best_loss_epoch = record->epoch;
+    }
+    enum dml_status status = dml_bests_update(&summary->bests, record);
+    return status ? status : write_summary(summary, "running", NULL);
+}
+
+static enum dml_status summary_close(void *state, enum dml_run_end end, const char *error) {
+    static const char *const names[] = {"finished", "interrupted", "failed"};
+    struct summary *summary = state;
+    enum dml_status status = write_summary(summary, names[end], error);
+    dml_bests_free(&summary->bests);
+    free(summary->path);
+    free(summary);
+    return status;
+}
+
+const struct dml_tracker dml_tracker_summary = {
+    .name = "summary.json", .open = summary_open, .epoch = summary_epoch, .close = summary_close};

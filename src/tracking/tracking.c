@@ -1,0 +1,132 @@
+#include "tracking/tracking.h"
+
+#include "base/memory.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELD(member) offsetof(struct dml_tracking_options, member)
+static const struct dml_param parameters[] = {
+    {.name = "project",
+     .type = DML_PARAM_STRING,
+     .offset = FIELD(project),
+     .fallback = "Sample_Project",
+     .help = "Project of the run, in W&B and in reports."},
+    {.name = "group",
+     .type = DML_PARAM_STRING,
+     .offset = FIELD(group),
+     .fallback = "Sample_Group",
+     .help = "Group of the run: runs of one setup with different seeds share it."},
+};
+
+const struct dml_param_table dml_tracking_params = {
+    .title = "Tracking",
+    .options_size = sizeof(struct dml_tracking_options),
+    .params = parameters,
+    .count = sizeof parameters / sizeof parameters[0],
+};
+
+struct slot {
+    const struct dml_tracker *tracker;
+    void *state;
+    bool needed; /* its failure is the run's */
+    bool off;    /* it failed and said so */
+};
+
+enum { SLOTS = 8 };
+
+struct dml_tracking {
+    struct slot slots[SLOTS];
+    size_t count;
+};
+
+/* What a tracker's failure means for the run: nothing but a line, unless it is needed. */
+static enum dml_status judge(struct slot *slot, enum dml_status status) {
+    if (!status || slot->needed)
+        return status;
+    if (!slot->off)
+        fprintf(stderr, "dml: %s; the run goes on without %s\n", dml_error(), slot->tracker->name);
+    slot->off = true;
+    return DML_OK;
+}
+
+static enum dml_status add(struct dml_tracking *tracking, const struct dml_run *run,
+                           const struct dml_tracker *tracker, bool needed) {
+    struct slot *slot = &tracking->slots[tracking->count];
+    *slot = (struct slot){.tracker = tracker, .needed = needed};
+    enum dml_status status = judge(slot, tracker->open(run, &slot->state));
+    if (!status && !slot->off)
+        tracking->count++;
+    return status;
+}
+
+enum dml_status dml_tracking_open(const struct dml_run *run,
+                                  const struct dml_tracking_options *options,
+                                  struct dml_tracking **out) {
+    struct dml_tracking *tracking = dml_alloc(1, sizeof *tracking);
+    (void)options;
+    *out = NULL;
+    if (!tracking)
+        return DML_ERROR_MEMORY;
+    const struct {
+        const struct dml_tracker *tracker;
+        bool wanted, needed;
+    } all[] = {
+        {&dml_tracker_csv, true, true},
+        {&dml_tracker_summary, true, false},
+        {&dml_tracker_console, true, false},
+        {&dml_tracker_sqlite, true, false},
+    };
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < sizeof all / sizeof all[0] && !status; i++)
+        if (all[i].wanted)
+            status = add(tracking, run, all[i].tracker, all[i].needed);
+    if (status)
+        dml_tracking_close(tracking, DML_RUN_FAILED, dml_error());
+    else
+        *out = tracking;
+    return status;
+}
+
+enum dml_status dml_tracking_step(struct dml_tracking *tracking,
+                                  const struct dml_step_record *record) {
+    for (size_t i = 0; i < tracking->count; i++) {
+        struct slot *slot = &tracking->slots[i];
+        enum dml_status status = DML_OK;
+        if (!slot->off && slot->tracker->step)
+            status = judge(slot, slot->tracker->step(slot->state, record));
+        if (status)
+            return status;
+    }
+    return DML_OK;
+}
+
+enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
+                                   const struct dml_epoch_record *record) {
+    for (size_t i = 0; i < tracking->count; i++) {
+        struct slot *slot = &tracking->slots[i];
+        enum dml_status status = DML_OK;
+        if (!slot->off && slot->tracker->epoch)
+            status = judge(slot, slot->tracker->epoch(slot->state, record));
+        if (status)
+            return status;
+    }
+    return DML_OK;
+}
+
+enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_end end,
+                                   const char *error) {
+    enum dml_status first = DML_OK;
+    char *reason = error ? dml_strdup(error) : NULL; /* `error` may be dml_error() itself */
+    for (size_t i = 0; tracking && i < tracking->count; i++) {
+        struct slot *slot = &tracking->slots[i];
+        enum dml_status status = judge(slot, slot->tracker->close(slot->state, end, reason));
+        first = first ? first : status;
+    }
+    if (reason && end == DML_RUN_FAILED && !first)
+        dml_fail(DML_ERROR_IO, "%s", reason); /* what failed the run stays the last message */
+    free(reason);
+    free(tracking);
+    return first;
+}
