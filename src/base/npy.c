@@ -1,5 +1,6 @@
 #include "base/npy.h"
 
+#include "base/half.h"
 #include "base/memory.h"
 
 #include <ctype.h>
@@ -121,14 +122,6 @@ void dml_npy_close(struct dml_npy *npy) {
     memset(npy, 0, sizeof *npy);
 }
 
-static double half(uint16_t bits) {
-    int exponent = bits >> 10 & 31, mantissa = bits & 1023;
-    double value = exponent == 0    ? mantissa * 0x1p-24
-                   : exponent == 31 ? (mantissa ? __builtin_nan("") : __builtin_inf())
-                                    : (1024 + mantissa) * __builtin_ldexp(1.0, exponent - 25);
-    return bits >> 15 ? -value : value;
-}
-
 /* Element i of the stored sequence; integers beyond 2^53 lose low bits, labels never are. */
 static double element(const struct dml_npy *npy, size_t i) {
     const char *at = (const char *)npy->data + i * types[npy->type].size;
@@ -164,7 +157,7 @@ static double element(const struct dml_npy *npy, size_t i) {
     case DML_NPY_U64:
         return (double)value.u64;
     case DML_NPY_F16:
-        return half(value.u16);
+        return dml_half_value(value.u16);
     case DML_NPY_F32:
         return value.f32;
     case DML_NPY_F64:
