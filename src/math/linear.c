@@ -64,3 +64,24 @@ void dml_distances2(const float *x, size_t n, const float *y, size_t m, size_t d
         for (size_t i = 0; i < n && i < m; i++)
             d2[i * m + i] = 0.0f;
 }
+
+void dml_self_distances2(const double *x, size_t n, size_t dim, double *d2) {
+    cblas_dsyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, (blasint)dim, 1.0, x,
+                (blasint)dim, 0.0, d2, (blasint)n);
+    for (size_t i = 0; i < n; i++) {
+        double own = d2[i * n + i];
+        for (size_t j = 0; j < i; j++) {
+            double norms = own + d2[j * n + j], value = norms - 2 * d2[i * n + j];
+            d2[i * n + j] = value > 1e-14 * norms ? value : 0;
+        }
+    }
+    /* The upper half in blocks that stay in cache, and last the diagonal, which held the norms. */
+    enum { BLOCK = 32 };
+    for (size_t top = 0; top < n; top += BLOCK)
+        for (size_t left = 0; left <= top; left += BLOCK)
+            for (size_t i = top; i < n && i < top + BLOCK; i++)
+                for (size_t j = left; j < i && j < left + BLOCK; j++)
+                    d2[j * n + i] = d2[i * n + j];
+    for (size_t i = 0; i < n; i++)
+        d2[i * n + i] = 0;
+}

@@ -19,6 +19,10 @@ void dml_normalize_rows(const float *x, size_t n, size_t dim, float *out);
  * below 0. Exactly 0 on the diagonal when x == y. */
 void dml_distances2(const float *x, size_t n, const float *y, size_t m, size_t dim, float *d2);
 
+/* Squared distances d2 (n, n) between all rows of x (n, dim) in float64, for sets of some hundred;
+ * symmetric, and exactly 0 between rows that differ by no more than rounding. */
+void dml_self_distances2(const double *x, size_t n, size_t dim, double *d2);
+
 /* Inner product and squared distance of two vectors, summed in float64. */
 double dml_dot(const float *a, const float *b, size_t dim);
 double dml_distance2(const float *a, const float *b, size_t dim);

@@ -108,10 +108,9 @@ enum dml_status dml_plan_epoch(const struct dml_batch_work *work, const struct d
     return failure.status ? dml_fail(failure.status, "%s", failure.message) : DML_OK;
 }
 
-enum dml_status dml_planner_create(const void *options, const struct dml_sampler_context *context,
-                                   void **state) {
-    (void)options;
-    struct dml_planner *planner = dml_alloc(1, sizeof *planner);
+enum dml_status dml_planner_new(size_t size, const struct dml_sampler_context *context,
+                                void **state) {
+    struct dml_planner *planner = dml_alloc(1, size);
     if (!planner)
         return DML_ERROR_MEMORY;
     planner->context = context;
@@ -121,6 +120,12 @@ enum dml_status dml_planner_create(const void *options, const struct dml_sampler
     else
         *state = planner;
     return status;
+}
+
+enum dml_status dml_planner_create(const void *options, const struct dml_sampler_context *context,
+                                   void **state) {
+    (void)options;
+    return dml_planner_new(sizeof(struct dml_planner), context, state);
 }
 
 void dml_planner_destroy(void *state) {

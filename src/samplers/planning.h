@@ -46,7 +46,11 @@ enum dml_status dml_plan_epoch(const struct dml_batch_work *work, const struct d
                                uint32_t *indices, void (*progress)(void *data, size_t done),
                                void *data);
 
-/* The descriptors' create and destroy for a bare planner. */
+/* A state of `size` bytes that begins with a struct dml_planner, its rest zeroed. */
+enum dml_status dml_planner_new(size_t size, const struct dml_sampler_context *context,
+                                void **state);
+
+/* The descriptors' create for a bare planner, and destroy for any state that owns nothing else. */
 enum dml_status dml_planner_create(const void *options, const struct dml_sampler_context *context,
                                    void **state);
 void dml_planner_destroy(void *state);

@@ -1,0 +1,205 @@
+#include "samplers/d2_coreset.h"
+
+#include "base/memory.h"
+#include "math/gaussian.h"
+#include "math/linear.h"
+#include "samplers/candidates.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    double lambda;
+};
+
+static const struct dml_param params[] = {
+    {"data_d2_coreset_lambda", DML_PARAM_FLOAT, offsetof(struct options, lambda), "1", 0, 1e6,
+     false, NULL,
+     "Exponent of a candidate's summed squared distances to those chosen, against its density."},
+};
+
+static const struct dml_param_table table = {
+    .title = "Batch sampler: d2_coreset",
+    .options_size = sizeof(struct options),
+    .params = params,
+    .count = sizeof params / sizeof params[0],
+};
+
+/* Share of the mean variance added to every variance, so that a set of fewer candidates than
+ * dimensions has a density too; far below what float32 embeddings resolve otherwise. */
+static const double RIDGE = 1e-8;
+
+struct d2 {
+    struct dml_planner planner;
+    struct options options;
+};
+
+struct room {
+    struct dml_candidates candidates;
+    struct dml_gaussian gaussian;
+    double *distances2;  /* (n, n) */
+    double *log_density; /* (n) */
+    double *sums;        /* (n) */
+    double *weights;     /* (n) */
+    double *point;       /* (dim) */
+    uint32_t *chosen;
+};
+
+/* In logarithms: densities in a hundred dimensions differ by more than a double's range. */
+void dml_d2_probabilities(const double *log_density, const double *sums, size_t n, double lambda,
+                          double *out) {
+    double largest = -INFINITY, total = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(sums[i]))
+            out[i] = -INFINITY;
+        else
+            out[i] = log_density[i] + (lambda > 0 ? lambda * log(sums[i]) : 0);
+        largest = fmax(largest, out[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (largest > -INFINITY)
+            out[i] = exp(out[i] - largest);
+        else
+            out[i] = !isnan(sums[i]);
+        total += out[i];
+    }
+    for (size_t i = 0; i < n && total > 0; i++)
+        out[i] /= total;
+}
+
+static size_t choices(const struct dml_sampler_context *context) {
+    return context->batch_size / context->samples_per_class;
+}
+
+static void room_close(void *data) {
+    struct room *room = data;
+    if (!room)
+        return;
+    dml_candidates_close(&room->candidates);
+    dml_gaussian_close(&room->gaussian);
+    free(room->distances2);
+    free(room->log_density);
+    free(room->sums);
+    free(room->weights);
+    free(room->point);
+    free(room->chosen);
+    free(room);
+}
+
+static enum dml_status room_open(const struct dml_planner *planner, void **out) {
+    size_t n = dml_candidates_count(planner->context);
+    struct room *room = dml_alloc(1, sizeof *room);
+    if (!room)
+        return DML_ERROR_MEMORY;
+    enum dml_status status = dml_candidates_open(&room->candidates, planner->context, n);
+    if (!status)
+        status = dml_gaussian_open(&room->gaussian, n, room->candidates.dim);
+    room->distances2 = dml_alloc_aligned(n, n * sizeof(double));
+    room->log_density = dml_alloc(n, sizeof(double));
+    room->sums = dml_alloc(n, sizeof(double));
+    room->weights = dml_alloc(n, sizeof(double));
+    room->point = dml_alloc(2 * room->candidates.dim, sizeof(double));
+    room->chosen = dml_alloc(choices(planner->context), sizeof(uint32_t));
+    if (status || !room->distances2 || !room->log_density || !room->sums || !room->weights ||
+        !room->point || !room->chosen) {
+        room_close(room);
+        return DML_ERROR_MEMORY;
+    }
+    *out = room;
+    return DML_OK;
+}
+
+/* The candidate nearest to a draw from the candidates' own Gaussian. */
+static size_t draw_start(struct room *room, struct dml_rng *rng) {
+    const struct dml_gaussian *g = &room->gaussian;
+    double *point = room->point, *z = point + g->dim, least = INFINITY;
+    for (size_t k = 0; k < g->dim; k++)
+        z[k] = dml_rng_normal(rng);
+    for (size_t k = 0; k < g->dim; k++) {
+        point[k] = g->mean[k];
+        for (size_t l = 0; l <= k; l++)
+            point[k] += g->factor[k * g->dim + l] * z[l];
+    }
+    size_t best = 0;
+    for (size_t i = 0; i < room->candidates.count; i++) {
+        const double *x = room->candidates.x + i * g->dim;
+        double distance = 0;
+        for (size_t k = 0; k < g->dim; k++)
+            distance += (x[k] - point[k]) * (x[k] - point[k]);
+        if (distance < least) {
+            least = distance;
+            best = i;
+        }
+    }
+    return best;
+}
+
+static void draw_rest(const struct d2 *d2, struct room *room, size_t next, struct dml_rng *rng) {
+    size_t n = room->candidates.count, count = choices(d2->planner.context);
+    memset(room->sums, 0, n * sizeof *room->sums);
+    for (size_t k = 0; k < count; k++) {
+        if (k > 0) {
+            dml_d2_probabilities(room->log_density, room->sums, n, d2->options.lambda,
+                                 room->weights);
+            next = dml_rng_choice(rng, room->weights, n);
+        }
+        room->chosen[k] = (uint32_t)next;
+        for (size_t i = 0; i < n; i++)
+            room->sums[i] += room->distances2[next * n + i];
+        room->sums[next] = NAN;
+    }
+}
+
+static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
+                             void *data, struct dml_rng *rng, uint32_t *indices) {
+    struct room *room = data;
+    struct dml_candidates *candidates = &room->candidates;
+    size_t n = candidates->count;
+    dml_candidates_draw(candidates, planner->context->images, rng);
+    enum dml_status status = dml_candidates_load(candidates, store, rng);
+    if (!status)
+        status = dml_gaussian_fit_relative(&room->gaussian, candidates->x, n, RIDGE);
+    if (status)
+        return status;
+    dml_gaussian_mahalanobis2(&room->gaussian, n, room->log_density);
+    for (size_t i = 0; i < n; i++)
+        room->log_density[i] *= -0.5;
+    dml_self_distances2(candidates->x, n, candidates->dim, room->distances2);
+    size_t start = draw_start(room, rng);
+    draw_rest((const struct d2 *)planner, room, start, rng);
+    dml_candidates_fill(candidates, planner, room->chosen, rng, indices);
+    return DML_OK;
+}
+
+static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store *store,
+                            size_t batches, uint32_t *indices,
+                            void (*progress)(void *data, size_t done), void *data) {
+    static const struct dml_batch_work work = {room_open, room_close, batch};
+    return dml_plan_epoch(&work, state, epoch, store, batches, indices, progress, data);
+}
+
+static enum dml_status create(const void *options, const struct dml_sampler_context *context,
+                              void **state) {
+    enum dml_status status = dml_candidates_check(context, choices(context));
+    if (!status)
+        status = dml_planner_new(sizeof(struct d2), context, state);
+    if (!status)
+        ((struct d2 *)*state)->options = *(const struct options *)options;
+    return status;
+}
+
+const struct dml_sampler dml_sampler_d2_coreset = {
+    .method =
+        {
+            .name = "d2_coreset",
+            .summary = "images drawn by density and distance to those drawn before, with random "
+                       "images of their classes",
+            .paper = "Arthur 2007, k-means++: The Advantages of Careful Seeding",
+            .params = &table,
+        },
+    .needs_store = true,
+    .create = create,
+    .plan = plan,
+    .destroy = dml_planner_destroy,
+};

@@ -1,0 +1,64 @@
+#include "base/memory.h"
+#include "math/gaussian.h"
+#include "samplers/matching.h"
+
+#include <stdlib.h>
+
+/* Added to the variances in the trace of the square root, as the study does. */
+static const double RIDGE = 1e-8;
+
+struct room {
+    struct dml_frechet frechet;
+    size_t count;
+};
+
+static enum dml_status open_cost(size_t count, size_t dim, void **out) {
+    struct room *room = dml_alloc(1, sizeof *room);
+    if (!room)
+        return DML_ERROR_MEMORY;
+    room->count = count;
+    enum dml_status status = dml_frechet_open(&room->frechet, count, dim);
+    if (status)
+        free(room);
+    else
+        *out = room;
+    return status;
+}
+
+static void close_cost(void *data) {
+    struct room *room = data;
+    dml_frechet_close(&room->frechet);
+    free(room);
+}
+
+static enum dml_status prepare(void *data, const double *x) {
+    struct room *room = data;
+    return dml_frechet_prepare(&room->frechet, x, room->count, RIDGE);
+}
+
+static enum dml_status cost(void *data, const uint32_t *positions, size_t n, double *out) {
+    struct room *room = data;
+    return dml_frechet_distance(&room->frechet, positions, n, out);
+}
+
+static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store *store,
+                            size_t batches, uint32_t *indices,
+                            void (*progress)(void *data, size_t done), void *data) {
+    static const struct dml_match_cost frechet_cost = {open_cost, close_cost, prepare, cost};
+    return dml_matching_plan(&frechet_cost, state, epoch, store, batches, indices, progress, data);
+}
+
+const struct dml_sampler dml_sampler_fid_batchmatch = {
+    .method =
+        {
+            .name = "fid_batchmatch",
+            .summary = "of some random batches the one whose Gaussian is nearest to a big set's "
+                       "by the Frechet distance",
+            .paper = "Heusel 2017, GANs Trained by a Two Time-Scale Update Rule Converge to a "
+                     "Local Nash Equilibrium (for the distance)",
+        },
+    .needs_store = true,
+    .create = dml_matching_create,
+    .plan = plan,
+    .destroy = dml_planner_destroy,
+};

@@ -1,0 +1,187 @@
+#include "samplers/greedy_coreset.h"
+
+#include "base/memory.h"
+#include "math/linear.h"
+#include "samplers/candidates.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static const struct dml_param params[] = {
+    {"data_gc_softened", DML_PARAM_FLAG, offsetof(struct dml_greedy_options, softened), NULL, 0, 0,
+     false, NULL,
+     "Take a random one of the 3 percent of candidates farthest from those chosen instead of the "
+     "farthest."},
+    {"data_gc_coreset_lim", DML_PARAM_FLOAT, offsetof(struct dml_greedy_options, coreset_lim),
+     "1e-9", 0, INFINITY, false, NULL,
+     "Squared distance up to which a candidate is the same as one already chosen; where only such "
+     "are left the rest is drawn at random."},
+};
+
+static const struct dml_param_table table = {
+    .title = "Batch sampler: greedy_coreset",
+    .options_size = sizeof(struct dml_greedy_options),
+    .params = params,
+    .count = sizeof params / sizeof params[0],
+};
+
+enum { CHOSEN = -1 }; /* in place of a squared distance */
+
+static size_t farthest(const double *nearest, size_t n) {
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (nearest[i] > nearest[best])
+            best = i;
+    return best;
+}
+
+/* A random one of the points, not chosen yet, whose value is `least` or more; n when none is. */
+static size_t random_above(const double *nearest, size_t n, double least, struct dml_rng *rng) {
+    size_t matches = 0;
+    for (size_t i = 0; i < n; i++)
+        matches += nearest[i] >= least;
+    if (matches == 0)
+        return n;
+    for (size_t skip = dml_rng_below(rng, matches), i = 0;; i++)
+        if (nearest[i] >= least && skip-- == 0)
+            return i;
+}
+
+/* The least of the n - ceil(0.97 (n - 1)) largest values: those from it on are the ones that reach
+ * the interpolated 97th percentile. Kept in a heap with the least value on top. */
+static double top_percent(const double *values, size_t n, double *heap) {
+    size_t size = n - (size_t)ceil(0.97 * (double)(n - 1));
+    for (size_t i = 0; i < size; i++)
+        heap[i] = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        if (values[i] <= heap[0])
+            continue;
+        size_t at = 0;
+        for (size_t child; (child = 2 * at + 1) < size; at = child) {
+            child += child + 1 < size && heap[child + 1] < heap[child];
+            if (heap[child] >= values[i])
+                break;
+            heap[at] = heap[child];
+        }
+        heap[at] = values[i];
+    }
+    return heap[0];
+}
+
+void dml_greedy_coreset_select(const double *distances2, size_t n, size_t start, size_t count,
+                               const struct dml_greedy_options *options, struct dml_rng *rng,
+                               double *nearest, uint32_t *out) {
+    /* The study starts from the norms of the rows, which no distance in a row exceeds: after the
+     * first point the running minimum is the distance to it in either case. */
+    for (size_t i = 0; i < n; i++)
+        nearest[i] = INFINITY;
+    double *heap = nearest + n;
+    size_t next = start;
+    for (size_t k = 0; k < count; k++) {
+        if (k > 0) {
+            next = farthest(nearest, n);
+            if (nearest[next] <= options->coreset_lim)
+                next = random_above(nearest, n, 0, rng);
+            else if (options->softened)
+                next = random_above(nearest, n, fmax(top_percent(nearest, n, heap), 0), rng);
+        }
+        out[k] = (uint32_t)next;
+        const double *row = distances2 + next * n;
+        for (size_t i = 0; i < n; i++)
+            nearest[i] = row[i] < nearest[i] ? row[i] : nearest[i];
+        nearest[next] = CHOSEN;
+    }
+}
+
+struct greedy {
+    struct dml_planner planner;
+    struct dml_greedy_options options;
+};
+
+struct room {
+    struct dml_candidates candidates;
+    double *distances2, *nearest;
+    uint32_t *chosen;
+};
+
+static size_t choices(const struct dml_sampler_context *context) {
+    return context->batch_size / context->samples_per_class;
+}
+
+static void room_close(void *data) {
+    struct room *room = data;
+    if (!room)
+        return;
+    dml_candidates_close(&room->candidates);
+    free(room->distances2);
+    free(room->nearest);
+    free(room->chosen);
+    free(room);
+}
+
+static enum dml_status room_open(const struct dml_planner *planner, void **out) {
+    size_t n = dml_candidates_count(planner->context);
+    struct room *room = dml_alloc(1, sizeof *room);
+    if (!room)
+        return DML_ERROR_MEMORY;
+    enum dml_status status = dml_candidates_open(&room->candidates, planner->context, n);
+    room->distances2 = dml_alloc_aligned(n, n * sizeof(double));
+    room->nearest = dml_alloc_aligned(2 * n, sizeof(double));
+    room->chosen = dml_alloc(choices(planner->context), sizeof(uint32_t));
+    if (status || !room->distances2 || !room->nearest || !room->chosen) {
+        room_close(room);
+        return DML_ERROR_MEMORY;
+    }
+    *out = room;
+    return DML_OK;
+}
+
+static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
+                             void *data, struct dml_rng *rng, uint32_t *indices) {
+    const struct greedy *greedy = (const struct greedy *)planner;
+    struct room *room = data;
+    struct dml_candidates *candidates = &room->candidates;
+    dml_candidates_draw(candidates, planner->context->images, rng);
+    enum dml_status status = dml_candidates_load(candidates, store, rng);
+    if (status)
+        return status;
+    dml_self_distances2(candidates->x, candidates->count, candidates->dim, room->distances2);
+    dml_greedy_coreset_select(room->distances2, candidates->count,
+                              dml_rng_below(rng, candidates->count), choices(planner->context),
+                              &greedy->options, rng, room->nearest, room->chosen);
+    dml_candidates_fill(candidates, planner, room->chosen, rng, indices);
+    return DML_OK;
+}
+
+static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store *store,
+                            size_t batches, uint32_t *indices,
+                            void (*progress)(void *data, size_t done), void *data) {
+    static const struct dml_batch_work work = {room_open, room_close, batch};
+    return dml_plan_epoch(&work, state, epoch, store, batches, indices, progress, data);
+}
+
+static enum dml_status create(const void *options, const struct dml_sampler_context *context,
+                              void **state) {
+    enum dml_status status = dml_candidates_check(context, choices(context));
+    if (!status)
+        status = dml_planner_new(sizeof(struct greedy), context, state);
+    if (!status)
+        ((struct greedy *)*state)->options = *(const struct dml_greedy_options *)options;
+    return status;
+}
+
+const struct dml_sampler dml_sampler_greedy_coreset = {
+    .method =
+        {
+            .name = "greedy_coreset",
+            .summary = "images far from each other in the embedding space, by farthest-point "
+                       "traversal, with random images of their classes",
+            .paper = "Sener 2018, Active Learning for Convolutional Neural Networks: A Core-Set "
+                     "Approach",
+            .params = &table,
+        },
+    .needs_store = true,
+    .create = create,
+    .plan = plan,
+    .destroy = dml_planner_destroy,
+};
