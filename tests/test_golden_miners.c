@@ -210,7 +210,7 @@ static void check_probabilities(const struct golden_case *golden) {
                 state->draws[1] = before + 0.98 * share;
                 tuples.anchors[0] = tuples.anchors[1] = (int32_t)a;
                 tuples.negatives[0] = tuples.negatives[1] = -1;
-                assert_ok(miner_inverse_sphere(state, golden->batch.dim, 0.5, &tuples));
+                assert_ok(miner_inverse_sphere(state, &golden->batch, 0.5, &tuples));
                 assert_int_equal(tuples.negatives[0], j);
                 assert_int_equal(tuples.negatives[1], j);
                 tested++;

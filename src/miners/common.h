@@ -77,4 +77,10 @@ static inline void miner_add(struct dml_tuples *out, size_t anchor, size_t posit
     out->count++;
 }
 
+/* A triplet whose negative is still to be drawn: -1. */
+static inline void miner_add_open(struct dml_tuples *out, size_t anchor, size_t positive) {
+    miner_add(out, anchor, positive, 0);
+    out->negatives[out->count - 1] = -1;
+}
+
 #endif

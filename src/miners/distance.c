@@ -1,30 +1,27 @@
+#include "miners/distance.h"
+
 #include "miners/inverse_sphere.h"
 
-struct options {
-    double lower_cutoff, upper_cutoff;
-};
-
-/* The table is shared with random_distance, which the study tunes by the same flags. */
 static const struct dml_param params[] = {
     {.name = "miner_distance_lower_cutoff",
      .type = DML_PARAM_FLOAT,
-     .offset = offsetof(struct options, lower_cutoff),
+     .offset = offsetof(struct miner_distance_options, lower_cutoff),
      .fallback = "0.5",
      .min = 0,
      .max = 2,
      .help = "smaller distances are drawn as if they were this large"},
     {.name = "miner_distance_upper_cutoff",
      .type = DML_PARAM_FLOAT,
-     .offset = offsetof(struct options, upper_cutoff),
+     .offset = offsetof(struct miner_distance_options, upper_cutoff),
      .fallback = "1.4",
      .min = 0,
      .max = 1e6,
      .help = "accepted and ignored, as in the study: cutting large distances off hurts"},
 };
 
-const struct dml_param_table dml_miner_distance_params = {
+const struct dml_param_table miner_distance_params = {
     .title = "Batch miners: distance, random_distance",
-    .options_size = sizeof(struct options),
+    .options_size = sizeof(struct miner_distance_options),
     .params = params,
     .count = sizeof params / sizeof *params,
 };
@@ -32,7 +29,7 @@ const struct dml_param_table dml_miner_distance_params = {
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {
     const struct miner_state *own = state;
-    const struct options *options = own->options;
+    const struct miner_distance_options *options = own->options;
     const struct miner_distance_rule rule = {.lower_cutoff = options->lower_cutoff};
     return miner_mine_by_distance(state, batch, batch->labels, &rule, rng, out, swapped);
 }
@@ -42,7 +39,7 @@ const struct dml_miner dml_miner_distance = {
                .summary = "negatives drawn evenly over distance; a sample alone in its class takes "
                           "itself as positive",
                .paper = "Wu et al. 2017, Sampling matters in deep embedding learning",
-               .params = &dml_miner_distance_params},
+               .params = &miner_distance_params},
     .gives = DML_TUPLES_TRIPLETS,
     .create = miner_create,
     .mine = mine,

@@ -1,12 +1,9 @@
 #include "miners/inverse_sphere.h"
 
-#include "base/memory.h"
 #include "math/transcendental.h"
+#include "miners/weighted.h"
 
 #include <float.h>
-#include <stdlib.h>
-
-enum { BLOCK = 32 }; /* weights are summed and searched in blocks of so many */
 
 struct sphere {
     float least2;       /* squared lower cutoff */
@@ -14,8 +11,9 @@ struct sphere {
 };
 
 /* out (n): log 1/q of the distances of one anchor. */
-static void log_weights(const struct miner_state *state, size_t anchor, struct sphere sphere,
+static void log_weights(const struct miner_state *state, size_t anchor, const struct sphere *given,
                         float *out) {
+    const struct sphere sphere = *given;
     size_t n = state->classes.n;
     const float *gram = state->gram + anchor * n, *norms = state->norms;
     float own = norms[anchor];
@@ -30,79 +28,29 @@ static void log_weights(const struct miner_state *state, size_t anchor, struct s
     }
 }
 
-/* Turns logarithms into weights relative to the largest, and sums each block of them. */
-static double exponentiate(float *row, size_t n, float *block_sums) {
+static void weigh(const struct miner_state *state, const struct dml_batch *batch, const void *data,
+                  size_t anchor, size_t positive, float *weights) {
+    (void)positive;
+    const struct miner_classes *classes = &state->classes;
+    size_t n = batch->n, own = classes->class_of[anchor];
+    log_weights(state, anchor, data, weights);
+    for (size_t at = classes->start[own]; at < classes->start[own + 1]; at++)
+        weights[classes->order[at]] = -FLT_MAX;
     float most = -FLT_MAX;
 #pragma omp simd reduction(max : most)
     for (size_t j = 0; j < n; j++)
-        most = row[j] > most ? row[j] : most;
-    double total = 0;
-    for (size_t start = 0; start < n; start += BLOCK) {
-        size_t end = start + BLOCK < n ? start + BLOCK : n;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (size_t j = start; j < end; j++) {
-            row[j] = dml_expf(row[j] - most);
-            sum += row[j];
-        }
-        block_sums[start / BLOCK] = sum;
-        total += sum;
-    }
-    return total;
+        most = weights[j] > most ? weights[j] : most;
+#pragma omp simd
+    for (size_t j = 0; j < n; j++)
+        weights[j] = dml_expf(weights[j] - most);
 }
 
-/* The index at which the running sum of the weights passes draw * total. */
-static size_t search(const float *row, size_t n, const float *block_sums, double total,
-                     double draw) {
-    double at = draw * total;
-    size_t block = 0, blocks = (n + BLOCK - 1) / BLOCK;
-    while (block + 1 < blocks && at >= block_sums[block])
-        at -= block_sums[block++];
-    size_t last =
-        n; /* what rounding leaves of `at` behind the last block goes to its last weight */
-    for (size_t j = block * BLOCK; j < n && at >= 0; j++) {
-        if (!(row[j] > 0))
-            continue;
-        last = j;
-        at -= row[j];
-    }
-    for (size_t j = block * BLOCK; last == n && j-- > 0;)
-        if (row[j] > 0)
-            last = j;
-    return last;
-}
-
-static int32_t draw_negative(const struct miner_state *state, struct sphere sphere, size_t anchor,
-                             double draw, float *row, float *block_sums) {
-    const struct miner_classes *classes = &state->classes;
-    size_t n = classes->n, own = classes->class_of[anchor];
-    log_weights(state, anchor, sphere, row);
-    for (size_t at = classes->start[own]; at < classes->start[own + 1]; at++)
-        row[classes->order[at]] = -FLT_MAX;
-    double total = exponentiate(row, n, block_sums);
-    return (int32_t)search(row, n, block_sums, total, draw);
-}
-
-enum dml_status miner_inverse_sphere(struct miner_state *state, size_t dim, double lower_cutoff,
-                                     const struct dml_tuples *tuples) {
-    const float least = (float)fmax(lower_cutoff, 1e-6);
+enum dml_status miner_inverse_sphere(const struct miner_state *state, const struct dml_batch *batch,
+                                     double lower_cutoff, struct dml_tuples *out) {
+    const float least = (float)fmax(lower_cutoff, 1e-6), dim = (float)batch->dim;
     const struct sphere sphere = {
-        .least2 = least * least, .near = (2 - (float)dim) / 2, .cosine = (3 - (float)dim) / 2};
-    size_t n = state->classes.n;
-    int failed = 0;
-#pragma omp parallel if (n > 64) reduction(| : failed)
-    {
-        float *row = dml_alloc_aligned(2 * n, sizeof *row); /* weights, then block sums */
-        failed = !row;
-#pragma omp for
-        for (size_t t = 0; t < tuples->count; t++)
-            if (row && tuples->negatives[t] < 0)
-                tuples->negatives[t] = draw_negative(state, sphere, (size_t)tuples->anchors[t],
-                                                     state->draws[t], row, row + n);
-        free(row);
-    }
-    return failed ? dml_fail(DML_ERROR_MEMORY, "out of memory for a row of %zu weights", n)
-                  : DML_OK;
+        .least2 = least * least, .near = (2 - dim) / 2, .cosine = (3 - dim) / 2};
+    return miner_draw_negatives(state, batch, weigh, &sphere, out);
 }
 
 enum dml_status miner_mine_by_distance(struct miner_state *state, const struct dml_batch *batch,
@@ -128,11 +76,10 @@ enum dml_status miner_mine_by_distance(struct miner_state *state, const struct d
         } else {
             size_t positive = alone ? a : miner_any_positive(classes, a, rng);
             state->draws[out->count] = dml_rng_uniform(rng);
-            miner_add(out, a, positive, 0);
-            out->negatives[out->count - 1] = -1;
+            miner_add_open(out, a, positive);
         }
     }
     if (swapped)
         *swapped = swaps;
-    return miner_inverse_sphere(state, batch->dim, rule->lower_cutoff, out);
+    return miner_inverse_sphere(state, batch, rule->lower_cutoff, out);
 }

@@ -10,13 +10,10 @@
  *     log 1/q(d) = (2 - dim) log d - (dim - 3)/2 log(1 - d^2/4)
  *
  * d is clamped below at `lower_cutoff` and the second logarithm's argument at 1e-8: embeddings
- * that are not normalised have distances of 2 and more.
- *
- * Tuple t has anchors[t], a draw in [0, 1) draws[t], and gets negatives[t]; tuples whose
- * negatives[t] is not -1 are left alone. Classes and distances are those of `state`; every anchor
- * must have a negative. */
-enum dml_status miner_inverse_sphere(struct miner_state *state, size_t dim, double lower_cutoff,
-                                     const struct dml_tuples *tuples);
+ * that are not normalised have distances of 2 and more. Fills the negatives of the tuples as
+ * miner_draw_negatives does. */
+enum dml_status miner_inverse_sphere(const struct miner_state *state, const struct dml_batch *batch,
+                                     double lower_cutoff, struct dml_tuples *out);
 
 /* Builds triplets of every sample with a random positive and such a negative. A sample alone in
  * its class takes itself as positive, or with `skip_alone` gives no triplet. With probability

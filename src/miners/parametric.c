@@ -1,0 +1,144 @@
+#include "miners/weighted.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    int64_t n_support;
+    struct dml_floats support_lim;
+    char *mode;
+};
+
+static const char *const modes[] = {"uniform", "hards", "semihards", "veryhards", NULL};
+
+static const struct dml_param params[] = {
+    {.name = "miner_parametric_n_support",
+     .type = DML_PARAM_INT,
+     .offset = offsetof(struct options, n_support),
+     .fallback = "10",
+     .min = 2,
+     .max = 10000,
+     .help = "support points of the distribution over distance"},
+    {.name = "miner_parametric_support_lim",
+     .type = DML_PARAM_FLOATS,
+     .offset = offsetof(struct options, support_lim),
+     .fallback = "0.1 1.9",
+     .min = 0,
+     .max = 1e6,
+     .help = "first and last support point; negatives outside are drawn only when all are"},
+    {.name = "miner_parametric_mode",
+     .type = DML_PARAM_STRING,
+     .offset = offsetof(struct options, mode),
+     .fallback = "uniform",
+     .choices = modes,
+     .help = "where the weight lies: everywhere, distances up to 0.5, 0.3 to 0.7, up to 0.3"},
+};
+
+static const struct dml_param_table table = {
+    .title = "Batch miner: parametric",
+    .options_size = sizeof(struct options),
+    .params = params,
+    .count = sizeof params / sizeof *params,
+};
+
+static enum dml_status create(const void *options, const struct dml_miner_context *context,
+                              void **state) {
+    const struct options *own = options;
+    const struct dml_floats *lim = &own->support_lim;
+    if (lim->count != 2)
+        return dml_fail(DML_ERROR_USAGE,
+                        "--miner_parametric_support_lim takes two distances, got %zu", lim->count);
+    if (!(lim->items[0] < lim->items[1]))
+        return dml_fail(DML_ERROR_USAGE,
+                        "--miner_parametric_support_lim must rise, but %g is not below %g",
+                        lim->items[0], lim->items[1]);
+    return miner_create(options, context, state);
+}
+
+/* Weight of the bin that begins at support point `support`. */
+static double bin_weight(const char *mode, double support) {
+    bool inside = true;
+    if (strcmp(mode, "hards") == 0)
+        inside = support <= 0.5;
+    else if (strcmp(mode, "semihards") == 0)
+        inside = support >= 0.3 && support <= 0.7;
+    else if (strcmp(mode, "veryhards") == 0)
+        inside = support <= 0.3;
+    return inside ? 1 : 1e-15; /* so that there is something to draw when nothing lies inside */
+}
+
+/* weights (n_support - 1): the bins between the support points. They need not sum to 1: a draw is
+ * relative to the sum over an anchor's negatives. */
+static void fill_bins(const struct options *options, double *weights) {
+    const double *lim = options->support_lim.items;
+    double width = (lim[1] - lim[0]) / (double)(options->n_support - 1);
+    for (int64_t b = 0; b + 1 < options->n_support; b++)
+        weights[b] = bin_weight(options->mode, lim[0] + width * (double)b);
+}
+
+/* Distances outside the limits get 0, or with `everywhere` count to the outermost bins. Returns
+ * whether there is a weight above 0. */
+static bool weigh_within(const struct miner_state *state, const double *bins, size_t anchor,
+                         bool everywhere, float *weights) {
+    const struct options *options = state->options;
+    const struct miner_classes *classes = &state->classes;
+    const double *lim = options->support_lim.items;
+    size_t n = classes->n, last = (size_t)options->n_support - 2;
+    double scale = (double)(last + 1) / (lim[1] - lim[0]);
+    bool any = false;
+    for (size_t j = 0; j < n; j++) {
+        weights[j] = 0;
+        if (classes->class_of[j] == classes->class_of[anchor])
+            continue;
+        float d2 = state->norms[anchor] + state->norms[j] - 2 * state->gram[anchor * n + j];
+        double d = sqrt(fmin(fmax(d2, 0), 1e30));
+        if (!everywhere && (d < lim[0] || d > lim[1]))
+            continue;
+        /* A bin holds its right edge and not its left one. */
+        double bin = fmin(fmax(ceil((d - lim[0]) * scale) - 1, 0), (double)last);
+        weights[j] = (float)bins[(size_t)bin];
+        any = true;
+    }
+    return any;
+}
+
+static void weigh(const struct miner_state *state, const struct dml_batch *batch, const void *data,
+                  size_t anchor, size_t positive, float *weights) {
+    (void)batch;
+    (void)positive;
+    if (!weigh_within(state, data, anchor, false, weights))
+        weigh_within(state, data, anchor, true, weights);
+}
+
+static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
+                            struct dml_tuples *out, size_t *swapped) {
+    (void)swapped;
+    const struct miner_state *own = state;
+    const struct options *options = own->options;
+    double *bins = dml_alloc((size_t)options->n_support - 1, sizeof *bins);
+    if (!bins)
+        return DML_ERROR_MEMORY;
+    fill_bins(options, bins);
+    enum dml_status status = miner_start_triplets(state, batch, rng, out);
+    if (!status)
+        status = miner_measure(state, batch);
+    if (!status)
+        status = miner_draw_negatives(state, batch, weigh, bins, out);
+    free(bins);
+    return status;
+}
+
+const struct dml_miner dml_miner_parametric = {
+    .method = {.name = "parametric",
+               .summary = "negatives drawn by a piecewise-constant distribution over distance",
+               .paper = "Roth et al. 2020, PADS: policy-adapted sampling for visual similarity "
+                        "learning",
+               .params = &table},
+    .gives = DML_TUPLES_TRIPLETS,
+    .create = create,
+    .mine = mine,
+    .destroy = miner_destroy,
+};
