@@ -8,7 +8,8 @@ extern "C" {
 #endif
 
 /* A set to evaluate. Every query looks for samples of its class among the gallery, never for
- * itself (by index). Without masks every sample is both. */
+ * itself (by index). Without masks every sample is both. Clusterings, dists@ and rho_spectrum@
+ * look at all samples, whatever the masks. */
 struct dml_evaluation_set {
     size_t n, dim;
     const float *embeddings;   /* (n, dim), row-major, finite */
@@ -19,12 +20,14 @@ struct dml_evaluation_set {
 
 struct dml_evaluation_options {
     uint64_t seed; /* of k-means */
-    /* Called now and then with the share done, 0..1, and what is being done; may be NULL. */
+    /* Called now and then with the share done, 0..1, and what is being done, always on the thread
+     * that called dml_evaluate; may be NULL. */
     void (*progress)(void *data, double share, const char *what);
     void *data;
 };
 
-/* One metric's result. `vector` holds the values behind it where it has them (the spectrum of
+/* One metric's result. `value` is NaN where the metric is undefined for the set (dists@inter of a
+ * single class). `vector` holds the values behind it where it has them (the spectrum of
  * rho_spectrum@0), else NULL; freed by dml_metric_values_free. */
 struct dml_metric_value {
     char name[56]; /* as asked for: "e_recall@1" */
@@ -33,27 +36,100 @@ struct dml_metric_value {
     size_t vector_count;
 };
 
-/* DML_OK when every name is a metric; otherwise DML_ERROR_USAGE names the first that is not. */
+/* DML_OK when every name is a metric with a number that it allows; otherwise DML_ERROR_USAGE names
+ * the first that is not. */
 enum dml_status dml_metrics_check(const char *const *names, size_t count);
 
 /* Whether a larger value is better (recall) or there is no such order (a distance). */
 bool dml_metric_larger_is_better(const char *name);
 
-/* Computes all metrics together; what they share is computed once. Memory does not grow with
- * n^2. Reproducible for a seed, whatever the number of threads. */
+/* Computes all metrics together; what they share is computed once, and only what is asked for.
+ * Memory does not grow with n^2. Reproducible for a seed, whatever the number of threads.
+ *
+ * Ranks are exact: distances are compared as if all were computed in double precision; equal ones
+ * rank in the order of the samples' indices.
+ *
+ * DML_ERROR_INPUT: nothing to evaluate, embeddings that are not finite, a zero vector where a
+ * cosine is asked for, a query of a masked set whose class the gallery lacks, a k beyond the set;
+ * DML_ERROR_USAGE: as dml_metrics_check. On failure `out` needs no freeing. */
 enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const char *const *names,
                              size_t count, const struct dml_evaluation_options *options,
                              struct dml_metric_value *out);
 void dml_metric_values_free(struct dml_metric_value *values, size_t count);
 
-/* A metric or a family of them ("e_recall@k"), as a method that plugins can add. `inputs` is what
- * the evaluator prepared; see src/metrics/evaluator.h for what can be asked for. */
-struct dml_metric_inputs;
+/* The metrics that the study computes when none are named, ended by NULL. */
+extern const char *const dml_default_metrics[];
+
+/* --- For metrics of one's own ------------------------------------------------------------- */
+
+/* What a metric needs the evaluator to prepare. */
+enum {
+    DML_NEEDS_RANKS_EUCLIDEAN = 1u << 0, /* inputs->euclidean.ranks */
+    DML_NEEDS_RANKS_COSINE = 1u << 1,
+    DML_NEEDS_CLUSTERS_EUCLIDEAN = 1u << 2, /* inputs->euclidean.clusters */
+    DML_NEEDS_CLUSTERS_COSINE = 1u << 3,    /* k-means of the normalised embeddings */
+    DML_NEEDS_INVERSE_NORMS = 1u << 4,
+    DML_NEEDS_NORMALISED = 1u << 5,
+    DML_NEEDS_CLASS_MEANS = 1u << 6,
+    DML_NEEDS_SINGULAR_VALUES = 1u << 7,
+};
+
+/* Ranks of the positives of all queries. A query's positives are the gallery samples of its class
+ * but for itself; the first is its nearest. Rank 1 is the nearest of all gallery samples (the
+ * query itself never counts). */
+struct dml_ranks {
+    size_t queries;
+    const uint32_t *query;     /* (queries) index of the sample */
+    const uint32_t *positives; /* (queries) how many positives it has */
+    const size_t *start;       /* (queries + 1) where its ranks begin in `rank` */
+    const uint32_t *rank;      /* ascending; 0 from the first on that no metric looks at */
+};
+
+struct dml_clusters {
+    size_t count;            /* as many as the set has classes */
+    const int32_t *assigned; /* (n) 0..count-1 */
+    double objective;        /* sum of squared distances to the centroids */
+};
+
+struct dml_space {
+    const struct dml_ranks *ranks;
+    const struct dml_clusters *clusters;
+};
+
+/* What the evaluator prepared. Members that no metric asked for are NULL. */
+struct dml_metric_inputs {
+    const struct dml_evaluation_set *set;
+    size_t queries, gallery;   /* how many samples are a query, and in the gallery */
+    size_t classes;            /* different labels */
+    const int32_t *class_of;   /* (n) 0..classes-1, in the order of the labels' values */
+    const size_t *class_start; /* (classes + 1) into by_class */
+    const uint32_t *by_class;  /* (n) samples ordered by class, then index */
+    struct dml_space euclidean, cosine;
+    const double *inverse_norms; /* (n) 1 / ||e_i|| */
+    const float *normalised;     /* (n, dim) */
+    const double *class_means;   /* (classes, dim) of the embeddings as given */
+    const double *singular;      /* (singular_count) of the embeddings, descending */
+    size_t singular_count;       /* min(n, dim) */
+};
+
+/* A metric or a family of them ("e_recall@k"), as a method that plugins can add. */
 struct dml_metric {
     struct dml_method method; /* name: "e_recall@" for a family with a number behind the @ */
-    unsigned needs;           /* DML_NEEDS_* */
+    unsigned needs;           /* DML_NEEDS_*, or'ed */
     bool larger_is_better;
-    /* `k` is the number behind the @, 0 for a metric without one. */
+    long least_k; /* smallest k of a family; LONG_MIN: any */
+
+    /* Whether `k` is within the set, asked before anything is computed (of the inputs only the set
+     * and the counts are there). NULL: it always is. */
+    enum dml_status (*check)(const struct dml_metric_inputs *inputs, long k);
+
+    /* For a metric that needs ranks: the largest rank it looks at, for a query with so many
+     * positives (>= 1). The smaller, the faster. NULL: all of them. */
+    size_t (*deepest)(long k, size_t positives);
+    bool nearest_only; /* it looks at the rank of the nearest positive alone */
+
+    /* `k` is the number behind the @, 0 for a metric without one. Sets out->value (and may set
+     * vector and vector_count); the name is set already. */
     enum dml_status (*compute)(const struct dml_metric_inputs *inputs, long k,
                                struct dml_metric_value *out);
 };

@@ -1,0 +1,385 @@
+#include "math/kmeans.h"
+
+#include "base/memory.h"
+#include "dml/rng.h"
+#include "math/linear.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { POINTS = 256, CENTROIDS = 512 }; /* of a tile */
+
+/* The two nearest centroids of a point that a scan has seen. Nearness is <x,c> - |c|^2/2: the
+ * larger, the nearer. */
+struct nearest {
+    float first, second;
+    int32_t which; /* the first one */
+};
+
+struct bench {
+    float *tile;   /* (POINTS, CENTROIDS) */
+    float *points; /* (POINTS, dim) gathered */
+    struct nearest nearest[POINTS];
+    float own[POINTS]; /* nearness of the point's own centroid, where it was scanned */
+};
+
+enum change { SAME, POINTS_CHANGED, WAS_SPLIT };
+
+struct state {
+    const struct dml_rows *rows;
+    size_t k, dim;
+    float *centroids, *half;   /* (k, dim), (k) */
+    float *moved, *moved_half; /* the centroids that moved, packed */
+    int32_t *moved_which;      /* (k) their numbers */
+    int32_t *moved_at;         /* (k) position among the moved ones, -1 for others */
+    size_t moved_count;
+    int32_t *assigned;    /* (n) -1 before the first assignment */
+    float *nearness;      /* (n) to the own centroid */
+    float *bound;         /* (n) at most this near is any other centroid */
+    uint8_t *open;        /* (n) to be compared with all centroids */
+    uint8_t *changed;     /* (k) enum change: why a centroid is to be computed anew */
+    uint32_t *members;    /* (n) points by cluster */
+    size_t *member_start; /* (k + 1) */
+    double *sizes;        /* (k) */
+    struct bench *benches;
+    int threads;
+};
+
+static void free_state(struct state *s) {
+    for (int t = 0; s->benches && t < s->threads; t++) {
+        free(s->benches[t].tile);
+        free(s->benches[t].points);
+    }
+    free(s->benches);
+    free(s->half);
+    free(s->moved);
+    free(s->moved_half);
+    free(s->moved_which);
+    free(s->moved_at);
+    free(s->nearness);
+    free(s->bound);
+    free(s->open);
+    free(s->changed);
+    free(s->members);
+    free(s->member_start);
+    free(s->sizes);
+}
+
+static enum dml_status make_state(struct state *s) {
+    size_t n = s->rows->n, k = s->k;
+    s->threads = omp_get_max_threads();
+    s->benches = dml_alloc((size_t)s->threads, sizeof *s->benches);
+    for (int t = 0; s->benches && t < s->threads; t++) {
+        s->benches[t].tile = dml_alloc_aligned(POINTS * CENTROIDS, sizeof(float));
+        s->benches[t].points = dml_alloc_aligned(POINTS * s->dim, sizeof(float));
+        if (!s->benches[t].tile || !s->benches[t].points)
+            return DML_ERROR_MEMORY;
+    }
+    s->half = dml_alloc_aligned(k, sizeof *s->half);
+    s->moved = dml_alloc_aligned(k * s->dim, sizeof *s->moved);
+    s->moved_half = dml_alloc_aligned(k, sizeof *s->moved_half);
+    s->moved_which = dml_alloc(k, sizeof *s->moved_which);
+    s->moved_at = dml_alloc(k, sizeof *s->moved_at);
+    s->nearness = dml_alloc(n, sizeof *s->nearness);
+    s->bound = dml_alloc(n, sizeof *s->bound);
+    s->open = dml_alloc(n, sizeof *s->open);
+    s->changed = dml_alloc(k, sizeof *s->changed);
+    s->members = dml_alloc(n, sizeof *s->members);
+    s->member_start = dml_alloc(k + 1, sizeof *s->member_start);
+    s->sizes = dml_alloc(k, sizeof *s->sizes);
+    bool all = s->benches && s->half && s->moved && s->moved_half && s->moved_which &&
+               s->moved_at && s->nearness && s->bound && s->open && s->changed && s->members &&
+               s->member_start && s->sizes;
+    return all ? DML_OK : DML_ERROR_MEMORY;
+}
+
+static void set_half(struct state *s, size_t c) {
+    const float *centroid = s->centroids + c * s->dim;
+    s->half[c] = (float)(dml_dot(centroid, centroid, s->dim) / 2);
+}
+
+/* k different points, in random order (the start of a Fisher-Yates shuffle). */
+static enum dml_status first_centroids(struct state *s, uint64_t seed) {
+    size_t n = s->rows->n;
+    uint32_t *order = dml_alloc(n, sizeof *order);
+    if (!order)
+        return DML_ERROR_MEMORY;
+    struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_CLUSTER, 0, 0);
+    for (size_t i = 0; i < n; i++)
+        order[i] = (uint32_t)i;
+    for (size_t c = 0; c < s->k; c++) {
+        size_t other = c + dml_rng_below(&rng, n - c);
+        uint32_t point = order[other];
+        order[other] = order[c];
+        memcpy(s->centroids + c * s->dim, s->rows->x + point * s->dim, s->dim * sizeof(float));
+        set_half(s, c);
+        s->moved_at[c] = (int32_t)c;
+    }
+    free(order);
+    return DML_OK;
+}
+
+static void pack_moved(struct state *s) {
+    s->moved_count = 0;
+    for (size_t c = 0; c < s->k; c++) {
+        if (s->moved_at[c] < 0)
+            continue;
+        size_t at = s->moved_count++;
+        s->moved_at[c] = (int32_t)at;
+        s->moved_which[at] = (int32_t)c;
+        s->moved_half[at] = s->half[c];
+        memcpy(s->moved + at * s->dim, s->centroids + c * s->dim, s->dim * sizeof(float));
+    }
+}
+
+/* Takes m more centroids into the nearest two; `which` is NULL where they are first, first + 1,
+ * and so on. Most rows hold none that is nearer: that is found without a branch per element. */
+static void scan(const float *row, const float *half, const int32_t *which, size_t first, size_t m,
+                 struct nearest *nearest) {
+    float best = -INFINITY;
+#pragma omp simd reduction(max : best)
+    for (size_t j = 0; j < m; j++)
+        best = fmaxf(best, row[j] - half[j]);
+    if (best <= nearest->second)
+        return;
+    for (size_t j = 0; j < m; j++) {
+        float value = row[j] - half[j];
+        if (value > nearest->first) {
+            nearest->second = nearest->first;
+            nearest->first = value;
+            nearest->which = which ? which[first + j] : (int32_t)(first + j);
+        } else if (value > nearest->second) {
+            nearest->second = value;
+        }
+    }
+}
+
+static void start_nearest(struct bench *bench, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        bench->nearest[i] = (struct nearest){-INFINITY, -INFINITY, -1};
+}
+
+/* Points [first, first + n) against the centroids that moved. */
+static void compare_with_moved(struct state *s, struct bench *bench, size_t first, size_t n) {
+    start_nearest(bench, n);
+    for (size_t c = 0; c < s->moved_count; c += CENTROIDS) {
+        size_t m = s->moved_count - c < CENTROIDS ? s->moved_count - c : CENTROIDS;
+        dml_gemm(0, 1, n, m, s->dim, 1.0f, s->rows->x + first * s->dim, s->dim,
+                 s->moved + c * s->dim, s->dim, 0.0f, bench->tile, CENTROIDS);
+        for (size_t i = 0; i < n; i++) {
+            const float *row = bench->tile + i * CENTROIDS;
+            int32_t own = s->assigned[first + i] < 0 ? -1 : s->moved_at[s->assigned[first + i]];
+            if (own >= (int32_t)c && own < (int32_t)(c + m))
+                bench->own[i] = row[(size_t)own - c] - s->moved_half[own];
+            scan(row, s->moved_half + c, s->moved_which, c, m, &bench->nearest[i]);
+        }
+    }
+}
+
+/* What the comparison says about one point: stay, go to a centroid that moved, or (its own moved
+ * away beyond the bound of those that did not) be compared with all. */
+static void decide(struct state *s, size_t i, const struct nearest *nearest, float own_now) {
+    int32_t own = s->assigned[i];
+    bool own_moved = own >= 0 && s->moved_at[own] >= 0;
+    float own_nearness = own_moved ? own_now : s->nearness[i];
+    s->open[i] = 0;
+    if (own < 0) {
+        s->assigned[i] = nearest->which;
+        s->nearness[i] = nearest->first;
+        s->bound[i] = nearest->second;
+    } else if (own_moved && nearest->first < s->bound[i]) {
+        s->open[i] = 1;
+    } else if (nearest->first > own_nearness) {
+        s->bound[i] = fmaxf(fmaxf(s->bound[i], nearest->second), own_nearness);
+        s->assigned[i] = nearest->which;
+        s->nearness[i] = nearest->first;
+    } else {
+        float rival = own_moved ? nearest->second : nearest->first;
+        if (own_moved && nearest->which != own) /* a tie: the own one is the second */
+            rival = nearest->first;
+        s->bound[i] = fmaxf(s->bound[i], rival);
+        s->nearness[i] = own_nearness;
+    }
+}
+
+/* Points[0..n) against all centroids. */
+static void compare_with_all(struct state *s, struct bench *bench, const uint32_t *points,
+                             size_t n) {
+    for (size_t i = 0; i < n; i++)
+        memcpy(bench->points + i * s->dim, s->rows->x + points[i] * s->dim, s->dim * sizeof(float));
+    start_nearest(bench, n);
+    for (size_t c = 0; c < s->k; c += CENTROIDS) {
+        size_t m = s->k - c < CENTROIDS ? s->k - c : CENTROIDS;
+        dml_gemm(0, 1, n, m, s->dim, 1.0f, bench->points, s->dim, s->centroids + c * s->dim, s->dim,
+                 0.0f, bench->tile, CENTROIDS);
+        for (size_t i = 0; i < n; i++)
+            scan(bench->tile + i * CENTROIDS, s->half + c, NULL, c, m, &bench->nearest[i]);
+    }
+    for (size_t i = 0; i < n; i++) {
+        s->assigned[points[i]] = bench->nearest[i].which;
+        s->nearness[points[i]] = bench->nearest[i].first;
+        s->bound[points[i]] = bench->nearest[i].second;
+    }
+}
+
+static void assign(struct state *s) {
+    size_t n = s->rows->n, tiles = (n + POINTS - 1) / POINTS, open = 0;
+    pack_moved(s);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t t = 0; t < tiles; t++) {
+        struct bench *bench = &s->benches[omp_get_thread_num()];
+        size_t first = t * POINTS, count = n - first < POINTS ? n - first : POINTS;
+        compare_with_moved(s, bench, first, count);
+        for (size_t i = 0; i < count; i++)
+            decide(s, first + i, &bench->nearest[i], bench->own[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        if (s->open[i])
+            s->members[open++] = (uint32_t)i;
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t first = 0; first < open; first += POINTS) {
+        size_t count = open - first < POINTS ? open - first : POINTS;
+        compare_with_all(s, &s->benches[omp_get_thread_num()], s->members + first, count);
+    }
+}
+
+/* Lists the points of every cluster, in order, and marks the clusters whose list changed. */
+static bool gather_members(struct state *s, const int32_t *before) {
+    size_t n = s->rows->n;
+    bool any = false;
+    for (size_t c = 0; c < s->k; c++)
+        s->changed[c] = s->changed[c] == WAS_SPLIT ? POINTS_CHANGED : SAME;
+    memset(s->member_start, 0, (s->k + 1) * sizeof *s->member_start);
+    for (size_t i = 0; i < n; i++) {
+        s->member_start[s->assigned[i] + 1]++;
+        if (before[i] == s->assigned[i])
+            continue;
+        any = true;
+        s->changed[s->assigned[i]] = POINTS_CHANGED;
+        if (before[i] >= 0)
+            s->changed[before[i]] = POINTS_CHANGED;
+    }
+    for (size_t c = 0; c < s->k; c++) {
+        s->sizes[c] = (double)s->member_start[c + 1];
+        s->member_start[c + 1] += s->member_start[c];
+    }
+    for (size_t i = n; i-- > 0;)
+        s->members[--s->member_start[s->assigned[i] + 1]] = (uint32_t)i;
+    for (size_t c = 0; c < s->k; c++) /* each entry now holds the start of the cluster before it */
+        s->member_start[c] = s->member_start[c + 1];
+    s->member_start[s->k] = n;
+    return any;
+}
+
+static void move_centroid(struct state *s, size_t c, double *sum) {
+    size_t count = s->member_start[c + 1] - s->member_start[c];
+    float *centroid = s->centroids + c * s->dim;
+    bool moved = false;
+    memset(sum, 0, s->dim * sizeof *sum);
+    for (size_t m = s->member_start[c]; m < s->member_start[c + 1]; m++) {
+        const float *x = s->rows->x + s->members[m] * s->dim;
+        for (size_t d = 0; d < s->dim; d++)
+            sum[d] += x[d];
+    }
+    for (size_t d = 0; d < s->dim; d++) {
+        float value = (float)(sum[d] / (double)count);
+        moved |= value != centroid[d];
+        centroid[d] = value;
+    }
+    s->moved_at[c] = moved ? 0 : -1;
+    if (moved)
+        set_half(s, c);
+}
+
+static enum dml_status move_centroids(struct state *s) {
+    double *sums = dml_alloc((size_t)s->threads * s->dim, sizeof *sums);
+    if (!sums)
+        return DML_ERROR_MEMORY;
+#pragma omp parallel for schedule(dynamic, 64)
+    for (size_t c = 0; c < s->k; c++) {
+        s->moved_at[c] = -1;
+        if (s->changed[c] != SAME && s->sizes[c] > 0)
+            move_centroid(s, c, sums + (size_t)omp_get_thread_num() * s->dim);
+    }
+    free(sums);
+    return DML_OK;
+}
+
+/* An empty cluster takes half of one that is drawn with a probability proportional to its size
+ * less one: both become its centroid, moved a little apart in opposite directions. */
+static void split_clusters(struct state *s, uint64_t seed, size_t iteration) {
+    struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_CLUSTER, 0, iteration + 1);
+    double *weights = s->sizes; /* become sizes less one; empty ones 0 */
+    size_t empty = 0;
+    for (size_t c = 0; c < s->k; c++)
+        empty += s->sizes[c] == 0;
+    if (empty == 0)
+        return;
+    for (size_t c = 0; c < s->k; c++)
+        weights[c] = s->sizes[c] > 0 ? s->sizes[c] - 1 : 0;
+    for (size_t c = 0; c < s->k; c++) {
+        if (s->member_start[c + 1] > s->member_start[c])
+            continue;
+        size_t from = dml_rng_choice(&rng, weights, s->k);
+        if (from == s->k)
+            return; /* no cluster has two points */
+        float *old = s->centroids + from * s->dim, *new = s->centroids + c * s->dim;
+        for (size_t d = 0; d < s->dim; d++) {
+            float by = d % 2 == 0 ? 0x1p-10f : -0x1p-10f;
+            new[d] = old[d] * (1 + by);
+            old[d] *= 1 - by;
+        }
+        double left = weights[from] + 1;
+        weights[c] = fmax(floor(left / 2) - 1, 0);
+        weights[from] = fmax(left - floor(left / 2) - 1, 0);
+        set_half(s, c);
+        set_half(s, from);
+        s->moved_at[c] = s->moved_at[from] = 0;
+        s->changed[c] = s->changed[from] = WAS_SPLIT;
+    }
+}
+
+static double total_distance(const struct state *s) {
+    double total = 0;
+    for (size_t i = 0; i < s->rows->n; i++)
+        total += dml_distance2(s->rows->x + i * s->dim,
+                               s->centroids + (size_t)s->assigned[i] * s->dim, s->dim);
+    return total;
+}
+
+enum dml_status dml_kmeans_run(const struct dml_rows *rows,
+                               const struct dml_kmeans_options *options, struct dml_kmeans *out) {
+    struct state s = {.rows = rows,
+                      .k = options->clusters,
+                      .dim = rows->dim,
+                      .centroids = out->centroids,
+                      .assigned = out->assigned};
+    int32_t *before = dml_alloc(rows->n, sizeof *before);
+    enum dml_status status = before ? make_state(&s) : DML_ERROR_MEMORY;
+    if (!status)
+        status = first_centroids(&s, options->seed);
+    if (status)
+        goto out;
+    for (size_t i = 0; i < rows->n; i++)
+        s.assigned[i] = -1;
+    for (size_t iteration = 0;; iteration++) {
+        memcpy(before, s.assigned, rows->n * sizeof *before);
+        assign(&s);
+        out->iterations = iteration;
+        if (iteration == options->iterations || (!gather_members(&s, before) && iteration > 0))
+            break;
+        if ((status = move_centroids(&s)))
+            goto out;
+        split_clusters(&s, options->seed, iteration);
+        if (options->progress)
+            options->progress(options->data, (double)(iteration + 1) / (double)options->iterations);
+    }
+    out->objective = total_distance(&s);
+out:
+    free(before);
+    free_state(&s);
+    return status;
+}

@@ -1,0 +1,48 @@
+#ifndef DML_MATH_ROWS_H
+#define DML_MATH_ROWS_H
+
+#include "dml/error.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Embeddings made ready for distances by gemm in float32. They are moved by their mean and scaled
+ * by a power of two so that the longest has a norm below 1: distances keep their order, and the
+ * cancellation in |x|^2 + |y|^2 - 2<x,y> loses as little as it can.
+ *
+ * With u(i,j) = <x_i,x_j> - half_i - half_j = -|x_i - x_j|^2 / 2, a larger u is nearer. */
+struct dml_rows {
+    size_t n, dim;
+    float *x;        /* (n, dim) */
+    float *half;     /* (n) |x_i|^2 / 2 */
+    float *norm;     /* (n) |x_i| */
+    uint32_t *index; /* (n) the sample that row i was made from */
+};
+
+/* How original embeddings map to rows; shared by all rows that are compared with each other. */
+struct dml_frame {
+    size_t n, dim;
+    const float *embeddings;     /* (n, dim) */
+    const double *inverse_norms; /* (n) for the cosine, else NULL */
+    double *mean;                /* (dim) */
+    double scale;
+};
+
+/* The embeddings must be finite and outlive the frame, as must `inverse_norms`. */
+enum dml_status dml_frame_make(const float *embeddings, size_t n, size_t dim,
+                               const double *inverse_norms, struct dml_frame *out);
+void dml_frame_free(struct dml_frame *frame);
+
+/* The exact order between samples: squared Euclidean distance, or 1 - cosine, in float64. Equal
+ * vectors give equal keys. */
+double dml_frame_key(const struct dml_frame *frame, uint32_t a, uint32_t b);
+
+/* -u is about key times this. */
+double dml_frame_unit(const struct dml_frame *frame);
+
+/* Rows for samples index[0..n). The index is copied. */
+enum dml_status dml_rows_make(const struct dml_frame *frame, const uint32_t *index, size_t n,
+                              struct dml_rows *out);
+void dml_rows_free(struct dml_rows *rows);
+
+#endif

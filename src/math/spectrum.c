@@ -1,0 +1,81 @@
+#include "math/spectrum.h"
+
+#include "base/memory.h"
+#include "math/linear.h"
+
+#include <cblas.h>
+#include <float.h>
+#include <lapacke.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { ROWS = 1024, PANEL = 32 };
+
+/* gram (dim, dim), the part on and below the diagonal, of x (n, dim). Threads take panels of
+ * columns, and sums run over rows in order: the bits do not depend on the number of threads. */
+static void add_gram(const float *x, size_t n, size_t dim, double *rows, double *gram) {
+#pragma omp parallel
+    for (size_t first = 0; first < n; first += ROWS) {
+        size_t count = n - first < ROWS ? n - first : ROWS;
+#pragma omp for schedule(static)
+        for (size_t i = 0; i < count * dim; i++)
+            rows[i] = x[first * dim + i];
+#pragma omp for schedule(dynamic, 1)
+        for (size_t j = 0; j < dim; j += PANEL) {
+            size_t width = dim - j < PANEL ? dim - j : PANEL;
+            cblas_dgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (blasint)(dim - j), (blasint)width,
+                        (blasint)count, 1, rows + j, (blasint)dim, rows + j, (blasint)dim, 1,
+                        gram + j * dim + j, (blasint)dim);
+        }
+    }
+}
+
+/* The Gram matrix of the rows, for sets smaller than their dimension: gram (n, n). */
+static void row_gram(const float *x, size_t n, size_t dim, double *gram) {
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j <= i; j++)
+            gram[i * n + j] = dml_dot(x + i * dim, x + j * dim, dim);
+}
+
+/* Inside a parallel region LAPACK's own calls take one thread, on any machine. */
+static lapack_int eigenvalues(double *gram, size_t size, double *values) {
+    lapack_int failed = 0;
+#pragma omp parallel
+#pragma omp single
+    failed = LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'N', 'L', (lapack_int)size, gram, (lapack_int)size,
+                            values);
+    return failed;
+}
+
+enum dml_status dml_singular_values(const float *x, size_t n, size_t dim, double *values) {
+    size_t size = n < dim ? n : dim;
+    enum dml_status status = DML_OK;
+    double *gram = dml_alloc(size * size, sizeof *gram);
+    double *rows = dml_alloc_aligned(ROWS * dim, sizeof *rows);
+    if (!gram || !rows) {
+        status = DML_ERROR_MEMORY;
+        goto out;
+    }
+    if (n < dim)
+        row_gram(x, n, dim, gram);
+    else
+        add_gram(x, n, dim, rows, gram);
+    if (eigenvalues(gram, size, values) != 0) {
+        status = dml_fail(DML_ERROR_NUMERIC, "the singular values of the embeddings did not "
+                                             "converge");
+        goto out;
+    }
+    double least = values[size - 1] * (double)size * DBL_EPSILON;
+    for (size_t k = 0; k < size; k++)
+        values[k] = values[k] > least ? sqrt(values[k]) : 0;
+    for (size_t k = 0; k < size / 2; k++) { /* LAPACK's order is ascending */
+        double swap = values[k];
+        values[k] = values[size - 1 - k];
+        values[size - 1 - k] = swap;
+    }
+out:
+    free(gram);
+    free(rows);
+    return status;
+}
