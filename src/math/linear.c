@@ -12,6 +12,14 @@ void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, fl
                 a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
 }
 
+void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
+                const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
+                size_t ldc) {
+    cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
+                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
 double dml_dot(const float *a, const float *b, size_t dim) {
     double sum = 0;
 #pragma omp simd reduction(+ : sum)

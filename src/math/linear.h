@@ -9,6 +9,11 @@ void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, fl
               const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
               size_t ldc);
 
+/* The same in float64. */
+void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
+                const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
+                size_t ldc);
+
 /* Squared norms of the rows of x (n, dim), summed in float64. */
 void dml_row_norms2(const float *x, size_t n, size_t dim, float *out);
 

@@ -1,0 +1,239 @@
+/* Multi-similarity loss. Wang, Han, Huang, Dong, Scott 2019, "Multi-similarity loss with general
+ * pair weighting for deep metric learning".
+ *
+ *     For anchor i, of s_ij = <e_i, e_j>, keep the negatives with s_in + m > min_p s_ip
+ *     and the positives with s_ip - m < max_n s_in; skip it when either set is empty.
+ *     P_i = log(1 + sum_p exp(-w+ (s_ip - t))),  N_i = log(1 + sum_n exp(w- (s_in - t)))
+ *     L = mean over the K anchors left of P_i / w+ + N_i / w-
+ *
+ * dL/ds_ip = -exp(-w+ (s_ip - t) - P_i) / K and dL/ds_in = exp(w- (s_in - t) - N_i) / K. The matrix
+ * of these plus its transpose, times the embeddings, is dL/dE: since s is symmetric, an entry of
+ * the sum is found from s_ij and the two anchors' figures alone. */
+#include "criteria/common.h"
+
+#include "base/memory.h"
+#include "math/gram.h"
+#include "math/linear.h"
+#include "math/transcendental.h"
+
+#include <omp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+struct options {
+    double pos_weight, neg_weight, margin, thresh;
+};
+
+static const struct dml_param params[] = {
+    {.name = "loss_multisimilarity_pos_weight",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, pos_weight),
+     .fallback = "2",
+     .max = INFINITY,
+     .above_min = true,
+     .help = "How sharply positives are weighted by their similarity."},
+    {.name = "loss_multisimilarity_neg_weight",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, neg_weight),
+     .fallback = "40",
+     .max = INFINITY,
+     .above_min = true,
+     .help = "How sharply negatives are weighted by their similarity."},
+    {.name = "loss_multisimilarity_margin",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, margin),
+     .fallback = "0.1",
+     .max = INFINITY,
+     .help = "How far behind the hardest pair of the other kind a pair is kept."},
+    {.name = "loss_multisimilarity_thresh",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, thresh),
+     .fallback = "0.5",
+     .min = -INFINITY,
+     .max = INFINITY,
+     .help = "Similarity around which pairs are weighted."},
+};
+static const struct dml_param_table table =
+    DML_TABLE("Criterion: multisimilarity", struct options, params);
+
+enum { PANEL = 64 }; /* rows of the gradient matrix that exist at a time, per thread */
+
+struct state {
+    struct options options;
+    struct dml_buffer memory;
+};
+
+/* One step. Arrays are (n) but for s. Exponents are kept relative to the largest of their anchor,
+ * so that they stay exact for embeddings of any norm. */
+struct step {
+    size_t n, dim;
+    const int32_t *labels;
+    float *s;                 /* (n, n); the diagonal is SELF, so that no anchor is its positive */
+    float *weakest, *hardest; /* min_p s_ip, max_n s_in; INFINITY, -INFINITY for skipped anchors */
+    float *pos, *neg;         /* P_i + w+ (weakest - t), N_i - w- (hardest - t) */
+    double *losses;           /* P_i / w+ + N_i / w-, 0 for skipped anchors */
+    float *panels;            /* (threads, PANEL, n) */
+    float wp, wn, margin, thresh;
+};
+
+static const float SELF = 1e30f;
+
+static void destroy(void *data) {
+    struct state *state = data;
+    if (state)
+        dml_buffer_free(&state->memory);
+    free(state);
+}
+
+static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+                              void **out) {
+    (void)context;
+    struct state *state = dml_alloc(1, sizeof *state);
+    if (!state)
+        return DML_ERROR_MEMORY;
+    state->options = *(const struct options *)options;
+    *out = state;
+    return DML_OK;
+}
+
+/* The anchor's weakest positive and hardest negative. Returns whether it is kept: not alone in its
+ * class or in the batch, and its classes not farther apart than the margin. */
+static bool find_hardest(const struct step *step, size_t i) {
+    const float *s = step->s + i * step->n;
+    const int32_t *labels = step->labels, label = labels[i];
+    float weakest = INFINITY, hardest = -INFINITY;
+#pragma omp simd reduction(min : weakest) reduction(max : hardest)
+    for (size_t j = 0; j < step->n; j++) {
+        float positive = labels[j] == label ? s[j] : INFINITY;
+        float negative = labels[j] == label ? -INFINITY : s[j];
+        weakest = positive < weakest ? positive : weakest;
+        hardest = negative > hardest ? negative : hardest;
+    }
+    bool kept = weakest < SELF && hardest + step->margin > weakest;
+    step->weakest[i] = kept ? weakest : INFINITY;
+    step->hardest[i] = kept ? hardest : -INFINITY;
+    return kept;
+}
+
+/* log(1 + sum), where `sum` was taken of exponentials relative to e^most; *relative is the same
+ * less `most`. */
+static double softplus(double most, double sum, float *relative) {
+    double shifted = most > 0 ? log(exp(-most) + sum) : log1p(exp(most) * sum) - most;
+    *relative = (float)shifted;
+    return shifted + most;
+}
+
+static void forward_row(const struct step *step, size_t i) {
+    step->losses[i] = 0;
+    if (!find_hardest(step, i))
+        return;
+    const float *s = step->s + i * step->n, weakest = step->weakest[i], hardest = step->hardest[i];
+    const int32_t *labels = step->labels, label = labels[i];
+    float wp = step->wp, wn = step->wn, margin = step->margin, sum_p = 0, sum_n = 0;
+#pragma omp simd reduction(+ : sum_p, sum_n)
+    for (size_t j = 0; j < step->n; j++) {
+        float e = dml_expf(labels[j] == label ? wp * (weakest - s[j]) : wn * (s[j] - hardest));
+        sum_p += labels[j] == label && s[j] - margin < hardest ? e : 0.0f;
+        sum_n += labels[j] != label && s[j] + margin > weakest ? e : 0.0f;
+    }
+    step->losses[i] = softplus(-wp * (weakest - step->thresh), sum_p, &step->pos[i]) / wp +
+                      softplus(wn * (hardest - step->thresh), sum_n, &step->neg[i]) / wn;
+}
+
+/* Row i of dL/ds + (dL/ds)^T, times K. */
+static void backward_row(const struct step *step, size_t i, float *restrict out) {
+    const float *s = step->s + i * step->n, *weakest = step->weakest, *hardest = step->hardest;
+    const float *pos = step->pos, *neg = step->neg;
+    const int32_t *labels = step->labels, label = labels[i];
+    float wp = step->wp, wn = step->wn, margin = step->margin;
+    float weakest_i = weakest[i], hardest_i = hardest[i], pos_i = pos[i], neg_i = neg[i];
+#pragma omp simd
+    for (size_t j = 0; j < step->n; j++) {
+        bool same = labels[j] == label;
+        float mine = same ? wp * (weakest_i - s[j]) - pos_i : wn * (s[j] - hardest_i) - neg_i;
+        float other = same ? wp * (weakest[j] - s[j]) - pos[j] : wn * (s[j] - hardest[j]) - neg[j];
+        bool keep_mine = same ? s[j] - margin < hardest_i : s[j] + margin > weakest_i;
+        bool keep_other = same ? s[j] - margin < hardest[j] : s[j] + margin > weakest[j];
+        mine = keep_mine ? dml_expf(mine) : 0.0f;
+        other = keep_other ? dml_expf(other) : 0.0f;
+        out[j] = same ? -(mine + other) : mine + other;
+    }
+}
+
+static bool start(struct state *state, const struct dml_batch *batch, struct step *step) {
+    size_t n = batch->n, panels = (size_t)omp_get_max_threads() * PANEL;
+    float *memory = dml_buffer_reserve(&state->memory, n * (n + panels + 6), sizeof *memory);
+    if (!memory)
+        return false;
+    *step = (struct step){
+        .n = n,
+        .dim = batch->dim,
+        .labels = batch->labels,
+        .losses = (double *)memory,
+        .weakest = memory + 2 * n,
+        .hardest = memory + 3 * n,
+        .pos = memory + 4 * n,
+        .neg = memory + 5 * n,
+        .s = memory + 6 * n,
+        .panels = memory + (6 + n) * n,
+        .wp = (float)state->options.pos_weight,
+        .wn = (float)state->options.neg_weight,
+        .margin = (float)state->options.margin,
+        .thresh = (float)state->options.thresh,
+    };
+    dml_gram(batch->embeddings, n, batch->dim, step->s);
+    for (size_t i = 0; i < n; i++)
+        step->s[i * n + i] = SELF;
+    return true;
+}
+
+/* dL/dE (n, dim) of a panel of rows. */
+static void backward_panel(const struct step *step, size_t start, float weight, const float *x,
+                           float *panel, float *grad) {
+    size_t rows = step->n - start < PANEL ? step->n - start : PANEL;
+    for (size_t i = 0; i < rows; i++)
+        backward_row(step, start + i, panel + i * step->n);
+    dml_gemm(0, 0, rows, step->dim, step->n, weight, panel, step->n, x, step->dim, 0,
+             grad + start * step->dim, step->dim);
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)tuples, (void)rng;
+    struct step step;
+    if (!start(data, batch, &step))
+        return DML_ERROR_MEMORY;
+    size_t n = batch->n, kept = 0;
+    double sum = 0;
+#pragma omp parallel for if (n > PANEL)
+    for (size_t i = 0; i < n; i++)
+        forward_row(&step, i);
+    for (size_t i = 0; i < n; i++) {
+        kept += isfinite(step.weakest[i]);
+        sum += step.losses[i];
+    }
+    dml_loss_none(batch, n, grad, loss);
+    if (kept == 0)
+        return DML_OK;
+    loss->active = kept;
+    loss->value = sum / (double)kept;
+    float weight = 1 / (float)kept;
+#pragma omp parallel for schedule(dynamic, 1) if (n > PANEL)
+    for (size_t row = 0; row < n; row += PANEL)
+        backward_panel(&step, row, weight, batch->embeddings,
+                       step.panels + (size_t)omp_get_thread_num() * PANEL * n, grad);
+    return DML_OK;
+}
+
+const struct dml_criterion dml_criterion_multisimilarity = {
+    .method = {.name = "multisimilarity",
+               .summary = "Weights pairs by their similarity, against the others of the anchor",
+               .paper = "Wang et al. 2019, Multi-similarity loss with general pair weighting for "
+                        "deep metric learning",
+               .params = &table},
+    .takes = DML_TUPLES_NONE,
+    .create = create,
+    .forward_backward = forward_backward,
+    .destroy = destroy,
+};
