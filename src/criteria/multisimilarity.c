@@ -109,7 +109,8 @@ static bool find_hardest(const struct step *step, size_t i) {
         weakest = positive < weakest ? positive : weakest;
         hardest = negative > hardest ? negative : hardest;
     }
-    bool kept = weakest < SELF && hardest + step->margin > weakest;
+    bool kept = weakest < SELF && hardest + step->margin > weakest &&
+                weakest - step->margin < hardest; /* the same but for rounding */
     step->weakest[i] = kept ? weakest : INFINITY;
     step->hardest[i] = kept ? hardest : -INFINITY;
     return kept;

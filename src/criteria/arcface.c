@@ -1,0 +1,111 @@
+/* ArcFace. Deng, Guo, Xue, Zafeiriou 2018, "ArcFace: additive angular margin loss for deep face
+ * recognition".
+ *
+ *     c_ij = clamp(<e_i, w_j / ||w_j||>, 1e-10, 1 - 1e-10), without gradient where it clamps
+ *     z_ij = scale c_ij,  but for the sample's own class  z_iy = scale cos(acos(c_iy) + m)
+ *     L = cross entropy of z
+ *
+ * cos(acos(c) + m) = c cos m - sqrt(1 - c^2) sin m has the slope cos m + c sin m / sqrt(1 - c^2),
+ * which the clamp keeps finite at c = 1. The rest of the gradient is that of class_scores.h. */
+#include "criteria/class_scores.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct options {
+    double lr, margin, scale;
+};
+
+static const struct dml_param params[] = {
+    {.name = "loss_arcface_lr",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, lr),
+     .fallback = "0.0005",
+     .max = INFINITY,
+     .help = "Learning rate of the class weights."},
+    {.name = "loss_arcface_angular_margin",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, margin),
+     .fallback = "0.5",
+     .max = 3.14159265358979,
+     .help = "Angle that is added to that of the sample's class, in radians."},
+    {.name = "loss_arcface_feature_scale",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, scale),
+     .fallback = "16",
+     .max = INFINITY,
+     .above_min = true,
+     .help = "What the cosines are multiplied by."},
+};
+static const struct dml_param_table table = DML_TABLE("Criterion: arcface", struct options, params);
+
+struct state {
+    struct options options;
+    struct dml_class_scores scores;
+};
+
+static void destroy(void *data) {
+    struct state *state = data;
+    if (state)
+        dml_class_scores_free(&state->scores);
+    free(state);
+}
+
+static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+                              void **out) {
+    struct state *state = dml_alloc(1, sizeof *state);
+    if (!state)
+        return DML_ERROR_MEMORY;
+    state->options = *(const struct options *)options;
+    enum dml_status status =
+        dml_class_scores_create(context->classes, context->dim, &state->scores);
+    if (status) {
+        destroy(state);
+        return status;
+    }
+    dml_init_uniform(state->scores.vectors, context->classes * context->dim, context->seed,
+                     1 / sqrt((double)context->dim));
+    *out = state;
+    return DML_OK;
+}
+
+static double with_margin(const void *data, double cosine, double *slope) {
+    const struct options *options = data;
+    double sine = sqrt(1 - cosine * cosine);
+    *slope = options->scale * (cos(options->margin) + cosine * sin(options->margin) / sine);
+    return options->scale * (cosine * cos(options->margin) - sine * sin(options->margin));
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)tuples, (void)rng;
+    struct state *state = data;
+    struct dml_class_rule rule = {.scale = state->options.scale,
+                                  .clamp = true,
+                                  .own = with_margin,
+                                  .options = &state->options};
+    *loss = (struct dml_loss){.tuples = batch->n, .active = batch->n};
+    return dml_class_scores_step(&state->scores, &rule, batch->embeddings, batch->labels, batch->n,
+                                 grad, &loss->value);
+}
+
+static size_t parameters(void *data, struct dml_criterion_parameter *out, size_t max) {
+    struct state *state = data;
+    return dml_class_scores_parameter(&state->scores, "class_map", state->options.lr, out, max);
+}
+
+const struct dml_criterion dml_criterion_arcface = {
+    .method = {.name = "arcface",
+               .summary = "Cross entropy over cosines, with a margin on the angle to the own class",
+               .paper = "Deng et al. 2018, ArcFace: additive angular margin loss for deep face "
+                        "recognition",
+               .params = &table},
+    .takes = DML_TUPLES_NONE,
+    .create = create,
+    .forward_backward = forward_backward,
+    .parameters = parameters,
+    .destroy = destroy,
+};

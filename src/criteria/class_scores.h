@@ -1,0 +1,41 @@
+#ifndef DML_CRITERIA_CLASS_SCORES_H
+#define DML_CRITERIA_CLASS_SCORES_H
+
+#include "criteria/common.h"
+
+/* Cross entropy over the cosines to one learnable vector per class, which proxynca, softmax and
+ * arcface share. With units u_c = w_c / ||w_c|| and c_ij = <x_i, u_j>,
+ *
+ *     L = mean_i log(sum_j exp z_ij) - z_iy,   z_ij = scale c_ij,   z_iy: the criterion's own
+ *
+ * It goes over the classes in blocks; what is kept of them all is one float per sample and class.
+ */
+struct dml_class_scores {
+    size_t classes, dim;
+    float *vectors, *grad; /* (classes, dim): w, and dL/dw of the last step */
+    float *units, *norms;  /* (classes, dim), (classes): of w */
+    struct dml_buffer memory;
+};
+
+struct dml_class_rule {
+    double scale;
+    bool clamp;         /* cosines to [1e-10, 1 - 1e-10], without gradient beyond */
+    bool without_class; /* the sum leaves out the sample's own class */
+    /* z_iy and dz_iy/dc from the cosine c; NULL: scale c. */
+    double (*own)(const void *options, double cosine, double *slope);
+    const void *options;
+};
+
+enum dml_status dml_class_scores_create(size_t classes, size_t dim, struct dml_class_scores *out);
+void dml_class_scores_free(struct dml_class_scores *scores);
+
+/* Loss of x (n, dim) with its gradient into grad (n, dim), and that of the vectors into theirs. */
+enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
+                                      const struct dml_class_rule *rule, const float *x,
+                                      const int32_t *labels, size_t n, float *grad, double *loss);
+
+/* As dml_criterion.parameters, for the one parameter that this is. */
+size_t dml_class_scores_parameter(struct dml_class_scores *scores, const char *name, double lr,
+                                  struct dml_criterion_parameter *out, size_t max);
+
+#endif

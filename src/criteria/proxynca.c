@@ -1,0 +1,102 @@
+/* Proxy-NCA. Movshovitz-Attias, Toshev, Leung, Ioffe, Singh 2017, "No fuss distance metric learning
+ * using proxies".
+ *
+ *     e_i, p_c: embeddings and proxies normalised to length 3
+ *     L = mean_i ||e_i - p_{y_i}||^2 + LSE_{c != y_i}(-||e_i - p_c||^2)
+ *
+ * All lengths being 3, ||e - p||^2 = 18 - 18 cos: the 18s cancel, and what is left is the cross
+ * entropy of class_scores.h with scale 18 over all classes but the sample's own. With one class
+ * there is nothing to tell it from, and the loss is 0. A zero vector has no direction: cos = 0. */
+#include "criteria/class_scores.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct options {
+    double lrmulti;
+};
+
+static const struct dml_param params[] = {
+    {.name = "loss_proxynca_lrmulti",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, lrmulti),
+     .fallback = "50",
+     .max = INFINITY,
+     .help = "Learning rate of the proxies, as a multiple of --lr."},
+};
+static const struct dml_param_table table =
+    DML_TABLE("Criterion: proxynca", struct options, params);
+
+#define SCALE 18.0 /* 2 * 3 * 3 */
+
+struct state {
+    double lr;
+    struct dml_class_scores scores;
+    struct dml_buffer memory;
+};
+
+static void destroy(void *data) {
+    struct state *state = data;
+    if (!state)
+        return;
+    dml_class_scores_free(&state->scores);
+    dml_buffer_free(&state->memory);
+    free(state);
+}
+
+static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+                              void **out) {
+    struct state *state = dml_alloc(1, sizeof *state);
+    if (!state)
+        return DML_ERROR_MEMORY;
+    state->lr = context->lr * ((const struct options *)options)->lrmulti;
+    enum dml_status status =
+        dml_class_scores_create(context->classes, context->dim, &state->scores);
+    if (status) {
+        destroy(state);
+        return status;
+    }
+    dml_init_normal(state->scores.vectors, context->classes * context->dim, context->seed, 0.125);
+    *out = state;
+    return DML_OK;
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)tuples, (void)rng;
+    struct state *state = data;
+    size_t n = batch->n, dim = batch->dim;
+    float *units = dml_buffer_reserve(&state->memory, n * (dim + 1), sizeof *units);
+    if (!units)
+        return DML_ERROR_MEMORY;
+    float *norms = units + n * dim;
+    dml_units_forward(batch->embeddings, n, dim, units, norms);
+    struct dml_class_rule rule = {.scale = SCALE, .without_class = true};
+    *loss = (struct dml_loss){.tuples = n, .active = state->scores.classes > 1 ? n : 0};
+    enum dml_status status =
+        dml_class_scores_step(&state->scores, &rule, units, batch->labels, n, grad, &loss->value);
+    if (!status)
+        dml_units_backward(units, norms, n, dim, grad);
+    return status;
+}
+
+static size_t parameters(void *data, struct dml_criterion_parameter *out, size_t max) {
+    struct state *state = data;
+    return dml_class_scores_parameter(&state->scores, "proxies", state->lr, out, max);
+}
+
+const struct dml_criterion dml_criterion_proxynca = {
+    .method = {.name = "proxynca",
+               .summary = "Nearest-neighbour probabilities over one learnt proxy per class",
+               .paper = "Movshovitz-Attias et al. 2017, No fuss distance metric learning using "
+                        "proxies",
+               .params = &table},
+    .takes = DML_TUPLES_NONE,
+    .create = create,
+    .forward_backward = forward_backward,
+    .parameters = parameters,
+    .destroy = destroy,
+};

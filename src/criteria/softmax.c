@@ -1,0 +1,92 @@
+/* Normalised softmax. Zhai, Wu 2018, "Classification is a strong baseline for deep metric
+ * learning".
+ *
+ *     L = cross entropy of <e_i, w_c / ||w_c||> / T over the classes c
+ *
+ * The class weights w are learnt. The gradient is that of class_scores.h with scale 1 / T. */
+#include "criteria/class_scores.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct options {
+    double lr, temperature;
+};
+
+static const struct dml_param params[] = {
+    {.name = "loss_softmax_lr",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, lr),
+     .fallback = "0.00001",
+     .max = INFINITY,
+     .help = "Learning rate of the class weights."},
+    {.name = "loss_softmax_temperature",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, temperature),
+     .fallback = "0.05",
+     .max = INFINITY,
+     .above_min = true,
+     .help = "What the similarities are divided by."},
+};
+static const struct dml_param_table table = DML_TABLE("Criterion: softmax", struct options, params);
+
+struct state {
+    struct options options;
+    struct dml_class_scores scores;
+};
+
+static void destroy(void *data) {
+    struct state *state = data;
+    if (state)
+        dml_class_scores_free(&state->scores);
+    free(state);
+}
+
+static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+                              void **out) {
+    struct state *state = dml_alloc(1, sizeof *state);
+    if (!state)
+        return DML_ERROR_MEMORY;
+    state->options = *(const struct options *)options;
+    enum dml_status status =
+        dml_class_scores_create(context->classes, context->dim, &state->scores);
+    if (status) {
+        destroy(state);
+        return status;
+    }
+    dml_init_uniform(state->scores.vectors, context->classes * context->dim, context->seed,
+                     1 / sqrt((double)context->dim));
+    *out = state;
+    return DML_OK;
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)tuples, (void)rng;
+    struct state *state = data;
+    struct dml_class_rule rule = {.scale = 1 / state->options.temperature};
+    *loss = (struct dml_loss){.tuples = batch->n, .active = batch->n};
+    return dml_class_scores_step(&state->scores, &rule, batch->embeddings, batch->labels, batch->n,
+                                 grad, &loss->value);
+}
+
+static size_t parameters(void *data, struct dml_criterion_parameter *out, size_t max) {
+    struct state *state = data;
+    return dml_class_scores_parameter(&state->scores, "class_map", state->options.lr, out, max);
+}
+
+const struct dml_criterion dml_criterion_softmax = {
+    .method = {.name = "softmax",
+               .summary = "Cross entropy over the cosines to learnt class weights",
+               .paper = "Zhai and Wu 2018, Classification is a strong baseline for deep metric "
+                        "learning",
+               .params = &table},
+    .takes = DML_TUPLES_NONE,
+    .create = create,
+    .forward_backward = forward_backward,
+    .parameters = parameters,
+    .destroy = destroy,
+};
