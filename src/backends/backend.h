@@ -7,7 +7,7 @@
 /* How a graph is computed. A backend offers few, coarse functions; fusion, memory layouts,
  * reordering, activation memory and its reuse are its own business. */
 
-enum dml_precision { DML_FP32, DML_BF16 };
+enum dml_precision { DML_PRECISION_FP32, DML_PRECISION_BF16 };
 
 /* A batch of images as the loader makes them: 8-bit RGB, or (tests, other pipelines) floats that
  * are the network's input already. Exactly one of the two is set. */
