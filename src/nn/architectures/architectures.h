@@ -4,7 +4,7 @@
 #include "nn/graph.h"
 
 /* One descriptor per backbone, each in its own file; registry.c lists them. */
-extern const struct dml_architecture dml_resnet18, dml_resnet50;
+extern const struct dml_architecture dml_resnet18, dml_resnet50, dml_googlenet, dml_bninception;
 
 /* Mean and standard deviation of ImageNet's RGB values: the input of most backbones. */
 #define DML_IMAGENET_INPUT                                                                         \

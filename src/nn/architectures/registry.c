@@ -8,6 +8,8 @@
 static const struct dml_architecture *const architectures[] = {
     &dml_resnet18,
     &dml_resnet50,
+    &dml_googlenet,
+    &dml_bninception,
 };
 
 const struct dml_architecture *dml_architecture_at(size_t i) {
