@@ -29,7 +29,7 @@ static void check_file(const char *file) {
         const double *wanted = npy.data;
         for (size_t k = 0; k < npy.count; k++)
             assert_true(values[k] == (float)wanted[k]);
-        if (tensor->dtype == DML_F64)
+        if (tensor->dtype == DML_DTYPE_F64)
             assert_memory_equal(tensor->data, wanted, npy.count * sizeof *wanted);
         free(values);
         dml_npy_close(&npy);
@@ -53,7 +53,7 @@ static void test_state_dict_of_a_module(void **state) {
     assert_int_equal(weight->count, 108);
     const struct dml_tensor *tracked = dml_tensors_find(&tensors, "1.num_batches_tracked");
     assert_non_null(tracked);
-    assert_int_equal(tracked->dtype, DML_I64);
+    assert_int_equal(tracked->dtype, DML_DTYPE_I64);
     dml_tensors_free(&tensors);
 }
 

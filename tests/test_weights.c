@@ -20,14 +20,14 @@ static void fill(struct dml_tensors *tensors) {
         snprintf(name, sizeof name, "layer.%d.weight", d);
         assert_ok(dml_tensors_add(tensors, name, (enum dml_dtype)d, dims, 2, (void **)&data));
         for (size_t i = 0; i < 3 * dims[1] * dml_dtype_size((enum dml_dtype)d); i++)
-            data[i] = (unsigned char)(d == DML_BOOL ? i % 2 : 7 * i + 1);
+            data[i] = (unsigned char)(d == DML_DTYPE_BOOL ? i % 2 : 7 * i + 1);
     }
     int64_t *tracked;
     void *nothing;
-    assert_ok(
-        dml_tensors_add(tensors, "bn.num_batches_tracked", DML_I64, NULL, 0, (void **)&tracked));
+    assert_ok(dml_tensors_add(tensors, "bn.num_batches_tracked", DML_DTYPE_I64, NULL, 0,
+                              (void **)&tracked));
     *tracked = INT64_C(1) << 40;
-    assert_ok(dml_tensors_add(tensors, "empty", DML_F32, (size_t[]){0, 4}, 2, &nothing));
+    assert_ok(dml_tensors_add(tensors, "empty", DML_DTYPE_F32, (size_t[]){0, 4}, 2, &nothing));
     assert_ok(dml_tensors_set_note(tensors, "arch", "old"));
     assert_ok(dml_tensors_set_note(tensors, "params", "{\"path\": \"a \\\"b\\\" \xc3\xa9\"}"));
     assert_ok(dml_tensors_set_note(tensors, "arch", "resnet18_frozen"));
@@ -63,6 +63,8 @@ static void test_round_trips(void **state) {
     assert_ok(dml_tensors_read(pth, &read));
     assert_same(&made, &read);
     dml_tensors_free(&read);
+    assert_int_equal(dml_tensors_write("weights.bin", &made), DML_ERROR_USAGE);
+    assert_int_equal(dml_tensors_write("/nowhere/at/all.pth", &made), DML_ERROR_IO);
     dml_tensors_free(&made);
 }
 
@@ -71,12 +73,12 @@ static void test_numbers_become_float32(void **state) {
     const uint16_t halves[] = {0x3c00, 0xc000, 0x0001, 0x7bff, 0x7c00, 0x8000};
     const float expected[] = {1, -2, 0x1p-24f, 65504, INFINITY, -0.0f};
     struct dml_tensors tensors = {0};
-    assert_ok(dml_tensors_add_view(&tensors, "h", DML_F16, (size_t[]){6}, 1, halves));
+    assert_ok(dml_tensors_add_view(&tensors, "h", DML_DTYPE_F16, (size_t[]){6}, 1, halves));
     float out[6];
     dml_tensor_floats(&tensors.items[0], out);
     assert_memory_equal(out, expected, sizeof out);
     const int64_t large[] = {-5, INT64_C(1) << 24};
-    assert_ok(dml_tensors_add_view(&tensors, "i", DML_I64, (size_t[]){2}, 1, large));
+    assert_ok(dml_tensors_add_view(&tensors, "i", DML_DTYPE_I64, (size_t[]){2}, 1, large));
     dml_tensor_floats(&tensors.items[1], out);
     assert_true(out[0] == -5 && out[1] == 0x1p24f);
     dml_tensors_free(&tensors);
@@ -86,8 +88,8 @@ static void prefix_is_taken_off(enum dml_status (*write)(const char *, const str
                                 const char *path) {
     struct dml_tensors made = {0}, read;
     const float value = 3;
-    assert_ok(dml_tensors_add_view(&made, "module.fc.weight", DML_F32, NULL, 0, &value));
-    assert_ok(dml_tensors_add_view(&made, "module.fc.bias", DML_F32, NULL, 0, &value));
+    assert_ok(dml_tensors_add_view(&made, "module.fc.weight", DML_DTYPE_F32, NULL, 0, &value));
+    assert_ok(dml_tensors_add_view(&made, "module.fc.bias", DML_DTYPE_F32, NULL, 0, &value));
     assert_ok(write(path, &made));
     assert_ok(dml_tensors_read(path, &read));
     assert_non_null(dml_tensors_find(&read, "fc.weight"));

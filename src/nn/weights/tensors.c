@@ -12,10 +12,10 @@ static const struct {
     const char *name;
     size_t size;
 } dtypes[DML_DTYPE_COUNT] = {
-    [DML_F64] = {"F64", 8},   [DML_F32] = {"F32", 4}, [DML_F16] = {"F16", 2},
-    [DML_BF16] = {"BF16", 2}, [DML_I64] = {"I64", 8}, [DML_I32] = {"I32", 4},
-    [DML_I16] = {"I16", 2},   [DML_I8] = {"I8", 1},   [DML_U8] = {"U8", 1},
-    [DML_BOOL] = {"BOOL", 1},
+    [DML_DTYPE_F64] = {"F64", 8},   [DML_DTYPE_F32] = {"F32", 4}, [DML_DTYPE_F16] = {"F16", 2},
+    [DML_DTYPE_BF16] = {"BF16", 2}, [DML_DTYPE_I64] = {"I64", 8}, [DML_DTYPE_I32] = {"I32", 4},
+    [DML_DTYPE_I16] = {"I16", 2},   [DML_DTYPE_I8] = {"I8", 1},   [DML_DTYPE_U8] = {"U8", 1},
+    [DML_DTYPE_BOOL] = {"BOOL", 1},
 };
 
 size_t dml_dtype_size(enum dml_dtype dtype) {
@@ -71,6 +71,18 @@ enum dml_status dml_tensors_read(const char *path, struct dml_tensors *out) {
         dml_unmap_file(&mapping);
     out->mapping = mapping;
     return status;
+}
+
+enum dml_status dml_tensors_write(const char *path, const struct dml_tensors *tensors) {
+    const char *dot = strrchr(path, '.');
+    if (dot && strcmp(dot, ".safetensors") == 0)
+        return dml_safetensors_write(path, tensors);
+    if (dot && (strcmp(dot, ".pth") == 0 || strcmp(dot, ".pt") == 0))
+        return dml_torch_write(path, tensors);
+    return dml_fail(DML_ERROR_USAGE,
+                    "%s: the format follows from the name, which ends in none of .safetensors, "
+                    ".pth and .pt",
+                    path);
 }
 
 void dml_tensors_free(struct dml_tensors *tensors) {
@@ -191,25 +203,25 @@ static float element(enum dml_dtype dtype, const char *at) {
     } value = {0};
     memcpy(&value, at, dml_dtype_size(dtype));
     switch (dtype) {
-    case DML_F64:
+    case DML_DTYPE_F64:
         return (float)value.f64;
-    case DML_F32:
+    case DML_DTYPE_F32:
         return value.f32;
-    case DML_F16:
+    case DML_DTYPE_F16:
         return (float)dml_half_value(value.bits16);
-    case DML_BF16:
+    case DML_DTYPE_BF16:
         return dml_bfloat16_value(value.bits16);
-    case DML_I64:
+    case DML_DTYPE_I64:
         return (float)value.i64;
-    case DML_I32:
+    case DML_DTYPE_I32:
         return (float)value.i32;
-    case DML_I16:
+    case DML_DTYPE_I16:
         return value.i16;
-    case DML_I8:
+    case DML_DTYPE_I8:
         return value.i8;
-    case DML_U8:
+    case DML_DTYPE_U8:
         return value.u8;
-    case DML_BOOL:
+    case DML_DTYPE_BOOL:
         return value.u8 != 0;
     case DML_DTYPE_COUNT:
         break;
@@ -220,7 +232,7 @@ static float element(enum dml_dtype dtype, const char *at) {
 void dml_tensor_floats(const struct dml_tensor *tensor, float *out) {
     if (tensor->count == 0)
         return;
-    if (tensor->dtype == DML_F32) {
+    if (tensor->dtype == DML_DTYPE_F32) {
         memcpy(out, tensor->data, tensor->count * sizeof *out);
         return;
     }

@@ -8,16 +8,16 @@
 /* What a weight file holds, whatever its format: named tensors, and strings about them. */
 
 enum dml_dtype {
-    DML_F64,
-    DML_F32,
-    DML_F16,
-    DML_BF16,
-    DML_I64,
-    DML_I32,
-    DML_I16,
-    DML_I8,
-    DML_U8,
-    DML_BOOL,
+    DML_DTYPE_F64,
+    DML_DTYPE_F32,
+    DML_DTYPE_F16,
+    DML_DTYPE_BF16,
+    DML_DTYPE_I64,
+    DML_DTYPE_I32,
+    DML_DTYPE_I16,
+    DML_DTYPE_I8,
+    DML_DTYPE_U8,
+    DML_DTYPE_BOOL,
     DML_DTYPE_COUNT
 };
 
@@ -59,6 +59,10 @@ enum dml_status dml_tensors_read(const char *path, struct dml_tensors *out);
 /* The same from bytes in memory, which must outlive `out`; `name` is for messages. */
 enum dml_status dml_tensors_parse(const void *bytes, size_t size, const char *name,
                                   struct dml_tensors *out);
+
+/* Writes the list in the format of the path's ending, whole or not at all: .safetensors, or .pth
+ * and .pt for torch.load(weights_only=True). DML_ERROR_USAGE: another ending. */
+enum dml_status dml_tensors_write(const char *path, const struct dml_tensors *tensors);
 
 void dml_tensors_free(struct dml_tensors *tensors); /* and makes it empty */
 

@@ -22,10 +22,11 @@ struct dml_torch_view {
 };
 
 static const char *const storage_names[DML_DTYPE_COUNT] = {
-    [DML_F64] = "DoubleStorage",    [DML_F32] = "FloatStorage", [DML_F16] = "HalfStorage",
-    [DML_BF16] = "BFloat16Storage", [DML_I64] = "LongStorage",  [DML_I32] = "IntStorage",
-    [DML_I16] = "ShortStorage",     [DML_I8] = "CharStorage",   [DML_U8] = "ByteStorage",
-    [DML_BOOL] = "BoolStorage",
+    [DML_DTYPE_F64] = "DoubleStorage", [DML_DTYPE_F32] = "FloatStorage",
+    [DML_DTYPE_F16] = "HalfStorage",   [DML_DTYPE_BF16] = "BFloat16Storage",
+    [DML_DTYPE_I64] = "LongStorage",   [DML_DTYPE_I32] = "IntStorage",
+    [DML_DTYPE_I16] = "ShortStorage",  [DML_DTYPE_I8] = "CharStorage",
+    [DML_DTYPE_U8] = "ByteStorage",    [DML_DTYPE_BOOL] = "BoolStorage",
 };
 
 const char *dml_torch_storage_name(enum dml_dtype dtype) {

@@ -1,0 +1,49 @@
+#include "nn/weights/tensors.h"
+
+#include <string.h>
+
+int dml_convert_main(int argc, char **argv);
+
+static const char usage[] =
+    "usage: dml convert IN OUT\n"
+    "\n"
+    "Writes the tensors of a weight file in another format.\n"
+    "\n"
+    "  IN   safetensors, or what torch.save writes (zip or its older format); told apart by\n"
+    "       content. A state dict nested under `state_dict` or `model` is found, a `module.`\n"
+    "       that begins every name is taken off. Nothing in the file is executed.\n"
+    "  OUT  NAME.safetensors, or NAME.pth or NAME.pt for torch.load(weights_only=True).\n"
+    "\n"
+    "Types and values stay as they are; a checkpoint's parameters go along in both directions.\n";
+
+static enum dml_status convert(const char *in, const char *out) {
+    struct dml_tensors tensors;
+    enum dml_status status = dml_tensors_read(in, &tensors);
+    if (status)
+        return status;
+    status = dml_tensors_write(out, &tensors);
+    if (!status) {
+        size_t elements = 0;
+        for (size_t i = 0; i < tensors.count; i++)
+            elements += tensors.items[i].count;
+        printf("%s: %zu tensors, %zu values\n", out, tensors.count, elements);
+    }
+    dml_tensors_free(&tensors);
+    return status;
+}
+
+int dml_convert_main(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return 0;
+        }
+    if (argc != 3 || argv[1][0] == '-' || argv[2][0] == '-') {
+        fputs(usage, stderr);
+        return 2;
+    }
+    enum dml_status status = convert(argv[1], argv[2]);
+    if (status)
+        fprintf(stderr, "dml convert: %s\n", dml_error());
+    return status == DML_OK ? 0 : status == DML_ERROR_USAGE ? 2 : 1;
+}

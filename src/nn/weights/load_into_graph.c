@@ -1,0 +1,235 @@
+#include "base/memory.h"
+#include "nn/weights/weights.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Tensors by name, for many look-ups. */
+struct index {
+    const struct dml_tensor **sorted;
+    size_t count;
+};
+
+static int by_name(const void *a, const void *b) {
+    const struct dml_tensor *x = *(const struct dml_tensor *const *)a;
+    const struct dml_tensor *y = *(const struct dml_tensor *const *)b;
+    return strcmp(x->name, y->name);
+}
+
+static enum dml_status index_open(const struct dml_tensors *tensors, struct index *out) {
+    out->count = tensors->count;
+    out->sorted = dml_alloc(tensors->count, sizeof *out->sorted);
+    if (!out->sorted)
+        return DML_ERROR_MEMORY;
+    for (size_t i = 0; i < tensors->count; i++)
+        out->sorted[i] = &tensors->items[i];
+    qsort(out->sorted, out->count, sizeof *out->sorted, by_name);
+    return DML_OK;
+}
+
+static const struct dml_tensor *look_up(const struct index *index, const char *prefix,
+                                        const char *name) {
+    char full[2 * DML_GRAPH_NAME];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const struct dml_tensor wanted = {.name = full}, *key = &wanted;
+    const struct dml_tensor **found =
+        bsearch(&key, index->sorted, index->count, sizeof key, by_name);
+    return found ? *found : NULL;
+}
+
+/* Behind no prefix, or the one that a network held as a member gets. */
+static const struct dml_tensor *look_up_anywhere(const struct index *index, const char *layer,
+                                                 const char *rest) {
+    const struct dml_tensor *found = look_up(index, layer, rest);
+    char prefix[32];
+    snprintf(prefix, sizeof prefix, "model.%s", layer);
+    return found ? found : look_up(index, prefix, rest);
+}
+
+static const struct dml_tensor *find_param(const struct index *index,
+                                           const struct dml_graph_param *param) {
+    const struct dml_tensor *found = look_up_anywhere(index, "", param->name);
+    const char *dot = strrchr(param->name, '.');
+    if (!found && param->head && dot)
+        found = look_up_anywhere(index, "last_linear", dot);
+    if (!found && param->head && dot)
+        found = look_up_anywhere(index, "fc", dot);
+    return found;
+}
+
+static bool fits(const struct dml_graph_param *param, const struct dml_tensor *tensor) {
+    if (param->dim_count != tensor->dim_count)
+        return false;
+    for (int d = 0; d < param->dim_count; d++)
+        if ((size_t)param->dims[d] != tensor->dims[d])
+            return false;
+    return true;
+}
+
+/* Whether the file has everything that the graph needs below its head. */
+static bool holds_backbone(const struct index *index, const struct dml_graph *graph) {
+    for (int i = 0; i < graph->param_count; i++) {
+        const struct dml_graph_param *param = &graph->params[i];
+        const struct dml_tensor *tensor = param->head ? NULL : find_param(index, param);
+        if (!param->head && (!tensor || !fits(param, tensor)))
+            return false;
+    }
+    return true;
+}
+
+/* The architecture that the file is complete for, or NULL. */
+static const struct dml_architecture *recognise(const struct index *index) {
+    const struct dml_architecture *architecture;
+    for (size_t i = 0; (architecture = dml_architecture_at(i)); i++) {
+        struct dml_graph *graph;
+        if (dml_graph_build(architecture->name, 1, 0, &graph))
+            continue;
+        bool holds = holds_backbone(index, graph);
+        dml_graph_free(graph);
+        if (holds)
+            return architecture;
+    }
+    return NULL;
+}
+
+/* A list in a message: the first few items and how many more. */
+struct listing {
+    char text[700];
+    size_t used, shown, more;
+};
+
+static void list(struct listing *listing, const char *item) {
+    if (listing->shown == 8 || listing->used + strlen(item) + 3 > sizeof listing->text) {
+        listing->more++;
+        return;
+    }
+    listing->used +=
+        (size_t)snprintf(listing->text + listing->used, sizeof listing->text - listing->used,
+                         "%s%s", listing->shown++ ? ", " : "", item);
+}
+
+static void list_shape(struct listing *listing, const struct dml_graph_param *param,
+                       const struct dml_tensor *tensor) {
+    char has[DML_SHAPE_TEXT], needs[DML_SHAPE_TEXT], item[DML_GRAPH_NAME + 2 * DML_SHAPE_TEXT + 32];
+    size_t dims[4];
+    for (int d = 0; d < param->dim_count; d++)
+        dims[d] = (size_t)param->dims[d];
+    snprintf(item, sizeof item, "%s is %s and not %s", param->name,
+             dml_shape_text(tensor->dims, tensor->dim_count, has),
+             dml_shape_text(dims, param->dim_count, needs));
+    list(listing, item);
+}
+
+/* "3 missing: a, b, c" */
+static void describe(const struct listing *listing, const char *separator, const char *what,
+                     char *out, size_t size) {
+    char more[40] = "";
+    *out = 0;
+    if (listing->more)
+        snprintf(more, sizeof more, " and %zu more", listing->more);
+    if (listing->shown)
+        snprintf(out, size, "%s%zu %s: %s%s", separator, listing->shown + listing->more, what,
+                 listing->text, more);
+}
+
+static enum dml_status refuse(const struct dml_graph *graph, const struct index *index,
+                              const char *file, const struct listing *missing,
+                              const struct listing *misshapen) {
+    char lists[2][800];
+    const struct dml_architecture *other = recognise(index);
+    if (other && other != dml_architecture_find(graph->arch))
+        return dml_fail(DML_ERROR_INPUT, "%s: holds the weights of %s, not of %s", file,
+                        other->name, graph->arch);
+    describe(missing, "", "missing", lists[0], sizeof lists[0]);
+    describe(misshapen, missing->shown ? "; " : "", "of another shape", lists[1], sizeof lists[1]);
+    return dml_fail(DML_ERROR_INPUT, "%s: does not fit %s: of its tensors %s%s", file, graph->arch,
+                    lists[0], lists[1]);
+}
+
+enum dml_status dml_weights_match(const struct dml_graph *graph, const struct dml_tensors *tensors,
+                                  const char *file, bool head, const struct dml_tensor **matched) {
+    struct index index;
+    struct listing missing = {0}, misshapen = {0};
+    enum dml_status status = index_open(tensors, &index);
+    if (status)
+        return status;
+    for (int i = 0; i < graph->param_count; i++) {
+        const struct dml_graph_param *param = &graph->params[i];
+        matched[i] = NULL;
+        if (param->head && !head)
+            continue;
+        matched[i] = find_param(&index, param);
+        if (!matched[i])
+            list(&missing, param->name);
+        else if (!fits(param, matched[i]))
+            list_shape(&misshapen, param, matched[i]);
+    }
+    if (missing.shown || misshapen.shown)
+        status = refuse(graph, &index, file, &missing, &misshapen);
+    free(index.sorted);
+    return status;
+}
+
+static enum dml_status check_values(const struct dml_graph_param *param, const float *values,
+                                    const char *file) {
+    for (size_t i = 0; i < param->count; i++) {
+        if (!isfinite(values[i]))
+            return dml_fail(DML_ERROR_INPUT, "%s: tensor %s has %g at element %zu", file,
+                            param->name, (double)values[i], i);
+        if (param->role == DML_ROLE_RUNNING_VAR && values[i] < 0)
+            return dml_fail(DML_ERROR_INPUT, "%s: tensor %s has a negative variance at element %zu",
+                            file, param->name, i);
+    }
+    return DML_OK;
+}
+
+/* Everything is checked before anything is given away: a network is never half loaded. */
+enum dml_status dml_weights_load(const struct dml_graph *graph, const struct dml_tensors *tensors,
+                                 const char *file, bool head,
+                                 enum dml_status (*put)(void *data, int index, const float *values),
+                                 void *data) {
+    float *values = NULL;
+    size_t largest = 0;
+    const struct dml_tensor **matched = dml_alloc((size_t)graph->param_count, sizeof *matched);
+    enum dml_status status =
+        matched ? dml_weights_match(graph, tensors, file, head, matched) : DML_ERROR_MEMORY;
+    if (status)
+        goto out;
+    for (int i = 0; i < graph->param_count; i++)
+        if (graph->params[i].count > largest)
+            largest = graph->params[i].count;
+    values = dml_alloc_aligned(largest, sizeof *values);
+    if (!values) {
+        status = DML_ERROR_MEMORY;
+        goto out;
+    }
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < graph->param_count && !status; i++) {
+            if (!matched[i])
+                continue;
+            dml_tensor_floats(matched[i], values);
+            status = pass ? put(data, i, values) : check_values(&graph->params[i], values, file);
+        }
+out:
+    free(values);
+    free(matched);
+    return status;
+}
+
+enum dml_status dml_weights_collect(const struct dml_graph *graph,
+                                    enum dml_status (*get)(void *data, int index, float *values),
+                                    void *data, struct dml_tensors *out) {
+    enum dml_status status = DML_OK;
+    for (int i = 0; i < graph->param_count && !status; i++) {
+        const struct dml_graph_param *param = &graph->params[i];
+        size_t dims[4];
+        void *values;
+        for (int d = 0; d < param->dim_count; d++)
+            dims[d] = (size_t)param->dims[d];
+        status = dml_tensors_add(out, param->name, DML_DTYPE_F32, dims, param->dim_count, &values);
+        if (!status)
+            status = get(data, i, values);
+    }
+    return status;
+}
