@@ -115,6 +115,77 @@ static void test_d2_takes_far_images_for_a_large_exponent(void **state) {
     sampling_world_free(&w);
 }
 
+/* Squared Mahalanobis distance of every image in the training set's own Gaussian. */
+static double *mahalanobis2(const struct dml_store *store) {
+    size_t n = store->images, dim = store->dim;
+    double *x = malloc(n * dim * sizeof *x), *out = malloc(n * sizeof *out);
+    assert_true(x && out);
+    for (size_t i = 0; i < n * dim; i++)
+        x[i] = store->embeddings[i];
+    struct dml_gaussian gaussian;
+    assert_ok(dml_gaussian_open(&gaussian, n, dim));
+    assert_ok(dml_gaussian_fit_relative(&gaussian, x, n, 1e-8));
+    dml_gaussian_mahalanobis2(&gaussian, n, out);
+    dml_gaussian_close(&gaussian);
+    free(x);
+    return out;
+}
+
+/* The exponent 0 leaves the density: the second choice of each batch follows it, and none of the
+ * choices comes twice. */
+static void test_d2_follows_the_density(void **state) {
+    (void)state;
+    struct sampling_world w = sampling_world_make(200, 20);
+    w.shared.batchmatch_bigbs = 200;
+    struct dml_sampling *sampling = sampling_open(&w, "d2_coreset", "--data_d2_coreset_lambda 0");
+    double *m2 = mahalanobis2(dml_sampling_store(sampling)), total = 0, expected = 0, mean = 0;
+    for (size_t i = 0; i < 200; i++) {
+        total += exp(-0.5 * m2[i]);
+        expected += m2[i] * exp(-0.5 * m2[i]);
+    }
+    for (uint64_t epoch = 0; epoch < 100; epoch++) {
+        uint32_t *indices = sampling_plan(sampling, &w, epoch);
+        for (size_t b = 0; b < 8; b++) {
+            mean += m2[indices[b * 24 + 4]] / 800;
+            for (size_t i = 0; i < 24; i += 4)
+                for (size_t j = 0; j < i; j += 4)
+                    assert_true(indices[b * 24 + i] != indices[b * 24 + j]);
+        }
+        free(indices);
+    }
+    /* The first choice takes itself from the second's, which moves the mean a little. */
+    assert_true(fabs(mean - expected / total) < 0.1 * expected / total);
+    free(m2);
+    dml_sampling_free(sampling);
+    sampling_world_free(&w);
+}
+
+/* Points close together and one far away: a draw from their Gaussian is hardly ever among the
+ * points, so that the nearest is one of the two at the ends of the cluster. */
+static void test_d2_starts_near_a_draw_from_the_gaussian(void **state) {
+    (void)state;
+    struct sampling_world w = sampling_world_make(100, 10);
+    w.context.dim = 1;
+    struct dml_sampling *sampling = sampling_open(&w, "d2_coreset", "");
+    float *x = dml_sampling_store(sampling)->embeddings;
+    for (size_t i = 0; i < 99; i++)
+        x[i] = 0.0001F * (float)i;
+    x[99] = 10; /* mean 0.1, standard deviation 1 */
+    size_t low = 0, high = 0, starts = 0;
+    for (uint64_t epoch = 0; epoch < 100; epoch++) {
+        uint32_t *indices = sampling_plan(sampling, &w, epoch);
+        for (size_t b = 0; b < 4; b++, starts++) {
+            low += indices[b * 24] == 0;
+            high += indices[b * 24] == 98;
+        }
+        free(indices);
+    }
+    assert_in_range(low, 150, 220); /* P(z < 0.1) = 0.46 of 400 is 184 */
+    assert_true(low + high > starts * 97 / 100);
+    dml_sampling_free(sampling);
+    sampling_world_free(&w);
+}
+
 static double mean_distance2(const struct dml_store *store, const uint32_t *indices,
                              size_t batches) {
     double sum = 0;
@@ -420,6 +491,13 @@ static void test_frechet_of_known_gaussians(void **state) {
     assert_true(fabs(got - (s1 - t1) * (s1 - t1) - (s2 - t2) * (s2 - t2)) < 1e-12);
     assert_ok(dml_frechet_distance(&frechet, one, 1, &got));
     assert_true(fabs(got - 25 - 78.0 / 7) < 1e-12);
+
+    const double ridge = 0.5; /* in the square root alone */
+    assert_ok(dml_frechet_prepare(&frechet, x, N, ridge));
+    assert_ok(dml_frechet_distance(&frechet, inner, 4, &got));
+    double root =
+        sqrt((s1 * s1 + ridge) * (t1 * t1 + ridge)) + sqrt((s2 * s2 + ridge) * (t2 * t2 + ridge));
+    assert_true(fabs(got - s1 * s1 - s2 * s2 - t1 * t1 - t2 * t2 + 2 * root) < 1e-12);
     dml_frechet_close(&frechet);
 }
 
@@ -458,6 +536,13 @@ static void test_disthist_against_a_plain_count(void **state) {
                      (fabs(mean - 3) + deviation + 150 * wasserstein)) < 1e-12);
     assert_true(fabs(dml_disthist_cost(&d, pair, 2) -
                      (fabs(mean - 3.5) + fabs(deviation - 3.5) + 150 * wasserstein)) < 1e-12);
+    /* Without copies a point's distance to itself is below the range, and not counted at all. */
+    const double apart[N] = {0, 1, 3, 7, 12};
+    dml_disthist_prepare(&d, apart);
+    mean = 4.6;
+    deviation = sqrt(40.6 - 4.6 * 4.6);
+    assert_true(fabs(dml_disthist_cost(&d, same, 2) -
+                     (fabs(mean - 3) + deviation + 150 * 1.0 / 50)) < 1e-12);
     dml_disthist_close(&d);
 }
 
@@ -487,6 +572,8 @@ int main(void) {
         cmocka_unit_test(test_greedy_takes_the_farthest_image),
         cmocka_unit_test(test_softened_greedy),
         cmocka_unit_test(test_d2_takes_far_images_for_a_large_exponent),
+        cmocka_unit_test(test_d2_follows_the_density),
+        cmocka_unit_test(test_d2_starts_near_a_draw_from_the_gaussian),
         cmocka_unit_test(test_greedy_spreads),
         cmocka_unit_test(test_projections),
         cmocka_unit_test(test_matchers_match),
