@@ -33,7 +33,7 @@ static const char *value_of(const char *header, const char *key) {
 }
 
 static bool parse_type(const char *text, enum dml_npy_type *out) {
-    if (!text || text[0] != '\'' || !strchr("<|=", text[1]))
+    if (!text || text[0] != '\'' || !text[1] || !strchr("<|=", text[1]))
         return false;
     for (int i = 0; i < TYPE_COUNT; i++)
         if (strncmp(text + 2, types[i].code, 2) == 0 && text[4] == '\'') {

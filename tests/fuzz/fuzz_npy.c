@@ -1,0 +1,24 @@
+#include "base/npy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    struct dml_npy npy;
+    float *floats;
+    int32_t *integers;
+    /* A copy of the exact size, so that a read beyond its end is seen. */
+    uint8_t *copy = malloc(size + !size);
+    if (size)
+        memcpy(copy, data, size);
+    if (dml_npy_parse(copy, size, "fuzz.npy", &npy) == DML_OK) {
+        if (dml_npy_floats(&npy, &floats) == DML_OK)
+            free(floats);
+        if (dml_npy_int32(&npy, &integers) == DML_OK)
+            free(integers);
+    }
+    free(copy);
+    return 0;
+}
