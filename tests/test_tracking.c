@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "base/number.h"
 #include "support/golden.h"
+#include "support/run_fixture.h"
 #include "tracking/best.h"
 #include "tracking/database.h"
 #include "tracking/names.h"
@@ -17,126 +18,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-/* A save path of its own for every test, below the build folder. */
-static char save_path[256];
-
-static int fresh_folder(void **state) {
-    (void)state;
-    snprintf(save_path, sizeof save_path, DML_BINARY_DIR "/tracking_XXXXXX");
-    return mkdtemp(save_path) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    char command[300];
-    snprintf(command, sizeof command, "rm -rf '%s'", save_path);
-    return system(command);
-}
-
-struct fixture {
-    char folder[320], savename[40];
-    struct dml_run run;
-};
-
-static struct dml_run *make_run(struct fixture *fixture, int number) {
-    snprintf(fixture->savename, sizeof fixture->savename, "group_s%d", number);
-    snprintf(fixture->folder, sizeof fixture->folder, "%s/emoji/%s", save_path, fixture->savename);
-    assert_ok(dml_make_folders(fixture->folder));
-    fixture->run = (struct dml_run){.folder = fixture->folder,
-                                    .save_path = save_path,
-                                    .dataset = "emoji",
-                                    .savename = fixture->savename,
-                                    .project = "project",
-                                    .group = "group",
-                                    .seed = (uint64_t)number,
-                                    .command = "dml train",
-                                    .version = "1",
-                                    .processor = "cpu",
-                                    .threads = 2,
-                                    .training = {100, 1000},
-                                    .testing = {50, 500},
-                                    .steps_per_epoch = 10,
-                                    .epochs = 4,
-                                    .parameters = 12345};
-    return &fixture->run;
-}
-
-/* Values that are exact in decimal and different everywhere. */
-static struct dml_step_record a_step(uint64_t step) {
-    return (struct dml_step_record){.step = step,
-                                    .epoch = step / 10,
-                                    .loss = 1.0 / (double)(step + 3),
-                                    .grad_rms = 0.1 * (double)step,
-                                    .grad_max = 7 + (double)step,
-                                    .tuples = 100 + step,
-                                    .active = step,
-                                    .swapped = step / 2,
-                                    .seconds = 0.25};
-}
-
-struct epoch_fixture {
-    float spectrum[3];
-    struct dml_metric_value metrics[2][5];
-    struct dml_epoch_record record;
-};
-
-static double recall(uint64_t epoch, size_t part) {
-    static const double values[] = {0.3, 0.5, 0.4, 0.45};
-    return values[epoch % 4] + 0.01 * (double)part;
-}
-
-static const struct dml_epoch_record *an_epoch(struct epoch_fixture *fixture, uint64_t epoch) {
-    static const char *const names[] = {"e_recall@1", "dists@intra", "e_recall@2", "nmi",
-                                        "rho_spectrum@0"};
-    memcpy(fixture->spectrum, (float[]){0.5f, 0.3f, 0.2f}, sizeof fixture->spectrum);
-    for (size_t p = 0; p < 2; p++)
-        for (size_t i = 0; i < 5; i++) {
-            struct dml_metric_value *value = &fixture->metrics[p][i];
-            *value = (struct dml_metric_value){.value = recall(epoch, p) + 0.1 * (double)i};
-            snprintf(value->name, sizeof value->name, "%s", names[i]);
-            value->vector = i == 4 ? fixture->spectrum : NULL;
-            value->vector_count = i == 4 ? 3 : 0;
-        }
-    fixture->record = (struct dml_epoch_record){
-        .epoch = epoch,
-        .loss = 1.0 / (double)(epoch + 1),
-        .train_seconds = 2,
-        .eval_seconds = 4,
-        .train_images = 100,
-        .eval_images = 1000,
-        .lr = 0.001,
-        .active_share = 0.5,
-        .swapped_share = 0.25,
-        .parts = {{"Test", fixture->metrics[0], 5}, {"Train", fixture->metrics[1], 5}},
-        .part_count = 2};
-    return &fixture->record;
-}
-
-static void write_epochs(struct dml_tracking *tracking, uint64_t from, uint64_t to) {
-    struct epoch_fixture fixture;
-    for (uint64_t e = from; e < to; e++) {
-        for (uint64_t s = e * 10; s < e * 10 + 10; s++) {
-            struct dml_step_record step = a_step(s);
-            assert_ok(dml_tracking_step(tracking, &step));
-        }
-        assert_ok(dml_tracking_epoch(tracking, an_epoch(&fixture, e)));
-    }
-}
-
-static struct dml_tracking *open_all(const struct dml_run *run) {
-    struct dml_tracking_options options = {.no_plots = true};
-    struct dml_tracking *tracking;
-    assert_ok(dml_tracking_open(run, &options, &tracking));
-    return tracking;
-}
-
-static char *read_in(const char *folder, const char *name) {
-    char *path = dml_path_join(folder, name), *text;
-    assert_ok(dml_read_file(path, &text, NULL));
-    free(path);
-    return text;
-}
 
 static double ask(sqlite3 *db, const char *sql) {
     sqlite3_stmt *statement;
@@ -257,8 +138,8 @@ static void test_summary(void **state) {
     assert_string_equal(cJSON_GetObjectItem(root, "error")->valuestring, "the disk burnt");
     cJSON *metrics = cJSON_GetObjectItem(root, "metrics");
     cJSON *r1 = cJSON_GetObjectItem(cJSON_GetObjectItem(metrics, "Train"), "e_recall@1");
-    assert_true(cJSON_GetObjectItem(r1, "last")->valuedouble == recall(2, 1));
-    assert_true(cJSON_GetObjectItem(r1, "best")->valuedouble == recall(1, 1));
+    assert_true(cJSON_GetObjectItem(r1, "last")->valuedouble == fixture_recall(2, 1));
+    assert_true(cJSON_GetObjectItem(r1, "best")->valuedouble == fixture_recall(1, 1));
     assert_int_equal(cJSON_GetObjectItem(r1, "best_epoch")->valueint, 1);
     cJSON *intra = cJSON_GetObjectItem(cJSON_GetObjectItem(metrics, "Train"), "dists@intra");
     assert_true(cJSON_IsNull(cJSON_GetObjectItem(intra, "best"))); /* a distance has no order */
@@ -318,7 +199,7 @@ static void test_database_holds_every_value(void **state) {
     sqlite3_finalize(rows);
     assert_int_equal(count, 30);
     assert_true(ask(db, "SELECT value FROM largest WHERE part = 'Train' AND name = 'e_recall@1'") ==
-                recall(1, 1));
+                fixture_recall(1, 1));
     assert_true(ask(db, "SELECT epoch FROM largest WHERE part = 'Train' AND name = 'nmi'") == 1);
     assert_true(ask(db, "SELECT COUNT(*) FROM vectors WHERE vector LIKE '[0.5,0.3%'") == 6);
     assert_true(ask(db,
@@ -479,6 +360,68 @@ static void test_the_key_leaves_the_command_line(void **state) {
     unsetenv("WANDB_API_KEY");
 }
 
+static void test_plots_are_drawn(void **state) {
+    (void)state;
+    struct fixture fixture;
+    struct epoch_fixture epoch;
+    void *csv, *plots;
+    make_run(&fixture, 0);
+    assert_ok(dml_tracker_csv.open(&fixture.run, &csv));
+    assert_ok(dml_tracker_plots.open(&fixture.run, &plots));
+    for (uint64_t e = 0; e < 3; e++) {
+        for (uint64_t s = e * 10; s < e * 10 + 10; s++) {
+            struct dml_step_record step = a_step(s);
+            assert_ok(dml_tracker_csv.step(csv, &step));
+        }
+        assert_ok(dml_tracker_csv.epoch(csv, an_epoch(&epoch, e)));
+        assert_ok(dml_tracker_plots.epoch(plots, &epoch.record));
+    }
+    assert_ok(dml_tracker_plots.close(plots, DML_RUN_FINISHED, NULL));
+    assert_ok(dml_tracker_csv.close(csv, DML_RUN_FINISHED, NULL));
+    char *picture =
+        read_in(fixture.folder, "Progression_Plots/Graph_Test_discriminative_e_recall.svg");
+    assert_non_null(strstr(picture, "<svg"));
+    assert_non_null(strstr(picture, "e_recall@1: 0.5000  |  e_recall@2: 0.7000"));
+    free(picture);
+    static const char *const others[] = {"Graph_Train_loss.svg", "Graph_Model Grad_L2.svg",
+                                         "Graph_Train_loss.gp", "Graph_Train_loss.csv"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        char *path = dml_format("%s/Progression_Plots/%s", fixture.folder, others[i]);
+        assert_true(dml_path_exists(path));
+        free(path);
+    }
+}
+
+/* Without gnuplot and wandb in PATH the run says so and goes on. */
+static void test_missing_programs(void **state) {
+    (void)state;
+    struct fixture fixture;
+    struct dml_tracking *tracking;
+    struct dml_tracking_options options = {.log_online = true};
+    char *before = dml_strdup(getenv("PATH"));
+    char *log = dml_path_join(save_path, "stderr");
+    setenv("PATH", "/nonexistent", 1);
+    fflush(stderr);
+    int saved = dup(STDERR_FILENO);
+    assert_non_null(freopen(log, "w", stderr));
+    assert_ok(dml_tracking_open(make_run(&fixture, 0), &options, &tracking));
+    write_epochs(tracking, 0, 3);
+    assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    setenv("PATH", before, 1);
+    char *text;
+    assert_ok(dml_read_file(log, &text, NULL));
+    const char *first = strstr(text, "gnuplot: is not installed; the run goes on without plots");
+    assert_non_null(first);
+    assert_null(strstr(first + 1, "gnuplot")); /* once */
+    assert_non_null(strstr(text, "to send the run: wandb sync "));
+    free(text);
+    free(log);
+    free(before);
+}
+
 static void test_names(void **state) {
     (void)state;
     char name[DML_NAME_SIZE];
@@ -487,8 +430,6 @@ static void test_names(void **state) {
     dml_metric_online_name("Train", "nmi", name);
     assert_string_equal(name, "Train: discriminative_nmi: nmi");
 }
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, fresh_folder, remove_folder)
 
 int main(void) {
     const struct CMUnitTest tests[] = {
@@ -506,6 +447,8 @@ int main(void) {
         TEST(test_databases_that_are_refused),
         TEST(test_a_database_that_is_not_there),
         TEST(test_the_key_leaves_the_command_line),
+        TEST(test_plots_are_drawn),
+        TEST(test_missing_programs),
         TEST(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,11 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Until the metrics' own registry answers: theirs, not being weak, replaces this. */
-__attribute__((weak)) bool dml_metric_larger_is_better(const char *name) {
-    return strncmp(name, "dists@", 6) != 0 && strncmp(name, "rho_spectrum@", 13) != 0;
-}
-
 const struct dml_best *dml_bests_find(const struct dml_bests *bests, const char *part,
                                       const char *metric) {
     for (size_t i = 0; i < bests->count; i++)

@@ -8,6 +8,11 @@
 
 #define FIELD(member) offsetof(struct dml_tracking_options, member)
 static const struct dml_param parameters[] = {
+    {.name = "log_online",
+     .type = DML_PARAM_FLAG,
+     .offset = FIELD(log_online),
+     .help = "Also write a W&B offline run and sync it at the end; the key comes from "
+             "--wandb_key KEY or $WANDB_API_KEY and is stored nowhere."},
     {.name = "project",
      .type = DML_PARAM_STRING,
      .offset = FIELD(project),
@@ -18,6 +23,14 @@ static const struct dml_param parameters[] = {
      .offset = FIELD(group),
      .fallback = "Sample_Group",
      .help = "Group of the run: runs of one setup with different seeds share it."},
+    {.name = "tensorboard",
+     .type = DML_PARAM_FLAG,
+     .offset = FIELD(tensorboard),
+     .help = "Also write TensorBoard event files into the run's folder."},
+    {.name = "no_plots",
+     .type = DML_PARAM_FLAG,
+     .offset = FIELD(no_plots),
+     .help = "Do not draw Progression_Plots."},
 };
 
 const struct dml_param_table dml_tracking_params = {
@@ -65,7 +78,6 @@ enum dml_status dml_tracking_open(const struct dml_run *run,
                                   const struct dml_tracking_options *options,
                                   struct dml_tracking **out) {
     struct dml_tracking *tracking = dml_alloc(1, sizeof *tracking);
-    (void)options;
     *out = NULL;
     if (!tracking)
         return DML_ERROR_MEMORY;
@@ -77,6 +89,9 @@ enum dml_status dml_tracking_open(const struct dml_run *run,
         {&dml_tracker_summary, true, false},
         {&dml_tracker_console, true, false},
         {&dml_tracker_sqlite, true, false},
+        {&dml_tracker_plots, !options->no_plots, false}, /* behind csv, whose files it draws */
+        {&dml_tracker_wandb, options->log_online, false},
+        {&dml_tracker_tensorboard, options->tensorboard, false},
     };
     enum dml_status status = DML_OK;
     for (size_t i = 0; i < sizeof all / sizeof all[0] && !status; i++)

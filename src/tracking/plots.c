@@ -1,0 +1,219 @@
+#include "base/files.h"
+#include "base/memory.h"
+#include "tracking/names.h"
+#include "tracking/process.h"
+#include "tracking/tracking.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Progression_Plots/Graph_<part>_<group>.svg for every file of CSV_Logs, with the best values in
+ * the title. The script (.gp) and a copy of the data (.csv) lie beside the picture: `gnuplot
+ * Graph_X.gp` there draws it again. One gnuplot in the background draws all; while it is at work
+ * an epoch is left out, and the end of the run draws once more. */
+
+enum { CLOSE_SECONDS = 20, POINTS = 2000, MAX_COLUMNS = 16 };
+
+struct plots {
+    char *logs, *folder, *gnuplot_log;
+    pid_t child; /* 0: none at work */
+    bool stale;  /* what is drawn misses the last epoch */
+};
+
+static void destroy(struct plots *plots) {
+    free(plots->logs);
+    free(plots->folder);
+    free(plots->gnuplot_log);
+    free(plots);
+}
+
+static enum dml_status plots_open(const struct dml_run *run, void **state) {
+    struct plots *plots = dml_alloc(1, sizeof *plots);
+    *state = NULL;
+    if (!plots)
+        return DML_ERROR_MEMORY;
+    plots->logs = dml_path_join(run->folder, "CSV_Logs");
+    plots->folder = dml_path_join(run->folder, "Progression_Plots");
+    plots->gnuplot_log = dml_path_join(run->folder, "Progression_Plots/gnuplot.log");
+    enum dml_status status = plots->logs && plots->folder && plots->gnuplot_log
+                                 ? dml_make_folders(plots->folder)
+                                 : DML_ERROR_MEMORY;
+    if (status)
+        destroy(plots);
+    else
+        *state = plots;
+    return status;
+}
+
+/* The best value of a column, as gnuplot words for the title; "" for none. */
+static void best_value(char *out, size_t size, const char *column, int number) {
+    const char *which = NULL;
+    if (strstr(column, "loss"))
+        which = "min";
+    else if (strncmp(column, "Grad", 4) == 0 ||
+             (strcmp(column, "time") != 0 && dml_metric_larger_is_better(column)))
+        which = "max";
+    if (which)
+        snprintf(out, size, ", c%d_%s", number, which);
+    else
+        out[0] = 0;
+}
+
+static void write_script(FILE *out, const char *name, char *header) {
+    char *columns[MAX_COLUMNS], *rest = NULL;
+    int count = 0;
+    const char *group = strchr(name, '_') ? strchr(name, '_') + 1 : name;
+    for (char *at = strtok_r(header, ",\r\n", &rest); at && count < MAX_COLUMNS;
+         at = strtok_r(NULL, ",\r\n", &rest))
+        columns[count++] = at;
+    fprintf(out,
+            "reset\nset terminal svg size 1250,950 dynamic font 'sans,18' background '#ffffff'\n"
+            "set datafile separator ','\ndata = 'Graph_%s.csv'\nset grid lc '#dddddd'\n"
+            "set key left top noenhanced\nset xlabel '%s'\n"
+            "what = '%s: '\nrows = 0\n",
+            name, strncmp(name, "Model Grad", 10) == 0 ? "step" : "epoch", group);
+    for (int i = 0; i < count; i++) {
+        char value[32];
+        best_value(value, sizeof value, columns[i], i + 1);
+        fprintf(out,
+                "stats data every ::1 using %d name 'c%d' nooutput\n"
+                "if (exists('c%d_records')) { rows = c%d_records;",
+                i + 1, i + 1, i + 1, i + 1);
+        if (*value)
+            fprintf(out, " what = what.sprintf('%s%%s: %%.4f', '%s'%s);", i ? "  |  " : "",
+                    columns[i], value);
+        fprintf(out, " }\n");
+    }
+    fprintf(out,
+            "stride = rows > %d ? rows / %d : 1\nif (rows > 0) {\n"
+            "set title what noenhanced\nset output 'Graph_%s.svg'\nplot ",
+            POINTS, POINTS, name);
+    for (int i = 0; i < count; i++)
+        fprintf(out, "%sdata every stride::1 using ($0*stride):%d with %s lw 2 title '%.*s %s'",
+                i ? ", \\\n " : "", i + 1,
+                strncmp(name, "Model Grad", 10) == 0 ? "lines" : "linespoints pt 7 ps 0.4",
+                (int)strcspn(name, "_"), name, columns[i]);
+    fprintf(out, "\nset output\n}\n");
+}
+
+/* Copies the data of one graph and writes its script. */
+static enum dml_status write_graph(const struct plots *plots, const char *name) {
+    char *from = dml_format("%s/Data_%s.csv", plots->logs, name);
+    char *to = dml_format("%s/Graph_%s.csv", plots->folder, name);
+    char *script = dml_format("%s/Graph_%s.gp", plots->folder, name);
+    char *text = NULL;
+    size_t size;
+    struct dml_output output;
+    enum dml_status status =
+        from && to && script ? dml_read_file(from, &text, &size) : DML_ERROR_MEMORY;
+    if (!status)
+        status = dml_write_file(to, text, size);
+    if (!status)
+        status = dml_output_open(&output, script);
+    if (!status) {
+        text[strcspn(text, "\n")] = 0;
+        write_script(output.file, name, text);
+        status = dml_output_commit(&output);
+    }
+    free(text);
+    free(from);
+    free(to);
+    free(script);
+    return status;
+}
+
+/* "Test_discriminative_nmi" of "Data_Test_discriminative_nmi.csv"; NULL for what is not drawn. */
+static char *graph_name(const char *file) {
+    size_t length = strlen(file);
+    if (length < 10 || strncmp(file, "Data_", 5) != 0 || strcmp(file + length - 4, ".csv") != 0)
+        return NULL;
+    char *name = dml_format("%.*s", (int)(length - 9), file + 5);
+    static const char *const others[] = {"Train_epochs", "Train_steps", "Train_mining"};
+    bool drawn = name && !strchr(name, '@'); /* vectors have an @ */
+    for (size_t i = 0; i < sizeof others / sizeof others[0] && drawn; i++)
+        drawn = strcmp(name, others[i]) != 0;
+    if (!drawn) {
+        free(name);
+        name = NULL;
+    }
+    return name;
+}
+
+static enum dml_status start_gnuplot(struct plots *plots, char **scripts, size_t count) {
+    const char **command = dml_alloc(count + 2, sizeof *command);
+    if (!command)
+        return DML_ERROR_MEMORY;
+    command[0] = "gnuplot";
+    for (size_t i = 0; i < count; i++)
+        command[i + 1] = scripts[i];
+    enum dml_status status =
+        dml_process_start(command, plots->folder, plots->gnuplot_log, &plots->child);
+    if (status)
+        plots->child = 0;
+    free(command);
+    return status;
+}
+
+static enum dml_status draw(struct plots *plots) {
+    char **scripts = NULL;
+    size_t count = 0, capacity = 0;
+    enum dml_status status = DML_OK;
+    DIR *folder = opendir(plots->logs);
+    if (!folder)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be read", plots->logs);
+    for (struct dirent *entry; !status && (entry = readdir(folder));) {
+        char *name = graph_name(entry->d_name);
+        if (!name)
+            continue;
+        status = write_graph(plots, name);
+        if (!status)
+            status = dml_grow((void **)&scripts, &capacity, count + 1, sizeof *scripts);
+        if (!status && !(scripts[count++] = dml_format("Graph_%s.gp", name)))
+            status = DML_ERROR_MEMORY;
+        free(name);
+    }
+    closedir(folder);
+    if (!status && count > 0)
+        status = start_gnuplot(plots, scripts, count);
+    for (size_t i = 0; i < count; i++)
+        free(scripts[i]);
+    free(scripts);
+    plots->stale = false;
+    return status;
+}
+
+/* Takes the result of a gnuplot that has ended within `seconds`. */
+static enum dml_status collect(struct plots *plots, double seconds) {
+    bool failed;
+    if (plots->child == 0 || !dml_process_ended(plots->child, seconds, &failed))
+        return DML_OK;
+    plots->child = 0;
+    return failed ? dml_fail(DML_ERROR_IO, "gnuplot failed: see %s", plots->gnuplot_log) : DML_OK;
+}
+
+static enum dml_status plots_epoch(void *state, const struct dml_epoch_record *record) {
+    (void)record;
+    struct plots *plots = state;
+    enum dml_status status = collect(plots, 0);
+    plots->stale = true;
+    return status || plots->child ? status : draw(plots);
+}
+
+static enum dml_status plots_close(void *state, enum dml_run_end end, const char *error) {
+    (void)end, (void)error;
+    struct plots *plots = state;
+    enum dml_status status = collect(plots, CLOSE_SECONDS);
+    if (!status && !plots->child && plots->stale)
+        status = draw(plots);
+    if (!status)
+        status = collect(plots, CLOSE_SECONDS);
+    if (plots->child)
+        dml_process_kill(plots->child);
+    destroy(plots);
+    return status;
+}
+
+const struct dml_tracker dml_tracker_plots = {
+    .name = "plots", .open = plots_open, .epoch = plots_epoch, .close = plots_close};

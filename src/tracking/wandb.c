@@ -1,0 +1,316 @@
+#include "base/files.h"
+#include "base/memory.h"
+#include "base/number.h"
+#include "base/progress.h"
+#include "dml/rng.h"
+#include "tracking/names.h"
+#include "tracking/process.h"
+#include "tracking/protobuf.h"
+#include "tracking/tracking.h"
+#include "tracking/wandb_log.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* A W&B offline run, <save_path>/wandb/offline-run-DATE_TIME-ID/run-ID.wandb: the records that
+ * W&B's own client writes, so that `wandb sync` sends it. Every record is on disk when the call
+ * returns. Field numbers are those of wandb/proto/wandb_internal.proto. */
+enum record_field {
+    RECORD_NUM = 1,
+    RECORD_HISTORY = 2,
+    RECORD_SUMMARY = 3,
+    RECORD_CONFIG = 5,
+    RECORD_RUN = 17,
+    RECORD_EXIT = 18,
+    RECORD_HEADER = 21,
+    RECORD_INFO = 200,
+};
+enum { ITEM_KEY = 1, ITEM_NESTED_KEY = 2, ITEM_VALUE = 16 }; /* history, summary, config alike */
+
+enum { ID_SIZE = 9 };
+
+struct wandb {
+    struct dml_wandb_log log;
+    char *folder, *sync_log;
+    char id[ID_SIZE];
+    uint64_t records;
+    double started;
+    struct dml_bytes item, message, record; /* reused from record to record */
+    double grad_rms, grad_max;              /* sums over the steps of this epoch */
+    uint64_t steps;
+};
+
+/* Eight letters and digits, as W&B names runs; of the moment and the process, so that two runs
+ * never share them. It has no part in the experiment. */
+static void make_id(char id[ID_SIZE], const char *folder) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    uint64_t key = (uint64_t)now.tv_sec * 1000000007u + (uint64_t)now.tv_nsec;
+    for (const char *at = folder; *at; at++)
+        key = key * 31 + (unsigned char)*at;
+    struct dml_rng rng = dml_rng_make(key, DML_PURPOSE_OTHER, (uint64_t)getpid(), 0);
+    for (int i = 0; i + 1 < ID_SIZE; i++)
+        id[i] = letters[dml_rng_below(&rng, sizeof letters - 1)];
+    id[ID_SIZE - 1] = 0;
+}
+
+/* Numbers the record whose content is `message`, and appends it. */
+static enum dml_status add_record(struct wandb *wandb, enum record_field field) {
+    wandb->record.size = 0;
+    dml_pb_integer(&wandb->record, RECORD_NUM, ++wandb->records);
+    dml_pb_message(&wandb->record, (int)field, &wandb->message);
+    dml_pb_string(&wandb->item, 1, wandb->id); /* _RecordInfo.stream_id */
+    dml_pb_message(&wandb->record, RECORD_INFO, &wandb->item);
+    enum dml_status status = dml_bytes_status(&wandb->record);
+    return status ? status : dml_wandb_log_add(&wandb->log, wandb->record.data, wandb->record.size);
+}
+
+static void add_item(struct wandb *wandb, const char *key, const char *below, const char *json) {
+    dml_pb_string(&wandb->item, ITEM_NESTED_KEY, key);
+    if (below)
+        dml_pb_string(&wandb->item, ITEM_NESTED_KEY, below);
+    dml_pb_string(&wandb->item, ITEM_VALUE, json);
+    dml_pb_message(&wandb->message, 1, &wandb->item);
+}
+
+/* W&B's JSON has Python's words for what is not finite. */
+static const char *json_number(double value, char text[DML_NUMBER_SIZE]) {
+    if (isfinite(value))
+        return dml_number_text(value, text);
+    return isnan(value) ? "NaN" : value > 0 ? "Infinity" : "-Infinity";
+}
+
+static void add_number(struct wandb *wandb, const char *key, double value) {
+    char text[DML_NUMBER_SIZE];
+    add_item(wandb, key, NULL, json_number(value, text));
+}
+
+static enum dml_status add_header(struct wandb *wandb) {
+    dml_pb_string(&wandb->item, 1, "dml");    /* VersionInfo.producer */
+    dml_pb_string(&wandb->item, 2, "0.70.0"); /* .min_consumer, what W&B's client asks for */
+    dml_pb_message(&wandb->message, 1, &wandb->item);
+    return add_record(wandb, RECORD_HEADER);
+}
+
+static enum dml_status add_run(struct wandb *wandb, const struct dml_run *run) {
+    char host[128] = "";
+    struct timespec now;
+    gethostname(host, sizeof host - 1);
+    clock_gettime(CLOCK_REALTIME, &now);
+    dml_pb_string(&wandb->message, 1, wandb->id);
+    dml_pb_string(&wandb->message, 3, run->project);
+    dml_pb_string(&wandb->message, 6, run->group);
+    dml_pb_string(&wandb->message, 8, run->savename); /* display_name */
+    dml_pb_string(&wandb->message, 13, host);
+    dml_pb_integer(&wandb->item, 1, (uint64_t)now.tv_sec);
+    dml_pb_integer(&wandb->item, 2, (uint64_t)now.tv_nsec);
+    dml_pb_message(&wandb->message, 17, &wandb->item); /* start_time */
+    return add_record(wandb, RECORD_RUN);
+}
+
+static enum dml_status add_config(struct wandb *wandb, const struct dml_params *params) {
+    char *text;
+    enum dml_status status = dml_params_to_json(params, &text);
+    if (status)
+        return status;
+    cJSON *root = cJSON_Parse(text), *item;
+    free(text);
+    cJSON_ArrayForEach(item, root) {
+        char *value = cJSON_PrintUnformatted(item);
+        dml_pb_string(&wandb->item, ITEM_KEY, item->string);
+        dml_pb_string(&wandb->item, ITEM_VALUE, value ? value : "null");
+        dml_pb_message(&wandb->message, 1, &wandb->item);
+        free(value);
+    }
+    cJSON_Delete(root);
+    return add_record(wandb, RECORD_CONFIG);
+}
+
+static void destroy(struct wandb *wandb) {
+    dml_wandb_log_close(&wandb->log);
+    dml_bytes_free(&wandb->item);
+    dml_bytes_free(&wandb->message);
+    dml_bytes_free(&wandb->record);
+    free(wandb->folder);
+    free(wandb->sync_log);
+    free(wandb);
+}
+
+static enum dml_status make_folder(struct wandb *wandb, const struct dml_run *run) {
+    char when[32];
+    time_t now = time(NULL);
+    struct tm local;
+    localtime_r(&now, &local);
+    strftime(when, sizeof when, "%Y%m%d_%H%M%S", &local);
+    wandb->folder = dml_format("%s/wandb/offline-run-%s-%s", run->save_path, when, wandb->id);
+    wandb->sync_log = dml_path_join(run->folder, "wandb_sync.log");
+    char *files = wandb->folder ? dml_path_join(wandb->folder, "files") : NULL;
+    enum dml_status status = files && wandb->sync_log ? dml_make_folders(files) : DML_ERROR_MEMORY;
+    free(files);
+    return status;
+}
+
+static enum dml_status wandb_open(const struct dml_run *run, void **state) {
+    struct wandb *wandb = dml_alloc(1, sizeof *wandb);
+    *state = NULL;
+    if (!wandb)
+        return DML_ERROR_MEMORY;
+    wandb->log.fd = -1;
+    wandb->started = dml_now();
+    make_id(wandb->id, run->folder);
+    enum dml_status status = make_folder(wandb, run);
+    char *path = status ? NULL : dml_format("%s/run-%s.wandb", wandb->folder, wandb->id);
+    if (!status)
+        status = path ? dml_wandb_log_open(&wandb->log, path) : DML_ERROR_MEMORY;
+    free(path);
+    if (!status)
+        status = add_header(wandb);
+    if (!status)
+        status = add_run(wandb, run);
+    if (!status && run->params)
+        status = add_config(wandb, run->params);
+    if (status)
+        destroy(wandb);
+    else
+        *state = wandb;
+    return status;
+}
+
+static enum dml_status wandb_step(void *state, const struct dml_step_record *record) {
+    struct wandb *wandb = state;
+    wandb->grad_rms += record->grad_rms;
+    wandb->grad_max += record->grad_max;
+    wandb->steps++;
+    return DML_OK;
+}
+
+/* A histogram whose counts are the components of the vector, as the study logs a spectrum. */
+static enum dml_status add_histogram(struct wandb *wandb, const char *key,
+                                     const struct dml_metric_value *value, bool logarithm) {
+    char *counts = NULL, *bins = NULL, text[DML_NUMBER_SIZE];
+    size_t size;
+    FILE *counts_stream = open_memstream(&counts, &size);
+    FILE *bins_stream = open_memstream(&bins, &size);
+    for (size_t i = 0; counts_stream && bins_stream && i <= value->vector_count; i++) {
+        fprintf(bins_stream, "%c%zu", i ? ',' : '[', i);
+        if (i == value->vector_count)
+            break;
+        double component = (double)value->vector[i];
+        if (logarithm) /* shifted to be positive; what is 0 has no logarithm and counts nothing */
+            component = component > 0 ? log(component) + 20 : 0;
+        fprintf(counts_stream, "%c%s", i ? ',' : '[', json_number(component, text));
+    }
+    bool made = counts_stream && bins_stream;
+    if (counts_stream)
+        fprintf(counts_stream, "]"), fclose(counts_stream);
+    if (bins_stream)
+        fprintf(bins_stream, "]"), fclose(bins_stream);
+    if (made) {
+        add_item(wandb, key, "_type", "\"histogram\"");
+        add_item(wandb, key, "values", counts);
+        add_item(wandb, key, "bins", bins);
+    }
+    free(counts);
+    free(bins);
+    return made ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory: a histogram");
+}
+
+static enum dml_status add_part(struct wandb *wandb, const struct dml_part_record *part) {
+    char key[DML_NAME_SIZE];
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < part->count && !status; i++) {
+        const struct dml_metric_value *value = &part->metrics[i];
+        if (!dml_metric_is_vector(value)) {
+            dml_metric_online_name(part->part, value->name, key);
+            add_number(wandb, key, value->value);
+            continue;
+        }
+        snprintf(key, sizeof key, "%s: discriminative_%s", part->part, value->name);
+        status = add_histogram(wandb, key, value, false);
+        snprintf(key, sizeof key, "%s: discriminative_LOG-%s", part->part, value->name);
+        if (!status)
+            status = add_histogram(wandb, key, value, true);
+    }
+    return status;
+}
+
+/* What both the history and the summary get. */
+static enum dml_status add_values(struct wandb *wandb, const struct dml_epoch_record *record) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    enum dml_status status = DML_OK;
+    add_number(wandb, "_step", (double)record->epoch);
+    add_number(wandb, "_runtime", dml_now() - wandb->started);
+    add_number(wandb, "_timestamp", (double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+    add_number(wandb, "Train: epochs", (double)record->epoch);
+    add_number(wandb, "Train: loss", record->loss);
+    add_number(wandb, "Train: time", record->train_seconds);
+    if (wandb->steps > 0) {
+        add_number(wandb, "Model Grad: L2: Grad L2", wandb->grad_rms / (double)wandb->steps);
+        add_number(wandb, "Model Grad: Max: Grad Max", wandb->grad_max / (double)wandb->steps);
+    }
+    if (record->swapped_share > 0)
+        add_number(wandb, "Train: swapped share", record->swapped_share);
+    for (size_t p = 0; p < record->part_count && !status; p++)
+        status = add_part(wandb, &record->parts[p]);
+    return status;
+}
+
+static enum dml_status wandb_epoch(void *state, const struct dml_epoch_record *record) {
+    struct wandb *wandb = state;
+    wandb->message.size = 0;
+    enum dml_status status = add_values(wandb, record);
+    if (!status)
+        status = add_record(wandb, RECORD_SUMMARY);
+    if (status)
+        return status;
+    status = add_values(wandb, record);
+    dml_pb_integer(&wandb->item, 1, record->epoch); /* HistoryStep.num */
+    dml_pb_message(&wandb->message, 2, &wandb->item);
+    if (!status)
+        status = add_record(wandb, RECORD_HISTORY);
+    wandb->grad_rms = wandb->grad_max = 0;
+    wandb->steps = 0;
+    return status;
+}
+
+/* Sends the run where W&B's program is; it goes on by itself when this one has ended. */
+static void sync_run(const struct wandb *wandb) {
+    const char *const command[] = {"wandb", "sync", wandb->folder, NULL};
+    pid_t child;
+    if (dml_process_start(command, NULL, wandb->sync_log, &child) == DML_OK)
+        fprintf(stderr, "dml: wandb sync was started on %s; it reports to %s\n", wandb->folder,
+                wandb->sync_log);
+    else
+        fprintf(stderr, "dml: wandb is not installed here; to send the run: wandb sync %s\n",
+                wandb->folder);
+}
+
+static enum dml_status wandb_close(void *state, enum dml_run_end end, const char *error) {
+    (void)error;
+    struct wandb *wandb = state;
+    wandb->message.size = 0;
+    /* W&B shows 0 as finished, 255 as killed by the user and everything else as failed. */
+    dml_pb_integer(&wandb->message, 1,
+                   end == DML_RUN_FINISHED      ? 0
+                   : end == DML_RUN_INTERRUPTED ? 255
+                                                : 1);
+    dml_pb_integer(&wandb->message, 2, (uint64_t)(dml_now() - wandb->started));
+    enum dml_status status = add_record(wandb, RECORD_EXIT);
+    dml_wandb_log_close(&wandb->log);
+    sync_run(wandb);
+    destroy(wandb);
+    return status;
+}
+
+const struct dml_tracker dml_tracker_wandb = {.name = "W&B",
+                                              .open = wandb_open,
+                                              .step = wandb_step,
+                                              .epoch = wandb_epoch,
+                                              .close = wandb_close};
