@@ -1,0 +1,29 @@
+#ifndef DML_DATA_FORMATS_H
+#define DML_DATA_FORMATS_H
+
+#include "data/image.h"
+
+/* One decoder per file format, for image.c alone. `problem` gets text that belongs behind
+ * "path: " when DML_ERROR_INPUT is returned; it is valid until the decoder's next call. */
+
+struct jpeg_decoder;
+struct png_decoder;
+
+struct jpeg_decoder *jpeg_decoder_new(void);
+void jpeg_decoder_free(struct jpeg_decoder *decoder);
+
+/* The bytes must stay until the decoder is used for others. *starved: the header goes on behind
+ * the bytes given. */
+enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *bytes, size_t size,
+                                  int *width, int *height, bool *starved, const char **problem);
+enum dml_status jpeg_decoder_decode(struct jpeg_decoder *decoder, struct dml_rect wanted,
+                                    struct dml_pixels *out, const char **problem);
+
+struct png_decoder *png_decoder_new(void);
+void png_decoder_free(struct png_decoder *decoder);
+enum dml_status png_decoder_open(struct png_decoder *decoder, const uint8_t *bytes, size_t size,
+                                 int *width, int *height, bool *starved, const char **problem);
+enum dml_status png_decoder_decode(struct png_decoder *decoder, struct dml_rect wanted,
+                                   struct dml_pixels *out, const char **problem);
+
+#endif

@@ -1,0 +1,56 @@
+#ifndef DML_DATA_IMAGE_H
+#define DML_DATA_IMAGE_H
+
+#include "dml/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* JPEG (baseline, progressive; greyscale, YCbCr, RGB, CMYK, YCCK) and PNG (all kinds) to 8-bit
+ * RGB, with the values that Pillow's convert("RGB") gives: an alpha channel is dropped, CMYK is
+ * taken as Adobe writes it. Of 16-bit PNG samples the upper byte is kept. */
+
+/* A rectangle of an image, in pixels. */
+struct dml_rect {
+    int left, top, width, height;
+};
+
+/* The pixels of a rectangle of an image. A zero-initialised struct is a valid empty one. */
+struct dml_pixels {
+    struct dml_rect rect;
+    size_t stride; /* bytes from row to row */
+    uint8_t *data; /* (height, width, 3) RGB; DML_PIXELS_SLACK bytes behind it can be read */
+    size_t capacity;
+};
+enum { DML_PIXELS_SLACK = 64 };
+
+/* Makes room for `rect`, without setting any pixel; reuses what it already holds. */
+enum dml_status dml_pixels_reserve(struct dml_pixels *pixels, struct dml_rect rect);
+void dml_pixels_free(struct dml_pixels *pixels);
+
+/* More pixels than this in a header are refused before anything is allocated for them. */
+enum { DML_IMAGE_MAX_PIXELS = 1 << 28 };
+
+/* Reads image files, one after the other; keeps its buffers. Not for two threads at once. */
+struct dml_reader;
+
+enum dml_status dml_reader_new(struct dml_reader **out);
+void dml_reader_free(struct dml_reader *reader);
+
+/* Reads a file and its header. DML_ERROR_INPUT: empty, neither JPEG nor PNG, a broken header or
+ * an absurd size; DML_ERROR_IO: cannot be read. The message starts with the path. */
+enum dml_status dml_reader_open(struct dml_reader *reader, const char *path, int *width,
+                                int *height);
+
+/* Decodes at least the rectangle `wanted` (it must lie in the image) of the file opened last;
+ * call once per open. Pixels are the same as those of the whole image. DML_ERROR_INPUT: cut
+ * short or broken in the part that had to be read. */
+enum dml_status dml_reader_decode(struct dml_reader *reader, struct dml_rect wanted,
+                                  struct dml_pixels *out);
+
+/* Looks at a file's header and end without decoding it; a file that does not end as its format
+ * should is decoded to find out whether it is whole. Errors as above. */
+enum dml_status dml_reader_check(struct dml_reader *reader, const char *path);
+
+#endif

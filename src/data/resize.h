@@ -1,0 +1,34 @@
+#ifndef DML_DATA_RESIZE_H
+#define DML_DATA_RESIZE_H
+
+#include "data/image.h"
+
+/* Pillow's antialiased bilinear resampling of 8-bit images, to the bit: weights of 22 fractional
+ * bits, columns first, rounded to 8 bits, then rows. */
+
+/* What is asked for: the rectangle `box` of an image, scaled to width x height; and of that
+ * result the rectangle `part`, mirrored left to right if `flip`. */
+struct dml_scaling {
+    struct dml_rect box;
+    int width, height;
+    struct dml_rect part;
+    bool flip;
+};
+
+/* The pixels of the image that count for `part`; it lies in `box`. */
+struct dml_rect dml_scaling_needs(const struct dml_scaling *scaling);
+
+/* Workspace, kept from call to call. A zero-initialised struct is a valid empty one. */
+struct dml_resizer {
+    void *columns, *rows; /* struct taps of resize.c */
+    int32_t *weights;
+    size_t column_capacity, row_capacity, weight_capacity;
+    struct dml_pixels between; /* columns are scaled, rows not yet */
+};
+void dml_resizer_free(struct dml_resizer *resizer);
+
+/* Writes (part.height, part.width, 3) to `out`. `pixels` holds at least what is needed. */
+enum dml_status dml_resize(struct dml_resizer *resizer, const struct dml_scaling *scaling,
+                           const struct dml_pixels *pixels, uint8_t *out);
+
+#endif
