@@ -7,10 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Images of one part of a data set, ordered by class and then by path. */
+/* Images of one part of a data set, ordered by class and then by path (online_products and CSV
+ * files: in their own order). Classes are numbered anew in every part. */
 struct dml_part {
-    const char *name; /* "training", "testing", "validation", "evaluation" */
-    size_t images, classes;
+    const char *name;               /* "training", "testing", "validation", "evaluation" */
+    size_t images, classes;         /* both 0: there is no such part */
     char **paths;                   /* (images), owned */
     int32_t *labels;                /* (images), 0..classes-1 */
     char **class_names;             /* (classes), owned */
@@ -18,7 +19,8 @@ struct dml_part {
 };
 
 /* training: what is sampled from. testing: the unseen half. validation: empty unless
- * --use_tv_split. The study's "evaluation" set is training with evaluation transforms. */
+ * --use_tv_split or a CSV file with rows of it. A CSV file may leave any part out. The study's
+ * "evaluation" set is training with evaluation transforms. */
 struct dml_dataset {
     struct dml_part training, testing, validation;
 };
@@ -28,7 +30,6 @@ struct dml_dataset_options {
     char *source_path; /* as typed; the folder is <source_path>/<dataset>, or itself */
     bool use_tv_split, tv_split_by_samples;
     double tv_split_perc;
-    /* further fields belong to the table in dataset.c */
     char *dataset_csv; /* a CSV file with columns path, label, split, is_query, is_gallery */
     char *augmentation;
     double crop_area_min; /* least area of a random resized crop */
@@ -37,8 +38,10 @@ struct dml_dataset_options {
 };
 extern const struct dml_param_table dml_dataset_params;
 
-/* Reads the layout and looks at every file's header: a missing folder, a class without images or
- * an unreadable image is DML_ERROR_INPUT with its path. `seed` keys the validation split. */
+/* Reads the layout and looks at every file's header, on as many threads as there are processors: a
+ * missing folder, a class without images or an unreadable image is an error with its path (of
+ * several bad images the first one, and how many more). `seed` keys the validation split. On
+ * failure `out` is empty. */
 enum dml_status dml_dataset_open(const struct dml_dataset_options *options, uint64_t seed,
                                  struct dml_dataset *out);
 void dml_dataset_close(struct dml_dataset *dataset);

@@ -1,0 +1,11 @@
+#ifndef DML_DATA_CHECK_H
+#define DML_DATA_CHECK_H
+
+#include "data/dataset.h"
+
+/* Looks at the header of every image of all parts, on as many threads as there are processors.
+ * DML_ERROR_INPUT or DML_ERROR_IO: the first image in the parts' order that cannot be used, and
+ * how many others. */
+enum dml_status dml_check_images(const struct dml_dataset *dataset);
+
+#endif
