@@ -4,6 +4,8 @@
 #include "data/dataset.h"
 #include "data/transform.h"
 
+#include <signal.h>
+
 /* Decodes and transforms images on a pool of threads ahead of the network. What image i of epoch e
  * looks like depends on (seed, e, position) alone, never on the number of threads. */
 struct dml_loader;
@@ -14,8 +16,12 @@ struct dml_loader_options {
     size_t batch_size;
     int threads; /* --kernels */
     uint64_t seed;
-    size_t ahead; /* batches to prepare in advance; 0: as the loader thinks best */
-    char *cache;  /* "none", "memory" or a file; NULL is none */
+    size_t ahead;       /* batches to prepare in advance; 0: as the loader thinks best */
+    char *cache;        /* "none", "memory" or a file; NULL is none */
+    size_t cache_limit; /* bytes of a cache in memory; 0: while a quarter of it stays free */
+    /* Not NULL: opening stops with DML_ERROR_INTERRUPTED once it is not 0 (a cache file is made
+     * by opening). */
+    const volatile sig_atomic_t *interrupted;
 };
 
 /* A batch handed out; belongs to the loader until released. */
@@ -27,21 +33,25 @@ struct dml_loaded {
     const uint32_t *indices; /* (n) images of the part; a replaced image's replacement */
 };
 
+/* Starts the threads; `options->part` must stay until the loader is closed. A cache that cannot be
+ * made is left out with a line on stderr. */
 enum dml_status dml_loader_open(const struct dml_loader_options *options, struct dml_loader **out);
-void dml_loader_close(struct dml_loader *loader); /* never blocks on a producer */
+/* Producers stop after the image they are at; what they wait for does not matter. */
+void dml_loader_close(struct dml_loader *loader);
 
 /* Starts a pass over `count` images in the given order, in batches of batch_size (the last may be
- * smaller). `indices` is copied. NULL: all images in order. Ends a pass that is under way. */
+ * smaller). `indices` is copied. NULL: all images in order (count is the part's). Ends a pass that
+ * is under way, and with it the batches that it handed out. */
 enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, const uint32_t *indices,
                                  size_t count);
 
 /* The next batch, in order; *out is NULL behind the last. Release it before taking more than
- * two. */
+ * two. DML_ERROR_INPUT: no image of a class can be read. */
 enum dml_status dml_loader_next(struct dml_loader *loader, const struct dml_loaded **out);
 void dml_loader_release(struct dml_loader *loader, const struct dml_loaded *batch);
 
-/* Images that could not be read and were replaced by another of their class, so far. Each is
- * reported once on stderr. */
+/* Different images that could not be read and were replaced by others of their class, so far. Each
+ * is reported once on stderr. */
 size_t dml_loader_replaced(const struct dml_loader *loader);
 
 #endif
