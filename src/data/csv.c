@@ -234,14 +234,14 @@ static int by_label(const void *a, const void *b) {
 }
 
 static enum dml_status move_rows(struct rows *rows, bool marked, struct dml_layout *out) {
-    struct dml_classes *const parts[] = {&out->training, &out->validation, &out->testing};
+    struct dml_class_list *const parts[] = {&out->training, &out->validation, &out->testing};
     enum dml_status status = DML_OK;
-    struct dml_class *class = NULL;
+    struct dml_class_images *class = NULL;
     qsort(rows->items, rows->count, sizeof *rows->items, by_label);
     for (size_t i = 0; i < rows->count && !status; i++) {
         struct row *row = &rows->items[i], *before = row - 1;
         if (i == 0 || row->split != before->split || strcmp(row->label, before->label) != 0)
-            status = dml_classes_add(parts[row->split], row->label, &class);
+            status = dml_class_list_add(parts[row->split], row->label, &class);
         if (status)
             break;
         char *path = row->path;
@@ -250,7 +250,7 @@ static enum dml_status move_rows(struct rows *rows, bool marked, struct dml_layo
             marked ? dml_class_add_marked(class, path, row->marks) : dml_class_add(class, path);
     }
     for (int p = 0; p < 3 && !status; p++)
-        dml_classes_sort(parts[p]);
+        dml_class_list_sort(parts[p]);
     return status;
 }
 

@@ -169,7 +169,7 @@ static enum dml_status split_layout(const struct dml_dataset_options *options, u
 }
 
 /* Makes a part of the classes, whose paths and names it takes. */
-static enum dml_status make_part(const char *name, struct dml_classes *classes,
+static enum dml_status make_part(const char *name, struct dml_class_list *classes,
                                  struct dml_part *out) {
     size_t images = 0, at = 0;
     bool marked = false;
@@ -191,7 +191,7 @@ static enum dml_status make_part(const char *name, struct dml_classes *classes,
         (marked && (!out->is_query || !out->is_gallery)))
         return DML_ERROR_MEMORY;
     for (size_t c = 0; c < classes->count; c++) {
-        struct dml_class *class = &classes->items[c];
+        struct dml_class_images *class = &classes->items[c];
         out->class_names[c] = class->name;
         class->name = NULL;
         for (size_t i = 0; i < class->images; i++, at++) {

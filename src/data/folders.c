@@ -58,9 +58,9 @@ static enum dml_status list_folder(const char *path, struct names *out) {
 }
 
 static enum dml_status read_class(const char *folder, const char *name,
-                                  struct dml_classes *classes) {
+                                  struct dml_class_list *classes) {
     struct names files = {0, 0, NULL};
-    struct dml_class *class;
+    struct dml_class_images *class;
     char *path = dml_path_join(folder, name);
     enum dml_status status = path ? DML_OK : DML_ERROR_MEMORY;
     if (status || !dml_is_folder(path)) /* a readme beside the classes */
@@ -69,7 +69,7 @@ static enum dml_status read_class(const char *folder, const char *name,
     if (!status && files.count == 0)
         status = dml_fail(DML_ERROR_INPUT, "%s: a class without images", path);
     if (!status)
-        status = dml_classes_add(classes, name, &class);
+        status = dml_class_list_add(classes, name, &class);
     for (size_t i = 0; !status && i < files.count; i++)
         status = dml_class_add(class, dml_path_join(path, files.items[i]));
 out:
@@ -79,7 +79,7 @@ out:
 }
 
 /* Moves the second half of the classes. */
-static enum dml_status halve(struct dml_classes *first, struct dml_classes *second) {
+static enum dml_status halve(struct dml_class_list *first, struct dml_class_list *second) {
     size_t keep = first->count / 2, moved = first->count - keep;
     void *items = second->items;
     enum dml_status status = dml_grow(&items, &second->capacity, moved, sizeof *second->items);
@@ -107,7 +107,7 @@ enum dml_status dml_layout_folders(const char *folder, struct dml_layout *out) {
                           "train and half test",
                           root, out->training.count);
     if (!status) {
-        dml_classes_sort(&out->training);
+        dml_class_list_sort(&out->training);
         status = halve(&out->training, &out->testing);
     }
     free(images);

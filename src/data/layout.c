@@ -6,15 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum dml_status dml_classes_add(struct dml_classes *classes, const char *name,
-                                struct dml_class **out) {
+enum dml_status dml_class_list_add(struct dml_class_list *classes, const char *name,
+                                   struct dml_class_images **out) {
     void *items = classes->items;
     enum dml_status status =
         dml_grow(&items, &classes->capacity, classes->count + 1, sizeof *classes->items);
     classes->items = items;
     if (status)
         return status;
-    struct dml_class *class = &classes->items[classes->count];
+    struct dml_class_images *class = &classes->items[classes->count];
     memset(class, 0, sizeof *class);
     class->name = dml_strdup(name);
     if (!class->name)
@@ -24,7 +24,7 @@ enum dml_status dml_classes_add(struct dml_classes *classes, const char *name,
     return DML_OK;
 }
 
-enum dml_status dml_class_add(struct dml_class *class, char *path) {
+enum dml_status dml_class_add(struct dml_class_images *class, char *path) {
     void *paths = class->paths;
     enum dml_status status =
         path ? dml_grow(&paths, &class->path_capacity, class->images + 1, sizeof *class->paths)
@@ -37,7 +37,7 @@ enum dml_status dml_class_add(struct dml_class *class, char *path) {
     return status;
 }
 
-enum dml_status dml_class_add_marked(struct dml_class *class, char *path, uint8_t marks) {
+enum dml_status dml_class_add_marked(struct dml_class_images *class, char *path, uint8_t marks) {
     void *all = class->marks;
     enum dml_status status = dml_grow(&all, &class->mark_capacity, class->images + 1, 1);
     class->marks = all;
@@ -49,9 +49,9 @@ enum dml_status dml_class_add_marked(struct dml_class *class, char *path, uint8_
     return dml_class_add(class, path);
 }
 
-void dml_classes_free(struct dml_classes *classes) {
+void dml_class_list_free(struct dml_class_list *classes) {
     for (size_t c = 0; c < classes->count; c++) {
-        struct dml_class *class = &classes->items[c];
+        struct dml_class_images *class = &classes->items[c];
         for (size_t i = 0; i < class->images; i++)
             free(class->paths[i]);
         free(class->paths);
@@ -63,9 +63,9 @@ void dml_classes_free(struct dml_classes *classes) {
 }
 
 void dml_layout_free(struct dml_layout *layout) {
-    dml_classes_free(&layout->training);
-    dml_classes_free(&layout->testing);
-    dml_classes_free(&layout->validation);
+    dml_class_list_free(&layout->training);
+    dml_class_list_free(&layout->testing);
+    dml_class_list_free(&layout->validation);
 }
 
 /* The number that a name starts with; false when it has none or something else follows. */
@@ -77,7 +77,7 @@ static bool number_of(const char *name, uint64_t *number) {
     return *end == 0 || *end == '.';
 }
 
-bool dml_classes_numbered(const struct dml_classes *classes) {
+bool dml_class_list_numbered(const struct dml_class_list *classes) {
     uint64_t number;
     for (size_t c = 0; c < classes->count; c++)
         if (!number_of(classes->items[c].name, &number))
@@ -86,18 +86,19 @@ bool dml_classes_numbered(const struct dml_classes *classes) {
 }
 
 static int by_name(const void *a, const void *b) {
-    return strcmp(((const struct dml_class *)a)->name, ((const struct dml_class *)b)->name);
+    return strcmp(((const struct dml_class_images *)a)->name,
+                  ((const struct dml_class_images *)b)->name);
 }
 
 static int by_number(const void *a, const void *b) {
     uint64_t x = 0, y = 0;
-    number_of(((const struct dml_class *)a)->name, &x);
-    number_of(((const struct dml_class *)b)->name, &y);
+    number_of(((const struct dml_class_images *)a)->name, &x);
+    number_of(((const struct dml_class_images *)b)->name, &y);
     return x != y ? (x > y) - (x < y) : by_name(a, b);
 }
 
-void dml_classes_sort(struct dml_classes *classes) {
+void dml_class_list_sort(struct dml_class_list *classes) {
     if (classes->count)
         qsort(classes->items, classes->count, sizeof *classes->items,
-              dml_classes_numbered(classes) ? by_number : by_name);
+              dml_class_list_numbered(classes) ? by_number : by_name);
 }

@@ -6,7 +6,7 @@
 /* What the layouts have in common: lists of classes with their images, before they become the
  * parts of a data set. */
 
-struct dml_class {
+struct dml_class_images {
     char *name;
     int64_t group; /* classes are split into train and validation within a group; 0 */
     size_t images, path_capacity, mark_capacity;
@@ -15,23 +15,23 @@ struct dml_class {
 };
 enum { DML_MARK_QUERY = 1, DML_MARK_GALLERY = 2 };
 
-struct dml_classes {
+struct dml_class_list {
     size_t count, capacity;
-    struct dml_class *items;
+    struct dml_class_images *items;
 };
 
 /* Adds an empty class. The pointer is valid until the next one is added. */
-enum dml_status dml_classes_add(struct dml_classes *classes, const char *name,
-                                struct dml_class **out);
+enum dml_status dml_class_list_add(struct dml_class_list *classes, const char *name,
+                                   struct dml_class_images **out);
 /* Adds an image; takes the path, which may be NULL where its allocation failed. */
-enum dml_status dml_class_add(struct dml_class *class, char *path);
-enum dml_status dml_class_add_marked(struct dml_class *class, char *path, uint8_t marks);
-void dml_classes_free(struct dml_classes *classes);
+enum dml_status dml_class_add(struct dml_class_images *class, char *path);
+enum dml_status dml_class_add_marked(struct dml_class_images *class, char *path, uint8_t marks);
+void dml_class_list_free(struct dml_class_list *classes);
 
 /* Whether every name starts with a number, alone or with a dot behind it: "012.heron". */
-bool dml_classes_numbered(const struct dml_classes *classes);
+bool dml_class_list_numbered(const struct dml_class_list *classes);
 /* By number where all are numbered, else by name. */
-void dml_classes_sort(struct dml_classes *classes);
+void dml_class_list_sort(struct dml_class_list *classes);
 
 /* Which images of a class --tv_split_by_samples trains on; the study has a rule per data set. */
 enum dml_sample_split {
@@ -42,7 +42,7 @@ enum dml_sample_split {
 
 /* What a layout reads. */
 struct dml_layout {
-    struct dml_classes training, testing, validation;
+    struct dml_class_list training, testing, validation;
     enum dml_sample_split sample_split;
 };
 void dml_layout_free(struct dml_layout *layout);

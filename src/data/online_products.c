@@ -54,14 +54,14 @@ static enum dml_status read_rows(const char *list, char *text, struct row **rows
 }
 
 static enum dml_status add_rows(const char *images, const struct row *rows, size_t count,
-                                struct dml_classes *out) {
+                                struct dml_class_list *out) {
     enum dml_status status = DML_OK;
-    struct dml_class *class = NULL;
+    struct dml_class_images *class = NULL;
     for (size_t i = 0; i < count && !status; i++) {
         if (i == 0 || rows[i].class_id != rows[i - 1].class_id) {
             char name[32];
             snprintf(name, sizeof name, "%" PRId64, rows[i].class_id);
-            status = dml_classes_add(out, name, &class);
+            status = dml_class_list_add(out, name, &class);
             if (status)
                 break;
             class->group = rows[i].super_id;
@@ -71,7 +71,7 @@ static enum dml_status add_rows(const char *images, const struct row *rows, size
     return status;
 }
 
-static enum dml_status read_list(const char *folder, const char *name, struct dml_classes *out) {
+static enum dml_status read_list(const char *folder, const char *name, struct dml_class_list *out) {
     char *list = dml_format("%s/Info_Files/%s", folder, name);
     char *images = dml_path_join(folder, "images"), *text = NULL;
     struct row *rows = NULL;

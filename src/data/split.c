@@ -31,7 +31,7 @@ static void choose_classes(struct member *members, size_t count, double share, u
 }
 
 enum dml_status dml_layout_split_classes(struct dml_layout *layout, double share) {
-    struct dml_classes *training = &layout->training, *validation = &layout->validation;
+    struct dml_class_list *training = &layout->training, *validation = &layout->validation;
     size_t count = training->count, kept = 0;
     struct member *members = dml_alloc(count, sizeof *members);
     uint8_t *keep = dml_alloc(count, 1);
@@ -79,9 +79,9 @@ static enum dml_status choose_samples(enum dml_sample_split split, size_t images
 }
 
 /* Moves the images that are not kept into a class of the same name in `validation`. */
-static enum dml_status split_class(struct dml_class *class, const uint8_t *keep,
-                                   struct dml_classes *validation) {
-    struct dml_class *other = NULL;
+static enum dml_status split_class(struct dml_class_images *class, const uint8_t *keep,
+                                   struct dml_class_list *validation) {
+    struct dml_class_images *other = NULL;
     enum dml_status status = DML_OK;
     size_t images = class->images, kept = 0;
     for (size_t i = 0; i < images; i++) {
@@ -95,7 +95,7 @@ static enum dml_status split_class(struct dml_class *class, const uint8_t *keep,
             continue;
         }
         if (!other)
-            status = dml_classes_add(validation, class->name, &other);
+            status = dml_class_list_add(validation, class->name, &other);
         if (status)
             class->paths[kept++] = path;
         else
@@ -109,7 +109,7 @@ static enum dml_status split_class(struct dml_class *class, const uint8_t *keep,
 enum dml_status dml_layout_split_samples(struct dml_layout *layout, double share, uint64_t seed) {
     enum dml_status status = DML_OK;
     for (size_t c = 0; c < layout->training.count && !status; c++) {
-        struct dml_class *class = &layout->training.items[c];
+        struct dml_class_images *class = &layout->training.items[c];
         uint8_t *keep = dml_alloc(class->images, 1);
         if (!keep)
             return DML_ERROR_MEMORY;
