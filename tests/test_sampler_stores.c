@@ -409,6 +409,8 @@ static void test_too_few_candidates(void **state) {
     w.shared.batchmatch_bigbs = 24;
     free(sampling_plan_once(&w, "disthist_batchmatch", "", 0));
     free(sampling_plan_once(&w, "fid_batchmatch", "", 0));
+    w.shared.batchmatch_ncomps = 0;
+    sampling_expect_refused(&w, "fid_batchmatch", DML_ERROR_USAGE, "--data_batchmatch_ncomps 0");
     w.context.dim = 0;
     sampling_expect_refused(&w, "d2_coreset", DML_ERROR_USAGE, "0 dimensions");
     sampling_world_free(&w);

@@ -136,6 +136,9 @@ static enum dml_status batch(const struct dml_planner *planner, const struct dml
 enum dml_status dml_matching_create(const void *options, const struct dml_sampler_context *context,
                                     void **state) {
     (void)options;
+    if (context->shared->batchmatch_ncomps < 1)
+        return dml_fail(DML_ERROR_USAGE, "--data_batchmatch_ncomps %lld: no batch to choose from",
+                        (long long)context->shared->batchmatch_ncomps);
     enum dml_status status = dml_candidates_check(context, context->batch_size);
     return status ? status : dml_planner_new(sizeof(struct matching), context, state);
 }
