@@ -237,6 +237,49 @@ static void test_expanded_tensor_is_bounded(void **state) {
     free(data);
 }
 
+/* What torch wrote under Python 2: byte strings, an OrderedDict made from a list of pairs, the
+ * first _rebuild_tensor, and parameters as objects with a state, two ways. */
+static void test_pickles_of_old_versions(void **state) {
+    (void)state;
+#define STORAGE                                                                                    \
+    "((U\7storagectorch\nFloatStorage\nU\1"                                                        \
+    "7U\3cpuK\4NtQ"
+#define TENSOR(offset) "ctorch._utils\n_rebuild_tensor\n" STORAGE "K" offset "K\2\x85K\1\x85tR"
+    static const char file[] =
+        "\x80\2\x8a\nl\xfc\x9c"
+        "F\xf9 j\xa8P\x19." /* magic */
+        "\x80\2M\xe9\3."    /* version 1001 */
+        "\x80\2}U\rlittle_endian\x88s."
+        "\x80\2"
+        "ccollections\nOrderedDict\n]("
+        "](U\1"
+        "a" TENSOR("\0") "e"
+                         "](U\1"
+                         "bctorch.nn.parameter\nParameter\n" TENSOR(
+                             "\1") "\x85R(\x88\x89Ntbe"
+                                   "](U\1"
+                                   "cctorch.nn.parameter\nParameter\n)\x81(" TENSOR(
+                                       "\2") "NN\x88\x89tbe"
+                                             "e\x85R."
+                                             "\x80\2]U\1"
+                                             "7a."
+                                             "\4\0\0\0\0\0\0\0"
+                                             "\0\0\200?\0\0\0@\0\0@@\0\0\200@"; /* 1, 2, 3, 4 */
+    struct dml_tensors tensors;
+    assert_ok(dml_tensors_parse(file, sizeof file - 1, "old.pth", &tensors));
+    assert_int_equal(tensors.count, 3);
+    for (int i = 0; i < 3; i++) {
+        float values[2];
+        const struct dml_tensor *tensor =
+            dml_tensors_find(&tensors, ((const char *[]){"a", "b", "c"})[i]);
+        assert_non_null(tensor);
+        assert_int_equal(tensor->count, 2);
+        dml_tensor_floats(tensor, values);
+        assert_true(values[0] == i + 1 && values[1] == i + 2);
+    }
+    dml_tensors_free(&tensors);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips),
@@ -246,6 +289,7 @@ int main(void) {
         cmocka_unit_test(test_bad_legacy_files),
         cmocka_unit_test(test_cut_files),
         cmocka_unit_test(test_expanded_tensor_is_bounded),
+        cmocka_unit_test(test_pickles_of_old_versions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

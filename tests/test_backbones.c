@@ -1,0 +1,120 @@
+#include "support/golden.h"
+
+#include "nn/graph.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Shape of the last node of a kind. */
+static const struct dml_node *last_of(const struct dml_graph *graph, enum dml_op op) {
+    for (int i = graph->node_count; i-- > 0;)
+        if (graph->nodes[i].op == op)
+            return &graph->nodes[i];
+    fail_msg("no such node");
+    return NULL;
+}
+
+static const struct dml_node *named(const struct dml_graph *graph, const char *name) {
+    for (int i = 0; i < graph->node_count; i++)
+        if (strcmp(graph->nodes[i].name, name) == 0)
+            return &graph->nodes[i];
+    fail_msg("no node %s", name);
+    return NULL;
+}
+
+static void check_node(const struct dml_graph *graph, const char *name, int channels, int size) {
+    const struct dml_node *node = named(graph, name);
+    assert_int_equal(node->channels, channels);
+    assert_int_equal(node->height, size);
+    assert_int_equal(node->width, size);
+}
+
+/* Output sizes of the papers' tables: Szegedy 2015, table 1 (at the study's crop), and Ioffe 2015,
+ * figure 5. */
+static void test_sizes_of_the_papers(void **state) {
+    (void)state;
+    struct dml_graph *graph;
+    assert_ok(dml_graph_build("googlenet", 128, 0, &graph));
+    check_node(graph, "conv1.conv", 64, 114);
+    check_node(graph, "conv3.conv", 192, 57);
+    check_node(graph, "inception3a.branch1.conv", 64, 28);
+    check_node(graph, "inception4e.branch2.1.conv", 320, 14);
+    check_node(graph, "inception5b.branch1.conv", 384, 7);
+    assert_int_equal(last_of(graph, DML_OP_CONCAT)->channels, 1024);
+    dml_graph_free(graph);
+
+    assert_ok(dml_graph_build("bninception", 128, 0, &graph));
+    check_node(graph, "conv1_7x7_s2", 64, 112);
+    check_node(graph, "conv2_3x3", 192, 56);
+    check_node(graph, "inception_3a_1x1", 64, 28);
+    check_node(graph, "inception_3c_3x3", 160, 14);
+    check_node(graph, "inception_4e_double_3x3_2", 256, 7);
+    check_node(graph, "inception_5b_pool_proj", 128, 7);
+    assert_int_equal(last_of(graph, DML_OP_CONCAT)->channels, 1024);
+    dml_graph_free(graph);
+}
+
+/* bninception_double adds the maximum to the mean; _he is of the head's initial values. */
+static void test_options_of_bninception(void **state) {
+    (void)state;
+    enum { DIM = 128, FEATURES = 1024 };
+    struct dml_graph *graph;
+    assert_ok(dml_graph_build("bninception_double_he_frozen_normalize", DIM, 0, &graph));
+    assert_true(graph->frozen && graph->normalize);
+    const struct dml_node *head = named(graph, "last_linear");
+    const struct dml_node *sum = &graph->nodes[head->inputs[0]];
+    assert_int_equal(sum->op, DML_OP_ADD);
+    assert_int_equal(graph->nodes[sum->inputs[0]].op, DML_OP_GLOBAL_AVG_POOL);
+    assert_int_equal(graph->nodes[sum->inputs[1]].op, DML_OP_GLOBAL_MAX_POOL);
+    static float weight[DIM * FEATURES], bias[DIM];
+    dml_graph_init_param(graph, head->first_param, 1, weight);
+    dml_graph_init_param(graph, head->first_param + 1, 1, bias);
+    double squares = 0;
+    for (int i = 0; i < DIM * FEATURES; i++)
+        squares += (double)weight[i] * weight[i];
+    /* Kaiming, fan out: variance 2 / outputs */
+    assert_true(fabs(squares / (DIM * FEATURES) / (2.0 / DIM) - 1) < 0.02);
+    for (int i = 0; i < DIM; i++)
+        assert_true(bias[i] == 0);
+    dml_graph_free(graph);
+
+    assert_ok(dml_graph_build("bninception", DIM, 0, &graph));
+    head = named(graph, "last_linear");
+    assert_int_equal(graph->nodes[head->inputs[0]].op, DML_OP_GLOBAL_AVG_POOL);
+    dml_graph_free(graph);
+    assert_int_equal(dml_graph_build("googlenet_double", DIM, 0, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "_double"));
+}
+
+/* Caffe's convention: BGR from about -128 to 128. */
+static void test_input_conventions(void **state) {
+    (void)state;
+    struct dml_graph *graph;
+    assert_ok(dml_graph_build("bninception", 128, 0, &graph));
+    assert_true(graph->input.bgr);
+    static const double caffe_means[] = {128, 117, 104}; /* RGB */
+    for (int c = 0; c < 3; c++) {
+        double zero_at = graph->input.mean[c] * 255;
+        assert_true(fabs(zero_at - caffe_means[c]) < 0.1);
+        assert_true(fabs(1 / (255 * graph->input.std[c]) - 1) < 0.01);
+    }
+    dml_graph_free(graph);
+    assert_ok(dml_graph_build("googlenet", 128, 0, &graph));
+    const struct dml_node *affine = last_of(graph, DML_OP_AFFINE);
+    for (int c = 0; c < 3; c++)
+        for (int pixel = 0; pixel < 256; pixel += 51) {
+            float x = (pixel / 255.f - graph->input.mean[c]) / graph->input.std[c];
+            float expected = (pixel / 255.f - 0.5f) / 0.5f;
+            assert_true(fabsf(affine->scale[c] * x + affine->shift[c] - expected) < 1e-6f);
+        }
+    dml_graph_free(graph);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sizes_of_the_papers),
+        cmocka_unit_test(test_options_of_bninception),
+        cmocka_unit_test(test_input_conventions),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
