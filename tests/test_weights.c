@@ -98,6 +98,26 @@ static void prefix_is_taken_off(enum dml_status (*write)(const char *, const str
     dml_tensors_free(&made);
 }
 
+static void test_metadata_becomes_utf8(void **state) {
+    (void)state;
+    static const struct {
+        const char *given, *kept;
+    } cases[] = {
+        {"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80", "caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80"},
+        {"caf\xe9", "caf?"},
+        {"\xc0\xaf", "??"},             /* overlong */
+        {"\xed\xa0\x80", "???"},        /* surrogate */
+        {"\xf4\x90\x80\x80x", "????x"}, /* beyond U+10FFFF */
+        {"\xe2\x82", "??"},             /* cut */
+    };
+    struct dml_tensors tensors = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_ok(dml_tensors_set_note(&tensors, "note", cases[i].given));
+        assert_string_equal(dml_tensors_note(&tensors, "note"), cases[i].kept);
+    }
+    dml_tensors_free(&tensors);
+}
+
 static void test_prefix_of_data_parallel(void **state) {
     (void)state;
     prefix_is_taken_off(dml_safetensors_write, checkpoint);
@@ -153,6 +173,8 @@ static void test_bad_safetensors(void **state) {
                         8, "two tensors called a");
     refused_safetensors("{\"a\\n\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
                         "control characters");
+    refused_safetensors("{\"a\xff\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1,
+                        "not UTF-8");
     refused_safetensors("{\"__metadata__\":{\"a\":1}}", 0, "metadata");
     refused_safetensors("{\"a\":", 0, "malformed");
     struct dml_tensors tensors;
@@ -284,6 +306,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips),
         cmocka_unit_test(test_numbers_become_float32),
+        cmocka_unit_test(test_metadata_becomes_utf8),
         cmocka_unit_test(test_prefix_of_data_parallel),
         cmocka_unit_test(test_bad_safetensors),
         cmocka_unit_test(test_bad_legacy_files),

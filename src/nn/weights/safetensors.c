@@ -62,8 +62,8 @@ static enum dml_status parse_tensor(const cJSON *entry, const char *data, size_t
     size_t begin, end, need;
     if (!dml_tensor_name_valid(name, strlen(name)))
         return dml_fail(DML_ERROR_INPUT,
-                        "%s: a tensor's name has control characters or more than "
-                        "1000 bytes",
+                        "%s: a tensor's name is not UTF-8, has control characters "
+                        "or more than 1000 bytes",
                         file);
     if (!cJSON_IsObject(entry) ||
         !parse_shape(cJSON_GetObjectItemCaseSensitive(entry, "shape"), &tensor))
@@ -229,6 +229,10 @@ enum dml_status dml_safetensors_write(const char *path, const struct dml_tensors
     enum dml_status status = sorted ? dml_tensors_check_names(tensors, path) : DML_ERROR_MEMORY;
     if (status)
         goto out;
+    if (dml_tensors_find(tensors, metadata_key)) {
+        status = dml_fail(DML_ERROR_INPUT, "%s: no tensor can be called %s", path, metadata_key);
+        goto out;
+    }
     for (size_t i = 0; i < tensors->count; i++)
         sorted[i] = &tensors->items[i];
     qsort(sorted, tensors->count, sizeof *sorted, by_width);

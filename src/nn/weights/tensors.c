@@ -2,6 +2,7 @@
 
 #include "base/half.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "nn/weights/safetensors.h"
 #include "nn/weights/torch_file.h"
 
@@ -123,7 +124,7 @@ bool dml_tensor_name_valid(const char *name, size_t length) {
     for (size_t i = 0; i < length; i++)
         if ((unsigned char)name[i] < ' ' || name[i] == 0x7f)
             return false;
-    return length <= 1000;
+    return length <= 1000 && dml_utf8_valid(name, length);
 }
 
 enum dml_status dml_tensors_add_view(struct dml_tensors *tensors, const char *name,
@@ -173,6 +174,7 @@ enum dml_status dml_tensors_set_note(struct dml_tensors *tensors, const char *ke
     char *copy = dml_strdup(value);
     if (!copy)
         return DML_ERROR_MEMORY;
+    dml_utf8_repair(copy);
     struct dml_tensor_note *note = find_note(tensors, key);
     if (note) {
         free(note->value);

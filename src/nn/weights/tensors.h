@@ -79,11 +79,13 @@ enum dml_status dml_tensors_add_view(struct dml_tensors *tensors, const char *na
                                      enum dml_dtype dtype, const size_t *dims, int dim_count,
                                      const void *data);
 
-/* Adds or replaces a string of the metadata. */
+/* Adds or replaces a string of the metadata. Other programs refuse a file whose strings are not
+ * UTF-8, so a byte of the value that is none becomes '?'. */
 enum dml_status dml_tensors_set_note(struct dml_tensors *tensors, const char *key,
                                      const char *value);
 
-/* Whether a name of that many bytes can be one: no control characters, at most 1000 bytes. */
+/* Whether a name of that many bytes can be one: UTF-8 without control characters, at most
+ * 1000 bytes. */
 bool dml_tensor_name_valid(const char *name, size_t length);
 
 /* All elements as float32 into out (count); doubles and integers are rounded. */

@@ -195,8 +195,8 @@ static enum dml_status add_view(struct dml_torch_state *state, const struct dml_
     memset(view, 0, sizeof *view);
     if (!dml_tensor_name_valid(key->text.bytes, key->text.length))
         return dml_fail(DML_ERROR_INPUT,
-                        "%s: a tensor's name has control characters or more than "
-                        "1000 bytes",
+                        "%s: a tensor's name is not UTF-8, has control characters "
+                        "or more than 1000 bytes",
                         state->file);
     view->name = dml_format("%.*s", (int)key->text.length, key->text.bytes);
     if (!view->name)
