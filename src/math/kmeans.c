@@ -142,7 +142,7 @@ static void scan(const float *row, const float *half, const int32_t *which, size
     float best = -INFINITY;
 #pragma omp simd reduction(max : best)
     for (size_t j = 0; j < m; j++)
-        best = fmaxf(best, row[j] - half[j]);
+        best = row[j] - half[j] > best ? row[j] - half[j] : best;
     if (best <= nearest->second)
         return;
     for (size_t j = 0; j < m; j++) {

@@ -2,18 +2,23 @@
 
 #include "base/memory.h"
 #include "math/linear.h"
+#include "math/pack.h"
 
 #include <math.h>
 #include <omp.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    TILE = 256,               /* rows and columns of a tile */
-    MOST_POSITIVES = 8 << 20, /* ranked in one pass over the gallery; 16 bytes each */
-    LOCAL = 1024,             /* a row with fewer positives counts in a buffer of its own */
-    PRUNE_EVERY = 16,         /* tiles, for rows with more */
+    TILE = 512,               /* rows and columns of a tile */
+    MOST_POSITIVES = 8 << 20, /* ranked in one pass over the gallery; 20 bytes each */
+    FEW = 256,                /* positives of a query that are compared with one by one */
+    LANES = 8,                /* of a vector of levels */
+    GROUP = 4,                /* vectors that are compared with together */
+    STEP = 16,                /* elements of a row that are skipped together */
+    PRUNE_EVERY = 16,         /* tiles, for queries with more */
 };
 
 struct positive {
@@ -29,15 +34,18 @@ struct pass {
     double *key;      /* of each positive, ascending for a query */
     float *level;     /* its u + half of the query, as the tiles compare: descending */
     uint32_t *index;  /* its sample */
-    uint32_t *bucket; /* others that are nearer than it, but not nearer than the one before; this
-                         is the task's own `rank` */
+    uint32_t *bucket; /* others that are nearer than it (for queries with more than FEW positives:
+                         but not nearer than the one before); this is the task's own `rank` */
     uint32_t *active; /* (end - first) positives whose rank may still be within the limit */
+    uint8_t *locks;   /* (end - first) of a query's buckets */
 };
 
 /* What a thread works in. */
 struct bench {
-    float *tile, *turned; /* (TILE, TILE) */
-    uint32_t *histogram;  /* (LOCAL + 1) */
+    float *tile, *turned;     /* (TILE, TILE) */
+    float *near;              /* (TILE + 16) elements that may matter, packed */
+    float *above, *below;     /* (FEW) a query's levels, the error added and taken off */
+    uint32_t *surely, *maybe; /* (FEW) elements that are nearer than above, and than below */
     struct positive *positives;
 };
 
@@ -48,6 +56,21 @@ static bool before(double key, uint32_t index, double other_key, uint32_t other_
 static int by_key(const void *a, const void *b) {
     const struct positive *x = a, *y = b;
     return before(x->key, x->index, y->key, y->index) ? -1 : 1;
+}
+
+/* Classes are small: insertion beats a library call. */
+static void sort_positives(struct positive *found, size_t count) {
+    if (count > 100) {
+        qsort(found, count, sizeof *found, by_key);
+        return;
+    }
+    for (size_t i = 1; i < count; i++) {
+        struct positive next = found[i];
+        size_t at = i;
+        for (; at > 0 && before(next.key, next.index, found[at - 1].key, found[at - 1].index); at--)
+            found[at] = found[at - 1];
+        found[at] = next;
+    }
 }
 
 /* Keeps the `keep` nearest of a query's positives, in order. */
@@ -68,7 +91,7 @@ static void collect_positives(struct pass *pass, size_t q, struct positive *foun
             found[0] = next;
     }
     if (keep > 1)
-        qsort(found, count, sizeof *found, by_key);
+        sort_positives(found, count);
     double unit = dml_frame_unit(task->frame);
     for (size_t p = 0; p < keep; p++) {
         pass->key[at + p] = found[p].key;
@@ -88,7 +111,128 @@ static float error_bound(size_t dim, double own, double longest, double level) {
     return (float)(units * 0x1.02p-24 + 1e-30);
 }
 
-/* The first of `count` descending levels that is below `value`. */
+/* One query's levels and its row of a tile. */
+struct row {
+    struct pass *pass;
+    size_t q, column, m, active;
+    const float *product, *half, *level; /* (m), (m), (active) */
+    uint32_t *bucket;                    /* (active) */
+    float error;
+};
+
+/* Eight lanes of the compiler's own vectors: true is -1 in a lane. */
+typedef float lanes __attribute__((vector_size(32), may_alias));
+typedef int32_t counts __attribute__((vector_size(32), may_alias));
+
+/* How many of `near` are above each of GROUP levels, surely and maybe. Spelt out, so that all eight
+ * counts stay in registers. */
+static void count_group(const float *near, size_t count, const lanes *above, const lanes *below,
+                        counts *surely, counts *maybe) {
+    counts s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, m0 = {0}, m1 = {0}, m2 = {0}, m3 = {0};
+    for (size_t c = 0; c < count; c++) {
+        lanes value = near[c] - (lanes){0};
+        s0 -= value > above[0];
+        m0 -= value >= below[0];
+        s1 -= value > above[1];
+        m1 -= value >= below[1];
+        s2 -= value > above[2];
+        m2 -= value >= below[2];
+        s3 -= value > above[3];
+        m3 -= value >= below[3];
+    }
+    surely[0] = s0, surely[1] = s1, surely[2] = s2, surely[3] = s3;
+    maybe[0] = m0, maybe[1] = m1, maybe[2] = m2, maybe[3] = m3;
+}
+
+/* The same for eight levels: most queries have fewer positives. */
+static void count_lanes(const float *near, size_t count, const lanes *above, const lanes *below,
+                        counts *surely, counts *maybe) {
+    counts s = {0}, m = {0};
+    lanes high = *above, low = *below;
+    for (size_t c = 0; c < count; c++) {
+        lanes value = near[c] - (lanes){0};
+        s -= value > high;
+        m -= value >= low;
+    }
+    *surely = s;
+    *maybe = m;
+}
+
+static void count_above(const float *near, size_t count, struct bench *bench, size_t levels) {
+    const lanes *above = (const lanes *)bench->above, *below = (const lanes *)bench->below;
+    counts *surely = (counts *)bench->surely, *maybe = (counts *)bench->maybe;
+    size_t v = 0, vectors = (levels + LANES - 1) / LANES;
+    for (; v + GROUP <= vectors; v += GROUP)
+        count_group(near, count, above + v, below + v, surely + v, maybe + v);
+    for (; v < vectors; v++)
+        count_lanes(near, count, above + v, below + v, surely + v, maybe + v);
+}
+
+static bool any_between(const struct row *row, size_t j, float above, float below) {
+    int any = 0;
+#pragma omp simd reduction(| : any)
+    for (size_t k = j; k < j + STEP; k++) {
+        float value = row->product[k] - row->half[k];
+        any |= (value <= above) & (value >= below);
+    }
+    return any;
+}
+
+/* Elements too near to level p for float32 to tell: those that are nearer in float64. */
+static uint32_t settle(const struct row *row, size_t p, float above, float below) {
+    const struct dml_rank_task *task = row->pass->task;
+    size_t at = task->start[row->q] - row->pass->base + p;
+    uint32_t nearer = 0, self = task->queries->index[row->q];
+    for (size_t j = 0; j < row->m; j++) {
+        if (j % STEP == 0 && j + STEP <= row->m && !any_between(row, j, above, below)) {
+            j += STEP - 1;
+            continue;
+        }
+        float value = row->product[j] - row->half[j];
+        if (value > above || !(value >= below))
+            continue;
+        uint32_t sample = task->gallery->index[row->column + j];
+        nearer += before(dml_frame_key(task->frame, self, sample), sample, row->pass->key[at],
+                         row->pass->index[at]);
+    }
+    return nearer;
+}
+
+static void lock(struct pass *pass, size_t q) {
+    while (__atomic_test_and_set(&pass->locks[q - pass->first], __ATOMIC_ACQUIRE))
+        sched_yield();
+}
+
+static void unlock(struct pass *pass, size_t q) {
+    __atomic_clear(&pass->locks[q - pass->first], __ATOMIC_RELEASE);
+}
+
+/* Few positives: every element that may matter is compared with all of them. */
+static void count_few(const struct row *row, struct bench *bench, float far) {
+    size_t count = dml_pack_differences(row->product, row->half, row->m, far, bench->near);
+    if (count == 0)
+        return;
+    size_t padded = (row->active + LANES - 1) / LANES * LANES, active = row->active;
+    for (size_t p = 0; p < padded; p++) {
+        bench->above[p] = p < active ? row->level[p] + row->error : INFINITY;
+        bench->below[p] = p < active ? row->level[p] - row->error : INFINITY;
+    }
+    count_above(bench->near, count, bench, padded);
+    for (size_t p = 0; p < active; p++)
+        if (bench->surely[p] != bench->maybe[p])
+            bench->surely[p] += settle(row, p, bench->above[p], bench->below[p]);
+    lock(row->pass, row->q);
+    for (size_t p = 0; p < active; p++)
+        row->bucket[p] += bench->surely[p];
+    while (active > 0 && row->bucket[active - 1] + active > row->pass->task->limit[row->q])
+        active--;
+    if (active < row->active)
+        __atomic_store_n(&row->pass->active[row->q - row->pass->first], (uint32_t)active,
+                         __ATOMIC_RELAXED);
+    unlock(row->pass, row->q);
+}
+
+/* The first level that is below `value`; levels descend. */
 static size_t first_below(const float *level, size_t count, float value) {
     size_t low = 0;
     while (count > 0) {
@@ -101,12 +245,13 @@ static size_t first_below(const float *level, size_t count, float value) {
 }
 
 /* The first positive that a sample is nearer than, decided in float64. */
-static size_t first_behind(const struct pass *pass, size_t q, size_t count, uint32_t sample) {
-    size_t at = pass->task->start[q] - pass->base, low = 0;
-    double key = dml_frame_key(pass->task->frame, pass->task->queries->index[q], sample);
+static size_t first_behind(const struct row *row, uint32_t sample) {
+    const struct dml_rank_task *task = row->pass->task;
+    size_t at = task->start[row->q] - row->pass->base, low = 0, count = row->active;
+    double key = dml_frame_key(task->frame, task->queries->index[row->q], sample);
     while (count > 0) {
         size_t half = count / 2, p = at + low + half;
-        if (before(key, sample, pass->key[p], pass->index[p])) {
+        if (before(key, sample, row->pass->key[p], row->pass->index[p])) {
             count = half;
         } else {
             low += half + 1;
@@ -116,76 +261,63 @@ static size_t first_behind(const struct pass *pass, size_t q, size_t count, uint
     return low;
 }
 
-/* Lowers `active` to the positives whose rank, counting what was seen so far, is within limits. */
-static void prune(struct pass *pass, size_t q, size_t active) {
-    const uint32_t *bucket = pass->bucket + (pass->task->start[q] - pass->base);
-    uint64_t nearer = 0, limit = pass->task->limit[q];
+/* Lowers `active` to the positives whose rank, by a histogram, is within the limit so far. */
+static void prune_histogram(const struct row *row) {
+    uint64_t nearer = 0, limit = row->pass->task->limit[row->q];
     size_t p = 0;
-    for (; p < active; p++) {
-        nearer += __atomic_load_n(&bucket[p], __ATOMIC_RELAXED);
+    for (; p < row->active; p++) {
+        nearer += row->bucket[p];
         if (nearer + p + 1 > limit)
             break;
     }
-    if (p < active)
-        __atomic_store_n(&pass->active[q - pass->first], (uint32_t)p, __ATOMIC_RELAXED);
+    if (p < row->active)
+        __atomic_store_n(&row->pass->active[row->q - row->pass->first], (uint32_t)p,
+                         __ATOMIC_RELAXED);
 }
 
-static size_t find_near(const float *row, const float *half, size_t m, float far, uint32_t *near) {
-    enum { STEP = 16 };
-    size_t count = 0, j = 0;
-    for (; j + STEP <= m; j += STEP) {
-        int any = 0;
-#pragma omp simd reduction(| : any)
-        for (size_t k = 0; k < STEP; k++)
-            any |= row[j + k] - half[j + k] >= far;
-        if (!any)
+/* Many positives: each element is searched for among them, and buckets are a histogram. */
+static void count_many(const struct row *row, float far) {
+    lock(row->pass, row->q);
+    for (size_t j = 0; j < row->m; j++) {
+        float value = row->product[j] - row->half[j];
+        if (value < far)
             continue;
-        for (size_t k = 0; k < STEP; k++) {
-            near[count] = (uint32_t)(j + k);
-            count += row[j + k] - half[j + k] >= far;
-        }
+        size_t p = first_below(row->level, row->active, value);
+        if ((p < row->active && value - row->level[p] <= row->error) ||
+            (p > 0 && row->level[p - 1] - value <= row->error))
+            p = first_behind(row, row->pass->task->gallery->index[row->column + j]);
+        if (p < row->active)
+            row->bucket[p]++;
     }
-    for (; j < m; j++)
-        if (row[j] - half[j] >= far)
-            near[count++] = (uint32_t)j;
-    return count;
+    if (row->column / TILE % PRUNE_EVERY == 0)
+        prune_histogram(row);
+    unlock(row->pass, row->q);
 }
 
-/* One query against the columns [column, column + m) of the gallery; row (m) holds their inner
+/* One query against the columns [column, column + m) of the gallery; product (m) holds their inner
  * products, -inf for samples that do not count. `longest` is the largest norm among them. */
 static void count_row(struct pass *pass, struct bench *bench, size_t q, size_t column, size_t m,
-                      const float *row, float longest) {
+                      const float *product, float longest) {
     const struct dml_rank_task *task = pass->task;
-    size_t active = __atomic_load_n(&pass->active[q - pass->first], __ATOMIC_RELAXED);
-    if (active == 0)
-        return;
     size_t at = task->start[q] - pass->base;
-    const float *level = pass->level + at, *half = task->gallery->half + column;
-    uint32_t *bucket = pass->bucket + at, *histogram = bench->histogram;
-    float error = error_bound(task->frame->dim, task->queries->norm[q], longest,
-                              fmax(fabs(level[0]), fabs(level[active - 1])));
-    uint32_t near[TILE];
-    size_t count = find_near(row, half, m, level[active - 1] - error, near);
-    if (count == 0)
+    struct row row = {.pass = pass,
+                      .q = q,
+                      .column = column,
+                      .m = m,
+                      .active = __atomic_load_n(&pass->active[q - pass->first], __ATOMIC_RELAXED),
+                      .product = product,
+                      .half = task->gallery->half + column,
+                      .level = pass->level + at,
+                      .bucket = pass->bucket + at};
+    if (row.active == 0)
         return;
-    bool local = active <= LOCAL;
-    if (local)
-        memset(histogram, 0, (active + 1) * sizeof *histogram);
-    for (size_t c = 0; c < count; c++) {
-        float value = row[near[c]] - half[near[c]];
-        size_t p = first_below(level, active, value);
-        if ((p < active && value - level[p] <= error) || (p > 0 && level[p - 1] - value <= error))
-            p = first_behind(pass, q, active, task->gallery->index[column + near[c]]);
-        if (local)
-            histogram[p]++;
-        else if (p < active)
-            __atomic_fetch_add(&bucket[p], 1, __ATOMIC_RELAXED);
-    }
-    for (size_t p = 0; local && p < active; p++)
-        if (histogram[p])
-            __atomic_fetch_add(&bucket[p], histogram[p], __ATOMIC_RELAXED);
-    if (local || column / TILE % PRUNE_EVERY == 0)
-        prune(pass, q, active);
+    row.error = error_bound(task->frame->dim, task->queries->norm[q], longest,
+                            fmax(fabs(row.level[0]), fabs(row.level[row.active - 1])));
+    float far = row.level[row.active - 1] - row.error;
+    if (task->start[q + 1] - task->start[q] <= FEW)
+        count_few(&row, bench, far);
+    else
+        count_many(&row, far);
 }
 
 /* Samples of a query's own class are positives or itself: they do not count. */
@@ -248,17 +380,26 @@ static void count_tile(struct pass *pass, struct bench *bench, size_t row, size_
 static void free_bench(struct bench *bench) {
     free(bench->tile);
     free(bench->turned);
-    free(bench->histogram);
+    free(bench->near);
+    free(bench->above);
+    free(bench->below);
+    free(bench->surely);
+    free(bench->maybe);
     free(bench->positives);
 }
 
 static enum dml_status make_bench(struct bench *bench, size_t most_positives) {
     bench->tile = dml_alloc_aligned(TILE * TILE, sizeof *bench->tile);
     bench->turned = dml_alloc_aligned(TILE * TILE, sizeof *bench->turned);
-    bench->histogram = dml_alloc_aligned(LOCAL + 1, sizeof *bench->histogram);
+    bench->near = dml_alloc_aligned(TILE + 16, sizeof *bench->near);
+    bench->above = dml_alloc_aligned(FEW, sizeof *bench->above);
+    bench->below = dml_alloc_aligned(FEW, sizeof *bench->below);
+    bench->surely = dml_alloc_aligned(FEW, sizeof *bench->surely);
+    bench->maybe = dml_alloc_aligned(FEW, sizeof *bench->maybe);
     bench->positives = dml_alloc_aligned(most_positives, sizeof *bench->positives);
-    return bench->tile && bench->turned && bench->histogram && bench->positives ? DML_OK
-                                                                                : DML_ERROR_MEMORY;
+    bool all = bench->tile && bench->turned && bench->near && bench->above && bench->below &&
+               bench->surely && bench->maybe && bench->positives;
+    return all ? DML_OK : DML_ERROR_MEMORY;
 }
 
 /* Tile `job` of the upper triangle, row by row: row r begins at r * blocks - r (r - 1) / 2. */
@@ -305,7 +446,7 @@ static void finish_ranks(struct pass *pass) {
         size_t count = pass->task->start[q + 1] - pass->task->start[q];
         uint64_t nearer = 0, limit = pass->task->limit[q];
         for (size_t p = 0; p < count; p++) {
-            nearer += pass->bucket[at + p];
+            nearer = count > FEW ? nearer + pass->bucket[at + p] : pass->bucket[at + p];
             uint64_t rank = nearer + p + 1;
             pass->bucket[at + p] = p < pass->active[q - pass->first] && rank <= limit ? rank : 0;
         }
@@ -320,7 +461,8 @@ static enum dml_status run_pass(struct pass *pass, struct bench *benches) {
     pass->level = dml_alloc_aligned(positives, sizeof *pass->level);
     pass->index = dml_alloc_aligned(positives, sizeof *pass->index);
     pass->active = dml_alloc_aligned(queries, sizeof *pass->active);
-    if (!pass->key || !pass->level || !pass->index || !pass->active) {
+    pass->locks = dml_alloc(queries, sizeof *pass->locks);
+    if (!pass->locks || !pass->key || !pass->level || !pass->index || !pass->active) {
         status = DML_ERROR_MEMORY;
         goto out;
     }
@@ -334,6 +476,7 @@ out:
     free(pass->level);
     free(pass->index);
     free(pass->active);
+    free(pass->locks);
     return status;
 }
 
