@@ -2,6 +2,7 @@
 #define DML_BACKENDS_BACKEND_H
 
 #include "dml/error.h"
+#include "math/optimise.h"
 #include "nn/graph.h"
 
 /* How a graph is computed. A backend offers few, coarse functions; fusion, memory layouts,
@@ -23,17 +24,6 @@ struct dml_network_options {
     size_t
         micro_batch;   /* > 0: train in pieces of so many images, exactly; frozen batch norm only */
     size_t batch_hint; /* training batch size, for plans made ahead; 0: unknown */
-};
-
-/* A learning-rate step for all network parameters. */
-enum dml_optimiser_kind { DML_ADAM, DML_SGD };
-struct dml_optimiser_step {
-    enum dml_optimiser_kind kind;
-    double lr, head_lr;           /* head_lr < 0: the head uses lr */
-    double decay;                 /* L2, added to the gradient */
-    double beta1, beta2, epsilon; /* Adam */
-    double momentum;              /* SGD */
-    int64_t step;                 /* 1 for the first */
 };
 
 /* What a network holds per parameter. Moments are 0 until the first step. */
@@ -62,7 +52,8 @@ struct dml_backend {
                              float *embeddings);
 
     /* Training: keeps what backward needs (with micro_batch: only the images' pointer, which must
-     * stay valid until backward returns). Updates running statistics unless the graph is frozen. */
+     * stay valid until backward returns). Updates running statistics unless the graph is frozen.
+     * What it keeps is lost when embed is called before backward. */
     enum dml_status (*forward)(struct dml_network *network, const struct dml_images *images,
                                float *embeddings);
 

@@ -114,6 +114,10 @@ static int slide(struct dml_graph *graph, struct dml_node *node, int kernel_h, i
                  int stride, int pad_h, int pad_w, bool ceil_mode) {
     if (kernel_h < 1 || kernel_w < 1 || stride < 1 || pad_h < 0 || pad_w < 0)
         return refuse(graph, node->name, "kernel, stride or padding out of range");
+    if (node->op != DML_OP_CONV && (2 * pad_h > kernel_h || 2 * pad_w > kernel_w))
+        return refuse(graph, node->name, "a pool's padding is at most half of its window");
+    if (node->op != DML_OP_CONV && (kernel_h > 15 || kernel_w > 15))
+        return refuse(graph, node->name, "a pool's window has at most 15 x 15 pixels");
     node->kernel_h = kernel_h;
     node->kernel_w = kernel_w;
     node->stride_h = node->stride_w = stride;

@@ -1,0 +1,71 @@
+#ifndef DML_CPU_CONVOLUTION_H
+#define DML_CPU_CONVOLUTION_H
+
+#include "backends/cpu/layout.h"
+#include "dml/error.h"
+
+#include <stdbool.h>
+
+/* Convolutions on oneDNN. This header hides its types, convolution.c holds all calls to it. */
+
+struct cpu_engine; /* oneDNN's engine and stream */
+enum dml_status cpu_engine_create(struct cpu_engine **out);
+void cpu_engine_destroy(struct cpu_engine *engine);
+
+/* Channels per group that this processor's convolutions want: 16 with AVX-512, else 8. */
+int cpu_engine_block(void);
+
+enum cpu_residual {
+    CPU_RESIDUAL_NONE,
+    CPU_RESIDUAL_IN_PLACE, /* added to what `output` holds already */
+    CPU_RESIDUAL_SEPARATE, /* another tensor of the output's layout */
+};
+
+struct cpu_conv_shape {
+    size_t n;
+    struct cpu_layout input, output;
+    int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+    bool bias, relu; /* output = relu(conv + bias + residual) */
+    enum cpu_residual residual;
+    bool training;       /* the two backward functions will be called */
+    bool input_gradient; /* backward_data will be called */
+};
+
+/* The layout in which a convolution's weights and their gradients and moments are kept: outputs
+ * in blocks, so that element i belongs to output (i / (inner * block)) * block + i % block. */
+struct cpu_weights;
+enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
+                                   struct cpu_weights **out);
+void cpu_weights_destroy(struct cpu_weights *weights);
+size_t cpu_weights_count(const struct cpu_weights *weights); /* floats, with padding (zeros) */
+int cpu_weights_block(const struct cpu_weights *weights);
+size_t cpu_weights_inner(const struct cpu_weights *weights);
+/* Between that layout and PyTorch's (out, in, kh, kw). */
+enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const float *plain,
+                                       float *values);
+enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const float *values,
+                                     float *plain);
+
+/* A convolution of one shape. `weights` must outlive it. */
+struct cpu_conv;
+enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
+                                const struct cpu_weights *weights, struct cpu_conv **out);
+void cpu_conv_destroy(struct cpu_conv *conv);
+
+/* Bytes of scratch memory, aligned to 64, that each function wants. */
+size_t cpu_conv_forward_scratch(const struct cpu_conv *conv);
+size_t cpu_conv_data_scratch(const struct cpu_conv *conv);
+size_t cpu_conv_weights_scratch(const struct cpu_conv *conv);
+
+enum dml_status cpu_conv_forward(struct cpu_conv *conv, const float *input, const float *weights,
+                                 const float *bias, const float *residual, float *output,
+                                 void *scratch);
+enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const float *grad_output,
+                                       const float *weights, float *grad_input, void *scratch);
+/* `grad_bias` (output channels, rounded up to whole groups) may be NULL where shape.bias is
+ * false. */
+enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const float *input,
+                                          const float *grad_output, float *grad_weights,
+                                          float *grad_bias, void *scratch);
+
+#endif

@@ -1,0 +1,167 @@
+#include "backends/cpu/params.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A batch norm's parameters, one float a channel. */
+struct norm {
+    const float *weight, *bias, *mean, *variance;
+    double epsilon;
+};
+
+static struct norm norm_of(const struct cpu_params *params, int node) {
+    return (struct norm){
+        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_NORM_WEIGHT)),
+        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_NORM_BIAS)),
+        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_RUNNING_MEAN)),
+        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_RUNNING_VAR)),
+        params->graph->nodes[node].epsilon,
+    };
+}
+
+void cpu_norm_affine(const struct cpu_params *params, int node, float *scale, float *shift,
+                     size_t room) {
+    struct norm norm = norm_of(params, node);
+    size_t channels = (size_t)params->graph->nodes[node].channels;
+    for (size_t c = 0; c < room; c++) {
+        double factor = 0, offset = 0;
+        if (c < channels) {
+            factor = norm.weight[c] / sqrt(norm.variance[c] + norm.epsilon);
+            offset = norm.bias[c] - norm.mean[c] * factor;
+        }
+        scale[c] = (float)factor;
+        shift[c] = (float)offset;
+    }
+}
+
+/* target = source * scale per output, in the layout of `weights`. */
+static void scale_outputs(const struct cpu_weights *weights, size_t outputs, const float *source,
+                          const float *scale, float *target) {
+    size_t block = (size_t)cpu_weights_block(weights), inner = cpu_weights_inner(weights);
+#pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < outputs; first += block) {
+        float factor[64];
+        for (size_t l = 0; l < block; l++)
+            factor[l] = first + l < outputs ? scale[first + l] : 0.0f;
+        const float *from = source + first * inner;
+        float *to = target + first * inner;
+        for (size_t j = 0; j < inner; j++)
+#pragma omp simd
+            for (size_t l = 0; l < block; l++)
+                to[j * block + l] = from[j * block + l] * factor[l];
+    }
+}
+
+static enum dml_status fold_unit(struct cpu_params *params, const struct cpu_unit *unit) {
+    size_t channels = (size_t)params->graph->nodes[unit->norm].channels;
+    float *scale = dml_alloc(2 * channels, sizeof *scale);
+    if (!scale)
+        return DML_ERROR_MEMORY;
+    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
+    int bias = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
+    int norm_bias = cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS);
+    float *folded_bias = params->folded + params->items[norm_bias].offset;
+    cpu_norm_affine(params, unit->norm, scale, folded_bias, channels);
+    if (bias >= 0)
+        for (size_t c = 0; c < channels; c++)
+            folded_bias[c] += cpu_params_value(params, bias)[c] * scale[c];
+    scale_outputs(params->items[weight].weights, channels, cpu_params_value(params, weight), scale,
+                  params->folded + params->items[weight].offset);
+    free(scale);
+    return DML_OK;
+}
+
+enum dml_status cpu_params_fold(struct cpu_params *params, const struct cpu_units *units) {
+    if (params->folded_current)
+        return DML_OK;
+    for (int u = 0; u < units->count; u++)
+        if (units->units[u].kind == CPU_CONV && units->units[u].norm >= 0) {
+            enum dml_status status = fold_unit(params, &units->units[u]);
+            if (status != DML_OK)
+                return status;
+        }
+    params->folded_current = true;
+    return DML_OK;
+}
+
+/* grads = (accumulate ? grads : 0) + scale * effective per output, and dots[o] = the sum of
+ * effective * values over output o. */
+static void unfold(const struct cpu_weights *weights, size_t outputs, const float *effective,
+                   const float *values, const float *scale, bool accumulate, float *grads,
+                   double *dots) {
+    size_t block = (size_t)cpu_weights_block(weights), inner = cpu_weights_inner(weights);
+    enum { FEW = 64, MOST = 64 };
+#pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < outputs; first += block) {
+        float factor[MOST];
+        double dot[MOST] = {0};
+        for (size_t l = 0; l < block; l++)
+            factor[l] = first + l < outputs ? scale[first + l] : 0.0f;
+        size_t base = first * inner;
+        for (size_t start = 0; start < inner; start += FEW) {
+            size_t end = start + FEW < inner ? start + FEW : inner;
+            float part[MOST] = {0};
+            for (size_t at = base + start * block; at < base + end * block; at += block)
+#pragma omp simd
+                for (size_t l = 0; l < block; l++) {
+                    part[l] += effective[at + l] * values[at + l];
+                    float old = accumulate ? grads[at + l] : 0.0f;
+                    grads[at + l] = old + effective[at + l] * factor[l];
+                }
+            for (size_t l = 0; l < block; l++)
+                dot[l] += part[l];
+        }
+        for (size_t l = 0; l < block && first + l < outputs; l++)
+            dots[first + l] = dot[l];
+    }
+}
+
+static void add(float *target, double value, bool accumulate) {
+    *target = (float)(accumulate ? *target + value : value);
+}
+
+/* A convolution without a batch norm: the gradients are those of its own parameters. */
+static void plain_grads(struct cpu_params *params, int weight, int bias, size_t outputs,
+                        const float *grad_weights, const float *grad_bias, bool accumulate) {
+    size_t count = params->items[weight].count;
+    float *target = cpu_params_grad(params, weight);
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < count; i++)
+        target[i] = (accumulate ? target[i] : 0.0f) + grad_weights[i];
+    for (size_t c = 0; bias >= 0 && c < outputs; c++)
+        add(&cpu_params_grad(params, bias)[c], grad_bias[c], accumulate);
+}
+
+void cpu_params_conv_grads(struct cpu_params *params, const struct cpu_unit *unit,
+                           const float *grad_weights, const float *grad_bias, bool accumulate) {
+    size_t outputs = (size_t)params->graph->nodes[unit->node].channels;
+    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
+    int bias = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
+    if (unit->norm < 0) {
+        plain_grads(params, weight, bias, outputs, grad_weights, grad_bias, accumulate);
+        return;
+    }
+    struct norm norm = norm_of(params, unit->norm);
+    /* Channels of one convolution: a few thousand at most. */
+    float scale[outputs];
+    double dots[outputs];
+    for (size_t c = 0; c < outputs; c++)
+        scale[c] = (float)(norm.weight[c] / sqrt(norm.variance[c] + norm.epsilon));
+    unfold(params->items[weight].weights, outputs, grad_weights, cpu_params_value(params, weight),
+           scale, accumulate, cpu_params_grad(params, weight), dots);
+    float *grad_g =
+        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
+    float *grad_beta =
+        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    for (size_t c = 0; c < outputs; c++) {
+        double own = bias >= 0 ? cpu_params_value(params, bias)[c] : 0.0;
+        double s = sqrt(norm.variance[c] + norm.epsilon);
+        add(&grad_g[c], (dots[c] + (own - norm.mean[c]) * grad_bias[c]) / s, accumulate);
+        add(&grad_beta[c], grad_bias[c], accumulate);
+        if (bias >= 0)
+            add(&cpu_params_grad(params, bias)[c], (double)grad_bias[c] * scale[c], accumulate);
+    }
+}

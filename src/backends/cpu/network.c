@@ -1,0 +1,265 @@
+#include "backends/backend.h"
+
+#include "backends/cpu/plan.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The CPU backend: parameters, a few plans of different batch sizes, and the one arena that they
+ * all work in. */
+enum { MOST_PLANS = 8 };
+
+struct dml_network {
+    const struct dml_graph *graph;
+    struct dml_network_options options;
+    struct cpu_engine *engine;
+    int block;
+    struct cpu_params params;
+    struct cpu_plan *plans[MOST_PLANS]; /* the last used first */
+    int plan_count;
+    char *arena;
+    size_t arena_bytes;
+    /* The forward pass that waits for its backward pass. */
+    struct {
+        bool valid;
+        const struct cpu_plan *plan; /* NULL with micro-batches */
+        struct dml_images images;
+    } waiting;
+};
+
+static void destroy(struct dml_network *network) {
+    if (!network)
+        return;
+    for (int i = 0; i < network->plan_count; i++)
+        cpu_plan_destroy(network->plans[i]);
+    cpu_params_destroy(&network->params);
+    cpu_engine_destroy(network->engine);
+    free(network->arena);
+    free(network);
+}
+
+static enum dml_status check_options(const struct dml_graph *graph,
+                                     const struct dml_network_options *options) {
+    if (options->precision == DML_BF16)
+        return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: this build computes in float32");
+    if (options->micro_batch && !graph->frozen)
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--micro_bs %zu: batch norm with the batch's statistics ties the images "
+                        "of a batch together; only a frozen one (--arch %s_frozen) allows pieces",
+                        options->micro_batch, graph->arch);
+    return DML_OK;
+}
+
+static enum dml_status create(const struct dml_graph *graph,
+                              const struct dml_network_options *options, struct dml_network **out) {
+    *out = NULL;
+    enum dml_status status = check_options(graph, options);
+    if (status != DML_OK)
+        return status;
+    struct dml_network *network = dml_alloc(1, sizeof *network);
+    if (!network)
+        return DML_ERROR_MEMORY;
+    network->graph = graph;
+    network->options = *options;
+    network->block = cpu_engine_block();
+    status = cpu_engine_create(&network->engine);
+    size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
+    if (status == DML_OK)
+        status = cpu_params_create(graph, network->engine, batch ? batch : 32, network->block,
+                                   &network->params);
+    if (status != DML_OK)
+        destroy(network);
+    else
+        *out = network;
+    return status;
+}
+
+/* Finds or makes a plan and moves it to the front; the least used one makes room. */
+static enum dml_status plan_for(struct dml_network *network, enum cpu_plan_kind kind, size_t n,
+                                const struct cpu_plan **out) {
+    int at = 0;
+    while (at < network->plan_count &&
+           (network->plans[at]->kind != kind || network->plans[at]->n != n))
+        at++;
+    struct cpu_plan *plan;
+    if (at < network->plan_count) {
+        plan = network->plans[at];
+    } else {
+        enum dml_status status = cpu_plan_create(network->graph, &network->params, network->engine,
+                                                 network->block, kind, n, &plan);
+        if (status != DML_OK)
+            return status;
+        if (network->plan_count == MOST_PLANS)
+            cpu_plan_destroy(network->plans[--network->plan_count]);
+        at = network->plan_count++;
+    }
+    memmove(network->plans + 1, network->plans, (size_t)at * sizeof(struct cpu_plan *));
+    network->plans[0] = plan;
+    *out = plan;
+    return DML_OK;
+}
+
+static enum dml_status need_arena(struct dml_network *network, size_t bytes) {
+    if (bytes <= network->arena_bytes)
+        return DML_OK;
+    free(network->arena);
+    network->arena_bytes = 0;
+    network->arena = dml_alloc_aligned(bytes, 1);
+    if (!network->arena)
+        return dml_fail(DML_ERROR_MEMORY,
+                        "activations of the network need %.1f GB, which is more than there is; a "
+                        "smaller batch, or --micro_bs with frozen batch norm, needs less",
+                        (double)bytes / 1e9);
+    network->arena_bytes = bytes;
+    return DML_OK;
+}
+
+static enum dml_status check_images(const struct dml_network *network,
+                                    const struct dml_images *images) {
+    const struct dml_node *input = &network->graph->nodes[0];
+    if (!images->pixels == !images->input)
+        return dml_fail(DML_ERROR_USAGE, "images: exactly one of pixels and input must be given");
+    if (input->channels != 3 || images->height != input->height || images->width != input->width)
+        return dml_fail(DML_ERROR_INPUT, "images of %d x %d: the network takes %d x %d",
+                        images->width, images->height, input->width, input->height);
+    return DML_OK;
+}
+
+/* A piece of a batch through a plan of its size. */
+static enum dml_status forward_piece(struct dml_network *network, enum cpu_plan_kind kind,
+                                     const struct dml_images *images, size_t first, size_t n,
+                                     float *embeddings, const struct cpu_plan **plan) {
+    enum dml_status status = plan_for(network, kind, n, plan);
+    if (status == DML_OK)
+        status = need_arena(network, (*plan)->arena_bytes);
+    if (status != DML_OK)
+        return status;
+    struct cpu_run run = {*plan, network->arena, images, first, false};
+    return cpu_run_forward(&run, embeddings);
+}
+
+/* Images that go through inference at once: enough to keep all cores busy, few enough that the
+ * largest activations stay near the cores. */
+static size_t embed_piece(const struct dml_network *network) {
+    const struct dml_node *input = &network->graph->nodes[0];
+    size_t pixels = (size_t)input->height * (size_t)input->width;
+    size_t piece = network->options.micro_batch;
+    if (!piece)
+        piece = (size_t)32 * 224 * 224 / pixels;
+    return piece < 8 ? 8 : piece > 128 ? 128 : piece;
+}
+
+/* In whole pieces, then the rest in powers of two, so that there are few sizes to plan for. */
+static enum dml_status embed(struct dml_network *network, const struct dml_images *images,
+                             float *embeddings) {
+    enum dml_status status = check_images(network, images);
+    network->waiting.valid = false;
+    size_t piece = embed_piece(network), dim = (size_t)network->graph->embed_dim;
+    for (size_t done = 0; status == DML_OK && done < images->n;) {
+        size_t n = piece;
+        if (images->n - done < piece)
+            for (n = 1; 2 * n <= images->n - done;)
+                n *= 2;
+        const struct cpu_plan *plan;
+        status =
+            forward_piece(network, CPU_PLAN_EMBED, images, done, n, embeddings + done * dim, &plan);
+        done += n;
+    }
+    return status;
+}
+
+static enum dml_status forward(struct dml_network *network, const struct dml_images *images,
+                               float *embeddings) {
+    size_t micro = network->options.micro_batch;
+    if (images->n == 0)
+        return dml_fail(DML_ERROR_INPUT, "network: an empty batch");
+    enum dml_status status = DML_OK;
+    const struct cpu_plan *plan = NULL;
+    if (micro && micro < images->n) {
+        status = embed(network, images, embeddings);
+    } else {
+        status = check_images(network, images);
+        network->waiting.valid = false;
+        if (status == DML_OK)
+            status =
+                forward_piece(network, CPU_PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
+    }
+    if (status != DML_OK)
+        return status;
+    network->waiting.plan = plan;
+    network->waiting.images = *images;
+    network->waiting.valid = true;
+    return DML_OK;
+}
+
+/* Piece by piece forward once more, now keeping activations, and backward. */
+static enum dml_status backward_in_pieces(struct dml_network *network, const float *grad) {
+    const struct dml_images *images = &network->waiting.images;
+    size_t dim = (size_t)network->graph->embed_dim;
+    float *embeddings = dml_alloc(network->options.micro_batch * dim, sizeof *embeddings);
+    enum dml_status status = embeddings ? DML_OK : DML_ERROR_MEMORY;
+    for (size_t done = 0; status == DML_OK && done < images->n;) {
+        size_t n = images->n - done;
+        if (n > network->options.micro_batch)
+            n = network->options.micro_batch;
+        const struct cpu_plan *plan;
+        status = forward_piece(network, CPU_PLAN_TRAIN, images, done, n, embeddings, &plan);
+        if (status == DML_OK) {
+            struct cpu_run run = {plan, network->arena, images, done, done > 0};
+            status = cpu_run_backward(&run, grad + done * dim);
+        }
+        done += n;
+    }
+    free(embeddings);
+    return status;
+}
+
+static enum dml_status backward(struct dml_network *network, const float *grad) {
+    if (!network->waiting.valid)
+        return dml_fail(DML_ERROR_USAGE,
+                        "network: backward without a forward pass since the last embed");
+    network->waiting.valid = false;
+    if (!network->waiting.plan)
+        return backward_in_pieces(network, grad);
+    struct cpu_run run = {network->waiting.plan, network->arena, &network->waiting.images, 0,
+                          false};
+    return cpu_run_backward(&run, grad);
+}
+
+static enum dml_status read_param(struct dml_network *network, int index, enum dml_slot slot,
+                                  float *values) {
+    return cpu_params_read(&network->params, index, slot, values);
+}
+
+static enum dml_status write_param(struct dml_network *network, int index, enum dml_slot slot,
+                                   const float *values) {
+    return cpu_params_write(&network->params, index, slot, values);
+}
+
+static enum dml_status gradient_size(struct dml_network *network, double *rms, double *max) {
+    cpu_params_gradient_size(&network->params, rms, max);
+    return DML_OK;
+}
+
+static enum dml_status step(struct dml_network *network, const struct dml_optimiser_step *step) {
+    return cpu_params_step(&network->params, step);
+}
+
+static size_t memory(const struct dml_network *network) {
+    return network->arena_bytes;
+}
+
+const struct dml_backend dml_backend_cpu = {
+    .name = "cpu",
+    .create = create,
+    .destroy = destroy,
+    .read = read_param,
+    .write = write_param,
+    .embed = embed,
+    .forward = forward,
+    .backward = backward,
+    .gradient_size = gradient_size,
+    .step = step,
+    .memory = memory,
+};

@@ -1,0 +1,220 @@
+#include "backends/cpu/params.h"
+
+#include "base/memory.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_learnable(enum dml_param_role role) {
+    return role != DML_ROLE_RUNNING_MEAN && role != DML_ROLE_RUNNING_VAR;
+}
+
+int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role) {
+    const struct dml_node *n = &params->graph->nodes[node];
+    for (int i = n->first_param; i < n->first_param + n->param_count; i++)
+        if (params->graph->params[i].role == role)
+            return i;
+    return -1;
+}
+
+static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine *engine, int index,
+                                   size_t batch, int block) {
+    const struct dml_graph *graph = params->graph;
+    const struct dml_node *node = &graph->nodes[graph->params[index].node];
+    const struct dml_node *input = &graph->nodes[node->inputs[0]];
+    bool image = input->op == DML_OP_INPUT ||
+                 (input->op == DML_OP_AFFINE && graph->nodes[input->inputs[0]].op == DML_OP_INPUT);
+    struct cpu_conv_shape shape = {
+        .n = batch,
+        .input = cpu_layout_make(input->channels, input->height, input->width, image ? 1 : block),
+        .output = cpu_layout_make(node->channels, node->height, node->width, block),
+        .kernel_h = node->kernel_h,
+        .kernel_w = node->kernel_w,
+        .stride_h = node->stride_h,
+        .stride_w = node->stride_w,
+        .pad_h = node->pad_h,
+        .pad_w = node->pad_w,
+        .bias = true,
+    };
+    struct cpu_param *item = &params->items[index];
+    enum dml_status status = cpu_weights_create(engine, &shape, &item->weights);
+    if (status != DML_OK)
+        return dml_fail_within(status, "%s", node->name);
+    item->count = cpu_weights_count(item->weights);
+    return DML_OK;
+}
+
+/* Gives each parameter its place: learnable ones first. */
+static void place(struct cpu_params *params) {
+    for (int pass = 0; pass < 2; pass++) {
+        for (int i = 0; i < params->graph->param_count; i++) {
+            struct cpu_param *item = &params->items[i];
+            if (item->learnable != (pass == 0))
+                continue;
+            item->offset = params->total;
+            params->total += (item->count + 15) / 16 * 16;
+        }
+        if (pass == 0)
+            params->learnable = params->total;
+    }
+}
+
+static float *zeros(size_t count) {
+    float *values = dml_alloc_aligned(count, sizeof *values);
+    if (values)
+        memset(values, 0, count * sizeof *values);
+    return values;
+}
+
+enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engine *engine,
+                                  size_t batch, int block, struct cpu_params *out) {
+    *out = (struct cpu_params){.graph = graph};
+    out->items = dml_alloc((size_t)graph->param_count, sizeof *out->items);
+    if (!out->items)
+        return DML_ERROR_MEMORY;
+    for (int i = 0; i < graph->param_count; i++) {
+        const struct dml_graph_param *param = &graph->params[i];
+        out->items[i].count = param->count;
+        out->items[i].learnable = is_learnable(param->role);
+        if (out->items[i].learnable)
+            out->elements += param->count;
+        if (graph->nodes[param->node].op == DML_OP_CONV && param->role == DML_ROLE_WEIGHT) {
+            enum dml_status status = conv_layout(out, engine, i, batch, block);
+            if (status != DML_OK)
+                return status;
+        }
+    }
+    place(out);
+    out->values = zeros(out->total);
+    out->grads = zeros(out->learnable);
+    out->folded = zeros(out->learnable);
+    return out->values && out->grads && out->folded ? DML_OK : DML_ERROR_MEMORY;
+}
+
+void cpu_params_destroy(struct cpu_params *params) {
+    for (int i = 0; params->items && i < params->graph->param_count; i++)
+        cpu_weights_destroy(params->items[i].weights);
+    free(params->items);
+    free(params->values);
+    free(params->grads);
+    free(params->moment1);
+    free(params->moment2);
+    free(params->folded);
+}
+
+static enum dml_status make_moments(struct cpu_params *params) {
+    if (!params->moment1)
+        params->moment1 = zeros(params->learnable);
+    if (!params->moment2)
+        params->moment2 = zeros(params->learnable);
+    return params->moment1 && params->moment2 ? DML_OK : DML_ERROR_MEMORY;
+}
+
+/* The array of a slot; NULL for moments that do not exist yet. */
+static enum dml_status slot_array(struct cpu_params *params, int index, enum dml_slot slot,
+                                  float **out) {
+    if (index < 0 || index >= params->graph->param_count)
+        return dml_fail(DML_ERROR_USAGE, "network: there is no parameter %d", index);
+    if (slot != DML_SLOT_VALUE && !params->items[index].learnable)
+        return dml_fail(DML_ERROR_USAGE, "network: %s has no gradient or moments",
+                        params->graph->params[index].name);
+    float *arrays[] = {params->values, params->grads, params->moment1, params->moment2};
+    *out = arrays[slot];
+    return DML_OK;
+}
+
+enum dml_status cpu_params_read(struct cpu_params *params, int index, enum dml_slot slot,
+                                float *values) {
+    float *array = NULL;
+    enum dml_status status = slot_array(params, index, slot, &array);
+    if (status != DML_OK)
+        return status;
+    const struct cpu_param *item = &params->items[index];
+    size_t count = params->graph->params[index].count;
+    if (!array)
+        memset(values, 0, count * sizeof *values);
+    else if (item->weights)
+        return cpu_weights_to_plain(item->weights, array + item->offset, values);
+    else
+        memcpy(values, array + item->offset, count * sizeof *values);
+    return DML_OK;
+}
+
+enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_slot slot,
+                                 const float *values) {
+    float *array = NULL;
+    enum dml_status status = DML_OK;
+    if (slot == DML_SLOT_MOMENT1 || slot == DML_SLOT_MOMENT2)
+        status = make_moments(params);
+    if (status == DML_OK)
+        status = slot_array(params, index, slot, &array);
+    if (status != DML_OK)
+        return status;
+    params->folded_current = false;
+    const struct cpu_param *item = &params->items[index];
+    if (item->weights)
+        return cpu_weights_from_plain(item->weights, values, array + item->offset);
+    memcpy(array + item->offset, values, params->graph->params[index].count * sizeof *values);
+    return DML_OK;
+}
+
+enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_optimiser_step *step) {
+    enum dml_status status = make_moments(params);
+    if (status != DML_OK)
+        return status;
+    params->folded_current = false;
+    /* Runs of parameters that lie side by side and share a rate are one call. */
+    size_t start = 0, end = 0;
+    bool head = false;
+    for (int i = 0; i <= params->graph->param_count; i++) {
+        bool last = i == params->graph->param_count;
+        if (!last && !params->items[i].learnable)
+            continue;
+        if (last || params->graph->params[i].head != head) {
+            struct dml_optimiser_step own = *step;
+            if (head && step->head_lr >= 0)
+                own.lr = step->head_lr;
+            dml_optimiser_update(&own, params->values + start, params->grads + start,
+                                 params->moment1 + start, params->moment2 + start, end - start);
+            start = end;
+        }
+        if (!last) {
+            head = params->graph->params[i].head;
+            end = params->items[i].offset + (params->items[i].count + 15) / 16 * 16;
+        }
+    }
+    return DML_OK;
+}
+
+void cpu_params_gradient_size(const struct cpu_params *params, double *rms, double *max) {
+    enum { BLOCK = 1 << 14 }; /* fixed, so that the sum does not depend on the threads */
+    size_t blocks = (params->learnable + BLOCK - 1) / BLOCK;
+    double squares = 0, largest = 0;
+    double part[256];
+    float top[256];
+    for (size_t first = 0; first < blocks; first += 256) {
+        size_t count = blocks - first < 256 ? blocks - first : 256;
+#pragma omp parallel for schedule(static)
+        for (size_t b = 0; b < count; b++) {
+            size_t start = (first + b) * BLOCK;
+            size_t end = start + BLOCK < params->learnable ? start + BLOCK : params->learnable;
+            double sum = 0;
+            float most = 0;
+#pragma omp simd reduction(+ : sum) reduction(max : most)
+            for (size_t i = start; i < end; i++) {
+                float g = params->grads[i];
+                sum += (double)g * g;
+                most = fmaxf(most, fabsf(g));
+            }
+            part[b] = sum;
+            top[b] = most;
+        }
+        for (size_t b = 0; b < count; b++) {
+            squares += part[b];
+            largest = fmax(largest, top[b]);
+        }
+    }
+    *rms = sqrt(squares / (double)(params->elements ? params->elements : 1));
+    *max = isfinite(squares) ? largest : squares; /* fmax drops NaN */
+}

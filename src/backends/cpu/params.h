@@ -1,0 +1,64 @@
+#ifndef DML_CPU_PARAMS_H
+#define DML_CPU_PARAMS_H
+
+#include "backends/backend.h"
+#include "backends/cpu/convolution.h"
+#include "backends/cpu/units.h"
+
+/* The parameters of a network. Each kind of value is one array, in which parameter p starts at
+ * items[p].offset: learnable parameters first, then running statistics. Convolution weights are
+ * in the layout that the convolutions want, everything else is plain. */
+struct cpu_param {
+    size_t offset, count;        /* stored floats, padding included */
+    struct cpu_weights *weights; /* of a convolution's weight, else NULL */
+    bool learnable;
+};
+
+struct cpu_params {
+    const struct dml_graph *graph;
+    struct cpu_param *items;
+    size_t total, learnable, elements; /* floats; elements: of learnable ones, without padding */
+    float *values, *grads;
+    float *moment1, *moment2; /* NULL until the first step, then of `learnable` floats */
+    /* Weights with their batch norm folded in, at the weight's offset; the resulting bias at the
+     * offset of the batch norm's bias. */
+    float *folded;
+    bool folded_current;
+};
+
+enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engine *engine,
+                                  size_t batch, int block, struct cpu_params *out);
+void cpu_params_destroy(struct cpu_params *params);
+
+enum dml_status cpu_params_read(struct cpu_params *params, int index, enum dml_slot slot,
+                                float *values);
+enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_slot slot,
+                                 const float *values);
+enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_optimiser_step *step);
+void cpu_params_gradient_size(const struct cpu_params *params, double *rms, double *max);
+
+/* Index of a node's parameter with a role, or -1. */
+int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role);
+static inline float *cpu_params_value(const struct cpu_params *params, int index) {
+    return params->values + params->items[index].offset;
+}
+static inline float *cpu_params_grad(const struct cpu_params *params, int index) {
+    return params->grads + params->items[index].offset;
+}
+
+/* Scale and shift of a batch norm with its running statistics: y = scale[c] x + shift[c].
+ * Arrays of `room` floats, filled up with 0 behind the channels. */
+void cpu_norm_affine(const struct cpu_params *params, int node, float *scale, float *shift,
+                     size_t room);
+
+/* Brings `folded` up to date for all convolution units of a plan that have a batch norm. */
+enum dml_status cpu_params_fold(struct cpu_params *params, const struct cpu_units *units);
+
+/* From the gradients of a convolution's effective weight and bias (dW', db'), those of its own
+ * parameters and of the batch norm folded into it: with W' = W g/s and b' = beta + (b - mu) g/s,
+ *     dW = dW' g/s,  db = db' g/s,  dbeta = db',  dg = (sum(dW' W) + (b - mu) db') / s.
+ * Added to the gradients where `accumulate`. */
+void cpu_params_conv_grads(struct cpu_params *params, const struct cpu_unit *unit,
+                           const float *grad_weights, const float *grad_bias, bool accumulate);
+
+#endif

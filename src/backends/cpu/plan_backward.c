@@ -1,0 +1,290 @@
+#include "backends/cpu/plan.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+/* The gradient of each tensor arrives as terms from the units that use it. They are added, and
+ * the relu's mask applied, in one pass when the tensor's own unit takes its turn; a residual's
+ * term is just another name for the gradient behind the add. */
+struct terms {
+    struct cpu_ref refs[CPU_MAX_TERMS];
+    int count;
+};
+
+struct backward {
+    struct cpu_plan *plan;
+    const struct cpu_ref *values, *states;
+    struct terms *terms; /* per unit */
+    bool failed;
+};
+
+static void emit(struct backward *b, const struct cpu_step *step) {
+    if (!b->failed && !cpu_plan_step(b->plan, step))
+        b->failed = true;
+}
+
+static struct cpu_ref new_tensor(struct backward *b, const struct cpu_layout *layout) {
+    struct cpu_ref ref = cpu_plan_tensor(b->plan, layout);
+    b->failed |= ref.slot < 0;
+    return ref;
+}
+
+/* Adds a term to the gradient of unit u's tensor. */
+static void add_term(struct backward *b, int u, struct cpu_ref ref) {
+    struct terms *terms = &b->terms[u];
+    if (b->failed || !b->plan->units.units[u].needs_grad)
+        return;
+    if (terms->count == CPU_MAX_TERMS) {
+        dml_fail(DML_ERROR_UNSUPPORTED, "network graph: node %d is used by more than %d others",
+                 b->plan->units.units[u].last_node, CPU_MAX_TERMS);
+        b->failed = true;
+        return;
+    }
+    terms->refs[terms->count++] = ref;
+    b->plan->slots[ref.slot].pending++;
+}
+
+static bool is_whole(const struct cpu_ref *ref, const struct cpu_layout *layout) {
+    return !ref->broadcast && ref->offset == 0 && ref->image == layout->image;
+}
+
+/* The gradient of unit u's tensor as one tensor, masked by its relu. Uses its terms up. */
+static struct cpu_ref gather(struct backward *b, int u) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    struct terms *terms = &b->terms[u];
+    bool mask = unit->relu && !cpu_plan_masked_by_pool(b->plan, u);
+    struct cpu_step step = cpu_step_make(CPU_STEP_COMBINE, u);
+    for (int t = 0; t < terms->count; t++) {
+        struct cpu_ref ref = terms->refs[t];
+        struct cpu_slot *slot = &b->plan->slots[ref.slot];
+        /* The last user of a term may write over it. */
+        if (--slot->pending == 0 && step.out.slot < 0 && is_whole(&ref, &unit->layout))
+            step.out = ref;
+        step.terms[step.term_count++] = ref;
+    }
+    terms->count = 0;
+    if (step.term_count == 1 && !mask && is_whole(&step.terms[0], &unit->layout))
+        return step.terms[0];
+    if (step.out.slot < 0)
+        step.out = new_tensor(b, &unit->layout);
+    if (mask)
+        step.other = b->values[u];
+    emit(b, &step);
+    return step.out;
+}
+
+/* For units that read their gradient through a view: the only term as it is, else gathered. */
+static struct cpu_ref gather_view(struct backward *b, int u) {
+    struct terms *terms = &b->terms[u];
+    if (terms->count == 1 && !terms->refs[0].broadcast && !b->plan->units.units[u].relu) {
+        terms->count = 0;
+        b->plan->slots[terms->refs[0].slot].pending--;
+        return terms->refs[0];
+    }
+    return gather(b, u);
+}
+
+static bool input_needs_grad(const struct backward *b, int u) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    return b->plan->units.units[unit->inputs[0]].needs_grad;
+}
+
+/* Runs `step` into a new tensor that becomes a term of the unit's input. */
+static void to_input(struct backward *b, struct cpu_step step) {
+    int input = b->plan->units.units[step.unit].inputs[0];
+    step.out = new_tensor(b, &b->plan->units.units[input].layout);
+    emit(b, &step);
+    if (!b->failed)
+        add_term(b, input, step.out);
+}
+
+static void conv(struct backward *b, int u, struct cpu_ref grad) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    if (unit->residual >= 0)
+        add_term(b, unit->residual, grad);
+    struct cpu_step step = cpu_step_make(CPU_STEP_CONV_WEIGHTS, u);
+    step.in = grad;
+    step.other = b->values[unit->inputs[0]];
+    step.scratch = cpu_plan_scratch(b->plan, cpu_grad_scratch_offset(b->plan, u) * sizeof(float) +
+                                                 cpu_conv_weights_scratch(b->plan->convs[u]));
+    emit(b, &step);
+    if (!input_needs_grad(b, u))
+        return;
+    step = cpu_step_make(CPU_STEP_CONV_DATA, u);
+    step.in = grad;
+    step.scratch = cpu_plan_scratch(b->plan, cpu_conv_data_scratch(b->plan->convs[u]));
+    to_input(b, step);
+}
+
+static void norm(struct backward *b, int u, struct cpu_ref grad) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    struct cpu_step step = cpu_step_make(CPU_STEP_NORM, u);
+    step.in = grad;
+    step.other = b->values[unit->inputs[0]];
+    step.state = b->states[u];
+    size_t channels = (size_t)unit->layout.groups * (size_t)unit->layout.block;
+    step.scratch = cpu_plan_scratch(b->plan, channels * (2 * sizeof(double) + 3 * sizeof(float)));
+    if (unit->residual >= 0)
+        add_term(b, unit->residual, grad);
+    /* The input's gradient replaces that of the output unless a term still names it. */
+    bool free_to_take = !b->failed && b->plan->slots[grad.slot].pending == 0;
+    step.out = free_to_take ? grad : new_tensor(b, &unit->layout);
+    emit(b, &step);
+    if (!b->failed)
+        add_term(b, unit->inputs[0], step.out);
+}
+
+static void pointwise(struct backward *b, int u, struct cpu_ref grad) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    if (unit->residual >= 0)
+        add_term(b, unit->residual, grad);
+    if (unit->norm >= 0) {
+        struct cpu_step step = cpu_step_make(CPU_STEP_FROZEN_NORM, u);
+        size_t channels = (size_t)unit->layout.groups * (size_t)unit->layout.block;
+        step.in = grad;
+        step.other = b->values[unit->inputs[0]];
+        step.scratch = cpu_plan_scratch(b->plan, channels * 2 * sizeof(double));
+        emit(b, &step);
+    }
+    if (!input_needs_grad(b, u))
+        return;
+    if (unit->norm < 0 && unit->affine < 0) {
+        add_term(b, unit->inputs[0], grad);
+        return;
+    }
+    struct cpu_step step = cpu_step_make(CPU_STEP_SCALE, u);
+    step.in = grad;
+    step.state = b->states[u];
+    to_input(b, step);
+}
+
+/* Each input's channels of the concatenation's terms are terms of the input. */
+static void concat(struct backward *b, int u) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    bool whole_groups = true;
+    int channel = 0;
+    for (int k = 0; k < unit->input_count; k++) {
+        whole_groups &= channel % unit->layout.block == 0;
+        channel += b->plan->units.units[unit->inputs[k]].layout.channels;
+    }
+    struct terms own = {.count = 1};
+    if (whole_groups) {
+        own = b->terms[u];
+        for (int t = 0; t < own.count; t++)
+            b->plan->slots[own.refs[t].slot].pending--;
+        b->terms[u].count = 0;
+    } else {
+        own.refs[0] = gather(b, u);
+    }
+    channel = 0;
+    for (int k = 0; k < unit->input_count; k++) {
+        const struct cpu_layout *layout = &b->plan->units.units[unit->inputs[k]].layout;
+        for (int t = 0; t < own.count && whole_groups; t++) {
+            struct cpu_ref part = own.refs[t];
+            part.offset += (size_t)channel * (part.broadcast ? 1 : unit->layout.pixels);
+            add_term(b, unit->inputs[k], part);
+        }
+        if (!whole_groups && b->plan->units.units[unit->inputs[k]].needs_grad) {
+            struct cpu_step step = cpu_step_make(CPU_STEP_SPLIT, u);
+            step.in = own.refs[0];
+            step.channel = channel;
+            step.out = new_tensor(b, layout);
+            step.unit = unit->inputs[k];
+            emit(b, &step);
+            if (!b->failed)
+                add_term(b, unit->inputs[k], step.out);
+        }
+        channel += layout->channels;
+    }
+}
+
+static void pool(struct backward *b, int u, enum cpu_step_kind kind) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    struct cpu_step step = cpu_step_make(kind, u);
+    step.in = gather_view(b, u);
+    step.state = b->states[u];
+    if (kind == CPU_STEP_MAX_POOL && cpu_plan_masked_by_pool(b->plan, unit->inputs[0]))
+        step.other = b->values[u];
+    to_input(b, step);
+}
+
+static void vector(struct backward *b, int u, enum cpu_step_kind kind) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    struct cpu_step step = cpu_step_make(kind, u);
+    step.in = gather(b, u);
+    step.state = b->states[u];
+    if (kind == CPU_STEP_LINEAR)
+        step.other = b->values[unit->inputs[0]];
+    else if (kind == CPU_STEP_L2_NORMALIZE)
+        step.other = b->values[u];
+    if (kind == CPU_STEP_LINEAR && !input_needs_grad(b, u))
+        emit(b, &step);
+    else
+        to_input(b, step);
+}
+
+static void global_average(struct backward *b, int u) {
+    int input = b->plan->units.units[u].inputs[0];
+    struct cpu_ref grad = gather(b, u);
+    grad.broadcast = true;
+    grad.scale = 1.0f / (float)b->plan->units.units[input].layout.pixels;
+    add_term(b, input, grad);
+}
+
+static void backward_of(struct backward *b, int u) {
+    switch (b->plan->units.units[u].kind) {
+    case CPU_INPUT:
+        break;
+    case CPU_CONV:
+        conv(b, u, gather(b, u));
+        break;
+    case CPU_NORM:
+        norm(b, u, gather(b, u));
+        break;
+    case CPU_POINTWISE:
+        pointwise(b, u, gather(b, u));
+        break;
+    case CPU_MAX_POOL:
+        pool(b, u, CPU_STEP_MAX_POOL);
+        break;
+    case CPU_AVG_POOL:
+        pool(b, u, CPU_STEP_AVG_POOL);
+        break;
+    case CPU_GLOBAL_AVG_POOL:
+        global_average(b, u);
+        break;
+    case CPU_GLOBAL_MAX_POOL:
+        vector(b, u, CPU_STEP_GLOBAL_MAX_POOL);
+        break;
+    case CPU_CONCAT:
+        concat(b, u);
+        break;
+    case CPU_LINEAR:
+        vector(b, u, CPU_STEP_LINEAR);
+        break;
+    case CPU_L2_NORMALIZE:
+        vector(b, u, CPU_STEP_L2_NORMALIZE);
+        break;
+    }
+}
+
+enum dml_status cpu_plan_backward_steps(struct cpu_plan *plan, const struct cpu_ref *values,
+                                        const struct cpu_ref *states) {
+    struct backward b = {plan, values, states,
+                         dml_alloc((size_t)plan->units.count, sizeof(struct terms)), false};
+    if (!b.terms)
+        return DML_ERROR_MEMORY;
+    int output = plan->units.output;
+    struct cpu_step step = cpu_step_make(CPU_STEP_OUTPUT_GRAD, output);
+    step.out = new_tensor(&b, &plan->units.units[output].layout);
+    emit(&b, &step);
+    plan->output_grad = step.out;
+    if (!b.failed)
+        add_term(&b, output, step.out);
+    for (int u = output; u >= 0 && !b.failed; u--)
+        if (plan->units.units[u].needs_grad && b.terms[u].count)
+            backward_of(&b, u);
+    free(b.terms);
+    return b.failed ? DML_ERROR_UNSUPPORTED : DML_OK;
+}

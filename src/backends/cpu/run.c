@@ -1,0 +1,414 @@
+#include "backends/cpu/plan.h"
+
+#include "math/linear.h"
+
+#include <math.h>
+#include <string.h>
+
+static const struct cpu_unit *unit_at(const struct cpu_run *run, int u) {
+    return &run->plan->units.units[u];
+}
+
+static struct cpu_window window_of(const struct cpu_run *run, const struct cpu_unit *unit) {
+    const struct dml_node *node = &run->plan->graph->nodes[unit->node];
+    return (struct cpu_window){node->kernel_h, node->kernel_w, node->stride_h,     node->stride_w,
+                               node->pad_h,    node->pad_w,    node->count_padding};
+}
+
+static void run_input(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    const struct dml_graph *graph = run->plan->graph;
+    const struct dml_node *affine = unit->affine >= 0 ? &graph->nodes[unit->affine] : NULL;
+    cpu_input(run->images, run->first, run->plan->n, &graph->input, affine ? affine->scale : NULL,
+              affine ? affine->shift : NULL, cpu_at(run, step->out));
+}
+
+/* The weights and bias that a convolution computes with: its own, or folded. */
+static const float *effective(const struct cpu_run *run, const struct cpu_unit *unit,
+                              const float **bias) {
+    const struct cpu_params *params = run->plan->params;
+    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
+    if (unit->norm >= 0) {
+        int shift = cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS);
+        *bias = params->folded + params->items[shift].offset;
+        return params->folded + params->items[weight].offset;
+    }
+    int own = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
+    *bias = own >= 0 ? cpu_params_value(params, own) : NULL;
+    return cpu_params_value(params, weight);
+}
+
+static enum dml_status run_conv(const struct cpu_run *run, const struct cpu_step *step) {
+    const float *bias, *weights = effective(run, unit_at(run, step->unit), &bias);
+    return cpu_conv_forward(run->plan->convs[step->unit], cpu_at(run, step->in), weights, bias,
+                            cpu_at(run, step->other), cpu_at(run, step->out),
+                            cpu_at(run, step->scratch));
+}
+
+/* Running statistics move towards the batch's, PyTorch's way: the variance unbiased. */
+static void update_running(struct cpu_params *params, const struct dml_node *node, int index,
+                           double count, const float *mean, const float *variance) {
+    float *running_mean =
+        cpu_params_value(params, cpu_params_find(params, index, DML_ROLE_RUNNING_MEAN));
+    float *running_var =
+        cpu_params_value(params, cpu_params_find(params, index, DML_ROLE_RUNNING_VAR));
+    float keep = 1.0f - node->momentum;
+    float unbias = (float)(count > 1 ? count / (count - 1) : 1.0);
+    for (int c = 0; c < node->channels; c++) {
+        running_mean[c] = keep * running_mean[c] + node->momentum * mean[c];
+        running_var[c] = keep * running_var[c] + node->momentum * variance[c] * unbias;
+    }
+    params->folded_current = false;
+}
+
+/* State: mean, variance, scale and shift of each channel. */
+static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    struct cpu_params *params = run->plan->params;
+    const struct dml_node *node = &run->plan->graph->nodes[unit->norm];
+    const struct cpu_layout *layout = &unit->layout;
+    size_t room = (size_t)layout->groups * (size_t)layout->block;
+    double count = (double)run->plan->n * (double)layout->pixels;
+    if (count < 2)
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: batch statistics need more than one value per channel", node->name);
+    float *mean = cpu_at(run, step->state), *variance = mean + room;
+    float *scale = variance + room, *shift = scale + room;
+    cpu_batch_statistics(layout, run->plan->n, cpu_at(run, step->in), mean, variance);
+    update_running(params, node, unit->norm, count, mean, variance);
+    const float *weight =
+        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
+    const float *bias =
+        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    for (size_t c = 0; c < room; c++) {
+        bool real = c < (size_t)layout->channels;
+        double factor = real ? weight[c] / sqrt((double)variance[c] + node->epsilon) : 0.0;
+        scale[c] = (float)factor;
+        shift[c] = real ? (float)(bias[c] - mean[c] * factor) : 0.0f;
+    }
+    cpu_pointwise(layout, run->plan->n, cpu_at(run, step->in), scale, shift,
+                  cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
+    return DML_OK;
+}
+
+static void run_pointwise(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    size_t room = (size_t)unit->layout.groups * (size_t)unit->layout.block;
+    float *scale = cpu_at(run, step->state), *shift = scale ? scale + room : NULL;
+    if (unit->norm >= 0)
+        cpu_norm_affine(run->plan->params, unit->norm, scale, shift, room);
+    if (unit->affine >= 0) {
+        const struct dml_node *node = &run->plan->graph->nodes[unit->affine];
+        memset(scale, 0, 2 * room * sizeof *scale);
+        memcpy(scale, node->scale, (size_t)unit->layout.channels * sizeof *scale);
+        memcpy(shift, node->shift, (size_t)unit->layout.channels * sizeof *shift);
+    }
+    cpu_pointwise(&unit->layout, run->plan->n, cpu_at(run, step->in), scale, shift,
+                  cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
+}
+
+static void run_concat(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    float *out = cpu_at(run, step->out);
+    int channel = 0;
+    if (unit->layout.channels % unit->layout.block) /* what fills up the last group */
+        memset(out, 0, run->plan->n * unit->layout.image * sizeof *out);
+    for (int k = 0; k < step->term_count; k++) {
+        const struct cpu_layout *input = &unit_at(run, unit->inputs[k])->layout;
+        cpu_copy_channels(input, cpu_at(run, step->terms[k]), 0, &unit->layout, out, channel,
+                          input->channels, run->plan->n);
+        channel += input->channels;
+    }
+}
+
+static void run_linear(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    const struct cpu_layout *input = &unit_at(run, unit->inputs[0])->layout;
+    struct cpu_params *params = run->plan->params;
+    size_t n = run->plan->n, outputs = (size_t)unit->layout.channels;
+    size_t inputs = (size_t)input->channels, stride = unit->layout.image;
+    const float *weight =
+        cpu_params_value(params, cpu_params_find(params, unit->node, DML_ROLE_WEIGHT));
+    const float *bias =
+        cpu_params_value(params, cpu_params_find(params, unit->node, DML_ROLE_BIAS));
+    float *out = cpu_at(run, step->out);
+    for (size_t i = 0; i < n; i++) {
+        memcpy(out + i * stride, bias, outputs * sizeof *out);
+        memset(out + i * stride + outputs, 0, (stride - outputs) * sizeof *out);
+    }
+    dml_gemm(0, 1, n, outputs, inputs, 1.0f, cpu_at(run, step->in), input->image, weight, inputs,
+             1.0f, out, stride);
+}
+
+static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    struct cpu_window window = window_of(run, unit);
+    const float *in = cpu_at(run, step->in);
+    float *out = cpu_at(run, step->out);
+    void *state = cpu_at(run, step->state);
+    size_t n = run->plan->n;
+    const struct cpu_layout *from =
+        unit->input_count ? &unit_at(run, unit->inputs[0])->layout : NULL;
+    switch (unit->kind) {
+    case CPU_INPUT:
+        run_input(run, step);
+        break;
+    case CPU_CONV:
+        return run_conv(run, step);
+    case CPU_NORM:
+        return run_norm(run, step);
+    case CPU_POINTWISE:
+        run_pointwise(run, step);
+        break;
+    case CPU_MAX_POOL:
+        cpu_max_pool(&window, from, &unit->layout, n, in, out, state);
+        break;
+    case CPU_AVG_POOL:
+        cpu_avg_pool(&window, from, &unit->layout, n, in, out);
+        break;
+    case CPU_GLOBAL_AVG_POOL:
+        cpu_global_avg_pool(from, n, in, out);
+        break;
+    case CPU_GLOBAL_MAX_POOL:
+        cpu_global_max_pool(from, n, in, out, state);
+        break;
+    case CPU_CONCAT:
+        run_concat(run, step);
+        break;
+    case CPU_LINEAR:
+        run_linear(run, step);
+        break;
+    case CPU_L2_NORMALIZE:
+        cpu_l2_normalize(n, (size_t)unit->layout.channels, unit->layout.image, in, out, state);
+        break;
+    }
+    return DML_OK;
+}
+
+static bool folds(const struct cpu_plan *plan) {
+    return plan->kind == CPU_PLAN_EMBED || plan->graph->frozen;
+}
+
+enum dml_status cpu_run_forward(const struct cpu_run *run, float *embeddings) {
+    const struct cpu_plan *plan = run->plan;
+    enum dml_status status = DML_OK;
+    if (folds(plan))
+        status = cpu_params_fold(plan->params, &plan->units);
+    for (size_t s = 0; status == DML_OK && s < plan->forward_steps; s++)
+        status = forward_step(run, &plan->steps[s]);
+    if (status != DML_OK)
+        return status;
+    size_t dim = (size_t)plan->graph->embed_dim;
+    const float *from = cpu_at(run, plan->embeddings);
+    for (size_t i = 0; i < plan->n; i++)
+        memcpy(embeddings + i * dim, from + i * plan->embeddings.image, dim * sizeof *embeddings);
+    return DML_OK;
+}
+
+static enum dml_status conv_weights(const struct cpu_run *run, const struct cpu_step *step) {
+    float *grad = cpu_at(run, step->scratch);
+    float *bias = grad + cpu_grad_bias_offset(run->plan, step->unit);
+    float *scratch = grad + cpu_grad_scratch_offset(run->plan, step->unit);
+    enum dml_status status =
+        cpu_conv_backward_weights(run->plan->convs[step->unit], cpu_at(run, step->other),
+                                  cpu_at(run, step->in), grad, bias, scratch);
+    if (status == DML_OK)
+        cpu_params_conv_grads(run->plan->params, unit_at(run, step->unit), grad, bias,
+                              run->accumulate);
+    return status;
+}
+
+static enum dml_status conv_data(const struct cpu_run *run, const struct cpu_step *step) {
+    const float *bias, *weights = effective(run, unit_at(run, step->unit), &bias);
+    return cpu_conv_backward_data(run->plan->convs[step->unit], cpu_at(run, step->in), weights,
+                                  cpu_at(run, step->out), cpu_at(run, step->scratch));
+}
+
+static void store(float *target, double value, bool accumulate) {
+    *target = (float)(accumulate ? *target + value : value);
+}
+
+/* With N values per channel, x^ = (x - mean) / s, and gradient g of the output:
+ * dx = weight / s * (g - mean(g) - x^ * mean(g x^)). */
+static void norm_backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    const struct cpu_layout *layout = &unit->layout;
+    struct cpu_params *params = run->plan->params;
+    size_t room = (size_t)layout->groups * (size_t)layout->block, n = run->plan->n;
+    const float *mean = cpu_at(run, step->state), *variance = mean + room;
+    const float *scale = variance + room;
+    double *sum = (double *)cpu_at(run, step->scratch), *sum_x = sum + room;
+    float *a = (float *)(sum_x + room), *b = a + room, *d = b + room;
+    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
+    cpu_channel_sums(layout, n, grad, x, mean, sum, sum_x);
+    float *grad_weight =
+        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
+    float *grad_bias =
+        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    double epsilon = run->plan->graph->nodes[unit->norm].epsilon;
+    double count = (double)n * (double)layout->pixels;
+    for (size_t c = 0; c < room; c++) {
+        double s2 = variance[c] + epsilon;
+        a[c] = scale[c];
+        b[c] = (float)(-scale[c] * sum_x[c] / (s2 * count));
+        d[c] = (float)(-scale[c] * sum[c] / count);
+        if (c >= (size_t)layout->channels)
+            continue;
+        store(&grad_weight[c], sum_x[c] / sqrt(s2), run->accumulate);
+        store(&grad_bias[c], sum[c], run->accumulate);
+    }
+    cpu_norm_gradient(layout, n, grad, x, mean, a, b, d, cpu_at(run, step->out));
+}
+
+/* y = weight (x - mean) / s + bias with running mean and s. */
+static void frozen_norm_backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    struct cpu_params *params = run->plan->params;
+    const struct cpu_layout *layout = &unit->layout;
+    size_t channels = (size_t)layout->channels;
+    size_t room = (size_t)layout->groups * (size_t)layout->block;
+    double *sum = (double *)cpu_at(run, step->scratch), *sum_x = sum + room;
+    /* The mean has no padding to whole groups, so it is taken off afterwards. */
+    float zero[room];
+    memset(zero, 0, sizeof zero);
+    cpu_channel_sums(layout, run->plan->n, cpu_at(run, step->in), cpu_at(run, step->other), zero,
+                     sum, sum_x);
+    const float *mean =
+        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_RUNNING_MEAN));
+    const float *variance =
+        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_RUNNING_VAR));
+    float *grad_weight =
+        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
+    float *grad_bias =
+        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    double epsilon = run->plan->graph->nodes[unit->norm].epsilon;
+    for (size_t c = 0; c < channels; c++) {
+        double s = sqrt(variance[c] + epsilon);
+        store(&grad_weight[c], (sum_x[c] - mean[c] * sum[c]) / s, run->accumulate);
+        store(&grad_bias[c], sum[c], run->accumulate);
+    }
+}
+
+static void linear_backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    const struct cpu_layout *input = &unit_at(run, unit->inputs[0])->layout;
+    struct cpu_params *params = run->plan->params;
+    size_t n = run->plan->n, outputs = (size_t)unit->layout.channels;
+    size_t inputs = (size_t)input->channels, stride = unit->layout.image;
+    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
+    float *grad_bias = cpu_params_grad(params, cpu_params_find(params, unit->node, DML_ROLE_BIAS));
+    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
+    dml_gemm(1, 0, outputs, inputs, n, 1.0f, grad, stride, x, input->image,
+             run->accumulate ? 1.0f : 0.0f, cpu_params_grad(params, weight), inputs);
+    for (size_t o = 0; o < outputs; o++) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += grad[i * stride + o];
+        store(&grad_bias[o], sum, run->accumulate);
+    }
+    float *out = cpu_at(run, step->out);
+    if (!out)
+        return;
+    if (input->image != inputs)
+        memset(out, 0, n * input->image * sizeof *out);
+    dml_gemm(0, 0, n, inputs, outputs, 1.0f, grad, stride, cpu_params_value(params, weight), inputs,
+             0.0f, out, input->image);
+}
+
+static struct cpu_term term_of(const struct cpu_run *run, struct cpu_ref ref) {
+    return (struct cpu_term){cpu_at(run, ref), ref.image, ref.broadcast, ref.scale};
+}
+
+static void combine(const struct cpu_run *run, const struct cpu_step *step) {
+    struct cpu_term terms[CPU_MAX_TERMS];
+    for (int t = 0; t < step->term_count; t++)
+        terms[t] = term_of(run, step->terms[t]);
+    cpu_combine(&unit_at(run, step->unit)->layout, run->plan->n, terms, step->term_count,
+                cpu_at(run, step->other), step->other.image, cpu_at(run, step->out));
+}
+
+static void pool_backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    const struct cpu_layout *in = &unit_at(run, unit->inputs[0])->layout;
+    struct cpu_window window = window_of(run, unit);
+    struct cpu_term grad = term_of(run, step->in);
+    size_t n = run->plan->n;
+    float *out = cpu_at(run, step->out);
+    if (step->kind == CPU_STEP_MAX_POOL)
+        cpu_max_pool_gradient(&window, in, &unit->layout, n, &grad, cpu_at(run, step->other),
+                              (uint8_t *)cpu_at(run, step->state), out);
+    else if (step->kind == CPU_STEP_AVG_POOL)
+        cpu_avg_pool_gradient(&window, in, &unit->layout, n, &grad, out);
+    else
+        cpu_global_max_pool_gradient(in, n, grad.data, (int32_t *)cpu_at(run, step->state), out);
+}
+
+static void split(const struct cpu_run *run, const struct cpu_step *step,
+                  const struct cpu_layout *whole) {
+    const struct cpu_layout *part = &unit_at(run, step->unit)->layout;
+    float *out = cpu_at(run, step->out);
+    memset(out, 0, run->plan->n * part->image * sizeof *out);
+    cpu_copy_channels(whole, cpu_at(run, step->in), step->channel, part, out, 0, part->channels,
+                      run->plan->n);
+}
+
+static enum dml_status backward_step(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    size_t n = run->plan->n;
+    switch (step->kind) {
+    case CPU_STEP_FORWARD:
+    case CPU_STEP_OUTPUT_GRAD:
+        break;
+    case CPU_STEP_COMBINE:
+        combine(run, step);
+        break;
+    case CPU_STEP_CONV_WEIGHTS:
+        return conv_weights(run, step);
+    case CPU_STEP_CONV_DATA:
+        return conv_data(run, step);
+    case CPU_STEP_NORM:
+        norm_backward(run, step);
+        break;
+    case CPU_STEP_FROZEN_NORM:
+        frozen_norm_backward(run, step);
+        break;
+    case CPU_STEP_SCALE: {
+        float zero[(size_t)unit->layout.groups * (size_t)unit->layout.block];
+        memset(zero, 0, sizeof zero);
+        cpu_pointwise(&unit->layout, n, cpu_at(run, step->in), cpu_at(run, step->state), zero, NULL,
+                      false, cpu_at(run, step->out));
+        break;
+    }
+    case CPU_STEP_MAX_POOL:
+    case CPU_STEP_AVG_POOL:
+    case CPU_STEP_GLOBAL_MAX_POOL:
+        pool_backward(run, step);
+        break;
+    case CPU_STEP_LINEAR:
+        linear_backward(run, step);
+        break;
+    case CPU_STEP_L2_NORMALIZE:
+        cpu_l2_normalize_gradient(n, (size_t)unit->layout.channels, unit->layout.image,
+                                  cpu_at(run, step->in), cpu_at(run, step->other),
+                                  cpu_at(run, step->state), cpu_at(run, step->out));
+        break;
+    case CPU_STEP_SPLIT:
+        split(run, step, &unit_at(run, unit->last_consumer)->layout);
+        break;
+    }
+    return DML_OK;
+}
+
+enum dml_status cpu_run_backward(const struct cpu_run *run, const float *grad) {
+    const struct cpu_plan *plan = run->plan;
+    size_t dim = (size_t)plan->graph->embed_dim, stride = plan->output_grad.image;
+    float *to = cpu_at(run, plan->output_grad);
+    for (size_t i = 0; i < plan->n; i++) {
+        memcpy(to + i * stride, grad + i * dim, dim * sizeof *to);
+        memset(to + i * stride + dim, 0, (stride - dim) * sizeof *to);
+    }
+    enum dml_status status = DML_OK;
+    for (size_t s = plan->forward_steps; status == DML_OK && s < plan->step_count; s++)
+        status = backward_step(run, &plan->steps[s]);
+    return status;
+}

@@ -1,0 +1,211 @@
+#include "backends/cpu/units.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+struct fusion {
+    const struct dml_graph *graph;
+    bool fold;
+    int *uses;    /* of each node's value */
+    int *user;    /* a node that uses it; the only one where uses is 1 */
+    int *taken;   /* node is part of a unit already */
+    int *unit_of; /* the unit whose tensor is the node's value, or -1 */
+};
+
+static void count_uses(struct fusion *f) {
+    for (int i = 0; i < f->graph->node_count; i++) {
+        const struct dml_node *node = &f->graph->nodes[i];
+        f->unit_of[i] = -1;
+        for (int k = 0; k < node->input_count; k++) {
+            f->uses[node->inputs[k]]++;
+            f->user[node->inputs[k]] = i;
+        }
+    }
+    f->uses[f->graph->output]++;
+}
+
+/* The node behind `node` if it is its only user, free and of kind `op`; else -1. */
+static int next_of(const struct fusion *f, int node, enum dml_op op) {
+    if (f->uses[node] != 1 || node == f->graph->output)
+        return -1;
+    int next = f->user[node];
+    return f->graph->nodes[next].op == op && !f->taken[next] ? next : -1;
+}
+
+static void take(struct fusion *f, struct cpu_unit *unit, int node) {
+    f->taken[node] = 1;
+    unit->last_node = node;
+}
+
+/* Lets the unit take over an add (its other input becomes the residual: a node for now) and a
+ * relu behind it. */
+static void take_add_and_relu(struct fusion *f, struct cpu_unit *unit) {
+    int add = next_of(f, unit->last_node, DML_OP_ADD);
+    if (add >= 0) {
+        const int *inputs = f->graph->nodes[add].inputs;
+        unit->residual = inputs[0] == unit->last_node ? inputs[1] : inputs[0];
+        take(f, unit, add);
+    }
+    int relu = next_of(f, unit->last_node, DML_OP_RELU);
+    if (relu >= 0) {
+        unit->relu = true;
+        take(f, unit, relu);
+    }
+}
+
+static void fuse_batch_norm(struct fusion *f, struct cpu_unit *unit, int node) {
+    unit->norm = node;
+    unit->kind = f->fold ? CPU_POINTWISE : CPU_NORM;
+    take_add_and_relu(f, unit);
+}
+
+static void fuse_conv(struct fusion *f, struct cpu_unit *unit) {
+    unit->kind = CPU_CONV;
+    int norm = f->fold ? next_of(f, unit->last_node, DML_OP_BATCH_NORM) : -1;
+    if (norm >= 0) {
+        unit->norm = norm;
+        take(f, unit, norm);
+    }
+    take_add_and_relu(f, unit);
+}
+
+/* The unit that begins with `node`. Inputs and residual are nodes for now. */
+static struct cpu_unit unit_from(struct fusion *f, int node) {
+    const struct dml_node *n = &f->graph->nodes[node];
+    struct cpu_unit unit = {
+        .node = node, .norm = -1, .affine = -1, .residual = -1, .input_count = n->input_count};
+    for (int k = 0; k < n->input_count; k++)
+        unit.inputs[k] = n->inputs[k];
+    take(f, &unit, node);
+    switch (n->op) {
+    case DML_OP_INPUT:
+        unit.kind = CPU_INPUT;
+        unit.affine = next_of(f, node, DML_OP_AFFINE);
+        if (unit.affine >= 0)
+            take(f, &unit, unit.affine);
+        break;
+    case DML_OP_CONV:
+        fuse_conv(f, &unit);
+        break;
+    case DML_OP_BATCH_NORM:
+        fuse_batch_norm(f, &unit, node);
+        break;
+    case DML_OP_AFFINE:
+        unit.kind = CPU_POINTWISE;
+        unit.affine = node;
+        take_add_and_relu(f, &unit);
+        break;
+    case DML_OP_ADD:
+        unit.kind = CPU_POINTWISE;
+        unit.residual = unit.inputs[1];
+        unit.input_count = 1;
+        if (next_of(f, node, DML_OP_RELU) >= 0) {
+            unit.relu = true;
+            take(f, &unit, f->user[node]);
+        }
+        break;
+    case DML_OP_RELU:
+        unit.kind = CPU_POINTWISE;
+        unit.relu = true;
+        break;
+    case DML_OP_MAX_POOL:
+        unit.kind = CPU_MAX_POOL;
+        break;
+    case DML_OP_AVG_POOL:
+        unit.kind = CPU_AVG_POOL;
+        break;
+    case DML_OP_GLOBAL_AVG_POOL:
+        unit.kind = CPU_GLOBAL_AVG_POOL;
+        break;
+    case DML_OP_GLOBAL_MAX_POOL:
+        unit.kind = CPU_GLOBAL_MAX_POOL;
+        break;
+    case DML_OP_CONCAT:
+        unit.kind = CPU_CONCAT;
+        break;
+    case DML_OP_LINEAR:
+        unit.kind = CPU_LINEAR;
+        break;
+    case DML_OP_L2_NORMALIZE:
+        unit.kind = CPU_L2_NORMALIZE;
+        break;
+    }
+    return unit;
+}
+
+static int by_last_node(const void *a, const void *b) {
+    return ((const struct cpu_unit *)a)->last_node - ((const struct cpu_unit *)b)->last_node;
+}
+
+static void use(struct cpu_units *all, int user, int used) {
+    all->units[used].consumers++;
+    if (user > all->units[used].last_consumer)
+        all->units[used].last_consumer = user;
+    if (all->units[used].needs_grad)
+        all->units[user].needs_grad = true;
+}
+
+/* Replaces nodes by units in inputs, and works out layouts and uses. */
+static enum dml_status connect(struct fusion *f, struct cpu_units *all, int block) {
+    for (int u = 0; u < all->count; u++)
+        f->unit_of[all->units[u].last_node] = u;
+    for (int u = 0; u < all->count; u++) {
+        struct cpu_unit *unit = &all->units[u];
+        const struct dml_node *node = &f->graph->nodes[unit->node];
+        unit->needs_grad = node->param_count > 0 || unit->norm >= 0;
+        int own = block;
+        for (int k = 0; k < unit->input_count; k++) {
+            unit->inputs[k] = f->unit_of[unit->inputs[k]];
+            use(all, u, unit->inputs[k]);
+            int other = all->units[unit->inputs[k]].layout.block;
+            if (unit->kind == CPU_CONCAT && k && own != other)
+                return dml_fail(DML_ERROR_UNSUPPORTED,
+                                "network graph: concat of the input image with feature maps");
+            if (unit->kind != CPU_CONV && unit->kind != CPU_LINEAR)
+                own = other;
+        }
+        if (unit->residual >= 0) {
+            unit->residual = f->unit_of[unit->residual];
+            use(all, u, unit->residual);
+            if (all->units[unit->residual].layout.block != own)
+                return dml_fail(DML_ERROR_UNSUPPORTED,
+                                "network graph: sum of the input image and feature maps");
+        }
+        if (unit->kind == CPU_INPUT)
+            own = 1;
+        unit->layout = cpu_layout_make(node->channels, node->height, node->width, own);
+    }
+    all->output = f->unit_of[f->graph->output];
+    all->units[all->output].consumers++;
+    all->units[all->output].last_consumer = all->count;
+    return DML_OK;
+}
+
+enum dml_status cpu_units_make(const struct dml_graph *graph, bool fold, int block,
+                               struct cpu_units *out) {
+    *out = (struct cpu_units){0};
+    size_t count = (size_t)graph->node_count;
+    int *memory = dml_alloc(4 * count, sizeof *memory);
+    out->units = dml_alloc(count, sizeof *out->units);
+    enum dml_status status = DML_ERROR_MEMORY;
+    if (memory && out->units) {
+        struct fusion f = {
+            graph, fold, memory, memory + count, memory + 2 * count, memory + 3 * count};
+        count_uses(&f);
+        for (int i = 0; i < graph->node_count; i++)
+            if (!f.taken[i])
+                out->units[out->count++] = unit_from(&f, i);
+        qsort(out->units, (size_t)out->count, sizeof *out->units, by_last_node);
+        status = connect(&f, out, block);
+    }
+    free(memory);
+    if (status != DML_OK)
+        cpu_units_free(out);
+    return status;
+}
+
+void cpu_units_free(struct cpu_units *units) {
+    free(units->units);
+    *units = (struct cpu_units){0};
+}

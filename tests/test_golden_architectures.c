@@ -1,0 +1,175 @@
+#include "support/fill.h"
+#include "support/golden.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The network of one case, with golden weights, and its input. */
+struct setting {
+    struct dml_graph *graph;
+    struct dml_network *network;
+    cJSON *expected;
+    size_t batch;
+    float *input, *embeddings;
+};
+
+static void open_setting(struct setting *s, const char *name, const char *mode, size_t micro) {
+    s->expected = golden_json("architectures/%s/%s.json", name, mode);
+    s->batch = (size_t)cJSON_GetObjectItem(s->expected, "batch")->valueint;
+    int size = cJSON_GetObjectItem(s->expected, "size")->valueint;
+    const char *norm = cJSON_GetObjectItem(s->expected, "batchnorm")->valuestring;
+    char arch[64];
+    snprintf(arch, sizeof arch, "%s%s_normalize", name, strcmp(norm, "frozen") ? "" : "_frozen");
+    assert_ok(dml_graph_build(arch, 32, size, &s->graph));
+    struct dml_network_options options = {.micro_batch = micro, .batch_hint = s->batch};
+    assert_ok(dml_backend_cpu.create(s->graph, &options, &s->network));
+    fill_network(&dml_backend_cpu, s->network, s->graph);
+    size_t count = s->batch * 3 * (size_t)(size * size);
+    s->input = malloc(count * sizeof *s->input);
+    s->embeddings = malloc(s->batch * 32 * sizeof *s->embeddings);
+    assert_true(s->input && s->embeddings);
+    fill_signed("input", 2.0, s->input, count);
+}
+
+static struct dml_images images_of(const struct setting *s) {
+    const struct dml_node *input = &s->graph->nodes[0];
+    return (struct dml_images){
+        .n = s->batch, .height = input->height, .width = input->width, .input = s->input};
+}
+
+static void close_setting(struct setting *s) {
+    dml_backend_cpu.destroy(s->network);
+    dml_graph_free(s->graph);
+    cJSON_Delete(s->expected);
+    free(s->input);
+    free(s->embeddings);
+}
+
+static void check_embeddings(const struct setting *s, const char *name, const char *mode,
+                             double tolerance) {
+    size_t count;
+    double *expected = golden_doubles(&count, "architectures/%s/%s_embeddings.npy", name, mode);
+    assert_int_equal(count, s->batch * 32);
+    double error = 0; /* of unit vectors */
+    for (size_t i = 0; i < count; i++)
+        error = fmax(error, fabs(s->embeddings[i] - expected[i]));
+    printf("%s %s: embeddings %.2g", name, mode, error);
+    if (!(error <= tolerance))
+        fail_msg("embeddings differ by %g, more than %g", error, tolerance);
+    free(expected);
+}
+
+/* Reads parameter p; returns the sum of the p-th powers of its absolute values. */
+static double power_sum(const struct setting *s, int p, enum dml_slot slot, int power) {
+    size_t count = s->graph->params[p].count;
+    float *values = malloc(count * sizeof *values);
+    assert_non_null(values);
+    assert_ok(dml_backend_cpu.read(s->network, p, slot, values));
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += pow(fabs(values[i]), power);
+    free(values);
+    return sum;
+}
+
+/* Norms of a tensor are compared relative to the larger of itself and a thousandth of the largest
+ * (METHODS.md). */
+static void check_norms(const struct setting *s, double tolerance) {
+    const cJSON *norms = cJSON_GetObjectItem(s->expected, "grad_norms"), *entry;
+    assert_non_null(norms);
+    double largest = 0, worst = 0;
+    cJSON_ArrayForEach(entry, norms) largest = fmax(largest, entry->valuedouble);
+    int seen = 0;
+    for (int p = 0; p < s->graph->param_count; p++) {
+        const char *name = s->graph->params[p].name;
+        const cJSON *expected = cJSON_GetObjectItem(norms, name);
+        if (!expected)
+            continue;
+        seen++;
+        double norm = sqrt(power_sum(s, p, DML_SLOT_GRAD, 2)), right = expected->valuedouble;
+        double error = fabs(norm - right) / fmax(right, largest / 1000);
+        worst = fmax(worst, error);
+        if (!(error <= tolerance))
+            fail_msg("gradient of %s: norm %g, expected %g", name, norm, right);
+    }
+    assert_int_equal(seen, cJSON_GetArraySize(norms));
+    printf(", gradient norms %.2g", worst);
+}
+
+/* The sum of all running means' absolute values after the step. */
+static void check_running_means(const struct setting *s) {
+    double sum = 0, right = cJSON_GetObjectItem(s->expected, "running_mean_after")->valuedouble;
+    for (int p = 0; p < s->graph->param_count; p++)
+        if (s->graph->params[p].role == DML_ROLE_RUNNING_MEAN)
+            sum += power_sum(s, p, DML_SLOT_VALUE, 1);
+    if (!(fabs(sum - right) <= 1e-5 * right))
+        fail_msg("running means sum up to %.9g, expected %.9g", sum, right);
+}
+
+static void check_case(const char *name, const char *mode, size_t micro) {
+    struct setting s;
+    open_setting(&s, name, mode, micro);
+    bool frozen = s.graph->frozen;
+    struct dml_images images = images_of(&s);
+    assert_ok(dml_backend_cpu.forward(s.network, &images, s.embeddings));
+    check_embeddings(&s, name, mode, frozen ? 1e-6 : 1e-4);
+    float *grad = malloc(s.batch * 32 * sizeof *grad);
+    fill_signed("output_weight", 1.0, grad, s.batch * 32);
+    assert_ok(dml_backend_cpu.backward(s.network, grad));
+    bool deep = strncmp(name, "resnet", 6) != 0; /* inception modules: 3e-3 */
+    check_norms(&s, !frozen ? 1e-2 : deep ? 3e-3 : 2e-3);
+    check_running_means(&s);
+    if (frozen) {
+        /* Inference folds the same way and must give the same. */
+        assert_ok(dml_backend_cpu.embed(s.network, &images, s.embeddings));
+        check_embeddings(&s, name, mode, 1e-6);
+    }
+    puts("");
+    free(grad);
+    close_setting(&s);
+}
+
+static void check_architectures(const char *mode, size_t micro) {
+    size_t count, seen = 0;
+    char **names = golden_names("architectures", &count);
+    for (size_t i = 0; i < count; i++)
+        if (dml_architecture_find(names[i])) {
+            check_case(names[i], mode, micro);
+            seen++;
+        }
+    assert_true(seen >= 2);
+    golden_free_names(names, count);
+}
+
+static void frozen_64(void **state) {
+    (void)state;
+    check_architectures("frozen_64", 0);
+}
+
+static void frozen_224(void **state) {
+    (void)state;
+    check_architectures("frozen_224", 0);
+}
+
+static void batch_statistics_64(void **state) {
+    (void)state;
+    check_architectures("train_64", 0);
+}
+
+/* Pieces of 3 and 1 of the batch of 4. */
+static void micro_batches(void **state) {
+    (void)state;
+    check_architectures("frozen_64", 3);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frozen_64),
+        cmocka_unit_test(frozen_224),
+        cmocka_unit_test(batch_statistics_64),
+        cmocka_unit_test(micro_batches),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
