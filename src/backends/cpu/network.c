@@ -41,7 +41,7 @@ static void destroy(struct dml_network *network) {
 
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
-    if (options->precision == DML_BF16)
+    if (options->precision == DML_PRECISION_BF16)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: this build computes in float32");
     if (options->micro_batch && !graph->frozen)
         return dml_fail(DML_ERROR_UNSUPPORTED,
