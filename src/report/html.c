@@ -1,0 +1,199 @@
+#include "base/files.h"
+#include "base/memory.h"
+#include "report/report.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Everything is inside the page: pictures as data URIs, no script, nothing fetched. */
+
+static void escaped(FILE *out, const char *text) {
+    for (; *text; text++)
+        switch (*text) {
+        case '<':
+            fputs("&lt;", out);
+            break;
+        case '>':
+            fputs("&gt;", out);
+            break;
+        case '&':
+            fputs("&amp;", out);
+            break;
+        case '"':
+            fputs("&quot;", out);
+            break;
+        default:
+            fputc(*text, out);
+        }
+}
+
+static void base64(FILE *out, const unsigned char *data, size_t size) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < size; i += 3) {
+        size_t left = size - i;
+        unsigned group = (unsigned)data[i] << 16 | (left > 1 ? (unsigned)data[i + 1] << 8 : 0) |
+                         (left > 2 ? data[i + 2] : 0);
+        fputc(digits[group >> 18], out);
+        fputc(digits[group >> 12 & 63], out);
+        fputc(left > 1 ? digits[group >> 6 & 63] : '=', out);
+        fputc(left > 2 ? digits[group & 63] : '=', out);
+    }
+}
+
+/* A picture file, if it is there; SVG or PNG by its name. */
+static void picture(FILE *out, const char *path, const char *kind) {
+    struct dml_mapping file;
+    if (!dml_path_exists(path) || dml_map_file(path, &file) != DML_OK)
+        return;
+    size_t length = strlen(path);
+    bool svg = length > 4 && strcmp(path + length - 4, ".svg") == 0;
+    fprintf(out, "<img class=\"%s\" alt=\"", kind);
+    escaped(out, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+    fprintf(out, "\" src=\"data:image/%s;base64,", svg ? "svg+xml" : "png");
+    base64(out, file.data, file.size);
+    fputs("\">\n", out);
+    dml_unmap_file(&file);
+}
+
+static void head(FILE *out, const char *title) {
+    fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>", out);
+    escaped(out, title);
+    fputs("</title>\n<style>\n"
+          "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:1400px;padding:0 1em;"
+          "color:#222}\n"
+          "table{border-collapse:collapse;margin:1em 0;font-size:13px;display:block;"
+          "overflow-x:auto}\n"
+          "th,td{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:right;"
+          "white-space:nowrap}\n"
+          "th:first-child,td:first-child{text-align:left}\n"
+          "tr.best td{font-weight:bold}tr.regularised td:first-child{color:#2e8b57}\n"
+          "img.figure{max-width:100%;height:auto;display:block;margin:1em 0}\n"
+          "img.plot{width:420px;height:auto;vertical-align:top}\n"
+          "img.sheet{width:300px;height:auto;vertical-align:top}\n"
+          "details{margin:.4em 0}summary{cursor:pointer}\n"
+          "</style></head><body>\n<h1>",
+          out);
+    escaped(out, title);
+    fputs("</h1>\n", out);
+}
+
+static void spread(FILE *out, const struct dml_spread *value) {
+    if (value->n == 0)
+        fputs("<td>–</td>", out);
+    else if (value->n == 1)
+        fprintf(out, "<td>%.4f</td>", value->mean);
+    else
+        fprintf(out, "<td>%.4f ± %.4f</td>", value->mean, value->deviation);
+}
+
+static void table(FILE *out, const struct dml_report *report, size_t first, size_t count,
+                  const char *metric) {
+    int column = dml_report_find(report, "Test", metric);
+    size_t best = first;
+    for (size_t g = first; column >= 0 && g < first + count; g++)
+        if (report->groups[g].spreads[column].mean > report->groups[best].spreads[column].mean)
+            best = g;
+    fputs("<table><tr><th>group</th><th>runs</th><th>best epoch</th>", out);
+    for (size_t c = 0; c < report->column_count; c++) {
+        fputs("<th>", out);
+        escaped(out, report->columns[c].label);
+        fputs("</th>", out);
+    }
+    fputs("</tr>\n", out);
+    for (size_t g = first; g < first + count; g++) {
+        const struct dml_report_group *group = &report->groups[g];
+        fprintf(out, "<tr class=\"%s %s\"><td>", g == best ? "best" : "",
+                group->regularised ? "regularised" : "");
+        escaped(out, group->name);
+        fprintf(out, "</td><td>%zu</td><td>%.1f ± %.1f</td>", group->run_count, group->epoch.mean,
+                group->epoch.deviation);
+        for (size_t c = 0; c < report->column_count; c++)
+            spread(out, &group->spreads[c]);
+        fputs("</tr>\n", out);
+    }
+    fputs("</table>\n", out);
+}
+
+/* A run's progression plots and contact sheet, folded in. */
+static void run_details(FILE *out, const char *save_path, const struct dml_report_run *run) {
+    static const char *const plots[] = {"Train_loss", "Test_discriminative_e_recall",
+                                        "Train_discriminative_e_recall",
+                                        "Train_discriminative_rho_spectrum"};
+    fputs("<details><summary>", out);
+    escaped(out, run->folder);
+    fprintf(out, " (best epoch %lld)</summary>\n", (long long)run->epoch);
+    for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++) {
+        char *path =
+            dml_format("%s/%s/Progression_Plots/Graph_%s.svg", save_path, run->folder, plots[i]);
+        if (path)
+            picture(out, path, "plot");
+        free(path);
+    }
+    char *sheet = dml_format("%s/%s/sample_recoveries.png", save_path, run->folder);
+    if (sheet)
+        picture(out, sheet, "sheet");
+    free(sheet);
+    fputs("</details>\n", out);
+}
+
+static void dataset_section(FILE *out, const struct dml_report *report,
+                            const struct dml_report_options *options, size_t first, size_t count,
+                            const char *figures) {
+    static const char *const names[] = {"ranking", "relation", "correlation"};
+    const char *dataset = report->groups[first].dataset;
+    fputs("<h2>", out);
+    escaped(out, dataset);
+    fputs("</h2>\n", out);
+    table(out, report, first, count, options->metric);
+    for (size_t i = 0; i < 3; i++) {
+        char *path = dml_format("%s/%s_%s.svg", figures, names[i], dataset);
+        if (path)
+            picture(out, path, "figure");
+        free(path);
+    }
+    fputs("<h3>Runs</h3>\n", out);
+    for (size_t g = first; g < first + count; g++)
+        for (size_t r = 0; r < report->groups[g].run_count; r++)
+            run_details(out, options->save_path, &report->groups[g].runs[r]);
+}
+
+static void remove_folder(const char *folder) {
+    DIR *files = opendir(folder);
+    for (struct dirent *entry; files && (entry = readdir(files));) {
+        char *path = dml_path_join(folder, entry->d_name);
+        if (path)
+            unlink(path); /* fails on . and .., as it should */
+        free(path);
+    }
+    if (files)
+        closedir(files);
+    rmdir(folder);
+}
+
+enum dml_status dml_report_write_html(const struct dml_report *report,
+                                      const struct dml_report_options *options, const char *path) {
+    char figures[] = "/tmp/dml-report-XXXXXX";
+    char *svg = "svg";
+    struct dml_strings formats = {1, &svg};
+    struct dml_output output;
+    size_t first, count;
+    enum dml_status status = dml_output_open(&output, path);
+    if (status)
+        return status;
+    if (!mkdtemp(figures))
+        status = dml_fail(DML_ERROR_IO, "/tmp: no folder can be made there for the figures");
+    else if (dml_report_draw(report, figures, &formats, options->metric) != DML_OK)
+        fprintf(stderr, "dml report: %s; the page has no figures\n", dml_error());
+    head(output.file, *options->project ? options->project : "Runs");
+    for (size_t i = 0; !status && dml_report_dataset(report, i, &first, &count); i++)
+        dataset_section(output.file, report, options, first, count, figures);
+    fputs("</body></html>\n", output.file);
+    remove_folder(figures);
+    if (!status)
+        return dml_output_commit(&output);
+    dml_output_discard(&output);
+    return status;
+}
