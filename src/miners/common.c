@@ -122,8 +122,11 @@ enum dml_status miner_measure(struct miner_state *state, const struct dml_batch 
         state->gram_room = n;
     }
     dml_gram(batch->embeddings, n, batch->dim, state->gram);
-    for (size_t i = 0; i < n; i++)
+    state->largest_norm = 0;
+    for (size_t i = 0; i < n; i++) {
         state->norms[i] = state->gram[i * n + i];
+        state->largest_norm = fmaxf(state->largest_norm, state->norms[i]);
+    }
     /* Rounding of a float32 sum of dim products grows with sqrt(dim); with room to spare. */
     state->tolerance = 4e-7f * (8 + sqrtf((float)batch->dim));
     return DML_OK;
@@ -146,6 +149,17 @@ size_t miner_any_positive(const struct miner_classes *classes, size_t sample, st
 
 size_t miner_any_negative(const struct miner_classes *classes, size_t sample, struct dml_rng *rng) {
     return miner_negative_at(classes, sample, dml_rng_below(rng, miner_negatives(classes, sample)));
+}
+
+void miner_distances2(const struct miner_state *state, size_t sample, float least, float *out) {
+    size_t n = state->classes.n;
+    const float *gram = state->gram + sample * n, *norms = state->norms, own = norms[sample];
+#pragma omp simd
+    for (size_t j = 0; j < n; j++) {
+        float d2 = own + norms[j] - 2 * gram[j];
+        d2 = d2 > least ? d2 : least; /* also where it is NaN */
+        out[j] = d2 < 1e30f ? d2 : 1e30f;
+    }
 }
 
 double miner_distance(const struct dml_batch *batch, size_t a, size_t b) {

@@ -24,7 +24,8 @@ struct miner_state {
     double *draws;               /* (2 room) numbers in [0, 1), drawn ahead of parallel loops */
     float *norms;                /* (room) squared norms */
     float *gram;                 /* (n, n) inner products */
-    float tolerance; /* a squared distance from gram is within this times the sum of the norms */
+    float tolerance;             /* of a squared distance from gram, times the norms' sum */
+    float largest_norm;
     size_t room, gram_room;
 };
 
@@ -55,10 +56,19 @@ size_t miner_negative_at(const struct miner_classes *classes, size_t sample, siz
 size_t miner_any_positive(const struct miner_classes *classes, size_t sample, struct dml_rng *rng);
 size_t miner_any_negative(const struct miner_classes *classes, size_t sample, struct dml_rng *rng);
 
+/* Squared distances (n) of one sample to all by the Gram matrix, at least `least` and at most 1e30
+ * (float32 overflows to NaN and infinity for embeddings of 10^19). */
+void miner_distances2(const struct miner_state *state, size_t sample, float least, float *out);
+
 /* Above, at or below 0 as the distance of two samples is more than, equal to or less than `limit`
  * (>= 0). Decided in float64 where the Gram matrix, which is float32, cannot tell. */
 double miner_beyond(const struct miner_state *state, const struct dml_batch *batch, size_t a,
                     size_t b, double limit);
+
+/* Squared distances of this sample this near to a bound need miner_beyond to be told from it. */
+static inline float miner_doubt(const struct miner_state *state, size_t sample) {
+    return state->tolerance * (state->norms[sample] + state->largest_norm);
+}
 
 /* The distance in float64. */
 double miner_distance(const struct dml_batch *batch, size_t a, size_t b);

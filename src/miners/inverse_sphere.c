@@ -6,50 +6,47 @@
 #include <float.h>
 
 struct sphere {
-    float least2;       /* squared lower cutoff */
-    float near, cosine; /* factors of log d^2 and log(1 - d^2/4) */
+    float least2;   /* squared lower cutoff */
+    float exponent; /* (2 - dim)/2 */
 };
 
-/* out (n): log 1/q of the distances of one anchor. */
-static void log_weights(const struct miner_state *state, size_t anchor, const struct sphere *given,
-                        float *out) {
-    const struct sphere sphere = *given;
-    size_t n = state->classes.n;
-    const float *gram = state->gram + anchor * n, *norms = state->norms;
-    float own = norms[anchor];
-#pragma omp simd
-    for (size_t j = 0; j < n; j++) {
-        float d2 = own + norms[j] - 2 * gram[j];
-        d2 = d2 > sphere.least2 ? d2 : sphere.least2; /* NaN, from overflow, is clamped as well */
-        d2 = d2 < 1e30f ? d2 : 1e30f;
-        float rest = 1 - 0.25f * d2;
-        rest = rest > 1e-8f ? rest : 1e-8f;
-        out[j] = sphere.near * dml_logf(d2) + sphere.cosine * dml_logf(rest);
-    }
+/* 1 - d^2/4 */
+static inline float cosine_part(float d2) {
+    float rest = 1 - 0.25f * d2;
+    return rest > 1e-8f ? rest : 1e-8f;
 }
 
+/* 1/q(d) = (d^2 (1 - d^2/4))^((2 - dim)/2) sqrt(1 - d^2/4): one logarithm instead of two. The
+ * power is taken relative to the row's largest; the root is never below 1e-4. */
 static void weigh(const struct miner_state *state, const struct dml_batch *batch, const void *data,
                   size_t anchor, size_t positive, float *weights) {
     (void)positive;
     const struct miner_classes *classes = &state->classes;
+    const struct sphere sphere = *(const struct sphere *)data;
     size_t n = batch->n, own = classes->class_of[anchor];
-    log_weights(state, anchor, data, weights);
+    miner_distances2(state, anchor, sphere.least2, weights);
+    float root[n];
+    float power = sphere.exponent, most = -FLT_MAX;
+#pragma omp simd
+    for (size_t j = 0; j < n; j++) {
+        float rest = cosine_part(weights[j]);
+        root[j] = sqrtf(rest);
+        weights[j] = power * dml_logf(weights[j] * rest);
+    }
     for (size_t at = classes->start[own]; at < classes->start[own + 1]; at++)
         weights[classes->order[at]] = -FLT_MAX;
-    float most = -FLT_MAX;
 #pragma omp simd reduction(max : most)
     for (size_t j = 0; j < n; j++)
         most = weights[j] > most ? weights[j] : most;
 #pragma omp simd
     for (size_t j = 0; j < n; j++)
-        weights[j] = dml_expf(weights[j] - most);
+        weights[j] = dml_expf(weights[j] - most) * root[j];
 }
 
 enum dml_status miner_inverse_sphere(const struct miner_state *state, const struct dml_batch *batch,
                                      double lower_cutoff, struct dml_tuples *out) {
-    const float least = (float)fmax(lower_cutoff, 1e-6), dim = (float)batch->dim;
-    const struct sphere sphere = {
-        .least2 = least * least, .near = (2 - dim) / 2, .cosine = (3 - dim) / 2};
+    const float least = (float)fmax(lower_cutoff, 1e-6);
+    const struct sphere sphere = {.least2 = least * least, .exponent = (2 - (float)batch->dim) / 2};
     return miner_draw_negatives(state, batch, weigh, &sphere, out);
 }
 

@@ -72,35 +72,35 @@ static double bin_weight(const char *mode, double support) {
 
 /* weights (n_support - 1): the bins between the support points. They need not sum to 1: a draw is
  * relative to the sum over an anchor's negatives. */
-static void fill_bins(const struct options *options, double *weights) {
+static void fill_bins(const struct options *options, float *weights) {
     const double *lim = options->support_lim.items;
     double width = (lim[1] - lim[0]) / (double)(options->n_support - 1);
     for (int64_t b = 0; b + 1 < options->n_support; b++)
-        weights[b] = bin_weight(options->mode, lim[0] + width * (double)b);
+        weights[b] = (float)bin_weight(options->mode, lim[0] + width * (double)b);
 }
 
 /* Distances outside the limits get 0, or with `everywhere` count to the outermost bins. Returns
  * whether there is a weight above 0. */
-static bool weigh_within(const struct miner_state *state, const double *bins, size_t anchor,
+static bool weigh_within(const struct miner_state *state, const float *bins, size_t anchor,
                          bool everywhere, float *weights) {
     const struct options *options = state->options;
-    const struct miner_classes *classes = &state->classes;
-    const double *lim = options->support_lim.items;
-    size_t n = classes->n, last = (size_t)options->n_support - 2;
-    double scale = (double)(last + 1) / (lim[1] - lim[0]);
-    bool any = false;
-    for (size_t j = 0; j < n; j++) {
-        weights[j] = 0;
-        if (classes->class_of[j] == classes->class_of[anchor])
-            continue;
-        float d2 = state->norms[anchor] + state->norms[j] - 2 * state->gram[anchor * n + j];
-        double d = sqrt(fmin(fmax(d2, 0), 1e30));
-        if (!everywhere && (d < lim[0] || d > lim[1]))
-            continue;
+    const uint32_t *class_of = state->classes.class_of, own = class_of[anchor];
+    const float low = (float)options->support_lim.items[0];
+    const float high = (float)options->support_lim.items[1];
+    const int32_t last = (int32_t)options->n_support - 2;
+    const float scale = (float)(last + 1) / (high - low);
+    int any = 0;
+    miner_distances2(state, anchor, 0, weights);
+#pragma omp simd reduction(| : any)
+    for (size_t j = 0; j < state->classes.n; j++) {
+        float d = sqrtf(weights[j]);
+        int drawn = (class_of[j] != own) & (everywhere | ((d >= low) & (d <= high)));
         /* A bin holds its right edge and not its left one. */
-        double bin = fmin(fmax(ceil((d - lim[0]) * scale) - 1, 0), (double)last);
-        weights[j] = (float)bins[(size_t)bin];
-        any = true;
+        float at = fminf(d, high);
+        int32_t bin = (int32_t)ceilf((at - low) * scale) - 1;
+        bin = bin < 0 ? 0 : bin > last ? last : bin;
+        weights[j] = drawn ? bins[bin] : 0;
+        any |= drawn;
     }
     return any;
 }
@@ -118,7 +118,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
     (void)swapped;
     const struct miner_state *own = state;
     const struct options *options = own->options;
-    double *bins = dml_alloc((size_t)options->n_support - 1, sizeof *bins);
+    float *bins = dml_alloc((size_t)options->n_support - 1, sizeof *bins);
     if (!bins)
         return DML_ERROR_MEMORY;
     fill_bins(options, bins);

@@ -1,20 +1,44 @@
 #include "miners/weighted.h"
 
+#include <math.h>
+
+/* As weigh, decided by squared distances in float32 for all samples at once. Returns whether one
+ * is too near to a bound to be told from it. */
+static bool weigh_roughly(const struct miner_state *state, size_t anchor, double least, double most,
+                          float *weights) {
+    const uint32_t *class_of = state->classes.class_of;
+    const uint32_t own = class_of[anchor];
+    const float low = (float)(least * least), high = (float)(most * most);
+    const float doubt = miner_doubt(state, anchor);
+    int unsure = 0;
+    miner_distances2(state, anchor, 0, weights);
+#pragma omp simd reduction(| : unsure)
+    for (size_t j = 0; j < state->classes.n; j++) {
+        float d2 = weights[j];
+        int other = class_of[j] != own;
+        unsure |= other & (!(fabsf(d2 - low) > doubt) | !(fabsf(d2 - high) > doubt));
+        weights[j] = (other & (d2 > low) & (d2 < high)) ? 1 : 0;
+    }
+    return unsure;
+}
+
 /* Evenly among the negatives with d_ap < d_an < d_ap + margin, or among all when there is none. */
 static void weigh(const struct miner_state *state, const struct dml_batch *batch, const void *data,
                   size_t anchor, size_t positive, float *weights) {
     (void)data;
     const struct miner_classes *classes = &state->classes;
+    const size_t own = classes->class_of[anchor];
     double least = miner_distance(batch, anchor, positive);
     double most = least + state->context.margin;
-    size_t count = 0, own = classes->class_of[anchor];
-    for (size_t j = 0; j < batch->n; j++) {
-        bool candidate = classes->class_of[j] != own &&
+    if (weigh_roughly(state, anchor, least, most, weights))
+        for (size_t j = 0; j < batch->n; j++)
+            weights[j] = classes->class_of[j] != own &&
                          miner_beyond(state, batch, anchor, j, least) > 0 &&
                          miner_beyond(state, batch, anchor, j, most) < 0;
-        weights[j] = candidate;
-        count += candidate;
-    }
+    float count = 0;
+#pragma omp simd reduction(+ : count)
+    for (size_t j = 0; j < batch->n; j++)
+        count += weights[j];
     for (size_t j = 0; j < batch->n && count == 0; j++)
         weights[j] = classes->class_of[j] != own;
 }
