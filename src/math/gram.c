@@ -1,8 +1,8 @@
 #include "math/gram.h"
 
-#include <cblas.h>
+#include "math/linear.h"
 
-enum { TILE = 32 };
+enum { TILE = 32, ROWS = 64 }; /* ROWS is a multiple of TILE */
 
 /* Copies a tile of the lower half to the upper one, by way of a small square: a column of `out`
  * walks through memory in steps that caches cannot hold. The
@@ -24,11 +24,16 @@ static void mirror_tile(float *out, size_t n, size_t row, size_t column) {
 }
 
 void dml_gram(const float *x, size_t n, size_t dim, float *out) {
-    cblas_ssyrk(CblasRowMajor, CblasLower, CblasNoTrans, (blasint)n, (blasint)dim, 1.0f, x,
-                (blasint)dim, 0.0f, out, (blasint)n);
-    size_t tiles = (n + TILE - 1) / TILE;
-#pragma omp parallel for schedule(dynamic, 1) if (n > 128)
-    for (size_t row = 0; row < tiles; row++)
-        for (size_t column = 0; column <= row; column++)
-            mirror_tile(out, n, row * TILE, column * TILE);
+    /* Blocks of rows, the longest first, up to the diagonal; in tiles of fixed size, because BLAS
+     * on all cores sums in an order that depends on how many there are. */
+    size_t blocks = (n + ROWS - 1) / ROWS;
+#pragma omp parallel for schedule(dynamic, 1) if (n > ROWS)
+    for (size_t b = 0; b < blocks; b++) {
+        size_t row = (blocks - 1 - b) * ROWS, height = n - row < ROWS ? n - row : ROWS;
+        dml_gemm(0, 1, height, row + height, dim, 1.0f, x + row * dim, dim, x, dim, 0.0f,
+                 out + row * n, n);
+        for (size_t i = row; i < row + height; i += TILE)
+            for (size_t j = 0; j <= i; j += TILE)
+                mirror_tile(out, n, i, j);
+    }
 }

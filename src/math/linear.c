@@ -4,20 +4,63 @@
 #include <math.h>
 #include <string.h>
 
+/* How a product is cut. BLAS cuts by the number of threads, and sums in another order at the cuts:
+ * a run with two threads would differ from one with four. These tiles depend on the shape alone,
+ * and BLAS computes each with one thread, since it is called from within a parallel region. */
+struct tiling {
+    size_t height, width; /* of a tile */
+    size_t across, count; /* tiles side by side, and in all */
+    int whole;            /* one tile, so small that BLAS uses one thread by itself */
+};
+
+static struct tiling tile(size_t m, size_t n, size_t k) {
+    enum { TALLEST = 256, WIDEST = 1024, LEAST = 64, WANTED = 8 };
+    if ((double)m * (double)n * (double)k <= 1 << 18)
+        return (struct tiling){m, n, 1, m && n, 1};
+    size_t height = m < TALLEST ? m : TALLEST, width = n < WIDEST ? n : WIDEST;
+    for (;;) {
+        size_t across = (n + width - 1) / width, count = across * ((m + height - 1) / height);
+        if (count >= WANTED || (height <= LEAST && width <= LEAST))
+            return (struct tiling){height, width, across, count, 0};
+        if (width >= height)
+            width = (width / 2 + 15) / 16 * 16;
+        else
+            height = (height / 2 + 15) / 16 * 16;
+    }
+}
+
 void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
               const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
               size_t ldc) {
-    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
-                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    const struct tiling tiles = tile(m, n, k);
+#pragma omp parallel for schedule(dynamic, 1) if (!tiles.whole)
+    for (size_t t = 0; t < tiles.count; t++) {
+        size_t i = t / tiles.across * tiles.height, j = t % tiles.across * tiles.width;
+        size_t rows = m - i < tiles.height ? m - i : tiles.height;
+        size_t columns = n - j < tiles.width ? n - j : tiles.width;
+        cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                    transpose_b ? CblasTrans : CblasNoTrans, (blasint)rows, (blasint)columns,
+                    (blasint)k, alpha, a + (transpose_a ? i : i * lda), (blasint)lda,
+                    b + (transpose_b ? j * ldb : j), (blasint)ldb, beta, c + i * ldc + j,
+                    (blasint)ldc);
+    }
 }
 
 void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
                 const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
                 size_t ldc) {
-    cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
-                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    const struct tiling tiles = tile(m, n, k);
+#pragma omp parallel for schedule(dynamic, 1) if (!tiles.whole)
+    for (size_t t = 0; t < tiles.count; t++) {
+        size_t i = t / tiles.across * tiles.height, j = t % tiles.across * tiles.width;
+        size_t rows = m - i < tiles.height ? m - i : tiles.height;
+        size_t columns = n - j < tiles.width ? n - j : tiles.width;
+        cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                    transpose_b ? CblasTrans : CblasNoTrans, (blasint)rows, (blasint)columns,
+                    (blasint)k, alpha, a + (transpose_a ? i : i * lda), (blasint)lda,
+                    b + (transpose_b ? j * ldb : j), (blasint)ldb, beta, c + i * ldc + j,
+                    (blasint)ldc);
+    }
 }
 
 double dml_dot(const float *a, const float *b, size_t dim) {

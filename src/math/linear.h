@@ -4,7 +4,8 @@
 #include <stddef.h>
 
 /* Row-major c (m, n) = alpha * op(a) op(b) + beta * c in float32, on all cores. op(a) is (m, k),
- * op(b) is (k, n); `transpose` says that the array holds its transpose. */
+ * op(b) is (k, n); `transpose` says that the array holds its transpose. The
+ * same bits whatever the number of threads. */
 void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
               const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
               size_t ldc);

@@ -1,0 +1,94 @@
+/* Matrix products against plain sums, and the same bits with any number of threads. */
+#include "dml/rng.h"
+
+#include "math/gram.h"
+#include "math/linear.h"
+#include "support/golden.h"
+
+#include <math.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+static float *random_floats(struct dml_rng *rng, size_t count) {
+    float *made = malloc((count + 1) * sizeof *made);
+    assert_non_null(made);
+    for (size_t i = 0; i < count; i++)
+        made[i] = (float)dml_rng_normal(rng);
+    return made;
+}
+
+static void check_product(struct dml_rng *rng, size_t m, size_t n, size_t k, int ta, int tb) {
+    float *a = random_floats(rng, m * k), *b = random_floats(rng, k * n);
+    float *first = random_floats(rng, m * n), *start = malloc(m * n * sizeof *start);
+    float *c = malloc(m * n * sizeof *c);
+    assert_true(start && c);
+    memcpy(start, first, m * n * sizeof *start);
+    for (int threads = 1; threads <= 3; threads++) {
+        float *out = threads == 1 ? first : c;
+        memcpy(out, start, m * n * sizeof *c);
+        omp_set_num_threads(threads);
+        dml_gemm(ta, tb, m, n, k, 0.5f, a, ta ? m : k, b, tb ? k : n, 2.0f, out, n);
+        if (threads > 1)
+            assert_memory_equal(first, c, m * n * sizeof *c);
+    }
+    for (int probe = 0; probe < 200; probe++) {
+        size_t i = dml_rng_below(rng, m), j = dml_rng_below(rng, n);
+        double sum = 2.0 * start[i * n + j], size = fabs(sum);
+        for (size_t l = 0; l < k; l++) {
+            double term = 0.5 * a[ta ? l * m + i : i * k + l] * b[tb ? j * k + l : l * n + j];
+            sum += term;
+            size += fabs(term);
+        }
+        assert_true(fabs(first[i * n + j] - sum) <= 1e-6 * size + 1e-6);
+    }
+    free(a);
+    free(b);
+    free(c);
+    free(first);
+    free(start);
+}
+
+static void gemm_of_all_shapes(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(3, DML_PURPOSE_OTHER, 0, 0);
+    const size_t shapes[][3] = {{1, 1, 1},      {3, 500, 300},  {500, 3, 300},  {112, 100, 128},
+                                {513, 257, 64}, {70, 2100, 33}, {2100, 70, 33}, {20, 20, 2000}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int form = 0; form < 4; form++)
+            check_product(&rng, shapes[s][0], shapes[s][1], shapes[s][2], form & 1, form >> 1);
+}
+
+static void gram_is_symmetric(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(4, DML_PURPOSE_OTHER, 0, 0);
+    const size_t sizes[][2] = {{1, 5}, {2, 1}, {63, 128}, {65, 300}, {200, 77}, {513, 128}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t n = sizes[s][0], dim = sizes[s][1];
+        float *x = random_floats(&rng, n * dim);
+        float *one = malloc(n * n * sizeof *one), *two = malloc(n * n * sizeof *two);
+        assert_true(one && two);
+        omp_set_num_threads(1);
+        dml_gram(x, n, dim, one);
+        omp_set_num_threads(3);
+        dml_gram(x, n, dim, two);
+        assert_memory_equal(one, two, n * n * sizeof *one);
+        for (size_t i = 0; i < n; i++)
+            for (size_t j = 0; j < n; j++) {
+                double truth = dml_dot(x + i * dim, x + j * dim, dim);
+                assert_true(fabs(one[i * n + j] - truth) <= 2e-5 * (1 + sqrt((double)dim)));
+                assert_true(one[i * n + j] == one[j * n + i]);
+            }
+        free(x);
+        free(one);
+        free(two);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gemm_of_all_shapes),
+        cmocka_unit_test(gram_is_symmetric),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
