@@ -1,8 +1,6 @@
+#include "cli/cli.h"
+
 #include "nn/weights/tensors.h"
-
-#include <string.h>
-
-int dml_convert_main(int argc, char **argv);
 
 static const char usage[] =
     "usage: dml convert IN OUT\n"
@@ -33,17 +31,13 @@ static enum dml_status convert(const char *in, const char *out) {
 }
 
 int dml_convert_main(int argc, char **argv) {
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            fputs(usage, stdout);
-            return 0;
-        }
+    if (dml_cli_wants_help(argc, argv)) {
+        fputs(usage, stdout);
+        return 0;
+    }
     if (argc != 3 || argv[1][0] == '-' || argv[2][0] == '-') {
         fputs(usage, stderr);
         return 2;
     }
-    enum dml_status status = convert(argv[1], argv[2]);
-    if (status)
-        fprintf(stderr, "dml convert: %s\n", dml_error());
-    return status == DML_OK ? 0 : status == DML_ERROR_USAGE ? 2 : 1;
+    return dml_cli_finish("convert", convert(argv[1], argv[2]));
 }

@@ -1,8 +1,76 @@
+#include "cli/cli.h"
+
+#include "base/suggest.h"
 #include "dml/dml.h"
 
 #include <stdio.h>
+#include <string.h>
 
-int main(void) {
-    puts("dml " DML_VERSION);
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"train", dml_train_main, "train a network and evaluate it after each epoch"},
+    {"list", dml_list_main, "methods there are, with their parameters"},
+    {"convert", dml_convert_main, "weight files between safetensors and PyTorch"},
+    {"reference", dml_reference_main, "print docs/REFERENCE.md from the parameter tables"},
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void usage(FILE *out) {
+    fprintf(out, "dml %s: deep metric learning\n\nusage: dml COMMAND [FLAGS]\n\n", DML_VERSION);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\n`dml COMMAND --help` shows a command's flags.\n");
+}
+
+int dml_cli_finish(const char *name, enum dml_status status) {
+    if (status == DML_OK)
+        return 0;
+    fprintf(stderr, "dml %s: %s\n", name, dml_error());
+    return status == DML_ERROR_USAGE ? 2 : 1;
+}
+
+int dml_cli_wants_help(int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return 1;
     return 0;
+}
+
+enum dml_status dml_cli_load_plugins(int argc, char **argv) {
+    enum dml_status status = DML_OK;
+    for (int i = 1; !status && i < argc; i++) {
+        if (strncmp(argv[i], "--plugin=", 9) == 0)
+            status = dml_plugin_load(argv[i] + 9);
+        if (strcmp(argv[i], "--plugin") != 0)
+            continue;
+        while (!status && i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0)
+            status = dml_plugin_load(argv[++i]);
+    }
+    return status;
+}
+
+int main(int argc, char **argv) {
+    const char *name = argc > 1 ? argv[1] : "--help";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        usage(argc > 1 ? stdout : stderr);
+        return argc > 1 ? 0 : 2;
+    }
+    if (strcmp(name, "--version") == 0) {
+        puts("dml " DML_VERSION);
+        return 0;
+    }
+    struct dml_suggestion nearest = dml_suggestion_start(name);
+    for (int i = 0; i < COMMANDS; i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+        dml_suggestion_offer(&nearest, commands[i].name);
+    }
+    fprintf(stderr, "dml: there is no command '%s'", name);
+    if (nearest.best)
+        fprintf(stderr, "; did you mean '%s'?", nearest.best);
+    fprintf(stderr, "\n`dml --help` lists the commands\n");
+    return 2;
 }

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# make demo: trains ResNet-18 from scratch on the bundled emoji, 100 classes to train on and 100
+# unseen ones to retrieve, and says where everything is.
+set -eu
+dml=$1
+"$dml" train --dataset emoji200 --source_path data --arch resnet18_normalize --not_pretrained \
+    --image_size 64 --crop_area_min 0.25 --loss margin --batch_mining distance \
+    --lr 0.001 --n_epochs 40 --kernels 2 --seed 1 --no_train_metrics \
+    --evaluation_metrics e_recall@1 e_recall@2 e_recall@4 nmi mAP@R \
+    --project demo --group demo --save_path Training_Results

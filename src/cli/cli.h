@@ -1,0 +1,22 @@
+#ifndef DML_CLI_CLI_H
+#define DML_CLI_CLI_H
+
+#include "dml/error.h"
+
+/* Subcommands: one file each. argv[0] is the subcommand's name. They return the program's exit
+ * status: 0, 1 for a failure, 2 for wrong usage. */
+int dml_train_main(int argc, char **argv);
+int dml_list_main(int argc, char **argv);
+int dml_convert_main(int argc, char **argv);
+int dml_reference_main(int argc, char **argv);
+
+/* Prints the message of a failure as "dml NAME: message" on stderr; returns the exit status. */
+int dml_cli_finish(const char *name, enum dml_status status);
+
+/* Whether --help or -h is among the arguments. */
+int dml_cli_wants_help(int argc, char **argv);
+
+/* Loads every shared object given with --plugin, before tables are collected. */
+enum dml_status dml_cli_load_plugins(int argc, char **argv);
+
+#endif

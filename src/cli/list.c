@@ -1,0 +1,72 @@
+#include "cli/cli.h"
+
+#include "dml/dml.h"
+#include "nn/graph.h"
+#include "train/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_method(const struct dml_method *method) {
+    printf("  %-20s %s\n", method->name, method->summary);
+    if (method->paper)
+        printf("  %-20s %s\n", "", method->paper);
+    for (size_t i = 0; method->params && i < method->params->count; i++) {
+        const struct dml_param *param = &method->params->params[i];
+        printf("  %-20s   --%s%s%s\n", "", param->name,
+               param->fallback && *param->fallback ? " " : "",
+               param->fallback ? param->fallback : "");
+    }
+}
+
+/* The miners that give what a criterion takes. */
+static void print_miners(const struct dml_criterion *criterion) {
+    const struct dml_method *method;
+    if (criterion->takes == DML_TUPLES_NONE)
+        return;
+    printf("  %-20s   miners:", "");
+    for (size_t i = 0; (method = dml_method_at(DML_MINER, i)); i++)
+        if (((const struct dml_miner *)method)->gives == criterion->takes)
+            printf(" %s", method->name);
+    putchar('\n');
+}
+
+int dml_list_main(int argc, char **argv) {
+    static const char *const titles[DML_KIND_COUNT] = {
+        [DML_CRITERION] = "Criteria (--loss)",
+        [DML_MINER] = "Batch miners (--batch_mining)",
+        [DML_SAMPLER] = "Batch samplers (--data_sampler)",
+        [DML_METRIC] = "Metrics (--evaluation_metrics)",
+    };
+    if (dml_cli_wants_help(argc, argv)) {
+        puts("usage: dml list [--plugin FILE.so ...]\n\n"
+             "Lists every criterion, batch miner, batch sampler, metric and backbone with its\n"
+             "paper, and its parameters with their defaults.");
+        return 0;
+    }
+    enum dml_status status = dml_cli_load_plugins(argc, argv);
+    if (!status && argc > 1 && strncmp(argv[1], "--plugin", 8) != 0)
+        status = dml_fail(DML_ERROR_USAGE, "unknown argument '%s'", argv[1]);
+    if (status)
+        return dml_cli_finish("list", status);
+    for (int kind = 0; kind < DML_KIND_COUNT; kind++) {
+        const struct dml_method *method;
+        printf("%s\n", titles[kind]);
+        for (size_t i = 0; (method = dml_method_at(kind, i)); i++) {
+            print_method(method);
+            if (kind == DML_CRITERION)
+                print_miners((const struct dml_criterion *)method);
+        }
+        putchar('\n');
+    }
+    puts("Backbones (--arch NAME with _OPTIONs)");
+    const struct dml_architecture *architecture;
+    for (size_t i = 0; (architecture = dml_architecture_at(i)); i++) {
+        printf("  %-20s %s\n  %-20s %s\n  %-20s   options:", architecture->name,
+               architecture->summary, "", architecture->paper, "");
+        for (const char *const *option = architecture->options; *option; option++)
+            printf(" %s", *option);
+        putchar('\n');
+    }
+    return 0;
+}

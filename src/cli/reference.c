@@ -1,0 +1,75 @@
+#include "cli/cli.h"
+
+#include "dml/dml.h"
+#include "params/internal.h"
+#include "train/options.h"
+
+#include <stdio.h>
+
+static void print_row(const struct dml_param *param) {
+    static const char *const types[] = {
+        [DML_PARAM_FLAG] = "switch",        [DML_PARAM_INT] = "whole number",
+        [DML_PARAM_FLOAT] = "number",       [DML_PARAM_STRING] = "text",
+        [DML_PARAM_INTS] = "whole numbers", [DML_PARAM_FLOATS] = "numbers",
+        [DML_PARAM_STRINGS] = "texts",
+    };
+    char bounds[80];
+    dml_param_bounds_text(param, bounds, sizeof bounds);
+    printf("| `--%s` | %s | ", param->name, types[param->type]);
+    if (param->fallback && *param->fallback)
+        printf("`%s`", param->fallback);
+    printf(" | %s", bounds);
+    for (const char *const *choice = param->choices; choice && *choice; choice++)
+        printf("%s`%s`", choice == param->choices ? "" : ", ", *choice);
+    printf(" | %s |\n", param->help);
+}
+
+static void print_table(const struct dml_param_table *table) {
+    puts("\n| flag | type | default | bounds | meaning |\n|---|---|---|---|---|");
+    for (size_t i = 0; i < table->count; i++)
+        print_row(&table->params[i]);
+}
+
+static void print_kind(enum dml_kind kind, const char *title) {
+    const struct dml_method *method;
+    printf("\n## %s\n", title);
+    for (size_t i = 0; (method = dml_method_at(kind, i)); i++) {
+        printf("\n### %s\n\n%s\n", method->name, method->summary);
+        if (method->paper)
+            printf("\n%s\n", method->paper);
+        if (method->params)
+            print_table(method->params);
+    }
+}
+
+int dml_reference_main(int argc, char **argv) {
+    (void)argv;
+    if (argc > 1) {
+        puts("usage: dml reference > docs/REFERENCE.md");
+        return dml_cli_wants_help(argc, argv) ? 0 : 2;
+    }
+    puts("# Reference\n\nWritten by `dml reference` from the parameter tables; do not edit.");
+    struct dml_params *params;
+    enum dml_status status = dml_train_params(&params);
+    if (status)
+        return dml_cli_finish("reference", status);
+    puts("\n## Flags of `dml train`");
+    for (size_t g = 0; g < params->count; g++) {
+        const struct dml_param_table *table = params->groups[g].table;
+        const struct dml_method *method = NULL;
+        bool own = true; /* a method's table stands with its method */
+        for (int kind = 0; kind < DML_KIND_COUNT; kind++)
+            for (size_t i = 0; (method = dml_method_at(kind, i)); i++)
+                own = own && method->params != table;
+        if (!own)
+            continue;
+        printf("\n### %s\n", table->title);
+        print_table(table);
+    }
+    print_kind(DML_CRITERION, "Criteria");
+    print_kind(DML_MINER, "Batch miners");
+    print_kind(DML_SAMPLER, "Batch samplers");
+    print_kind(DML_METRIC, "Metrics");
+    dml_params_free(params);
+    return 0;
+}

@@ -1,0 +1,89 @@
+#include "cli/cli.h"
+
+#include "base/files.h"
+#include "base/memory.h"
+#include "tracking/tracking.h"
+#include "train/checkpoint.h"
+#include "train/trainer.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stop; /* set by the first Ctrl-C */
+
+static void on_interrupt(int signal_number) {
+    static const char text[] = "\nstopping after this step; once more to stop at once\n";
+    if (stop)
+        _exit(128 + signal_number);
+    stop = 1;
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(128 + signal_number);
+}
+
+/* The command line as one text that a shell would read back. */
+static char *join_command(int argc, char **argv) {
+    char *text = dml_strdup("dml");
+    for (int i = 0; text && i < argc; i++) {
+        bool quote = !*argv[i] || strpbrk(argv[i], " \t\"$*?()<>|&;\\");
+        char *longer = dml_format(quote ? "%s '%s'" : "%s %s", text, argv[i]);
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+/* Flags first, then what --params and the state of --resume say where no flag was given. */
+static enum dml_status read_params(struct dml_params *params, int argc, char **argv) {
+    enum dml_status status = dml_params_parse(params, argc - 1, argv + 1);
+    const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
+    if (!status && *setup->params) {
+        char *json, *path = dml_strdup(setup->params);
+        status = path ? dml_read_file(path, &json, NULL) : DML_ERROR_MEMORY;
+        if (!status) {
+            status = dml_params_from_json(params, json, false);
+            if (status)
+                dml_fail_within(status, "%s", path);
+            free(json);
+        }
+        free(path);
+    }
+    if (!status && *setup->resume)
+        status = dml_state_params(setup->resume, params);
+    return status;
+}
+
+static void print_help(const struct dml_params *params) {
+    puts("usage: dml train [FLAGS]\n\n"
+         "Trains a network with a deep metric learning criterion and evaluates it after each\n"
+         "epoch. Flags are those of the study's PyTorch repository, lists take several values,\n"
+         "and unambiguous beginnings of flags work.");
+    dml_params_help(params, stdout);
+}
+
+int dml_train_main(int argc, char **argv) {
+    struct dml_params *params = NULL;
+    enum dml_status status = dml_tracking_take_key(&argc, argv);
+    char *command = join_command(argc, argv);
+    if (!status && !command)
+        status = DML_ERROR_MEMORY;
+    if (!status)
+        status = dml_cli_load_plugins(argc, argv);
+    if (!status)
+        status = dml_train_params(&params);
+    if (!status && dml_cli_wants_help(argc, argv)) {
+        print_help(params);
+    } else {
+        struct sigaction action = {.sa_handler = on_interrupt};
+        sigaction(SIGINT, &action, NULL);
+        sigaction(SIGTERM, &action, NULL);
+        if (!status)
+            status = read_params(params, argc, argv);
+        if (!status)
+            status = dml_train(params, command, &stop);
+    }
+    dml_params_free(params);
+    free(command);
+    return dml_cli_finish("train", status);
+}

@@ -1,0 +1,282 @@
+#include "train/checkpoint.h"
+
+#include "base/memory.h"
+#include "dml/dml.h"
+#include "nn/weights/safetensors.h"
+#include "train/weights.h"
+
+#include <cjson/cJSON.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool learnable(const struct dml_graph_param *param) {
+    return param->role < DML_ROLE_RUNNING_MEAN;
+}
+
+/* Appends an optimiser moment of a network parameter, under `prefix` and its own name. */
+static enum dml_status add_moment(const struct dml_experiment *e, int index, enum dml_slot slot,
+                                  const char *prefix, struct dml_tensors *tensors) {
+    const struct dml_graph_param *param = &e->graph->params[index];
+    size_t dims[4];
+    for (int d = 0; d < param->dim_count; d++)
+        dims[d] = (size_t)param->dims[d];
+    char *name = dml_format("%s%s", prefix, param->name);
+    void *values;
+    enum dml_status status = name ? DML_OK : DML_ERROR_MEMORY;
+    if (!status)
+        status = dml_tensors_add(tensors, name, DML_DTYPE_F32, dims, param->dim_count, &values);
+    if (!status)
+        status = e->backend->read(e->network, index, slot, values);
+    free(name);
+    return status;
+}
+
+static enum dml_status add_criterion_view(const struct dml_criterion_parameter *parameter,
+                                          const char *prefix, const float *values,
+                                          struct dml_tensors *tensors) {
+    char *name = dml_format("%s%s", prefix, parameter->name);
+    if (!name)
+        return DML_ERROR_MEMORY;
+    int dim_count = parameter->dims[1] == 1 ? 1 : 2;
+    enum dml_status status =
+        dml_tensors_add_view(tensors, name, DML_DTYPE_F32, parameter->dims, dim_count, values);
+    free(name);
+    return status;
+}
+
+static enum dml_status add_weights(const struct dml_experiment *e, struct dml_tensors *tensors) {
+    enum dml_status status = dml_network_collect(e->graph, e->backend, e->network, tensors);
+    const struct dml_criterion_optimiser *o = &e->criterion_optimiser;
+    for (size_t i = 0; !status && i < o->count; i++)
+        status =
+            add_criterion_view(&o->parameters[i], "criterion.", o->parameters[i].values, tensors);
+    return status;
+}
+
+static enum dml_status add_moments(const struct dml_experiment *e, struct dml_tensors *tensors) {
+    static const char *const prefixes[] = {"optimiser.moment1.", "optimiser.moment2."};
+    static const char *const own[] = {"optimiser.moment1.criterion.",
+                                      "optimiser.moment2.criterion."};
+    const struct dml_criterion_optimiser *o = &e->criterion_optimiser;
+    enum dml_status status = DML_OK;
+    for (int m = 0; m < 2; m++) {
+        for (int i = 0; !status && i < e->graph->param_count; i++)
+            if (learnable(&e->graph->params[i]))
+                status =
+                    add_moment(e, i, m ? DML_SLOT_MOMENT2 : DML_SLOT_MOMENT1, prefixes[m], tensors);
+        for (size_t i = 0; !status && i < o->count; i++)
+            status = add_criterion_view(&o->parameters[i], own[m], o->moments[i][m], tensors);
+    }
+    return status;
+}
+
+static enum dml_status add_sampler(const struct dml_experiment *e,
+                                   const struct dml_position *position,
+                                   struct dml_tensors *tensors) {
+    enum dml_status status = DML_OK;
+    const struct dml_store *store = dml_sampling_store(e->sampling);
+    if (store)
+        status = dml_tensors_add_view(tensors, "sampler.store", DML_DTYPE_F32,
+                                      (size_t[]){store->images, store->dim}, 2, store->embeddings);
+    if (!status && store && store->changes)
+        status = dml_tensors_add_view(tensors, "sampler.changes", DML_DTYPE_F32,
+                                      (size_t[]){store->images, store->dim}, 2, store->changes);
+    if (!status && position->plan)
+        status = dml_tensors_add_view(
+            tensors, "sampler.plan", DML_DTYPE_I32,
+            (size_t[]){dml_sampling_batches(e->sampling), (size_t)e->training->bs}, 2,
+            position->plan);
+    return status;
+}
+
+static enum dml_status add_notes(const struct dml_experiment *e, uint64_t epoch,
+                                 struct dml_tensors *tensors) {
+    char *params = NULL, number[32];
+    snprintf(number, sizeof number, "%llu", (unsigned long long)epoch);
+    enum dml_status status = dml_params_to_json(e->params, &params);
+    if (!status)
+        status = dml_tensors_set_note(tensors, "format", "pt");
+    if (!status)
+        status = dml_tensors_set_note(tensors, "dml_version", DML_VERSION);
+    if (!status)
+        status = dml_tensors_set_note(tensors, "dml_params", params);
+    if (!status)
+        status = dml_tensors_set_note(tensors, "dml_epoch", number);
+    free(params);
+    return status;
+}
+
+enum dml_status dml_checkpoint_save(const struct dml_experiment *e, const char *path,
+                                    uint64_t epoch, const char *metrics) {
+    struct dml_tensors tensors = {0};
+    enum dml_status status = add_weights(e, &tensors);
+    if (!status)
+        status = add_notes(e, epoch, &tensors);
+    if (!status && metrics)
+        status = dml_tensors_set_note(&tensors, "dml_metrics", metrics);
+    if (!status)
+        status = dml_safetensors_write(path, &tensors);
+    dml_tensors_free(&tensors);
+    return status;
+}
+
+static char *position_text(const struct dml_position *p) {
+    return dml_format("{\"epoch\": %llu, \"epoch_step\": %llu, \"step\": %llu, "
+                      "\"epoch_loss\": %.17g, \"tuples\": %llu, \"active\": %llu, "
+                      "\"swapped\": %llu}",
+                      (unsigned long long)p->epoch, (unsigned long long)p->epoch_step,
+                      (unsigned long long)p->step, p->epoch_loss, (unsigned long long)p->tuples,
+                      (unsigned long long)p->active, (unsigned long long)p->swapped);
+}
+
+enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
+                               const struct dml_position *position, const char *bests) {
+    struct dml_tensors tensors = {0};
+    char *text = position_text(position);
+    enum dml_status status = text ? add_weights(e, &tensors) : DML_ERROR_MEMORY;
+    if (!status)
+        status = add_moments(e, &tensors);
+    if (!status)
+        status = add_sampler(e, position, &tensors);
+    if (!status)
+        status = add_notes(e, position->epoch, &tensors);
+    if (!status)
+        status = dml_tensors_set_note(&tensors, "dml_position", text);
+    if (!status && bests)
+        status = dml_tensors_set_note(&tensors, "dml_bests", bests);
+    if (!status)
+        status = dml_safetensors_write(path, &tensors);
+    dml_tensors_free(&tensors);
+    free(text);
+    return status;
+}
+
+static enum dml_status missing(const char *path, const char *what) {
+    return dml_fail(DML_ERROR_INPUT, "%s: has no %s: it is not the state of such a run", path,
+                    what);
+}
+
+/* The tensor `prefix``name` of `count` elements, as floats into `out`. */
+static enum dml_status take(const struct dml_tensors *tensors, const char *path, const char *prefix,
+                            const char *name, size_t count, float *out) {
+    char full[2 * DML_GRAPH_NAME];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const struct dml_tensor *tensor = dml_tensors_find(tensors, full);
+    if (!tensor || tensor->count != count)
+        return missing(path, full);
+    dml_tensor_floats(tensor, out);
+    return DML_OK;
+}
+
+static enum dml_status restore_moments(struct dml_experiment *e, const char *path,
+                                       const struct dml_tensors *tensors) {
+    enum dml_status status = DML_OK;
+    for (int i = 0; !status && i < e->graph->param_count; i++) {
+        const struct dml_graph_param *param = &e->graph->params[i];
+        if (!learnable(param))
+            continue;
+        float *values = dml_alloc_aligned(param->count, sizeof *values);
+        if (!values)
+            return DML_ERROR_MEMORY;
+        for (int m = 0; !status && m < 2; m++) {
+            status = take(tensors, path, m ? "optimiser.moment2." : "optimiser.moment1.",
+                          param->name, param->count, values);
+            if (!status)
+                status = e->backend->write(e->network, i, m ? DML_SLOT_MOMENT2 : DML_SLOT_MOMENT1,
+                                           values);
+        }
+        free(values);
+    }
+    struct dml_criterion_optimiser *o = &e->criterion_optimiser;
+    for (size_t i = 0; !status && i < o->count; i++) {
+        const struct dml_criterion_parameter *p = &o->parameters[i];
+        size_t count = p->dims[0] * p->dims[1];
+        status = take(tensors, path, "criterion.", p->name, count, p->values);
+        if (!status)
+            status = take(tensors, path, "optimiser.moment1.criterion.", p->name, count,
+                          o->moments[i][0]);
+        if (!status)
+            status = take(tensors, path, "optimiser.moment2.criterion.", p->name, count,
+                          o->moments[i][1]);
+    }
+    return status;
+}
+
+static enum dml_status restore_sampler(struct dml_experiment *e, const char *path,
+                                       const struct dml_tensors *tensors,
+                                       struct dml_position *position, bool *has_plan) {
+    struct dml_store *store = dml_sampling_store(e->sampling);
+    enum dml_status status = DML_OK;
+    if (store)
+        status =
+            take(tensors, path, "sampler.", "store", store->images * store->dim, store->embeddings);
+    const struct dml_tensor *plan = dml_tensors_find(tensors, "sampler.plan");
+    *has_plan = plan != NULL;
+    if (status || !plan)
+        return status;
+    size_t count = dml_sampling_batches(e->sampling) * (size_t)e->training->bs;
+    if (plan->dtype != DML_DTYPE_I32 || plan->count != count)
+        return missing(path, "sampler.plan of this data set and batch size");
+    memcpy(position->plan, plan->data, count * sizeof *position->plan);
+    for (size_t i = 0; i < count; i++)
+        if (position->plan[i] >= e->dataset.training.images)
+            return missing(path, "sampler.plan of this data set");
+    return DML_OK;
+}
+
+static enum dml_status read_position(const char *text, const char *path, struct dml_position *out) {
+    cJSON *json = text ? cJSON_Parse(text) : NULL;
+    const char *const names[] = {"epoch", "epoch_step", "step", "tuples", "active", "swapped"};
+    uint64_t *const fields[] = {&out->epoch,  &out->epoch_step, &out->step,
+                                &out->tuples, &out->active,     &out->swapped};
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; !status && i < sizeof names / sizeof names[0]; i++) {
+        const cJSON *item = cJSON_GetObjectItem(json, names[i]);
+        if (!cJSON_IsNumber(item) || item->valuedouble < 0)
+            status = missing(path, "dml_position");
+        else
+            *fields[i] = (uint64_t)item->valuedouble;
+    }
+    const cJSON *loss = cJSON_GetObjectItem(json, "epoch_loss");
+    out->epoch_loss = cJSON_IsNumber(loss) ? loss->valuedouble : 0;
+    cJSON_Delete(json);
+    return status;
+}
+
+enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
+                                  struct dml_position *position, bool *has_plan, char **bests) {
+    struct dml_tensors tensors;
+    *bests = NULL;
+    enum dml_status status = dml_tensors_read(path, &tensors);
+    if (status)
+        return status;
+    status = read_position(dml_tensors_note(&tensors, "dml_position"), path, position);
+    if (!status)
+        status = dml_network_load(e->graph, e->backend, e->network, &tensors, path, true);
+    if (!status)
+        status = restore_moments(e, path, &tensors);
+    if (!status)
+        status = restore_sampler(e, path, &tensors, position, has_plan);
+    if (!status && position->epoch_step > 0 && !*has_plan)
+        status = missing(path, "sampler.plan");
+    if (!status && position->epoch_step > dml_sampling_batches(e->sampling))
+        status = missing(path, "dml_position inside an epoch");
+    const char *text = dml_tensors_note(&tensors, "dml_bests");
+    if (!status && text && !(*bests = dml_strdup(text)))
+        status = DML_ERROR_MEMORY;
+    dml_tensors_free(&tensors);
+    return status;
+}
+
+enum dml_status dml_state_params(const char *path, struct dml_params *params) {
+    struct dml_tensors tensors;
+    char *file = dml_strdup(path); /* `path` may be a parameter that is about to be set */
+    enum dml_status status = file ? dml_tensors_read(file, &tensors) : DML_ERROR_MEMORY;
+    if (!status) {
+        const char *note = dml_tensors_note(&tensors, "dml_params");
+        status = note ? dml_params_from_json(params, note, true) : missing(file, "dml_params");
+        dml_tensors_free(&tensors);
+    }
+    free(file);
+    return status;
+}

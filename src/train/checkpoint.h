@@ -1,0 +1,40 @@
+#ifndef DML_TRAIN_CHECKPOINT_H
+#define DML_TRAIN_CHECKPOINT_H
+
+#include "train/experiment.h"
+
+/* Checkpoints are safetensors files. Network parameters have PyTorch's names, those of the
+ * criterion are called criterion.<name>. The metadata holds the run's parameters as JSON
+ * (dml_params), the program's version (dml_version), the epochs done (dml_epoch) and the metrics
+ * of the epoch (dml_metrics: {"Test": {"e_recall@1": 0.5}}).
+ *
+ * A state file adds what a run needs to go on exactly: optimiser.moment1.<name> and .moment2, the
+ * same for criterion parameters, sampler.store, and, in the middle of an epoch, sampler.plan. */
+
+/* Where a run stands. */
+struct dml_position {
+    uint64_t epoch;                   /* epochs done; the one under way while epoch_step > 0 */
+    uint64_t epoch_step;              /* steps done in the epoch under way */
+    uint64_t step;                    /* steps done altogether */
+    double epoch_loss;                /* sum over the steps of the epoch under way */
+    uint64_t tuples, active, swapped; /* likewise */
+    uint32_t *plan; /* (batches, batch size) images of the epoch under way; NULL between epochs */
+};
+
+/* `metrics` is the JSON text for dml_metrics, `bests` for dml_bests of a state; may be NULL. */
+enum dml_status dml_checkpoint_save(const struct dml_experiment *experiment, const char *path,
+                                    uint64_t epoch, const char *metrics);
+enum dml_status dml_state_save(const struct dml_experiment *experiment, const char *path,
+                               const struct dml_position *position, const char *bests);
+
+/* Sets the parameters that a state file's run was made with, but for those given on the line. */
+enum dml_status dml_state_params(const char *path, struct dml_params *params);
+
+/* Puts a state file's content into a freshly opened experiment of the same methods. position->plan
+ * must hold room for an epoch's plan; *has_plan tells whether it was filled. `bests` is freed with
+ * free(), NULL when the file has none. DML_ERROR_INPUT: not a state file, or of another network or
+ * criterion. */
+enum dml_status dml_state_restore(struct dml_experiment *experiment, const char *path,
+                                  struct dml_position *position, bool *has_plan, char **bests);
+
+#endif

@@ -1,0 +1,30 @@
+#include "train/embedding.h"
+
+#include "base/progress.h"
+
+enum dml_status dml_embed_images(const struct dml_backend *backend, struct dml_network *network,
+                                 struct dml_loader *loader, size_t count, size_t dim,
+                                 const char *title, const volatile sig_atomic_t *stop,
+                                 float *embeddings) {
+    struct dml_progress progress;
+    dml_progress_start(&progress, title, "images", count);
+    enum dml_status status = dml_loader_start(loader, 0, NULL, count);
+    size_t done = 0;
+    while (!status) {
+        const struct dml_loaded *batch;
+        status = dml_loader_next(loader, &batch);
+        if (status || !batch)
+            break;
+        const struct dml_images images = {batch->n, batch->height, batch->width, batch->pixels,
+                                          NULL};
+        status = backend->embed(network, &images, embeddings + done * dim);
+        done += batch->n;
+        dml_loader_release(loader, batch);
+        if (!status && stop && *stop)
+            status = dml_fail(DML_ERROR_INTERRUPTED, "interrupted while embedding");
+        dml_progress_update(&progress, done);
+    }
+    if (progress.terminal || status == DML_OK)
+        dml_progress_end(&progress);
+    return status;
+}

@@ -1,0 +1,17 @@
+#ifndef DML_TRAIN_EMBEDDING_H
+#define DML_TRAIN_EMBEDDING_H
+
+#include "backends/backend.h"
+#include "data/loader.h"
+
+#include <signal.h>
+
+/* Embeds all `count` images of a loader's part in order with evaluation transforms, showing a
+ * progress bar called `title`. embeddings: (count, dim). Ends early with DML_ERROR_INTERRUPTED
+ * once *stop is set (may be NULL). */
+enum dml_status dml_embed_images(const struct dml_backend *backend, struct dml_network *network,
+                                 struct dml_loader *loader, size_t count, size_t dim,
+                                 const char *title, const volatile sig_atomic_t *stop,
+                                 float *embeddings);
+
+#endif

@@ -1,0 +1,238 @@
+#include "train/evaluation.h"
+
+#include "base/files.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "tracking/contact_sheet.h"
+#include "train/checkpoint.h"
+#include "train/embedding.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const part_names[DML_EVALUATE_PARTS] = {"Test", "Val", "Train"};
+
+/* Metrics to compute: those to report, and behind them those that only decide on checkpoints. */
+static enum dml_status metric_names(const struct dml_evaluation_flags *flags, const char ***names,
+                                    size_t *count) {
+    const struct dml_strings *asked = &flags->evaluation_metrics, *stored = &flags->storage_metrics;
+    *names = dml_alloc(asked->count + stored->count, sizeof **names);
+    *count = 0;
+    if (!*names)
+        return DML_ERROR_MEMORY;
+    for (size_t i = 0; i < asked->count + stored->count; i++) {
+        const char *name = i < asked->count ? asked->items[i] : stored->items[i - asked->count];
+        bool seen = false;
+        for (size_t j = 0; j < *count; j++)
+            seen = seen || strcmp((*names)[j], name) == 0;
+        if (!seen)
+            (*names)[(*count)++] = name;
+    }
+    return DML_OK;
+}
+
+static void show_progress(void *data, double share, const char *what) {
+    struct dml_progress *progress = data;
+    dml_progress_note(progress, "%s", what);
+    dml_progress_update(progress, (size_t)(share * 100));
+}
+
+static enum dml_status measure(const struct dml_experiment *e, const struct dml_part *part,
+                               const char *name, const float *embeddings, const char *const *names,
+                               size_t count, struct dml_metric_value *values) {
+    const struct dml_evaluation_set set = {part->images,   (size_t)e->graph->embed_dim,
+                                           embeddings,     part->labels,
+                                           part->is_query, part->is_gallery};
+    struct dml_progress progress;
+    char title[40];
+    snprintf(title, sizeof title, "%s metrics", name);
+    dml_progress_start(&progress, title, "percent", 100);
+    progress.quiet = !progress.terminal; /* a log shows the table alone */
+    const struct dml_evaluation_options options = {(uint64_t)e->training->seed, show_progress,
+                                                   &progress};
+    enum dml_status status = dml_evaluate(&set, names, count, &options, values);
+    if (!status)
+        dml_progress_end(&progress);
+    return status;
+}
+
+static const struct dml_metric_value *find_value(const struct dml_metric_value *values,
+                                                 size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(values[i].name, name) == 0)
+            return &values[i];
+    return NULL;
+}
+
+static struct dml_storage_best *find_best(struct dml_evaluator *v, const char *part,
+                                          const char *metric) {
+    for (size_t i = 0; i < v->best_count; i++)
+        if (strcmp(v->bests[i].part, part) == 0 && strcmp(v->bests[i].metric, metric) == 0)
+            return &v->bests[i];
+    if (dml_grow((void **)&v->bests, &v->best_capacity, v->best_count + 1, sizeof *v->bests))
+        return NULL;
+    struct dml_storage_best *best = &v->bests[v->best_count++];
+    *best = (struct dml_storage_best){.value = NAN};
+    snprintf(best->part, sizeof best->part, "%s", part);
+    snprintf(best->metric, sizeof best->metric, "%s", metric);
+    return best;
+}
+
+static char *metrics_json(const char *part, const struct dml_metric_value *values, size_t count) {
+    cJSON *root = cJSON_CreateObject(), *object = cJSON_AddObjectToObject(root, part);
+    for (size_t i = 0; i < count; i++)
+        cJSON_AddNumberToObject(object, values[i].name, values[i].value);
+    char *text = cJSON_PrintUnformatted(root);
+    cJSON_Delete(root);
+    return text;
+}
+
+/* Writes a checkpoint for every storage metric that improved; *improved tells of the first one. */
+static enum dml_status store_improvements(struct dml_evaluator *v, const struct dml_experiment *e,
+                                          const char *folder, const char *part,
+                                          const struct dml_metric_value *values, uint64_t epoch,
+                                          bool *improved) {
+    const struct dml_strings *stored = &e->evaluation->storage_metrics;
+    enum dml_status status = DML_OK;
+    *improved = false;
+    for (size_t i = 0; !status && i < stored->count; i++) {
+        const char *metric = stored->items[i];
+        double value = find_value(values, v->value_count, metric)->value;
+        struct dml_storage_best *best = find_best(v, part, metric);
+        if (!best)
+            return DML_ERROR_MEMORY;
+        bool larger = dml_metric_larger_is_better(metric);
+        bool better = isnan(best->value) || (larger ? value > best->value : value < best->value);
+        if (!better || !isfinite(value))
+            continue;
+        best->value = value;
+        best->epoch = epoch;
+        *improved = *improved || i == 0;
+        char *path =
+            dml_format("%s/checkpoint_%s_discriminative_%s.safetensors", folder, part, metric);
+        char *json = metrics_json(part, values, v->value_count);
+        status = path && json ? dml_checkpoint_save(e, path, epoch + 1, json) : DML_ERROR_MEMORY;
+        free(path);
+        free(json);
+        if (strcmp(part, "Test") == 0 && i == 0)
+            snprintf(v->best_text, sizeof v->best_text, ", best %s %.4f", metric, value);
+    }
+    return status;
+}
+
+static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_experiment *e,
+                                     int which, const struct dml_part *part,
+                                     const char *const *names, const char *folder,
+                                     const volatile sig_atomic_t *stop, uint64_t epoch) {
+    size_t dim = (size_t)e->graph->embed_dim;
+    const char *name = part_names[which];
+    float *embeddings = dml_alloc_aligned(part->images * dim, sizeof *embeddings);
+    v->values[which] = dml_alloc(v->value_count, sizeof **v->values);
+    if (!embeddings || !v->values[which]) {
+        free(embeddings);
+        return DML_ERROR_MEMORY;
+    }
+    char title[40];
+    bool improved;
+    snprintf(title, sizeof title, "%s embeddings", name);
+    enum dml_status status = dml_embed_images(e->backend, e->network, e->eval_loaders[which],
+                                              part->images, dim, title, stop, embeddings);
+    if (!status)
+        status = measure(e, part, name, embeddings, names, v->value_count, v->values[which]);
+    if (!status)
+        status = store_improvements(v, e, folder, name, v->values[which], epoch, &improved);
+    if (!status && improved && which == DML_EVALUATE_TEST && part->images > 1) {
+        v->contact_sheet = dml_path_join(folder, "sample_recoveries.png");
+        status = !v->contact_sheet ? DML_ERROR_MEMORY
+                                   : dml_contact_sheet_write(v->contact_sheet, part, embeddings,
+                                                             dim, (uint64_t)e->training->seed);
+    }
+    free(embeddings);
+    return status;
+}
+
+enum dml_status dml_evaluator_run(struct dml_evaluator *v, const struct dml_experiment *e,
+                                  const char *folder, const volatile sig_atomic_t *stop,
+                                  struct dml_epoch_record *record) {
+    const struct dml_part *const parts[DML_EVALUATE_PARTS] = {
+        &e->dataset.testing, &e->dataset.validation, &e->dataset.training};
+    double started = dml_now();
+    const char **names;
+    enum dml_status status = metric_names(e->evaluation, &names, &v->value_count);
+    for (int i = 0; !status && i < DML_EVALUATE_PARTS; i++) {
+        if (!e->eval_loaders[i])
+            continue;
+        status = evaluate_part(v, e, i, parts[i], names, folder, stop, record->epoch);
+        record->eval_images += parts[i]->images;
+        record->parts[record->part_count++] =
+            (struct dml_part_record){part_names[i], v->values[i], v->value_count};
+    }
+    record->eval_seconds = dml_now() - started;
+    record->contact_sheet = v->contact_sheet;
+    free(names);
+    return status;
+}
+
+void dml_evaluator_release(struct dml_evaluator *v) {
+    for (int i = 0; i < DML_EVALUATE_PARTS; i++) {
+        if (v->values[i])
+            dml_metric_values_free(v->values[i], v->value_count);
+        free(v->values[i]);
+        v->values[i] = NULL;
+    }
+    free(v->contact_sheet);
+    v->contact_sheet = NULL;
+}
+
+void dml_evaluator_close(struct dml_evaluator *v) {
+    dml_evaluator_release(v);
+    free(v->bests);
+    *v = (struct dml_evaluator){0};
+}
+
+const char *dml_evaluator_best_text(const struct dml_evaluator *v) {
+    return v->best_text;
+}
+
+char *dml_evaluator_bests(const struct dml_evaluator *v) {
+    cJSON *list = cJSON_CreateArray();
+    for (size_t i = 0; i < v->best_count; i++) {
+        const struct dml_storage_best *best = &v->bests[i];
+        if (isnan(best->value))
+            continue;
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "part", best->part);
+        cJSON_AddStringToObject(item, "metric", best->metric);
+        cJSON_AddNumberToObject(item, "value", best->value);
+        cJSON_AddNumberToObject(item, "epoch", (double)best->epoch);
+        cJSON_AddItemToArray(list, item);
+    }
+    char *text = cJSON_PrintUnformatted(list);
+    cJSON_Delete(list);
+    return text;
+}
+
+enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *json) {
+    cJSON *list = cJSON_Parse(json), *item;
+    enum dml_status status = DML_OK;
+    cJSON_ArrayForEach(item, list) {
+        const cJSON *part = cJSON_GetObjectItem(item, "part");
+        const cJSON *metric = cJSON_GetObjectItem(item, "metric");
+        const cJSON *value = cJSON_GetObjectItem(item, "value");
+        const cJSON *epoch = cJSON_GetObjectItem(item, "epoch");
+        if (!cJSON_IsString(part) || !cJSON_IsString(metric) || !cJSON_IsNumber(value) ||
+            !cJSON_IsNumber(epoch))
+            continue;
+        struct dml_storage_best *best = find_best(v, part->valuestring, metric->valuestring);
+        if (!best) {
+            status = DML_ERROR_MEMORY;
+            break;
+        }
+        best->value = value->valuedouble;
+        best->epoch = (uint64_t)epoch->valuedouble;
+    }
+    cJSON_Delete(list);
+    return status;
+}

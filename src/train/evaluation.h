@@ -1,0 +1,42 @@
+#ifndef DML_TRAIN_EVALUATION_H
+#define DML_TRAIN_EVALUATION_H
+
+#include "train/experiment.h"
+
+#include <signal.h>
+
+/* Evaluates a run's parts after an epoch and remembers the best value of every storage metric, so
+ * that an improvement writes a checkpoint. Starts zeroed. */
+struct dml_evaluator {
+    struct dml_storage_best {
+        char part[8];    /* "Test" */
+        char metric[56]; /* "e_recall@1" */
+        double value;
+        uint64_t epoch;
+    } * bests;
+    size_t best_count, best_capacity;
+    struct dml_metric_value *values[DML_EVALUATE_PARTS]; /* of the last run */
+    size_t value_count;
+    char *contact_sheet; /* of the last run, NULL when none was made */
+    char best_text[80];
+};
+
+/* Embeds and measures every part and fills parts, eval_seconds, eval_images and contact_sheet of
+ * `record`, which point into the evaluator until dml_evaluator_release. Improvements of storage
+ * metrics are written to <folder>/checkpoint_<part>_discriminative_<metric>.safetensors; one of the
+ * first storage metric on the test part also to <folder>/sample_recoveries.png. */
+enum dml_status dml_evaluator_run(struct dml_evaluator *evaluator,
+                                  const struct dml_experiment *experiment, const char *folder,
+                                  const volatile sig_atomic_t *stop,
+                                  struct dml_epoch_record *record);
+void dml_evaluator_release(struct dml_evaluator *evaluator);
+void dml_evaluator_close(struct dml_evaluator *evaluator);
+
+/* ", best e_recall@1 0.553" once there is one, else "": for the progress bar. */
+const char *dml_evaluator_best_text(const struct dml_evaluator *evaluator);
+
+/* The bests as JSON for a state file (free() it), and back. */
+char *dml_evaluator_bests(const struct dml_evaluator *evaluator);
+enum dml_status dml_evaluator_restore(struct dml_evaluator *evaluator, const char *json);
+
+#endif

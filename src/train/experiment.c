@@ -1,0 +1,297 @@
+#include "train/experiment.h"
+
+#include "base/memory.h"
+#include "dml/dml.h"
+#include "train/weights.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *dml_thousands(size_t value) {
+    static _Thread_local char buffers[4][32];
+    static _Thread_local int next;
+    char *out = buffers[next++ % 4], digits[24];
+    int length = snprintf(digits, sizeof digits, "%zu", value), used = 0;
+    for (int i = 0; i < length; i++) {
+        if (i && (length - i) % 3 == 0)
+            out[used++] = ',';
+        out[used++] = digits[i];
+    }
+    out[used] = 0;
+    return out;
+}
+
+struct dml_transform dml_transform_for(const struct dml_dataset_options *data,
+                                       const struct dml_architecture *architecture, bool training) {
+    static const struct {
+        const char *name;
+        enum dml_transform_kind kind;
+    } kinds[] = {{"base", DML_TRANSFORM_BASE},
+                 {"adv", DML_TRANSFORM_ADVANCED},
+                 {"big", DML_TRANSFORM_BIG},
+                 {"red", DML_TRANSFORM_REDUCED}};
+    struct dml_transform transform = {.kind = DML_TRANSFORM_EVALUATION,
+                                      .crop = architecture->crop,
+                                      .resize = 256,
+                                      .area_min = data->crop_area_min};
+    bool big = strcmp(data->augmentation, "big") == 0;
+    if (big)
+        transform.crop = 256;
+    if (data->image_size > 0) { /* resize keeps its ratio to the crop */
+        transform.resize = (int)((256 * data->image_size + transform.crop / 2) / transform.crop);
+        transform.crop = (int)data->image_size;
+    }
+    for (size_t i = 0; training && i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i].name, data->augmentation) == 0)
+            transform.kind = kinds[i].kind;
+    return transform;
+}
+
+static const struct dml_criterion *criterion_of(const struct dml_experiment *e) {
+    return (const struct dml_criterion *)dml_method_find(DML_CRITERION, e->training->loss);
+}
+
+/* The miner that will be used: NULL for a criterion that takes no tuples, as in the study, whose
+ * default miner is set whatever the criterion. */
+static const struct dml_miner *miner_of(const struct dml_experiment *e) {
+    if (criterion_of(e)->takes == DML_TUPLES_NONE)
+        return NULL;
+    return (const struct dml_miner *)dml_method_find(DML_MINER, e->training->batch_mining);
+}
+
+static enum dml_status check_methods(const struct dml_experiment *e) {
+    const struct dml_training_options *t = e->training;
+    if (!criterion_of(e))
+        return dml_method_unknown(DML_CRITERION, t->loss);
+    if (!dml_method_find(DML_SAMPLER, t->data_sampler))
+        return dml_method_unknown(DML_SAMPLER, t->data_sampler);
+    if (criterion_of(e)->takes != DML_TUPLES_NONE && !miner_of(e))
+        return dml_method_unknown(DML_MINER, t->batch_mining);
+    enum dml_status status = dml_mining_allowed(criterion_of(e), miner_of(e));
+    if (!status)
+        status = dml_metrics_check((const char *const *)e->evaluation->evaluation_metrics.items,
+                                   e->evaluation->evaluation_metrics.count);
+    if (!status)
+        status = dml_metrics_check((const char *const *)e->evaluation->storage_metrics.items,
+                                   e->evaluation->storage_metrics.count);
+    if (!status && t->bs % t->samples_per_class != 0)
+        status =
+            dml_fail(DML_ERROR_USAGE, "--bs %lld is not a multiple of --samples_per_class %lld",
+                     (long long)t->bs, (long long)t->samples_per_class);
+    if (!status && e->network_flags->micro_bs > 0 && t->bs % e->network_flags->micro_bs != 0)
+        status = dml_fail(DML_ERROR_USAGE, "--micro_bs %lld does not divide --bs %lld",
+                          (long long)e->network_flags->micro_bs, (long long)t->bs);
+    return status;
+}
+
+static void print_part(const struct dml_part *part) {
+    if (part->images)
+        printf("  %-11s %s classes, %s images\n", part->name, dml_thousands(part->classes),
+               dml_thousands(part->images));
+}
+
+static enum dml_status open_data(struct dml_experiment *e,
+                                 const struct dml_architecture *architecture) {
+    enum dml_status status = dml_dataset_open(e->data, (uint64_t)e->training->seed, &e->dataset);
+    if (status)
+        return status;
+    printf("data set: %s\n", e->data->dataset);
+    print_part(&e->dataset.training);
+    print_part(&e->dataset.validation);
+    print_part(&e->dataset.testing);
+    const struct dml_part *parts[DML_EVALUATE_PARTS] = {
+        [DML_EVALUATE_TEST] = &e->dataset.testing,
+        [DML_EVALUATE_VAL] = &e->dataset.validation,
+        [DML_EVALUATE_TRAIN] = e->evaluation->no_train_metrics ? NULL : &e->dataset.training};
+    struct dml_loader_options options = {.part = &e->dataset.training,
+                                         .transform =
+                                             dml_transform_for(e->data, architecture, true),
+                                         .batch_size = (size_t)e->training->bs,
+                                         .threads = (int)e->training->kernels,
+                                         .seed = (uint64_t)e->training->seed,
+                                         .cache = e->data->cache_images};
+    status = dml_loader_open(&options, &e->train_loader);
+    options.transform = dml_transform_for(e->data, architecture, false);
+    for (int i = 0; !status && i < DML_EVALUATE_PARTS; i++) {
+        if (!parts[i] || !parts[i]->images)
+            continue;
+        options.part = parts[i];
+        status = dml_loader_open(&options, &e->eval_loaders[i]);
+    }
+    return status;
+}
+
+static size_t parameter_count(const struct dml_graph *graph) {
+    size_t count = 0;
+    for (int i = 0; i < graph->param_count; i++)
+        if (graph->params[i].role < DML_ROLE_RUNNING_MEAN)
+            count += graph->params[i].count;
+    return count;
+}
+
+/* ImageNet weights for everything but the head. */
+static enum dml_status load_backbone(struct dml_experiment *e) {
+    struct dml_tensors tensors;
+    enum dml_status status = dml_tensors_read(e->weights, &tensors);
+    if (status)
+        return status;
+    status = dml_network_load(e->graph, e->backend, e->network, &tensors, e->weights, false);
+    dml_tensors_free(&tensors);
+    return status;
+}
+
+static enum dml_status open_network(struct dml_experiment *e,
+                                    const struct dml_architecture *architecture) {
+    const struct dml_network_flags *flags = e->network_flags;
+    int size = dml_transform_for(e->data, architecture, false).crop;
+    enum dml_status status = dml_graph_build(flags->arch, (int)flags->embed_dim, size, &e->graph);
+    if (status)
+        return status;
+    e->backend = dml_backend_select(true);
+    const struct dml_network_options options = {
+        strcmp(flags->precision, "bf16") == 0 ? DML_PRECISION_BF16 : DML_PRECISION_FP32,
+        (size_t)flags->micro_bs, (size_t)e->training->bs};
+    status = e->backend->create(e->graph, &options, &e->network);
+    if (!status)
+        status =
+            dml_network_initialise(e->graph, e->backend, e->network, (uint64_t)e->training->seed);
+    if (!status && e->weights)
+        status = load_backbone(e);
+    if (status)
+        return status;
+    printf("network: %s, %s parameters, %s; %s, %d threads\n", flags->arch,
+           dml_thousands(parameter_count(e->graph)), e->weights ? e->weights : "random weights",
+           e->backend->name, omp_get_max_threads());
+    if (strcmp(e->backend->name, "cpu") == 0 &&
+        (dml_params_given(e->params, "gpu") || e->evaluation->evaluate_on_gpu))
+        printf("no GPU backend in this build: the processor computes everything\n");
+    return DML_OK;
+}
+
+static enum dml_status open_methods(struct dml_experiment *e) {
+    const struct dml_training_options *t = e->training;
+    const struct dml_criterion *criterion = criterion_of(e);
+    const struct dml_miner *miner = miner_of(e);
+    const struct dml_sampler *sampler =
+        (const struct dml_sampler *)dml_method_find(DML_SAMPLER, t->data_sampler);
+    const void *criterion_options = dml_params_options(e->params, criterion->method.params);
+    const struct dml_sampler_context sampling = {
+        .images = e->dataset.training.images,
+        .classes = e->dataset.training.classes,
+        .labels = e->dataset.training.labels,
+        .batch_size = (size_t)t->bs,
+        .samples_per_class = (size_t)t->samples_per_class,
+        .dim = (size_t)e->graph->embed_dim,
+        .seed = (uint64_t)t->seed,
+        .shared = dml_params_options(e->params, &dml_sampling_params)};
+    enum dml_status status = dml_sampling_create(
+        sampler, dml_params_options(e->params, sampler->method.params), &sampling, &e->sampling);
+    if (!status && miner) {
+        double margin = criterion->margin ? criterion->margin(criterion_options) : 0.2;
+        const struct dml_miner_context mining = {(size_t)e->graph->embed_dim, margin};
+        status = dml_mining_create(miner, dml_params_options(e->params, miner->method.params),
+                                   &mining, &e->mining);
+    }
+    const struct dml_criterion_context context = {.dim = (size_t)e->graph->embed_dim,
+                                                  .classes = e->dataset.training.classes,
+                                                  .lr = t->lr,
+                                                  .seed = (uint64_t)t->seed,
+                                                  .miner = miner ? miner->method.name : NULL,
+                                                  .arch = e->network_flags->arch};
+    if (!status)
+        status = dml_objective_create(criterion, criterion_options, &context, &e->objective);
+    if (!status)
+        status = dml_criterion_optimiser_open(e->objective, &e->criterion_optimiser);
+    if (!status)
+        printf("criterion: %s; batch miner: %s; batch sampler: %s, %s batches of %lld an epoch\n",
+               t->loss, miner ? miner->method.name : "none", t->data_sampler,
+               dml_thousands(dml_sampling_batches(e->sampling)), (long long)t->bs);
+    return status;
+}
+
+enum dml_status dml_experiment_open(struct dml_params *params, struct dml_experiment *out) {
+    *out = (struct dml_experiment){
+        .params = params,
+        .data = dml_params_options(params, &dml_dataset_params),
+        .training = dml_params_options(params, &dml_training_params),
+        .network_flags = dml_params_options(params, &dml_network_params),
+        .evaluation = dml_params_options(params, &dml_evaluation_params),
+        .setup = dml_params_options(params, &dml_setup_params),
+        .tracking = dml_params_options(params, &dml_tracking_params),
+    };
+    const struct dml_architecture *architecture = dml_architecture_find(out->network_flags->arch);
+    enum dml_status status = check_methods(out);
+    if (!status && !architecture) { /* builds nothing: its message lists what there is */
+        struct dml_graph *none;
+        status = dml_graph_build(out->network_flags->arch, 1, 0, &none);
+    }
+    bool own_weights = out->network_flags->not_pretrained || *out->setup->resume;
+    if (!status && !own_weights)
+        status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
+    if (!status)
+        status = open_data(out, architecture);
+    if (!status)
+        status = open_network(out, architecture);
+    if (!status)
+        status = open_methods(out);
+    if (status)
+        dml_experiment_close(out);
+    return status;
+}
+
+void dml_experiment_close(struct dml_experiment *e) {
+    dml_loader_close(e->train_loader);
+    for (int i = 0; i < DML_EVALUATE_PARTS; i++)
+        dml_loader_close(e->eval_loaders[i]);
+    dml_criterion_optimiser_close(&e->criterion_optimiser);
+    dml_objective_free(e->objective);
+    dml_mining_free(e->mining);
+    dml_sampling_free(e->sampling);
+    if (e->network)
+        e->backend->destroy(e->network);
+    dml_graph_free(e->graph);
+    dml_dataset_close(&e->dataset);
+    free(e->weights);
+    memset(e, 0, sizeof *e);
+}
+
+/* The processor's name as the system tells it; a constant text where it does not. */
+static const char *processor_name(void) {
+    static _Thread_local char name[96];
+    FILE *info = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    snprintf(name, sizeof name, "unknown");
+    while (info && fgets(line, sizeof line, info))
+        if (sscanf(line, "model name : %95[^\n]", name) == 1)
+            break;
+    if (info)
+        fclose(info);
+    return name;
+}
+
+void dml_experiment_describe(const struct dml_experiment *e, const char *folder, const char *name,
+                             const char *command, struct dml_run *out) {
+    *out = (struct dml_run){.folder = folder,
+                            .save_path = e->setup->save_path,
+                            .dataset = e->data->dataset,
+                            .savename = name,
+                            .project = e->tracking->project,
+                            .group = e->tracking->group,
+                            .seed = (uint64_t)e->training->seed,
+                            .params = e->params,
+                            .command = command,
+                            .version = DML_VERSION,
+                            .processor = processor_name(),
+                            .threads = omp_get_max_threads(),
+                            .steps_per_epoch = dml_sampling_batches(e->sampling),
+                            .epochs = (size_t)e->training->n_epochs,
+                            .parameters = parameter_count(e->graph)};
+    out->training.classes = e->dataset.training.classes;
+    out->training.images = e->dataset.training.images;
+    out->testing.classes = e->dataset.testing.classes;
+    out->testing.images = e->dataset.testing.images;
+    out->validation.classes = e->dataset.validation.classes;
+    out->validation.images = e->dataset.validation.images;
+}

@@ -1,0 +1,57 @@
+#ifndef DML_TRAIN_EXPERIMENT_H
+#define DML_TRAIN_EXPERIMENT_H
+
+#include "backends/backend.h"
+#include "data/loader.h"
+#include "dml/criteria.h"
+#include "dml/miners.h"
+#include "dml/samplers.h"
+#include "tracking/tracking.h"
+#include "train/criterion_optimiser.h"
+#include "train/options.h"
+
+/* Parts in the order in which they are evaluated, as the study does. */
+enum { DML_EVALUATE_TEST, DML_EVALUATE_VAL, DML_EVALUATE_TRAIN, DML_EVALUATE_PARTS };
+
+/* Everything a run needs, made from its parameters; the trainer moves data through it. */
+struct dml_experiment {
+    struct dml_params *params; /* borrowed; the pointers below are into it */
+    const struct dml_dataset_options *data;
+    const struct dml_training_options *training;
+    const struct dml_network_flags *network_flags;
+    const struct dml_evaluation_flags *evaluation;
+    const struct dml_setup_options *setup;
+    const struct dml_tracking_options *tracking;
+
+    char *weights; /* file with the backbone's initial weights; NULL: random ones */
+    struct dml_dataset dataset;
+    struct dml_graph *graph;
+    const struct dml_backend *backend;
+    struct dml_network *network;
+    struct dml_sampling *sampling;
+    struct dml_mining *mining; /* NULL where the criterion takes no tuples */
+    struct dml_objective *objective;
+    struct dml_criterion_optimiser criterion_optimiser;
+
+    struct dml_loader *train_loader;
+    struct dml_loader *eval_loaders[DML_EVALUATE_PARTS]; /* NULL where a part is not evaluated */
+};
+
+/* Checks all names and combinations first, so that a misspelt method fails before a data set is
+ * read. Prints what was opened. On failure nothing stays open. */
+enum dml_status dml_experiment_open(struct dml_params *params, struct dml_experiment *out);
+void dml_experiment_close(struct dml_experiment *experiment);
+
+/* What trackers are told of the run; points into the arguments. */
+void dml_experiment_describe(const struct dml_experiment *experiment, const char *folder,
+                             const char *name, const char *command, struct dml_run *out);
+
+/* The transform of training (--augmentation) or evaluation images for a backbone. */
+struct dml_architecture;
+struct dml_transform dml_transform_for(const struct dml_dataset_options *data,
+                                       const struct dml_architecture *architecture, bool training);
+
+/* "1,234,567" into a small rotating buffer of the thread. */
+const char *dml_thousands(size_t value);
+
+#endif

@@ -1,0 +1,80 @@
+#include "train/model.h"
+
+#include "base/memory.h"
+#include "train/embedding.h"
+#include "train/experiment.h"
+#include "train/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static enum dml_status build(const struct dml_params *params, struct dml_model *out) {
+    const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
+    const struct dml_architecture *architecture = dml_architecture_find(flags->arch);
+    int size = 0;
+    if (architecture) {
+        out->transform =
+            dml_transform_for(dml_params_options(params, &dml_dataset_params), architecture, false);
+        size = out->transform.crop;
+    }
+    enum dml_status status = dml_graph_build(flags->arch, (int)flags->embed_dim, size, &out->graph);
+    if (status)
+        return status;
+    const struct dml_network_options options = {.precision = strcmp(flags->precision, "bf16") == 0
+                                                                 ? DML_PRECISION_BF16
+                                                                 : DML_PRECISION_FP32};
+    out->backend = dml_backend_select(true);
+    return out->backend->create(out->graph, &options, &out->network);
+}
+
+enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params,
+                               struct dml_model *out) {
+    struct dml_tensors tensors;
+    *out = (struct dml_model){0};
+    enum dml_status status = dml_tensors_read(checkpoint, &tensors);
+    if (status)
+        return status;
+    const char *note = dml_tensors_note(&tensors, "dml_params");
+    if (note && (status = dml_params_from_json(params, note, true)))
+        dml_fail_within(status, "%s", checkpoint);
+    if (!status)
+        status = build(params, out);
+    if (!status)
+        status =
+            dml_network_load(out->graph, out->backend, out->network, &tensors, checkpoint, true);
+    if (status)
+        dml_model_close(out);
+    dml_tensors_free(&tensors);
+    return status;
+}
+
+void dml_model_close(struct dml_model *model) {
+    if (model->network)
+        model->backend->destroy(model->network);
+    dml_graph_free(model->graph);
+    *model = (struct dml_model){0};
+}
+
+enum dml_status dml_model_embed_part(const struct dml_model *model, const struct dml_part *part,
+                                     const struct dml_params *params, const char *title,
+                                     float **embeddings) {
+    const struct dml_training_options *training = dml_params_options(params, &dml_training_params);
+    const struct dml_loader_options options = {.part = part,
+                                               .transform = model->transform,
+                                               .batch_size = (size_t)training->bs,
+                                               .threads = (int)training->kernels,
+                                               .seed = (uint64_t)training->seed};
+    size_t dim = (size_t)model->graph->embed_dim;
+    struct dml_loader *loader = NULL;
+    *embeddings = dml_alloc_aligned(part->images * dim, sizeof **embeddings);
+    enum dml_status status = *embeddings ? dml_loader_open(&options, &loader) : DML_ERROR_MEMORY;
+    if (!status)
+        status = dml_embed_images(model->backend, model->network, loader, part->images, dim, title,
+                                  NULL, *embeddings);
+    dml_loader_close(loader);
+    if (status) {
+        free(*embeddings);
+        *embeddings = NULL;
+    }
+    return status;
+}

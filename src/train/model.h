@@ -1,0 +1,29 @@
+#ifndef DML_TRAIN_MODEL_H
+#define DML_TRAIN_MODEL_H
+
+#include "backends/backend.h"
+#include "data/loader.h"
+#include "dml/params.h"
+
+/* A trained network taken from a checkpoint, ready to embed images. */
+struct dml_model {
+    struct dml_graph *graph;
+    const struct dml_backend *backend;
+    struct dml_network *network;
+    struct dml_transform transform; /* of evaluation images */
+};
+
+/* Opens a checkpoint (any weight file that holds all parameters, the head included). `params` has
+ * the tables of dml_train_params: what was not given there is taken from the checkpoint's metadata,
+ * so backbone, image size, data set and metrics are those of the run unless flags say otherwise. */
+enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params,
+                               struct dml_model *out);
+void dml_model_close(struct dml_model *model);
+
+/* Embeds all images of a part in order. *embeddings (part->images, embed_dim) is freed with
+ * free(). */
+enum dml_status dml_model_embed_part(const struct dml_model *model, const struct dml_part *part,
+                                     const struct dml_params *params, const char *title,
+                                     float **embeddings);
+
+#endif

@@ -1,0 +1,133 @@
+#include "train/options.h"
+
+#include "data/dataset.h"
+#include "dml/method.h"
+#include "dml/samplers.h"
+#include "tracking/tracking.h"
+
+#include <math.h>
+
+#define COUNT(rows) (sizeof(rows) / sizeof(rows)[0])
+
+#define AT(field) offsetof(struct dml_training_options, field)
+static const char *const optimisers[] = {"adam", "sgd", NULL};
+static const char *const schedulers[] = {"step", "none", NULL};
+static const struct dml_param training[] = {
+    {"loss", DML_PARAM_STRING, AT(loss), "margin", .help = "Criterion; `dml list` shows them."},
+    {"batch_mining", DML_PARAM_STRING, AT(batch_mining), "distance",
+     .help = "Batch miner, for criteria that learn from tuples."},
+    {"data_sampler", DML_PARAM_STRING, AT(data_sampler), "class_random", .help = "Batch sampler."},
+    {"bs", DML_PARAM_INT, AT(bs), "112", 2, 1 << 20, .help = "Images in a batch."},
+    {"samples_per_class", DML_PARAM_INT, AT(samples_per_class), "2", 1, 1 << 20,
+     .help = "Images of a class in a batch; above 1 for criteria that learn from tuples."},
+    {"n_epochs", DML_PARAM_INT, AT(n_epochs), "150", 0, 1000000,
+     .help = "Epochs; 0 only evaluates the network as it starts."},
+    {"lr", DML_PARAM_FLOAT, AT(lr), "0.00001", 0, INFINITY,
+     .help = "Learning rate of the network."},
+    {"fc_lr", DML_PARAM_FLOAT, AT(fc_lr), "-1", -1, INFINITY,
+     .help = "Learning rate of the last linear layer; -1: as the network's."},
+    {"decay", DML_PARAM_FLOAT, AT(decay), "0.0004", 0, INFINITY,
+     .help = "L2 decay of the network's weights."},
+    {"optim", DML_PARAM_STRING, AT(optim), "adam", .choices = optimisers,
+     .help = "Optimiser; sgd has a momentum of 0.9."},
+    {"scheduler", DML_PARAM_STRING, AT(scheduler), "step", .choices = schedulers,
+     .help = "Learning-rate schedule."},
+    {"tau", DML_PARAM_INTS, AT(tau), "1000", 1, INFINITY,
+     .help = "Epochs after which all learning rates are multiplied by gamma."},
+    {"gamma", DML_PARAM_FLOAT, AT(gamma), "0.3", 0, 1, true, .help = "See tau."},
+    {"seed", DML_PARAM_INT, AT(seed), "1", 0, INFINITY,
+     .help = "Seed of everything that is random."},
+    {"kernels", DML_PARAM_INT, AT(kernels), "6", 1, 1024,
+     .help = "Threads that load images; results do not depend on it."},
+};
+#undef AT
+const struct dml_param_table dml_training_params = {"Training", sizeof(struct dml_training_options),
+                                                    training, COUNT(training)};
+
+#define AT(field) offsetof(struct dml_network_flags, field)
+static const char *const precisions[] = {"fp32", "bf16", NULL};
+static const struct dml_param network[] = {
+    {"arch", DML_PARAM_STRING, AT(arch), "resnet50_frozen_normalize",
+     .help = "Backbone and its options: _frozen (batch norm keeps its running statistics), "
+             "_normalize (embeddings of length 1), _double, _he (bninception)."},
+    {"embed_dim", DML_PARAM_INT, AT(embed_dim), "128", 1, 65536,
+     .help = "Dimensions of an embedding."},
+    {"not_pretrained", DML_PARAM_FLAG, AT(not_pretrained),
+     .help = "Start from random weights instead of ImageNet's."},
+    {"weights", DML_PARAM_STRING, AT(weights),
+     .help = "Pretrained weights: safetensors or PyTorch's. Without it the backbone's own file is "
+             "looked up in $DML_WEIGHTS and ~/.cache/dml."},
+    {"micro_bs", DML_PARAM_INT, AT(micro_bs), "0", 0, 1 << 20,
+     .help = "Compute a batch in pieces of so many images, in their memory, with exactly the same "
+             "gradient; frozen batch norm only. 0: whole."},
+    {"precision", DML_PARAM_STRING, AT(precision), "fp32", .choices = precisions,
+     .help = "Of activations and convolutions."},
+};
+#undef AT
+const struct dml_param_table dml_network_params = {"Network", sizeof(struct dml_network_flags),
+                                                   network, COUNT(network)};
+
+#define AT(field) offsetof(struct dml_evaluation_flags, field)
+static const char *const evaltypes[] = {"discriminative", NULL};
+static const struct dml_param evaluation[] = {
+    {"evaluation_metrics", DML_PARAM_STRINGS, AT(evaluation_metrics),
+     "e_recall@1 e_recall@2 e_recall@4 nmi f1 mAP_1000 mAP_lim mAP_c dists@intra dists@inter "
+     "dists@intra_over_inter rho_spectrum@0 rho_spectrum@-1 rho_spectrum@1 rho_spectrum@2 "
+     "rho_spectrum@10",
+     .help = "Metrics computed after an epoch."},
+    {"storage_metrics", DML_PARAM_STRINGS, AT(storage_metrics), "e_recall@1",
+     .help = "An improvement in one of these writes a checkpoint."},
+    {"evaltypes", DML_PARAM_STRINGS, AT(evaltypes), "discriminative", .choices = evaltypes,
+     .help = "Embeddings of the network to evaluate."},
+    {"no_train_metrics", DML_PARAM_FLAG, AT(no_train_metrics),
+     .help = "Leave out the training set."},
+    {"eval_every", DML_PARAM_INT, AT(eval_every), "1", 1, 1000000,
+     .help = "Evaluate after every so many epochs, and after the last."},
+    {"evaluate_on_gpu", DML_PARAM_FLAG, AT(evaluate_on_gpu),
+     .help = "Accepted; metrics are computed on the processor."},
+};
+#undef AT
+const struct dml_param_table dml_evaluation_params = {
+    "Evaluation", sizeof(struct dml_evaluation_flags), evaluation, COUNT(evaluation)};
+
+#define AT(field) offsetof(struct dml_setup_options, field)
+static const struct dml_param setup[] = {
+    {"save_path", DML_PARAM_STRING, AT(save_path), "Training_Results",
+     .help = "Results go to <save_path>/<dataset>/<savename>/."},
+    {"savename", DML_PARAM_STRING, AT(savename), "group_plus_seed",
+     .help = "Name of the run's folder. group_plus_seed: <group>_s<seed> with --log_online or a "
+             "--group, else data set, backbone and time. A taken name gets _1, _2, ..."},
+    {"params", DML_PARAM_STRING, AT(params),
+     .help = "Read parameters from a run's parameters.json; flags on the command line win."},
+    {"resume", DML_PARAM_STRING, AT(resume),
+     .help = "Go on from a run's state.safetensors, in a new folder."},
+    {"state_minutes", DML_PARAM_FLOAT, AT(state_minutes), "10", 0, INFINITY,
+     .help = "Minutes between two savings of the whole state that --resume reads; it is also saved "
+             "at the end and at Ctrl-C."},
+    {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own."},
+    {"gpu", DML_PARAM_INTS, AT(gpu), "0", 0, 1024,
+     .help = "GPUs to use, where this build has a GPU backend."},
+};
+#undef AT
+const struct dml_param_table dml_setup_params = {"Setup", sizeof(struct dml_setup_options), setup,
+                                                 COUNT(setup)};
+
+enum dml_status dml_train_params(struct dml_params **out) {
+    static const struct dml_param_table *const tables[] = {
+        &dml_dataset_params, &dml_training_params, &dml_network_params,  &dml_evaluation_params,
+        &dml_setup_params,   &dml_tracking_params, &dml_sampling_params,
+    };
+    enum dml_status status = dml_params_new(out);
+    for (size_t i = 0; !status && i < COUNT(tables); i++)
+        status = dml_params_add(*out, tables[i]);
+    for (int kind = 0; kind < DML_KIND_COUNT; kind++) {
+        const struct dml_method *method;
+        for (size_t i = 0; !status && (method = dml_method_at(kind, i)); i++)
+            status = dml_params_add(*out, method->params);
+    }
+    if (status) {
+        dml_params_free(*out);
+        *out = NULL;
+    }
+    return status;
+}

@@ -1,0 +1,49 @@
+#ifndef DML_TRAIN_OPTIONS_H
+#define DML_TRAIN_OPTIONS_H
+
+#include "dml/params.h"
+
+/* The flags of a training run that belong to no single method. Data sets have their own table
+ * (data/dataset.h), and so does every criterion, miner and sampler. */
+
+struct dml_training_options {
+    double lr, fc_lr, decay, gamma;
+    int64_t n_epochs, kernels, bs, seed;
+    char *scheduler;
+    struct dml_ints tau;
+    char *optim, *loss, *batch_mining, *data_sampler;
+    int64_t samples_per_class;
+};
+extern const struct dml_param_table dml_training_params;
+
+struct dml_network_flags {
+    int64_t embed_dim;
+    bool not_pretrained;
+    char *arch, *weights;
+    int64_t micro_bs;
+    char *precision;
+};
+extern const struct dml_param_table dml_network_params;
+
+struct dml_evaluation_flags {
+    bool no_train_metrics, evaluate_on_gpu;
+    struct dml_strings evaluation_metrics, storage_metrics, evaltypes;
+    int64_t eval_every;
+};
+extern const struct dml_param_table dml_evaluation_params;
+
+struct dml_setup_options {
+    struct dml_ints gpu;
+    char *savename, *save_path;
+    char *params, *resume;
+    struct dml_strings plugin;
+    double state_minutes;
+};
+extern const struct dml_param_table dml_setup_params;
+
+/* All tables of `dml train` with their defaults: the four above, the data set's, the
+ * trackers', and those of
+ * every registered criterion, miner, sampler and metric. Plugins must be loaded before. */
+enum dml_status dml_train_params(struct dml_params **out);
+
+#endif

@@ -1,0 +1,334 @@
+#include "train/trainer.h"
+
+#include "base/files.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "dml/dml.h"
+#include "train/checkpoint.h"
+#include "train/embedding.h"
+#include "train/evaluation.h"
+#include "train/run_folder.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A run under way: the experiment that data moves through, and where the run stands. */
+struct trainer {
+    struct dml_experiment e;
+    struct dml_position at;
+    struct dml_tracking *tracking;
+    struct dml_run run;
+    char *folder, *name;
+    const volatile sig_atomic_t *stop;
+
+    uint32_t *plan; /* (batches, batch size) */
+    size_t batches;
+    float *embeddings; /* (batch size, dim) */
+    float *gradient;   /* (batch size, dim) */
+    struct dml_tuples tuples;
+    struct dml_evaluator evaluator;
+    double last_state; /* when the state was last saved */
+};
+
+static double schedule(const struct dml_training_options *options, uint64_t epoch) {
+    double factor = 1;
+    if (strcmp(options->scheduler, "step") == 0)
+        for (size_t i = 0; i < options->tau.count; i++)
+            if (epoch >= (uint64_t)options->tau.items[i])
+                factor *= options->gamma;
+    return factor;
+}
+
+/* Network, miner, criterion: the loss of a batch and dL/d(embeddings). */
+static enum dml_status forward(struct trainer *t, const struct dml_images *images,
+                               const int32_t *labels, struct dml_loss *loss,
+                               struct dml_step_record *record) {
+    struct dml_experiment *e = &t->e;
+    uint64_t seed = (uint64_t)e->training->seed;
+    enum dml_status status = e->backend->forward(e->network, images, t->embeddings);
+    const struct dml_batch batch = {images->n, (size_t)e->graph->embed_dim, t->embeddings, labels};
+    if (!status && e->mining) {
+        struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_MINER, t->at.step, 0);
+        status = dml_mining_compute(e->mining, &batch, &rng, &t->tuples, &record->swapped);
+    }
+    struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_CRITERION, t->at.step, 1);
+    if (!status)
+        status = dml_objective_compute(e->objective, &batch, e->mining ? &t->tuples : NULL, &rng,
+                                       t->gradient, loss);
+    record->loss = loss->value;
+    record->tuples = loss->tuples;
+    record->active = loss->active;
+    if (!status && !isfinite(loss->value))
+        status = dml_fail(DML_ERROR_NUMERIC, "the loss is %g", loss->value);
+    return status;
+}
+
+static enum dml_status backward(struct trainer *t, struct dml_step_record *record) {
+    struct dml_experiment *e = &t->e;
+    enum dml_status status = e->backend->backward(e->network, t->gradient);
+    if (!status)
+        status = e->backend->gradient_size(e->network, &record->grad_rms, &record->grad_max);
+    if (!status && !isfinite(record->grad_rms))
+        status = dml_fail(DML_ERROR_NUMERIC, "the gradient is not finite");
+    if (status)
+        return status;
+    double factor = schedule(e->training, t->at.epoch);
+    const struct dml_training_options *o = e->training;
+    const struct dml_optimiser_step step = {.kind =
+                                                strcmp(o->optim, "sgd") == 0 ? DML_SGD : DML_ADAM,
+                                            .lr = o->lr * factor,
+                                            .head_lr = o->fc_lr < 0 ? -1 : o->fc_lr * factor,
+                                            .decay = o->decay,
+                                            .beta1 = 0.9,
+                                            .beta2 = 0.999,
+                                            .epsilon = 1e-8,
+                                            .momentum = 0.9,
+                                            .step = (int64_t)t->at.step + 1};
+    status = e->backend->step(e->network, &step);
+    if (!status)
+        dml_criterion_optimiser_step(&e->criterion_optimiser, &step, factor);
+    return status;
+}
+
+static enum dml_status train_step(struct trainer *t, const struct dml_loaded *batch) {
+    double started = dml_now();
+    struct dml_step_record record = {.step = t->at.step, .epoch = t->at.epoch};
+    struct dml_loss loss;
+    const struct dml_images images = {batch->n, batch->height, batch->width, batch->pixels, NULL};
+    enum dml_status status = forward(t, &images, batch->labels, &loss, &record);
+    if (!status)
+        status = backward(t, &record);
+    if (status)
+        return dml_fail_within(status == DML_ERROR_INPUT ? DML_ERROR_NUMERIC : status,
+                               "step %llu (epoch %llu)", (unsigned long long)t->at.step,
+                               (unsigned long long)t->at.epoch);
+    dml_sampling_update(t->e.sampling, batch->indices, batch->n, t->embeddings);
+    record.seconds = dml_now() - started;
+    t->at.step++;
+    t->at.epoch_step++;
+    t->at.epoch_loss += record.loss;
+    t->at.tuples += record.tuples;
+    t->at.active += record.active;
+    t->at.swapped += record.swapped;
+    return dml_tracking_step(t->tracking, &record);
+}
+
+static void planned(void *data, size_t done) {
+    dml_progress_update(data, done);
+}
+
+static enum dml_status plan_epoch(struct trainer *t) {
+    struct dml_progress progress;
+    dml_progress_start(&progress, "planning batches", "batches", t->batches);
+    progress.quiet = !dml_sampling_store(t->e.sampling);
+    enum dml_status status =
+        dml_sampling_plan(t->e.sampling, t->at.epoch, t->plan, planned, &progress);
+    if (!status)
+        dml_progress_end(&progress);
+    t->at.plan = t->plan;
+    return status;
+}
+
+static enum dml_status save_state(struct trainer *t) {
+    char *path = dml_path_join(t->folder, "state.safetensors");
+    char *bests = dml_evaluator_bests(&t->evaluator);
+    enum dml_status status = path && bests ? DML_OK : DML_ERROR_MEMORY;
+    if (!status)
+        status = dml_state_save(&t->e, path, &t->at, bests);
+    t->last_state = dml_now();
+    free(path);
+    free(bests);
+    return status;
+}
+
+static bool stopped(const struct trainer *t) {
+    return t->stop && *t->stop;
+}
+
+/* The steps of an epoch that are left; the plan is made unless the epoch is under way. */
+static enum dml_status train_epoch(struct trainer *t, double *seconds) {
+    double started = dml_now();
+    size_t batch_size = (size_t)t->e.training->bs;
+    enum dml_status status = t->at.plan ? DML_OK : plan_epoch(t);
+    if (!status)
+        status = dml_loader_start(t->e.train_loader, t->at.epoch, t->plan, t->batches * batch_size);
+    struct dml_progress progress;
+    char title[40];
+    snprintf(title, sizeof title, "epoch %llu/%lld", (unsigned long long)t->at.epoch + 1,
+             (long long)t->e.training->n_epochs);
+    dml_progress_start(&progress, title, "images", t->batches * batch_size);
+    for (size_t i = 0; !status && i < t->batches && !stopped(t); i++) {
+        const struct dml_loaded *batch;
+        status = dml_loader_next(t->e.train_loader, &batch);
+        if (status)
+            break;
+        if (i >= t->at.epoch_step) /* a resumed epoch passes over what it has seen */
+            status = train_step(t, batch);
+        dml_loader_release(t->e.train_loader, batch);
+        dml_progress_note(&progress, "loss %.4f%s",
+                          t->at.epoch_loss / (double)(t->at.epoch_step ? t->at.epoch_step : 1),
+                          dml_evaluator_best_text(&t->evaluator));
+        dml_progress_update(&progress, (i + 1) * batch_size);
+        double minutes = (dml_now() - t->last_state) / 60;
+        if (!status && minutes >= t->e.setup->state_minutes && t->at.epoch_step < t->batches)
+            status = save_state(t);
+    }
+    dml_progress_end(&progress);
+    *seconds = dml_now() - started;
+    return status;
+}
+
+/* Metrics, checkpoints and trackers after an epoch. */
+static enum dml_status finish_epoch(struct trainer *t, double seconds) {
+    const struct dml_training_options *o = t->e.training;
+    struct dml_epoch_record record = {
+        .epoch = t->at.epoch,
+        .loss = t->at.epoch_step ? t->at.epoch_loss / (double)t->at.epoch_step : 0,
+        .train_seconds = seconds,
+        .train_images = t->at.epoch_step * (size_t)o->bs,
+        .lr = o->lr * schedule(o, t->at.epoch),
+        .active_share = t->at.tuples ? (double)t->at.active / (double)t->at.tuples : 0,
+        .swapped_share = t->at.tuples ? (double)t->at.swapped / (double)t->at.tuples : 0,
+        .replaced_images = dml_loader_replaced(t->e.train_loader)};
+    bool last = t->at.epoch + 1 >= (uint64_t)o->n_epochs;
+    bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
+    enum dml_status status = DML_OK;
+    if (due)
+        status = dml_evaluator_run(&t->evaluator, &t->e, t->folder, t->stop, &record);
+    if (!status)
+        status = dml_tracking_epoch(t->tracking, &record);
+    dml_evaluator_release(&t->evaluator);
+    t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
+    return status;
+}
+
+/* The store of samplers that look at the embedding space: one pass over the training images. */
+static enum dml_status fill_store(struct trainer *t) {
+    struct dml_store *store = dml_sampling_store(t->e.sampling);
+    struct dml_experiment *e = &t->e;
+    if (!store)
+        return DML_OK;
+    struct dml_loader *loader = e->eval_loaders[DML_EVALUATE_TRAIN];
+    struct dml_loader *own = NULL;
+    enum dml_status status = DML_OK;
+    if (!loader) { /* --no_train_metrics */
+        const struct dml_loader_options options = {
+            .part = &e->dataset.training,
+            .transform =
+                dml_transform_for(e->data, dml_architecture_find(e->network_flags->arch), false),
+            .batch_size = (size_t)e->training->bs,
+            .threads = (int)e->training->kernels,
+            .seed = (uint64_t)e->training->seed};
+        status = dml_loader_open(&options, &own);
+        loader = own;
+    }
+    if (!status)
+        status = dml_embed_images(e->backend, e->network, loader, store->images, store->dim,
+                                  "embedding the training images", t->stop, store->embeddings);
+    dml_loader_close(own);
+    return status;
+}
+
+static enum dml_status resume(struct trainer *t) {
+    bool has_plan;
+    char *bests;
+    t->at.plan = t->plan;
+    enum dml_status status =
+        dml_state_restore(&t->e, t->e.setup->resume, &t->at, &has_plan, &bests);
+    if (!status && !has_plan)
+        t->at.plan = NULL;
+    if (!status && bests)
+        status = dml_evaluator_restore(&t->evaluator, bests);
+    free(bests);
+    return status;
+}
+
+static enum dml_status save_params(struct trainer *t) {
+    char *json = NULL, *path = dml_path_join(t->folder, "parameters.json");
+    enum dml_status status = path ? dml_params_to_json(t->e.params, &json) : DML_ERROR_MEMORY;
+    if (!status)
+        status = dml_write_file(path, json, strlen(json));
+    free(json);
+    free(path);
+    return status;
+}
+
+static enum dml_status open_trainer(struct trainer *t, struct dml_params *params,
+                                    const char *command) {
+    enum dml_status status = dml_experiment_open(params, &t->e);
+    if (status)
+        return status;
+    size_t bs = (size_t)t->e.training->bs, dim = (size_t)t->e.graph->embed_dim;
+    t->batches = dml_sampling_batches(t->e.sampling);
+    t->plan = dml_alloc(t->batches * bs, sizeof *t->plan);
+    t->embeddings = dml_alloc_aligned(bs * dim, sizeof *t->embeddings);
+    t->gradient = dml_alloc_aligned(bs * dim, sizeof *t->gradient);
+    if (!t->plan || !t->embeddings || !t->gradient)
+        return DML_ERROR_MEMORY;
+    if (*t->e.setup->resume)
+        status = resume(t);
+    else
+        status = fill_store(t);
+    if (!status)
+        status = dml_run_folder_make(params, &t->folder, &t->name);
+    if (!status)
+        status = save_params(t);
+    if (status)
+        return status;
+    printf("results: %s\n\n", t->folder);
+    fflush(stdout);
+    dml_experiment_describe(&t->e, t->folder, t->name, command, &t->run);
+    t->last_state = dml_now();
+    return dml_tracking_open(&t->run, t->e.tracking, &t->tracking);
+}
+
+static void close_trainer(struct trainer *t) {
+    dml_evaluator_close(&t->evaluator);
+    dml_tuples_free(&t->tuples);
+    free(t->plan);
+    free(t->embeddings);
+    free(t->gradient);
+    free(t->folder);
+    free(t->name);
+    dml_experiment_close(&t->e);
+}
+
+enum dml_status dml_train(struct dml_params *params, const char *command,
+                          const volatile sig_atomic_t *stop) {
+    struct trainer t = {.stop = stop};
+    enum dml_status status = open_trainer(&t, params, command);
+    if (!status && t.e.training->n_epochs == 0)
+        status = finish_epoch(&t, 0);
+    while (!status && t.at.epoch < (uint64_t)t.e.training->n_epochs) {
+        double seconds = 0;
+        if (t.at.epoch_step < t.batches)
+            status = train_epoch(&t, &seconds);
+        if (!status && t.at.epoch_step == t.batches)
+            status = finish_epoch(&t, seconds);
+        if (!status && stopped(&t))
+            status = dml_fail(DML_ERROR_INTERRUPTED, "interrupted after step %llu",
+                              (unsigned long long)t.at.step);
+    }
+    char *error = status ? dml_strdup(dml_error()) : NULL;
+    if (t.tracking) {
+        if (status == DML_OK || status == DML_ERROR_INTERRUPTED) {
+            enum dml_status saved = save_state(&t);
+            if (!status)
+                status = saved;
+        }
+        enum dml_run_end end = status == DML_OK                  ? DML_RUN_FINISHED
+                               : status == DML_ERROR_INTERRUPTED ? DML_RUN_INTERRUPTED
+                                                                 : DML_RUN_FAILED;
+        enum dml_status closed = dml_tracking_close(t.tracking, end, error);
+        if (!status)
+            status = closed;
+        printf("\nresults: %s\n", t.folder);
+    }
+    if (error && status)
+        dml_fail(status, "%s", error);
+    free(error);
+    close_trainer(&t);
+    return status;
+}

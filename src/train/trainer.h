@@ -1,0 +1,16 @@
+#ifndef DML_TRAIN_TRAINER_H
+#define DML_TRAIN_TRAINER_H
+
+#include "dml/params.h"
+
+#include <signal.h>
+
+/* A whole run: opens what the parameters name, trains, evaluates, tracks and writes checkpoints.
+ * `command` is the command line for the log, without secrets. Once *stop is set (by a signal
+ * handler; may be NULL) the run ends after the current step with everything written and returns
+ * DML_ERROR_INTERRUPTED. A loss, gradient or embedding that is not finite ends it with
+ * DML_ERROR_NUMERIC; checkpoints written before stay. */
+enum dml_status dml_train(struct dml_params *params, const char *command,
+                          const volatile sig_atomic_t *stop);
+
+#endif
