@@ -4,7 +4,7 @@
 # What a run finds is left in the folder that it names; put a fixed one into tests/fuzz/regressions.
 set -eu
 source_folder=$(cd "$2" && pwd)
-seconds=${SECONDS_EACH:-3}
+seconds=${SECONDS_EACH:-2}
 if ! command -v clang >/dev/null; then
     echo "skipped: clang, which libFuzzer is a part of, is not installed"
     exit 0
