@@ -1,8 +1,8 @@
+#include "support/fill.h"
 #include "support/golden.h"
 
-#include "nn/graph.h"
-
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Shape of the last node of a kind. */
@@ -110,11 +110,110 @@ static void test_input_conventions(void **state) {
     dml_graph_free(graph);
 }
 
+struct running {
+    struct dml_graph *graph;
+    struct dml_network *network;
+};
+
+static struct running start(const char *arch, int embed_dim, int size) {
+    struct running run;
+    const struct dml_network_options options = {0};
+    assert_ok(dml_graph_build(arch, embed_dim, size, &run.graph));
+    assert_ok(dml_backend_cpu.create(run.graph, &options, &run.network));
+    fill_network(&dml_backend_cpu, run.network, run.graph);
+    return run;
+}
+
+static void stop(struct running *run) {
+    dml_backend_cpu.destroy(run->network);
+    dml_graph_free(run->graph);
+}
+
+/* The loader's 8-bit images become the input that the graph describes. */
+static void test_pixels_become_the_input(void **state) {
+    (void)state;
+    enum { N = 2, SIZE = 64, PLANE = SIZE * SIZE, DIM = 16 };
+    static uint8_t pixels[N * PLANE * 3];
+    static float input[N * 3 * PLANE];
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(fill_uniform("pixels", i) * 256);
+    static const char *const archs[] = {"bninception_frozen_normalize", "googlenet_normalize"};
+    for (int a = 0; a < 2; a++) {
+        struct running run = start(archs[a], DIM, SIZE);
+        const struct dml_input_transform *t = &run.graph->input;
+        for (size_t i = 0; i < N * PLANE; i++)
+            for (int c = 0; c < 3; c++) {
+                int plane = t->bgr ? 2 - c : c;
+                input[(i / PLANE * 3 + (size_t)plane) * PLANE + i % PLANE] =
+                    (pixels[3 * i + (size_t)c] / 255.f - t->mean[c]) / t->std[c];
+            }
+        float from_pixels[N * DIM], from_input[N * DIM];
+        struct dml_images images = {.n = N, .height = SIZE, .width = SIZE, .pixels = pixels};
+        assert_ok(dml_backend_cpu.embed(run.network, &images, from_pixels));
+        images = (struct dml_images){.n = N, .height = SIZE, .width = SIZE, .input = input};
+        assert_ok(dml_backend_cpu.embed(run.network, &images, from_input));
+        for (int i = 0; i < N * DIM; i++)
+            assert_true(fabsf(from_pixels[i] - from_input[i]) < 2e-6f);
+        stop(&run);
+    }
+}
+
+/* sum(embedding * weight) with `step` added to one bias of the last module. */
+static double loss_at(struct running *run, int param, float step, const struct dml_images *images,
+                      const float *weight) {
+    enum { CHANNEL = 5, MAX = 512 };
+    float values[MAX], embeddings[64];
+    size_t count = images->n * (size_t)run->graph->embed_dim;
+    assert_true(count <= 64 && run->graph->params[param].count <= MAX);
+    assert_ok(dml_backend_cpu.read(run->network, param, DML_SLOT_VALUE, values));
+    values[CHANNEL] += step;
+    assert_ok(dml_backend_cpu.write(run->network, param, DML_SLOT_VALUE, values));
+    assert_ok(dml_backend_cpu.embed(run->network, images, embeddings));
+    values[CHANNEL] -= step;
+    assert_ok(dml_backend_cpu.write(run->network, param, DML_SLOT_VALUE, values));
+    double loss = 0;
+    for (size_t i = 0; i < count; i++)
+        loss += (double)embeddings[i] * weight[i];
+    return loss;
+}
+
+/* The golden files have no _double: its gradient against a difference quotient. */
+static void test_gradient_of_double_pooling(void **state) {
+    (void)state;
+    enum { N = 2, SIZE = 64, DIM = 16, CHANNEL = 5 };
+    static float input[N * 3 * SIZE * SIZE];
+    float weight[N * DIM], embeddings[N * DIM], grad[512];
+    struct running run = start("bninception_double_frozen", DIM, SIZE);
+    fill_signed("input", 2, input, sizeof input / sizeof *input);
+    fill_signed("output_weight", 1, weight, N * DIM);
+    struct dml_images images = {.n = N, .height = SIZE, .width = SIZE, .input = input};
+    assert_ok(dml_backend_cpu.forward(run.network, &images, embeddings));
+    assert_ok(dml_backend_cpu.backward(run.network, weight));
+    static const char *const names[] = {"inception_5b_1x1_bn.bias", "inception_5b_3x3_bn.bias",
+                                        "inception_5a_pool_proj_bn.bias"};
+    for (int k = 0; k < 3; k++) {
+        int param = 0;
+        while (strcmp(run.graph->params[param].name, names[k]) != 0)
+            param++;
+        assert_ok(dml_backend_cpu.read(run.network, param, DML_SLOT_GRAD, grad));
+        const float step = 1e-3f;
+        double quotient = (loss_at(&run, param, step, &images, weight) -
+                           loss_at(&run, param, -step, &images, weight)) /
+                          (2 * step);
+        if (fabs(quotient - grad[CHANNEL]) > 0.02 * fabs(quotient) + 1e-3)
+            fail_msg("%s: gradient %g, difference quotient %g", names[k], (double)grad[CHANNEL],
+                     quotient);
+    }
+    stop(&run);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sizes_of_the_papers),
         cmocka_unit_test(test_options_of_bninception),
         cmocka_unit_test(test_input_conventions),
+        cmocka_unit_test(test_pixels_become_the_input),
+        cmocka_unit_test(test_gradient_of_double_pooling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
