@@ -1,56 +1,122 @@
 #include "dml/plugin.h"
 
 #include "base/files.h"
+#include "base/memory.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* dlopen without a slash would search the library path instead of this folder. */
-static void *open_object(const char *path) {
-    char *local = strchr(path, '/') ? NULL : dml_path_join(".", path);
-    void *object = dlopen(local ? local : path, RTLD_NOW | RTLD_LOCAL);
-    free(local);
-    return object;
+/* The i-th method of a kind; NULL behind the last. */
+static const struct dml_method *entry(const struct dml_plugin *plugin, enum dml_kind kind,
+                                      size_t i) {
+    switch (kind) {
+    case DML_CRITERION:
+        return plugin->criteria && plugin->criteria[i] ? &plugin->criteria[i]->method : NULL;
+    case DML_MINER:
+        return plugin->miners && plugin->miners[i] ? &plugin->miners[i]->method : NULL;
+    case DML_SAMPLER:
+        return plugin->samplers && plugin->samplers[i] ? &plugin->samplers[i]->method : NULL;
+    case DML_METRIC:
+        return plugin->metrics && plugin->metrics[i] ? &plugin->metrics[i]->method : NULL;
+    case DML_KIND_COUNT:
+        break;
+    }
+    return NULL;
 }
 
-static enum dml_status register_list(enum dml_kind kind, const void *list, const char *path) {
-    const struct dml_method *const *methods = list; /* descriptors start with their method */
-    for (; methods && *methods; methods++) {
-        if (!(*methods)->name)
-            return dml_fail(DML_ERROR_INPUT, "%s: has a %s without a name", path,
-                            dml_kind_name(kind));
-        if (dml_method_register(kind, *methods))
-            return dml_fail_within(DML_ERROR_INPUT, "%s", path);
+/* The member that a method of this kind cannot do without, where it is missing. */
+static const char *missing_function(const struct dml_method *method, enum dml_kind kind) {
+    switch (kind) {
+    case DML_CRITERION:
+        return ((const struct dml_criterion *)method)->forward_backward ? NULL : "forward_backward";
+    case DML_MINER:
+        return ((const struct dml_miner *)method)->mine ? NULL : "mine";
+    case DML_SAMPLER:
+        return ((const struct dml_sampler *)method)->plan ? NULL : "plan";
+    case DML_METRIC:
+        return ((const struct dml_metric *)method)->compute ? NULL : "compute";
+    case DML_KIND_COUNT:
+        break;
     }
+    return NULL;
+}
+
+static enum dml_status check_method(const struct dml_plugin *plugin, enum dml_kind kind, size_t i) {
+    const struct dml_method *method = entry(plugin, kind, i);
+    const char *kind_name = dml_kind_name(kind);
+    if (!method->name || !*method->name)
+        return dml_fail(DML_ERROR_INPUT, "its %s %zu has no name", kind_name, i + 1);
+    const char *missing = missing_function(method, kind);
+    if (missing)
+        return dml_fail(DML_ERROR_INPUT, "its %s '%s' has no function '%s'", kind_name,
+                        method->name, missing);
+    bool taken = dml_method_find(kind, method->name) != NULL;
+    for (size_t before = 0; before < i; before++)
+        taken |= strcmp(entry(plugin, kind, before)->name, method->name) == 0;
+    if (taken)
+        return dml_fail(DML_ERROR_INPUT, "there is a %s called '%s' already", kind_name,
+                        method->name);
     return DML_OK;
+}
+
+/* All are checked before the first is registered, so that a plugin counts as a whole. */
+static enum dml_status register_all(const struct dml_plugin *plugin) {
+    size_t count = 0;
+    for (enum dml_kind kind = 0; kind < DML_KIND_COUNT; kind++)
+        for (size_t i = 0; entry(plugin, kind, i); i++, count++) {
+            enum dml_status status = check_method(plugin, kind, i);
+            if (status)
+                return status;
+        }
+    if (count == 0)
+        return dml_fail(DML_ERROR_INPUT, "holds no method");
+    for (enum dml_kind kind = 0; kind < DML_KIND_COUNT; kind++)
+        for (size_t i = 0; entry(plugin, kind, i); i++) {
+            enum dml_status status = dml_method_register(kind, entry(plugin, kind, i));
+            if (status)
+                return status;
+        }
+    return DML_OK;
+}
+
+/* What the loader said, without the path that it puts in front. */
+static const char *loader_error(const char *path) {
+    const char *said = dlerror();
+    size_t length = strlen(path);
+    if (!said)
+        return "cannot be loaded";
+    return strncmp(said, path, length) == 0 && strncmp(said + length, ": ", 2) == 0
+               ? said + length + 2
+               : said;
 }
 
 enum dml_status dml_plugin_load(const char *path) {
     if (!dml_path_exists(path))
-        return dml_fail(DML_ERROR_INPUT, "%s: there is no such plugin", path);
-    void *object = open_object(path);
+        return dml_fail(DML_ERROR_INPUT, "%s: there is no such file", path);
+    if (dml_is_folder(path))
+        return dml_fail(DML_ERROR_INPUT, "%s: is a folder, not a shared object", path);
+    /* A name without a slash would be looked for where the system keeps its libraries. */
+    char *located = strchr(path, '/') ? dml_strdup(path) : dml_format("./%s", path);
+    if (!located)
+        return DML_ERROR_MEMORY;
+    enum dml_status status;
+    void *object = dlopen(located, RTLD_NOW | RTLD_LOCAL);
+    const struct dml_plugin *plugin = object ? dlsym(object, "dml_plugin") : NULL;
     if (!object)
-        return dml_fail(DML_ERROR_INPUT, "%s: cannot be loaded: %s", path, dlerror());
-    const struct dml_plugin *plugin = dlsym(object, "dml_plugin");
-    enum dml_status status = DML_OK;
-    if (!plugin)
-        status = dml_fail(DML_ERROR_INPUT, "%s: has no symbol dml_plugin", path);
+        status = dml_fail(DML_ERROR_INPUT, "%s: is no plugin: %s", path, loader_error(located));
+    else if (!plugin)
+        status = dml_fail(DML_ERROR_INPUT, "%s: is no plugin: it has no symbol 'dml_plugin'", path);
     else if (plugin->interface != DML_PLUGIN_INTERFACE)
         status = dml_fail(DML_ERROR_INPUT,
-                          "%s: was built for version %u of the plugin interface, this is %u", path,
-                          plugin->interface, DML_PLUGIN_INTERFACE);
-    if (status) {
+                          "%s: was built for plugin interface %u, this program has %u: build it "
+                          "again with this program's headers",
+                          path, plugin->interface, (unsigned)DML_PLUGIN_INTERFACE);
+    else if ((status = register_all(plugin)))
+        status = dml_fail_within(status, "%s", path);
+    free(located);
+    /* A plugin that was registered in part, for lack of memory, is in use as well. */
+    if (status && status != DML_ERROR_MEMORY && object)
         dlclose(object);
-        return status;
-    }
-    /* From here on the object stays loaded: the registries may point into it. */
-    status = register_list(DML_CRITERION, plugin->criteria, path);
-    if (!status)
-        status = register_list(DML_MINER, plugin->miners, path);
-    if (!status)
-        status = register_list(DML_SAMPLER, plugin->samplers, path);
-    if (!status)
-        status = register_list(DML_METRIC, plugin->metrics, path);
     return status;
 }

@@ -1,0 +1,178 @@
+/* Plugins, built here with the system's compiler: the example in use, and everything that can be
+ * wrong with one. */
+#include "dml/dml.h"
+
+#include "support/golden.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *built(const char *name) {
+    static char path[1024];
+    snprintf(path, sizeof path, DML_BINARY_DIR "/test_plugins/%s.so", name);
+    return path;
+}
+
+static const char *build_file(const char *name, const char *source) {
+    char command[4096];
+    snprintf(command, sizeof command,
+             "cc -std=gnu17 -Wall -Wextra -Werror -I'%s/include' -fPIC -shared -o '%s' '%s' -lm",
+             DML_SOURCE_DIR, built(name), source);
+    assert_int_equal(system(command), 0);
+    return built(name);
+}
+
+/* Builds a shared object of `body` behind the header. */
+static const char *build(const char *name, const char *body) {
+    char source[1024];
+    snprintf(source, sizeof source, DML_BINARY_DIR "/test_plugins/%s.c", name);
+    FILE *file = fopen(source, "w");
+    assert_non_null(file);
+    fprintf(file, "#include <dml/plugin.h>\n#include <stddef.h>\n%s\n", body);
+    assert_int_equal(fclose(file), 0);
+    return build_file(name, source);
+}
+
+static int prepare(void **state) {
+    (void)state;
+    return system("mkdir -p '" DML_BINARY_DIR "/test_plugins'");
+}
+
+static void assert_refused(const char *path, const char *part) {
+    assert_int_equal(dml_plugin_load(path), DML_ERROR_INPUT);
+    if (!strstr(dml_error(), part) || strncmp(dml_error(), path, strlen(path)) != 0)
+        fail_msg("'%s: ... %s' is not the message: %s", path, part, dml_error());
+    assert_null(strchr(dml_error(), '\n'));
+}
+
+static void no_shared_object(void **state) {
+    (void)state;
+    assert_refused(DML_BINARY_DIR "/test_plugins/absent.so", "no such file");
+    assert_refused(DML_BINARY_DIR, "is a folder");
+    assert_refused(DML_SOURCE_DIR "/LICENSE", "is no plugin");
+    assert_refused("nowhere.so", "no such file");
+}
+
+static void no_symbol(void **state) {
+    (void)state;
+    assert_refused(build("no_symbol", "int something_else;"), "no symbol 'dml_plugin'");
+    assert_refused(build("undefined", "extern int nobody_has_this(void);\n"
+                                      "int calls(void) { return nobody_has_this(); }\n"
+                                      "const struct dml_plugin dml_plugin = {1, 0, 0, 0, 0};"),
+                   "nobody_has_this");
+}
+
+static void another_interface(void **state) {
+    (void)state;
+    assert_refused(build("interface", "const struct dml_plugin dml_plugin = "
+                                      "{.interface = DML_PLUGIN_INTERFACE + 41};"),
+                   "was built for plugin interface 42, this program has 1");
+}
+
+/* A miner that gives nothing, and a plugin of two miners with these names. */
+#define TWO_MINERS(first, second)                                                                  \
+    "static enum dml_status mine(void *s, const struct dml_batch *b, struct dml_rng *r,\n"         \
+    "                            struct dml_tuples *out, size_t *w) {\n"                           \
+    "    (void)s, (void)b, (void)r, (void)w;\n"                                                    \
+    "    return dml_tuples_reserve(out, DML_TUPLES_TRIPLETS, 0);\n"                                \
+    "}\n"                                                                                          \
+    "static const struct dml_miner one = {.method = {.name = " first "}, .mine = mine};\n"         \
+    "static const struct dml_miner two = {.method = {.name = " second "}, .mine = mine};\n"        \
+    "static const struct dml_miner *const miners[] = {&one, &two, NULL};\n"                        \
+    "const struct dml_plugin dml_plugin = {.interface = DML_PLUGIN_INTERFACE, .miners = miners};"
+
+static void names_that_are_taken(void **state) {
+    (void)state;
+    assert_refused(build("taken", TWO_MINERS("\"fresh\"", "\"semihard\"")),
+                   "there is a batch miner called 'semihard' already");
+    assert_null(dml_method_find(DML_MINER, "fresh")); /* a plugin counts as a whole */
+    assert_refused(build("twice", TWO_MINERS("\"fresh\"", "\"fresh\"")),
+                   "there is a batch miner called 'fresh' already");
+    assert_null(dml_method_find(DML_MINER, "fresh"));
+    assert_refused(build("unnamed", TWO_MINERS("\"fresh\"", "NULL")), "batch miner 2 has no name");
+    assert_refused(build("empty", "const struct dml_plugin dml_plugin = "
+                                  "{.interface = DML_PLUGIN_INTERFACE};"),
+                   "holds no method");
+    assert_refused(build("hollow",
+                         "static const struct dml_criterion hollow = {.method = {.name = "
+                         "\"hollow\"}};\n"
+                         "static const struct dml_criterion *const list[] = {&hollow, NULL};\n"
+                         "const struct dml_plugin dml_plugin = "
+                         "{.interface = DML_PLUGIN_INTERFACE, .criteria = list};"),
+                   "its criterion 'hollow' has no function 'forward_backward'");
+}
+
+enum { N = 12, DIM = 6 };
+
+static double loss_of(struct dml_objective *objective, float *embeddings, const int32_t *labels,
+                      const struct dml_tuples *tuples, float *grad) {
+    const struct dml_batch batch = {N, DIM, embeddings, labels};
+    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_CRITERION, 0, 0);
+    struct dml_loss loss;
+    assert_ok(dml_objective_compute(objective, &batch, tuples, &rng, grad, &loss));
+    return loss.value;
+}
+
+/* examples/plugin/mine.c as a user would have it: by name, with its flags, its miner with a
+ * built-in criterion's kind and the other way round. */
+static void the_example_works(void **state) {
+    (void)state;
+    assert_ok(dml_plugin_load(build_file("mine", DML_SOURCE_DIR "/examples/plugin/mine.c")));
+    assert_refused(built("mine"), "there is a criterion called 'mine' already");
+
+    const struct dml_criterion *criterion =
+        (const struct dml_criterion *)dml_method_find(DML_CRITERION, "mine");
+    const struct dml_miner *miner = (const struct dml_miner *)dml_method_find(DML_MINER, "mine");
+    assert_true(criterion && miner);
+    assert_ok(dml_mining_allowed(criterion, miner));
+    assert_ok(dml_mining_allowed(criterion,
+                                 (const struct dml_miner *)dml_method_find(DML_MINER, "distance")));
+    assert_int_equal(dml_mining_allowed(criterion, NULL), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "intra_random, mine")); /* listed with the built-in ones */
+
+    float embeddings[N * DIM], grad[N * DIM], other[N * DIM];
+    int32_t labels[N];
+    struct dml_rng rng = dml_rng_make(3, DML_PURPOSE_OTHER, 0, 0);
+    for (int i = 0; i < N; i++)
+        labels[i] = i / 3;
+    for (int i = 0; i < N * DIM; i++)
+        embeddings[i] = (float)(0.4 * dml_rng_normal(&rng));
+
+    struct dml_miner_context mining_context = {.dim = DIM, .margin = 0.2};
+    struct dml_mining *mining;
+    assert_int_equal(dml_mining_open("mine", "--miner_mine_nearest 17", &mining_context, &mining),
+                     DML_ERROR_USAGE);
+    assert_ok(dml_mining_open("mine", "--miner_mine_nearest 2", &mining_context, &mining));
+    struct dml_tuples tuples = {0};
+    const struct dml_batch batch = {N, DIM, embeddings, labels};
+    assert_ok(dml_mining_compute(mining, &batch, &rng, &tuples, NULL));
+    assert_int_equal(tuples.count, N);
+
+    struct dml_criterion_context context = {.dim = DIM, .classes = 4, .miner = "mine"};
+    struct dml_objective *objective;
+    assert_ok(dml_objective_open("mine", "--loss_mine_scale 2", &context, &objective));
+    loss_of(objective, embeddings, labels, &tuples, grad);
+    for (int i = 0; i < N * DIM; i++) { /* central differences */
+        float kept = embeddings[i];
+        embeddings[i] = kept + 1e-3f;
+        double above = loss_of(objective, embeddings, labels, &tuples, other);
+        embeddings[i] = kept - 1e-3f;
+        double below = loss_of(objective, embeddings, labels, &tuples, other);
+        embeddings[i] = kept;
+        assert_true(fabs((above - below) / 2e-3 - grad[i]) < 1e-3);
+    }
+    dml_objective_free(objective);
+    dml_mining_free(mining);
+    dml_tuples_free(&tuples);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(no_shared_object),  cmocka_unit_test(no_symbol),
+        cmocka_unit_test(another_interface), cmocka_unit_test(names_that_are_taken),
+        cmocka_unit_test(the_example_works),
+    };
+    return cmocka_run_group_tests(tests, prepare, NULL);
+}
