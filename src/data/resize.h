@@ -20,8 +20,8 @@ struct dml_rect dml_scaling_needs(const struct dml_scaling *scaling);
 
 /* Workspace, kept from call to call. A zero-initialised struct is a valid empty one. */
 struct dml_resizer {
-    void *columns, *rows; /* struct taps of resize.c */
-    int32_t *weights;
+    void *columns, *rows; /* struct dml_taps of resize_kernels.h */
+    int16_t *weights;
     size_t column_capacity, row_capacity, weight_capacity;
     struct dml_pixels between; /* columns are scaled, rows not yet */
 };

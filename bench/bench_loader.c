@@ -1,0 +1,104 @@
+/* Images a second and core that the loader makes of the three golden photographs. The bound is
+ * libjpeg-turbo decoding the whole files and nothing else, on one core in the same run: a training
+ * crop needs less than the whole file, so it can be above. */
+#include "base/files.h"
+#include "base/memory.h"
+#include "bench.h"
+#include "data/loader.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { PHOTOS = 3, BATCH = 60, BATCHES = 10, IMAGES = BATCH * BATCHES };
+
+static const char *const names[] = {"astronaut", "chelsea", "coffee"};
+
+static void check(enum dml_status status) {
+    if (!status)
+        return;
+    fprintf(stderr, "%s\n", dml_error());
+    exit(1);
+}
+
+struct decoding {
+    struct dml_reader *reader;
+    struct dml_pixels pixels;
+    char **paths;
+};
+
+static void decode_whole(void *data) {
+    struct decoding *decoding = data;
+    for (int i = 0; i < PHOTOS; i++) {
+        int width, height;
+        check(dml_reader_open(decoding->reader, decoding->paths[i], &width, &height));
+        check(dml_reader_decode(decoding->reader, (struct dml_rect){0, 0, width, height},
+                                &decoding->pixels));
+    }
+}
+
+struct passing {
+    struct dml_loader *loader;
+    uint32_t order[IMAGES];
+    uint64_t epoch;
+};
+
+static void run_pass(void *data) {
+    struct passing *passing = data;
+    const struct dml_loaded *batch;
+    check(dml_loader_start(passing->loader, passing->epoch++, passing->order, IMAGES));
+    for (;;) {
+        check(dml_loader_next(passing->loader, &batch));
+        if (!batch)
+            return;
+        dml_loader_release(passing->loader, batch);
+    }
+}
+
+static void measure(const struct dml_part *part, const char *augmentation, bool training,
+                    int threads, const char *cache, const char *name, double bound) {
+    struct dml_loader_options options = {
+        .part = part, .batch_size = BATCH, .threads = threads, .cache = (char *)cache};
+    struct passing passing = {.epoch = 0};
+    check(dml_transform_make(augmentation, training, 224, 0, 0.08, &options.transform));
+    for (uint32_t i = 0; i < IMAGES; i++)
+        passing.order[i] = i % PHOTOS;
+    check(dml_loader_open(&options, &passing.loader));
+    double seconds = bench_time(run_pass, &passing, 3, 4);
+    dml_loader_close(passing.loader);
+    bench_report("loader", name, IMAGES / seconds / threads, "images/s/core", bound);
+}
+
+int main(void) {
+    const char *folder = getenv("DML_GOLDEN");
+    char *paths[PHOTOS], *class_names[] = {"photographs"};
+    int32_t labels[PHOTOS] = {0};
+    struct decoding decoding = {.paths = paths};
+    struct dml_part part = {.name = "training",
+                            .images = PHOTOS,
+                            .classes = 1,
+                            .paths = paths,
+                            .labels = labels,
+                            .class_names = class_names};
+    for (int i = 0; i < PHOTOS; i++)
+        paths[i] =
+            dml_format("%s/transforms/%s.jpg",
+                       folder && *folder ? folder : DML_SOURCE_DIR "/tests/golden", names[i]);
+    check(dml_reader_new(&decoding.reader));
+    double whole = PHOTOS / bench_time(decode_whole, &decoding, 10, 2);
+    bench_report("loader", "decode_whole", whole, "images/s/core", 0);
+    dml_reader_free(decoding.reader);
+    dml_pixels_free(&decoding.pixels);
+
+    measure(&part, "base", true, 1, NULL, "training_1_thread", whole);
+    measure(&part, "base", true, 2, NULL, "training_2_threads", whole);
+    measure(&part, "base", false, 1, NULL, "evaluation_1_thread", whole);
+    measure(&part, "base", false, 2, NULL, "evaluation_2_threads", whole);
+    measure(&part, "adv", true, 1, NULL, "training_adv_1_thread", whole);
+    measure(&part, "base", true, 1, "memory", "training_cached_1_thread", whole);
+    measure(&part, "base", false, 1, "memory", "evaluation_cached_1_thread", whole);
+    for (int i = 0; i < PHOTOS; i++)
+        free(paths[i]);
+    return 0;
+}
