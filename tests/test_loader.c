@@ -1,14 +1,15 @@
 /* The loader: same batches for any number of threads, replaced images, early ends, caches; and
  * that decoding a part of a file gives the pixels of the whole. */
+#include "base/files.h"
 #include "base/memory.h"
 #include "data/dataset.h"
 #include "data/loader.h"
-#include "data/png_write.h"
 #include "support/golden.h"
 #include "support/scratch.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { CLASSES = 6, PER_CLASS = 4, SIDE = 32, MOST = 64 };
@@ -146,13 +147,385 @@ static void test_batches(void **state) {
     free_part(&part);
 }
 
+/* One pass over all images with the options. */
+static void pass_with(const struct dml_loader_options *options, uint64_t epoch, struct pass *out) {
+    struct dml_loader *loader;
+    assert_ok(dml_loader_open(options, &loader));
+    run_pass(loader, epoch, NULL, options->part->images, options->batch_size, out);
+    dml_loader_close(loader);
+}
+
+static void test_replaced(void **state) {
+    (void)state;
+    static const int threads[] = {1, 2, 5};
+    struct dml_part part;
+    make_part(&part);
+    scratch_text("class1/2.jpg", "not an image");
+    scratch_text("class3/0.jpg", "");
+    scratch_copy("class3/1.jpg", golden_path("transforms/chelsea.jpg"), 5000);
+    unlink(part.paths[4 * PER_CLASS + 3]);
+    static const bool bad[CLASSES * PER_CLASS] = {
+        [6] = true, [12] = true, [13] = true, [19] = true};
+    for (int t = 0; t < 3; t++) {
+        struct dml_loader_options options = options_of(&part, t == 2, threads[t]);
+        struct dml_loader *loader;
+        if (t == 1)
+            options.cache = "memory";
+        assert_ok(dml_loader_open(&options, &loader));
+        struct pass *pass = t == 1 ? &second : &first;
+        for (uint64_t epoch = 0; epoch < 2; epoch++) {
+            run_pass(loader, epoch, NULL, part.images, 5, pass);
+            for (size_t i = 0; i < part.images; i++) {
+                if (bad[i] && t < 2)
+                    assert_int_not_equal(pass->indices[i], i);
+                else if (!bad[i])
+                    assert_int_equal(pass->indices[i], i);
+                assert_int_equal(pass->labels[i], part.labels[i]);
+                assert_int_equal(part.labels[pass->indices[i]], part.labels[i]);
+                assert_false(t < 2 && bad[pass->indices[i]]);
+            }
+        }
+        assert_in_range(dml_loader_replaced(loader), 3, 4);
+        if (t < 2)
+            assert_int_equal(dml_loader_replaced(loader), 4);
+        if (t == 1)
+            assert_same(&first, &second);
+        dml_loader_close(loader);
+    }
+    /* Training replaces the same images whatever the threads. */
+    struct dml_loader_options options = options_of(&part, true, 1);
+    pass_with(&options, 3, &second);
+    options.threads = 4;
+    pass_with(&options, 3, &third);
+    assert_same(&second, &third);
+    free_part(&part);
+}
+
+static void test_class_unreadable(void **state) {
+    (void)state;
+    struct dml_part part;
+    const struct dml_loaded *batch;
+    enum dml_status status = DML_OK;
+    struct dml_loader *loader;
+    make_part(&part);
+    for (int i = 0; i < PER_CLASS; i++)
+        unlink(part.paths[2 * PER_CLASS + i]);
+    struct dml_loader_options options = options_of(&part, true, 3);
+    assert_ok(dml_loader_open(&options, &loader));
+    assert_ok(dml_loader_start(loader, 0, NULL, 0));
+    for (int i = 0; i < 10 && !status; i++) {
+        status = dml_loader_next(loader, &batch);
+        if (!status)
+            assert_non_null(batch);
+        dml_loader_release(loader, batch);
+    }
+    assert_int_equal(status, DML_ERROR_INPUT);
+    assert_non_null(strstr(dml_error(), "class2/"));
+    assert_non_null(strstr(dml_error(), "no image of its class"));
+    assert_int_equal(dml_loader_next(loader, &batch), DML_ERROR_INPUT); /* and stays so */
+    static const uint32_t good[] = {0, 1, 23};
+    run_pass(loader, 1, good, 3, 5, &first); /* another pass may do without that class */
+    dml_loader_close(loader);
+    free_part(&part);
+}
+
+/* Passes are left and loaders closed while producers are at work or wait for room. */
+static void test_early_ends(void **state) {
+    (void)state;
+    struct dml_part part;
+    make_part(&part);
+    for (int threads = 1; threads <= 4; threads++)
+        for (int taken = 0; taken < 4; taken++) {
+            struct dml_loader_options options = options_of(&part, true, threads);
+            struct dml_loader *loader;
+            const struct dml_loaded *batch = NULL, *before = NULL;
+            options.batch_size = 2;
+            options.ahead = 1;
+            assert_ok(dml_loader_open(&options, &loader));
+            for (int i = 0; i < taken; i++) {
+                if (i == 0)
+                    assert_ok(dml_loader_start(loader, 9, NULL, 0));
+                dml_loader_release(loader, before);
+                before = batch;
+                assert_ok(dml_loader_next(loader, &batch));
+                assert_non_null(batch);
+            }
+            if (taken % 2) { /* a new pass in the middle of another, two batches not released */
+                run_pass(loader, 4, ORDER, COUNT, 2, &second);
+                options.threads = 1;
+                struct dml_loader *fresh;
+                assert_ok(dml_loader_open(&options, &fresh));
+                run_pass(fresh, 4, ORDER, COUNT, 2, &first);
+                dml_loader_close(fresh);
+                assert_same(&first, &second);
+            }
+            dml_loader_close(loader);
+        }
+    struct dml_loader_options options = options_of(&part, true, 2);
+    struct dml_loader *loader;
+    static const uint32_t wrong[] = {0, CLASSES * PER_CLASS};
+    assert_ok(dml_loader_open(&options, &loader));
+    assert_int_equal(dml_loader_start(loader, 0, wrong, 2), DML_ERROR_INPUT);
+    assert_non_null(strstr(dml_error(), "image 24 of a part of 24"));
+    dml_loader_close(loader);
+    free_part(&part);
+}
+
+/* A cache changes nothing but the time: `training` and evaluation, twice each. */
+static void check_cache(const struct dml_part *part, char *cache, size_t limit) {
+    for (int training = 0; training < 2; training++) {
+        struct dml_loader_options options = options_of(part, training, 3);
+        pass_with(&options, 1, &first);
+        options.cache = cache;
+        options.cache_limit = limit;
+        struct dml_loader *loader;
+        assert_ok(dml_loader_open(&options, &loader));
+        for (int again = 0; again < 2; again++) {
+            run_pass(loader, 1, NULL, part->images, 5, &second);
+            assert_same(&first, &second);
+        }
+        dml_loader_close(loader);
+        pass_with(&options, 1, &second);
+        assert_same(&first, &second);
+    }
+}
+
+static void test_memory_cache(void **state) {
+    (void)state;
+    struct dml_part part;
+    make_part(&part);
+    check_cache(&part, "memory", 0);
+    check_cache(&part, "memory", 20000); /* some images fit */
+    check_cache(&part, "memory", 1);     /* none does */
+
+    /* It is the memory that is used: the files may go. */
+    struct dml_loader_options options = options_of(&part, true, 2);
+    struct dml_loader *loader;
+    options.cache = "memory";
+    assert_ok(dml_loader_open(&options, &loader));
+    run_pass(loader, 1, NULL, part.images, 5, &first);
+    for (size_t i = 0; i < part.images; i++)
+        unlink(part.paths[i]);
+    run_pass(loader, 1, NULL, part.images, 5, &second);
+    assert_same(&first, &second);
+    assert_int_equal(dml_loader_replaced(loader), 0);
+    dml_loader_close(loader);
+    free_part(&part);
+}
+
+static size_t file_size(const char *path) {
+    struct dml_mapping mapping;
+    assert_ok(dml_map_file(path, &mapping));
+    size_t size = mapping.size;
+    dml_unmap_file(&mapping);
+    return size;
+}
+
+static void test_file_cache(void **state) {
+    (void)state;
+    struct dml_part part;
+    make_part(&part);
+    char *cache = strdup(scratch_path("cache/images"));
+    assert_ok(dml_make_folders(scratch_path("cache")));
+    check_cache(&part, cache, 0);
+    assert_true(dml_path_exists(scratch_path("cache/images.training-eval")));
+    assert_true(dml_path_exists(scratch_path("cache/images.training-train")));
+
+    /* Another content of a file: made anew. */
+    scratch_jpeg("class2/1.jpg", 77, 55, 99);
+    check_cache(&part, cache, 0);
+
+    /* A broken cache file is made anew as well, wherever it is broken. */
+    char *data, *path = strdup(scratch_path("cache/images.training-eval"));
+    size_t size = file_size(path);
+    for (int i = 0; i < 12; i++) {
+        assert_ok(dml_read_file(path, &data, NULL));
+        size_t length = i < 6 ? size * (size_t)i / 6 : size;
+        if (i >= 6) /* the header's fields, and the table's first entries */
+            data[i < 9 ? 8 * (size_t)(i - 6) : size - DML_PIXELS_SLACK - (size_t)(i - 8) * 4] ^=
+                0x55;
+        scratch_write("cache/images.training-eval", data, length);
+        free(data);
+        check_cache(&part, cache, 0);
+    }
+
+    /* Unreadable images are not in it and are replaced as without it. */
+    scratch_text("class0/0.jpg", "not an image");
+    check_cache(&part, cache, 0);
+
+    /* It is the file that is used: removing the images changes its key, so compare in one run. */
+    struct dml_loader_options options = options_of(&part, false, 2);
+    struct dml_loader *loader;
+    options.cache = cache;
+    assert_ok(dml_loader_open(&options, &loader));
+    run_pass(loader, 0, NULL, part.images, 5, &first);
+    for (size_t i = 1; i < part.images; i++)
+        unlink(part.paths[i]);
+    run_pass(loader, 0, NULL, part.images, 5, &second);
+    assert_same(&first, &second);
+    dml_loader_close(loader);
+    free(path);
+    free(cache);
+    free_part(&part);
+}
+
+/* What cannot be written is left out; an interruption is passed on. Neither leaves a file. */
+static void test_no_file_cache(void **state) {
+    (void)state;
+    struct dml_part part;
+    make_part(&part);
+    check_cache(&part, "/nowhere/at/all/images", 0);
+    assert_ok(dml_make_folders(scratch_path("cut")));
+
+    volatile sig_atomic_t interrupted = 1;
+    struct dml_loader_options options = options_of(&part, false, 2);
+    struct dml_loader *loader;
+    char *cache = strdup(scratch_path("cut/images"));
+    options.cache = cache;
+    options.interrupted = &interrupted;
+    assert_int_equal(dml_loader_open(&options, &loader), DML_ERROR_INTERRUPTED);
+    assert_null(loader);
+    assert_non_null(strstr(dml_error(), "interrupted"));
+
+    /* A full disk, as a limit on file sizes shows it. */
+    struct rlimit before, small = {20000, 20000};
+    options.interrupted = NULL;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small.rlim_max = before.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    for (int training = 0; training < 2; training++) {
+        options.transform.kind = training ? DML_TRANSFORM_BASE : DML_TRANSFORM_EVALUATION;
+        options.cache = NULL;
+        pass_with(&options, 0, &first);
+        options.cache = cache;
+        pass_with(&options, 0, &second);
+        assert_same(&first, &second);
+    }
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(rmdir(scratch_path("cut")), 0); /* nothing was left */
+    free(cache);
+    free_part(&part);
+}
+
+static void test_transform_options(void **state) {
+    (void)state;
+    struct dml_transform transform;
+    assert_ok(dml_transform_make("base", true, 227, 0, 0.25, &transform));
+    assert_int_equal(transform.kind, DML_TRANSFORM_BASE);
+    assert_int_equal(transform.crop, 227);
+    assert_int_equal(transform.resize, 256);
+    assert_ok(dml_transform_make("big", false, 224, 0, 0.08, &transform));
+    assert_int_equal(transform.kind, DML_TRANSFORM_EVALUATION);
+    assert_int_equal(transform.crop, 256);
+    assert_ok(dml_transform_make("red", true, 224, 64, 0.08, &transform));
+    assert_int_equal(transform.kind, DML_TRANSFORM_REDUCED);
+    assert_int_equal(transform.crop, 64);
+    assert_int_equal(transform.resize, 73);
+    assert_int_equal(dml_transform_make("bsae", true, 224, 0, 0.08, &transform), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "bsae"));
+}
+
+/* Every view lies in its image and is as large as asked for, whatever the image's shape. */
+static void test_views(void **state) {
+    (void)state;
+    static const char *const kinds[] = {"base", "adv", "big", "red"};
+    static const int shapes[][2] = {{1, 1},    {1, 9000},  {9000, 1},  {2, 3},  {10, 500},
+                                    {500, 10}, {224, 224}, {600, 400}, {31, 33}};
+    uint8_t *out = malloc(256 * 256 * 3);
+    assert_non_null(out);
+    struct dml_resizer resizer = {.columns = NULL};
+    struct dml_pixels pixels = {.data = NULL};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        struct dml_rect all = {0, 0, shapes[s][0], shapes[s][1]};
+        assert_ok(dml_pixels_reserve(&pixels, all));
+        memset(pixels.data, 200, (size_t)all.width * (size_t)all.height * 3);
+        for (int k = 0; k < 8; k++) {
+            struct dml_transform transform;
+            assert_ok(dml_transform_make(kinds[k / 2], k % 2, 224, 0, 0.08, &transform));
+            for (int draw = 0; draw < 20; draw++) {
+                struct dml_rng rng = dml_rng_make(0, DML_PURPOSE_AUGMENT, s, (uint64_t)draw);
+                struct dml_view view = dml_transform_draw(&transform, all.width, all.height, &rng);
+                struct dml_rect box = view.scaling.box, part = view.scaling.part;
+                struct dml_rect needs = dml_scaling_needs(&view.scaling);
+                assert_true(box.left >= 0 && box.top >= 0 && box.width > 0 && box.height > 0);
+                assert_true(box.left + box.width <= all.width);
+                assert_true(box.top + box.height <= all.height);
+                assert_true(part.left >= 0 && part.left + part.width <= view.scaling.width);
+                assert_true(part.top >= 0 && part.top + part.height <= view.scaling.height);
+                assert_true(needs.left >= box.left && needs.top >= box.top);
+                assert_true(needs.left + needs.width <= box.left + box.width);
+                assert_true(needs.top + needs.height <= box.top + box.height);
+                assert_int_equal(part.width, transform.crop);
+                view.jitter = view.gray = false;
+                assert_ok(dml_view_render(&view, &resizer, &pixels, out));
+                for (int i = 0; i < transform.crop * transform.crop * 3; i++)
+                    if (out[i] != 200)
+                        fail_msg("an even image became uneven: %d", out[i]);
+            }
+        }
+    }
+    dml_pixels_free(&pixels);
+    dml_resizer_free(&resizer);
+    free(out);
+}
+
+/* Shares of what random resized crops draw: areas and aspects in bounds, half of them flipped. */
+static void test_draws(void **state) {
+    (void)state;
+    enum { DRAWS = 4000 };
+    struct dml_transform transform;
+    int flips = 0, grays = 0;
+    double area = 0;
+    assert_ok(dml_transform_make("adv", true, 224, 0, 0.08, &transform));
+    for (uint64_t i = 0; i < DRAWS; i++) {
+        struct dml_rng rng = dml_rng_make(5, DML_PURPOSE_AUGMENT, 0, i);
+        struct dml_view view = dml_transform_draw(&transform, 1000, 1000, &rng);
+        struct dml_rect box = view.scaling.box;
+        double share = (double)box.width * box.height / 1e6,
+               aspect = (double)box.width / box.height;
+        assert_true(share > 0.079 && share <= 1);
+        assert_true(aspect > 0.745 && aspect < 1.342);
+        area += share / DRAWS;
+        flips += view.scaling.flip;
+        grays += view.gray;
+        for (int f = 0; f < 3; f++)
+            assert_true(view.factors[f] >= 0.8f && view.factors[f] <= 1.2f);
+        assert_true(view.factors[DML_COLOR_HUE] >= -0.2f && view.factors[DML_COLOR_HUE] <= 0.2f);
+    }
+    /* Five standard deviations; the area's mean is below (0.08 + 1) / 2, since large boxes fit
+     * less often. */
+    assert_in_range(flips, DRAWS / 2 - 160, DRAWS / 2 + 160);
+    assert_in_range(grays, DRAWS / 5 - 130, DRAWS / 5 + 130);
+    assert_true(area > 0.46 && area < 0.54);
+}
+
+static int setup(void **state) {
+    (void)state;
+    scratch_open();
+    return 0;
+}
+
+static int teardown(void **state) {
+    (void)state;
+    scratch_close();
+    return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_batches),
+        TEST(test_threads),
+        TEST(test_batches),
+        TEST(test_replaced),
+        TEST(test_class_unreadable),
+        TEST(test_early_ends),
+        TEST(test_memory_cache),
+        TEST(test_file_cache),
+        TEST(test_no_file_cache),
+        TEST(test_transform_options),
+        TEST(test_views),
+        TEST(test_draws),
     };
-    scratch_open();
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    scratch_close();
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,7 +60,10 @@ static const char *place_for(const char *relative) {
 
 const char *scratch_write(const char *relative, const void *data, size_t size) {
     const char *path = place_for(relative);
-    assert_ok(dml_write_file(path, data, size));
+    FILE *file = fopen(path, "wb"); /* not dml_write_file: nothing here needs to be synced */
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, size, file), size);
+    fclose(file);
     return path;
 }
 

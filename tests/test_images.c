@@ -1,0 +1,171 @@
+/* All kinds of files, whole and in parts, broken ones included. */
+#include "data/image.h"
+#include "dml/rng.h"
+#include "support/golden.h"
+#include "support/scratch.h"
+
+#include <dirent.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FOLDER DML_SOURCE_DIR "/tests/images"
+enum { MOST_FILES = 64 };
+
+static size_t list_files(char names[MOST_FILES][64]) {
+    size_t count = 0;
+    DIR *folder = opendir(FOLDER);
+    assert_non_null(folder);
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        const char *dot = strrchr(entry->d_name, '.');
+        if (!dot || (strcmp(dot, ".jpg") != 0 && strcmp(dot, ".png") != 0))
+            continue;
+        assert_true(count < MOST_FILES && strlen(entry->d_name) < 64);
+        strcpy(names[count++], entry->d_name);
+    }
+    closedir(folder);
+    assert_true(count > 15);
+    return count;
+}
+
+static struct dml_rect open_whole(struct dml_reader *reader, const char *path,
+                                  struct dml_pixels *out) {
+    struct dml_rect all = {0, 0, 0, 0};
+    assert_ok(dml_reader_open(reader, path, &all.width, &all.height));
+    assert_ok(dml_reader_decode(reader, all, out));
+    return all;
+}
+
+/* Rows of `part`, which may hold more than `rect`, are those of `whole`. */
+static void assert_part(const char *name, const struct dml_pixels *whole,
+                        const struct dml_pixels *part, struct dml_rect rect) {
+    assert_true(part->rect.left <= rect.left && part->rect.top <= rect.top);
+    for (int y = rect.top; y < rect.top + rect.height; y++) {
+        const uint8_t *a = whole->data + (size_t)y * whole->stride + (size_t)rect.left * 3;
+        const uint8_t *b = part->data + (size_t)(y - part->rect.top) * part->stride +
+                           (size_t)(rect.left - part->rect.left) * 3;
+        if (memcmp(a, b, (size_t)rect.width * 3) != 0)
+            fail_msg("%s: row %d of the part %d,%d %dx%d differs", name, y, rect.left, rect.top,
+                     rect.width, rect.height);
+    }
+}
+
+static void check_parts(struct dml_reader *reader, const char *path, int parts) {
+    struct dml_pixels whole = {.data = NULL}, part = {.data = NULL};
+    struct dml_rect all = open_whole(reader, path, &whole);
+    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_OTHER, 0, 0);
+    for (int i = 0; i < parts; i++) {
+        int width = all.width, height = all.height;
+        struct dml_rect rect;
+        rect.width = 1 + (int)dml_rng_below(&rng, (uint64_t)width);
+        rect.height = 1 + (int)dml_rng_below(&rng, (uint64_t)height);
+        rect.left = (int)dml_rng_below(&rng, (uint64_t)(width - rect.width) + 1);
+        rect.top = (int)dml_rng_below(&rng, (uint64_t)(height - rect.height) + 1);
+        assert_ok(dml_reader_open(reader, path, &width, &height));
+        assert_ok(dml_reader_decode(reader, rect, &part));
+        assert_part(path, &whole, &part, rect);
+    }
+    dml_pixels_free(&whole);
+    dml_pixels_free(&part);
+}
+
+static void test_kinds(void **state) {
+    (void)state;
+    char names[MOST_FILES][64];
+    size_t count = list_files(names);
+    struct dml_reader *reader;
+    assert_ok(dml_reader_new(&reader));
+    for (size_t i = 0; i < count; i++) {
+        char path[256], expected[256];
+        struct dml_npy npy;
+        int32_t *wanted;
+        struct dml_pixels pixels = {.data = NULL};
+        snprintf(path, sizeof path, FOLDER "/%s", names[i]);
+        snprintf(expected, sizeof expected, FOLDER "/%s.npy", names[i]);
+        assert_ok(dml_npy_open(expected, &npy));
+        assert_ok(dml_npy_int32(&npy, &wanted));
+        struct dml_rect all = open_whole(reader, path, &pixels);
+        assert_int_equal(npy.dims[0], all.height);
+        assert_int_equal(npy.dims[1], all.width);
+        /* Builds of libjpeg may round differently; PNG has nothing to round. */
+        int allowed = strstr(names[i], ".jpg") ? 1 : 0;
+        for (size_t v = 0; v < npy.count; v++)
+            if (abs(pixels.data[v] - wanted[v]) > allowed)
+                fail_msg("%s: value %zu is %d, not %d", names[i], v, pixels.data[v], wanted[v]);
+        check_parts(reader, path, 100);
+        assert_ok(dml_reader_check(reader, path));
+        free(wanted);
+        dml_npy_close(&npy);
+        dml_pixels_free(&pixels);
+    }
+    dml_reader_free(reader);
+}
+
+static void test_parts_of_photographs(void **state) {
+    (void)state;
+    static const char *const names[] = {"astronaut.jpg", "chelsea_progressive.jpg",
+                                        "coffee_cmyk.jpg", "camera_gray.jpg"};
+    struct dml_reader *reader;
+    assert_ok(dml_reader_new(&reader));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        check_parts(reader, golden_path("transforms/%s", names[i]), 25);
+    for (int side = 1; side < 40; side += side < 4 ? 1 : 7) /* smaller than a block, or not */
+        check_parts(reader, scratch_jpeg("small.jpg", side, 41 - side, 3), 20);
+    dml_reader_free(reader);
+}
+
+/* Reads a file as far as it goes; failures must name it. */
+static void read_any(struct dml_reader *reader, const char *path, struct dml_pixels *pixels) {
+    int width, height;
+    enum dml_status status = dml_reader_open(reader, path, &width, &height);
+    if (!status && (int64_t)width * height < 1 << 22)
+        status = dml_reader_decode(reader, (struct dml_rect){0, 0, width, height}, pixels);
+    if (status)
+        assert_true(strncmp(dml_error(), path, strlen(path)) == 0);
+    dml_reader_check(reader, path);
+}
+
+/* Files cut anywhere are refused; files with changed bytes are refused or read, nothing worse. */
+static void test_broken(void **state) {
+    (void)state;
+    char names[MOST_FILES][64];
+    size_t count = list_files(names);
+    struct dml_reader *reader;
+    struct dml_pixels pixels = {.data = NULL};
+    assert_ok(dml_reader_new(&reader));
+    for (size_t i = 0; i < count; i++) {
+        char path[256], *data;
+        size_t size;
+        snprintf(path, sizeof path, FOLDER "/%s", names[i]);
+        assert_ok(dml_read_file(path, &data, &size));
+        for (size_t length = 1; length < size; length += 1 + size / 40) {
+            const char *cut = scratch_write("broken", data, length);
+            read_any(reader, cut, &pixels);
+            /* A JPEG file that lacks its last bytes may still have all its pixels. */
+            if (length + 100 < size && dml_reader_check(reader, cut) == DML_OK)
+                fail_msg("%s: accepted when cut to %zu of %zu bytes", names[i], length, size);
+        }
+        struct dml_rng rng = dml_rng_make(2, DML_PURPOSE_OTHER, i, 0);
+        for (int change = 0; change < 60; change++) {
+            size_t at = (size_t)dml_rng_below(&rng, size);
+            char before = data[at];
+            data[at] = (char)dml_rng_bits(&rng);
+            read_any(reader, scratch_write("broken", data, size), &pixels);
+            data[at] = before;
+        }
+        free(data);
+    }
+    dml_pixels_free(&pixels);
+    dml_reader_free(reader);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_parts_of_photographs),
+        cmocka_unit_test(test_broken),
+    };
+    scratch_open();
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    scratch_close();
+    return failed;
+}
