@@ -2,6 +2,7 @@
 # make test    everything that CI checks
 # make golden  the golden-vector tests alone, on $DML_GOLDEN where it is set
 # make bench   all benchmarks; NAME=train: one
+# make install  program, libraries, headers and dml.pc; PREFIX=/usr/local
 BUILD ?= build
 JOBS ?= $(shell nproc)
 NAME ?=
@@ -48,7 +49,7 @@ bench: build
 	@bench/run.sh $(BUILD) $(NAME)
 
 install: build
-	cmake --install $(BUILD)
+	cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
 
 clean:
 	rm -rf $(BUILD) $(BUILD)-sanitize

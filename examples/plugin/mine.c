@@ -60,7 +60,7 @@ static enum dml_status forward_backward(void *state, const struct dml_batch *bat
 }
 
 static const struct dml_criterion criterion = {
-    .method = {"mine", "logistic triplet loss", NULL, &loss_table},
+    .method = {"mine", "Logistic triplet loss", NULL, &loss_table},
     .takes = DML_TUPLES_TRIPLETS,
     .create = loss_create,
     .forward_backward = forward_backward,
@@ -136,7 +136,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 }
 
 static const struct dml_miner miner = {
-    .method = {"mine", "a random positive, one of the nearest negatives", NULL, &miner_table},
+    .method = {"mine", "A random positive, one of the nearest negatives", NULL, &miner_table},
     .gives = DML_TUPLES_TRIPLETS,
     .create = miner_create,
     .mine = mine,

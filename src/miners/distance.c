@@ -36,7 +36,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_distance = {
     .method = {.name = "distance",
-               .summary = "negatives drawn evenly over distance; a sample alone in its class takes "
+               .summary = "Negatives drawn evenly over distance; a sample alone in its class takes "
                           "itself as positive",
                .paper = "Wu et al. 2017, Sampling matters in deep embedding learning",
                .params = &miner_distance_params},

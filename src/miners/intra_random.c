@@ -26,7 +26,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_intra_random = {
     .method = {.name = "intra_random",
-               .summary = "anchor, positive and negative all from one random class: a baseline",
+               .summary = "Anchor, positive and negative all from one random class: a baseline",
                .paper = "Roth et al. 2020, Revisiting training strategies and generalization "
                         "performance in deep metric learning"},
     .gives = DML_TUPLES_TRIPLETS,

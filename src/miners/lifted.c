@@ -20,7 +20,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_lifted = {
     .method = {.name = "lifted",
-               .summary = "every sample with all its positives and all its negatives",
+               .summary = "Every sample with all its positives and all its negatives",
                .paper = "Song et al. 2016, Deep metric learning via lifted structured feature "
                         "embedding"},
     .gives = DML_TUPLES_SETS,

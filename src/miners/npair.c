@@ -22,7 +22,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_npair = {
     .method = {.name = "npair",
-               .summary = "every sample with one random positive and all its negatives",
+               .summary = "Every sample with one random positive and all its negatives",
                .paper = "Sohn 2016, Improved deep metric learning with multi-class n-pair loss "
                         "objective"},
     .gives = DML_TUPLES_PAIRS,

@@ -133,7 +133,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_parametric = {
     .method = {.name = "parametric",
-               .summary = "negatives drawn by a piecewise-constant distribution over distance",
+               .summary = "Negatives drawn by a piecewise-constant distribution over distance",
                .paper = "Roth et al. 2020, PADS: policy-adapted sampling for visual similarity "
                         "learning",
                .params = &table},

@@ -61,7 +61,7 @@ out:
 
 const struct dml_miner dml_miner_random = {
     .method = {.name = "random",
-               .summary = "triplets drawn without replacement from all valid ones",
+               .summary = "Triplets drawn without replacement from all valid ones",
                .paper = "Hu et al. 2014, Discriminative deep metric learning for face verification "
                         "in the wild"},
     .gives = DML_TUPLES_TRIPLETS,

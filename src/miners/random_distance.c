@@ -29,7 +29,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_random_distance = {
     .method = {.name = "random_distance",
-               .summary = "distance mining on labels permuted at random: a baseline",
+               .summary = "Distance mining on labels permuted at random: a baseline",
                .paper = "Roth et al. 2020, Revisiting training strategies and generalization "
                         "performance in deep metric learning",
                .params = &miner_distance_params},

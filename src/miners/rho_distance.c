@@ -47,7 +47,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_rho_distance = {
     .method = {.name = "rho_distance",
-               .summary = "as distance, but now and then a positive is pushed away, which keeps "
+               .summary = "As distance, but now and then a positive is pushed away, which keeps "
                           "the embedding space filled",
                .paper = "Roth et al. 2020, Revisiting training strategies and generalization "
                         "performance in deep metric learning",

@@ -126,7 +126,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 
 const struct dml_miner dml_miner_softhard = {
     .method = {.name = "softhard",
-               .summary = "positives farther than the nearest negative, negatives nearer than the "
+               .summary = "Positives farther than the nearest negative, negatives nearer than the "
                           "farthest positive",
                .paper = "Roth et al. 2020, Revisiting training strategies and generalization "
                         "performance in deep metric learning"},
