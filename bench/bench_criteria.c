@@ -1,0 +1,140 @@
+/* A criterion with its miner: mining, forward and backward of one batch of 128 dimensions, two
+ * samples of each class, against the time of the PyTorch implementation of the ICML 2020 study on
+ * two threads. The bound is that time over the factor that we want to be faster. */
+#include "bench.h"
+
+#include "dml/dml.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DIM = 128, SIZES = 2, SAMPLES_PER_CLASS = 2 };
+
+static const struct { size_t n, classes; } sizes[SIZES] = {{112, 100}, {512, 11318}};
+
+static const struct row {
+    const char *criterion, *miner;
+    double pytorch[SIZES]; /* milliseconds; 0: not measured */
+    double factor[SIZES];
+} rows[] = {
+    {"margin", "distance", {35.8, 175}, {30, 30}},
+    {"margin", "semihard", {27.3, 140}, {30, 30}},
+    {"triplet", "random", {35.9, 428}, {30, 30}},
+    {"triplet", "softhard", {24.6, 78}, {30, 30}},
+    {"contrastive", "distance", {15.5, 35}, {30, 30}},
+    {"contrastive", "rho_distance", {9.2, 31}, {30, 30}},
+    {"multisimilarity", NULL, {4.0, 28}, {30, 30}},
+    {"lifted", "lifted", {48.7, 449}, {30, 30}},
+    {"npair", "npair", {33.9, 353}, {30, 30}},
+    {"angular", "npair", {34.0, 873}, {30, 30}},
+    {"histogram", NULL, {17.5, 320}, {30, 30}},
+    {"proxynca", NULL, {12.9, 29366}, {30, 30}},
+    {"softmax", NULL, {0.44, 49}, {3, 2}},
+    {"arcface", NULL, {0.86, 73}, {3, 2}},
+    {"snr", "distance", {10.8, 35}, {30, 30}},
+    {"quadruplet", "distance", {16.9, 152}, {30, 30}},
+    {"softtriplet", NULL, {0, 0}, {1, 1}}, /* cannot be constructed in the original */
+};
+
+struct run {
+    struct dml_batch batch;
+    struct dml_objective *objective;
+    struct dml_mining *mining; /* NULL without a miner */
+    struct dml_tuples tuples;
+    uint64_t step;
+    float *grad;
+};
+
+static void check(enum dml_status status) {
+    if (!status)
+        return;
+    fprintf(stderr, "bench_criteria: %s\n", dml_error());
+    exit(1);
+}
+
+static void step(void *data) {
+    struct run *run = data;
+    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_MINER, run->step++, 0);
+    struct dml_loss loss;
+    if (run->mining)
+        check(dml_mining_compute(run->mining, &run->batch, &rng, &run->tuples, NULL));
+    check(dml_objective_compute(run->objective, &run->batch, run->mining ? &run->tuples : NULL,
+                                &rng, run->grad, &loss));
+}
+
+static void fill(float *embeddings, int32_t *labels, size_t n, size_t classes) {
+    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_OTHER, n, 0);
+    for (size_t i = 0; i < n; i++) {
+        double norm = 0;
+        for (size_t k = 0; k < DIM; k++) {
+            double x = dml_rng_normal(&rng);
+            embeddings[i * DIM + k] = (float)x;
+            norm += x * x;
+        }
+        for (size_t k = 0; k < DIM; k++)
+            embeddings[i * DIM + k] /= (float)sqrt(norm);
+    }
+    size_t groups = (n + SAMPLES_PER_CLASS - 1) / SAMPLES_PER_CLASS;
+    uint64_t *drawn = malloc(groups * sizeof *drawn);
+    if (!drawn)
+        exit(1);
+    dml_rng_distinct(&rng, classes, groups, drawn);
+    for (size_t i = 0; i < n; i++)
+        labels[i] = (int32_t)drawn[i / SAMPLES_PER_CLASS];
+    free(drawn);
+}
+
+static void measure(const struct row *row, size_t size, const float *embeddings,
+                    const int32_t *labels, float *grad) {
+    struct dml_criterion_context context = {.dim = DIM,
+                                            .classes = sizes[size].classes,
+                                            .lr = 1e-5,
+                                            .miner = row->miner,
+                                            .arch = "resnet50_frozen_normalize"};
+    struct dml_miner_context mining = {.dim = DIM, .margin = 0.2};
+    struct run run = {
+        .batch = {.n = sizes[size].n, .dim = DIM, .embeddings = embeddings, .labels = labels},
+        .grad = grad};
+    check(dml_objective_open(row->criterion, NULL, &context, &run.objective));
+    if (row->miner)
+        check(dml_mining_open(row->miner, NULL, &mining, &run.mining));
+    char name[100];
+    snprintf(name, sizeof name, "%s%s%s, batch %zu, %zu classes", row->criterion,
+             row->miner ? "+" : "", row->miner ? row->miner : "", sizes[size].n,
+             sizes[size].classes);
+    double milliseconds = bench_time(step, &run, 20, 0.3) * 1e3;
+    bench_report("criteria", name, milliseconds, "ms", row->pytorch[size] / row->factor[size]);
+    dml_mining_free(run.mining);
+    dml_objective_free(run.objective);
+    dml_tuples_free(&run.tuples);
+}
+
+/* With arguments: only the criteria that are named. */
+static bool wanted(const char *criterion, int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], criterion) == 0)
+            return true;
+    return argc == 1;
+}
+
+int main(int argc, char **argv) {
+    for (size_t size = 0; size < SIZES; size++) {
+        size_t n = sizes[size].n;
+        float *embeddings = malloc(n * DIM * sizeof *embeddings);
+        float *grad = malloc(n * DIM * sizeof *grad);
+        int32_t *labels = malloc(n * sizeof *labels);
+        if (!embeddings || !grad || !labels)
+            return 1;
+        fill(embeddings, labels, n, sizes[size].classes);
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+            if (wanted(rows[i].criterion, argc, argv))
+                measure(&rows[i], size, embeddings, labels, grad);
+        free(embeddings);
+        free(grad);
+        free(labels);
+    }
+    bench_report("criteria", "peak memory", (double)bench_peak_memory() / 0x1p20, "MiB", 0);
+    return 0;
+}
