@@ -141,7 +141,7 @@ static void forward_row(const struct step *step, size_t i) {
                       softplus(wn * (hardest - step->thresh), sum_n, &step->neg[i]) / wn;
 }
 
-/* Row i of dL/ds + (dL/ds)^T, times K. */
+/* Row i of dL/ds + (dL/ds)^T, times K. Without branches, so that it becomes vector code. */
 static void backward_row(const struct step *step, size_t i, float *restrict out) {
     const float *s = step->s + i * step->n, *weakest = step->weakest, *hardest = step->hardest;
     const float *pos = step->pos, *neg = step->neg;
@@ -150,14 +150,15 @@ static void backward_row(const struct step *step, size_t i, float *restrict out)
     float weakest_i = weakest[i], hardest_i = hardest[i], pos_i = pos[i], neg_i = neg[i];
 #pragma omp simd
     for (size_t j = 0; j < step->n; j++) {
-        bool same = labels[j] == label;
+        int same = labels[j] == label;
         float mine = same ? wp * (weakest_i - s[j]) - pos_i : wn * (s[j] - hardest_i) - neg_i;
         float other = same ? wp * (weakest[j] - s[j]) - pos[j] : wn * (s[j] - hardest[j]) - neg[j];
-        bool keep_mine = same ? s[j] - margin < hardest_i : s[j] + margin > weakest_i;
-        bool keep_other = same ? s[j] - margin < hardest[j] : s[j] + margin > weakest[j];
-        mine = keep_mine ? dml_expf(mine) : 0.0f;
-        other = keep_other ? dml_expf(other) : 0.0f;
-        out[j] = same ? -(mine + other) : mine + other;
+        float keep_mine = same ? hardest_i - (s[j] - margin) : s[j] + margin - weakest_i;
+        float keep_other = same ? hardest[j] - (s[j] - margin) : s[j] + margin - weakest[j];
+        mine = dml_expf(mine);
+        other = dml_expf(other);
+        float sum = (keep_mine > 0 ? mine : 0.0f) + (keep_other > 0 ? other : 0.0f);
+        out[j] = same ? -sum : sum;
     }
 }
 
