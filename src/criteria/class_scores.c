@@ -17,9 +17,9 @@ enum { BLOCK = 512 }; /* classes at a time */
 
 enum dml_status dml_class_scores_create(size_t classes, size_t dim, struct dml_class_scores *out) {
     *out = (struct dml_class_scores){.classes = classes, .dim = dim};
-    out->vectors = dml_alloc(classes * dim, sizeof(float));
-    out->grad = dml_alloc(classes * dim, sizeof(float));
-    out->units = dml_alloc(classes * dim, sizeof(float));
+    out->vectors = dml_alloc(classes, dim * sizeof(float));
+    out->grad = dml_alloc(classes, dim * sizeof(float));
+    out->units = dml_alloc(classes, dim * sizeof(float));
     out->norms = dml_alloc(classes, sizeof(float));
     return out->vectors && out->grad && out->units && out->norms ? DML_OK : DML_ERROR_MEMORY;
 }

@@ -82,6 +82,9 @@ static struct moments moments(const float *x, const float *y, size_t dim) {
     return (struct moments){sum, spread};
 }
 
+/* From here down an anchor counts as constant: its gradient would leave float32's range. */
+#define NO_SPREAD 1e-30
+
 /* Everything forward finds out about a triplet. */
 struct ratio {
     struct moments anchor, positive, negative;
@@ -100,8 +103,9 @@ static double forward(const struct dml_batch *batch, const struct dml_tuples *tu
         ratio->positive = moments(a, batch->embeddings + (size_t)tuples->positives[t] * dim, dim);
         ratio->negative = moments(a, batch->embeddings + (size_t)tuples->negatives[t] * dim, dim);
         double spread = ratio->anchor.spread;
-        ratio->difference =
-            spread > 0 ? (ratio->positive.spread - ratio->negative.spread) / spread : -INFINITY;
+        ratio->difference = spread > NO_SPREAD
+                                ? (ratio->positive.spread - ratio->negative.spread) / spread
+                                : -INFINITY;
         ratio->active = ratio->difference + margin > 0;
         if (!ratio->active)
             continue;

@@ -103,9 +103,9 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
     state->columns = state->classes * state->k;
     state->lr = context->lr * state->options.lrmulti;
     size_t count = state->dim * state->columns;
-    state->centroids = dml_alloc(count, sizeof(float));
-    state->grad = dml_alloc(count, sizeof(float));
-    state->units = dml_alloc(count, sizeof(float));
+    state->centroids = dml_alloc(state->columns, state->dim * sizeof(float));
+    state->grad = dml_alloc(state->columns, state->dim * sizeof(float));
+    state->units = dml_alloc(state->columns, state->dim * sizeof(float));
     state->norms = dml_alloc(state->columns, sizeof(double));
     state->along = dml_alloc(state->columns, sizeof(double));
     if (!state->centroids || !state->grad || !state->units || !state->norms || !state->along) {
