@@ -100,7 +100,7 @@ static void test_named_and_roots(void **state) {
         options_of("cars196", scratch_path("%s", "")),  /* the folder above */
         options_of("cars196", scratch_path("cars196")), /* the folder itself */
         options_of("mine", scratch_path("%s", "")),     /* without images/ */
-        options_of("cub200", scratch_path("mine")),
+        options_of("mine", scratch_path("mine")),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         struct dml_dataset dataset = open_ok(&all[i]);
@@ -110,6 +110,11 @@ static void test_named_and_roots(void **state) {
         assert_string_equal(dataset.testing.class_names[0], "fiat");
         dml_dataset_close(&dataset);
     }
+    /* A misspelt data set is not taken for the folder that holds others. */
+    struct dml_dataset_options misspelt = options_of("mind", scratch_path("%s", ""));
+    struct dml_dataset dataset;
+    assert_int_equal(dml_dataset_open(&misspelt, 0, &dataset), DML_ERROR_INPUT);
+    assert_non_null(strstr(dml_error(), "mind"));
 }
 
 static void test_class_split(void **state) {

@@ -195,9 +195,11 @@ static void test_where_weights_are_looked_for(void **state) {
     assert_ok(dml_make_folders(chosen));
     setenv("HOME", home, 1);
     unsetenv("DML_WEIGHTS");
-    assert_ok(dml_weights_find(resnet50, "here.pth", &path));
-    assert_string_equal(path, "here.pth");
+    assert_ok(dml_weights_find(resnet50, chosen, &path));
+    assert_string_equal(path, chosen);
     free(path);
+    assert_int_equal(dml_weights_find(resnet50, "gone.pth", &path), DML_ERROR_INPUT);
+    assert_non_null(strstr(dml_error(), "gone.pth"));
     touch(cache, "resnet50.pth");
     found(resnet50, cache, "resnet50.pth");
     touch(cache, "resnet50-19c8e357.pth");

@@ -79,12 +79,21 @@ const struct dml_param_table dml_dataset_params = {
     .count = sizeof params / sizeof *params,
 };
 
+static bool has_folder(const char *folder, const char *name) {
+    char *path = dml_path_join(folder, name);
+    bool found = path && dml_is_folder(path);
+    free(path);
+    return found;
+}
+
+/* Whether --source_path is the data set's own folder. Folders of classes without an images/ around
+ * them must bear the data set's name: any folder has folders. */
 static bool is_layout_root(const struct dml_dataset_options *options, const char *folder) {
-    char *lists = dml_path_join(folder, "Info_Files");
-    bool found = lists && dml_is_folder(lists);
-    free(lists);
-    return found ||
-           (strcmp(options->dataset, "online_products") != 0 && dml_layout_has_images(folder));
+    if (has_folder(folder, "Info_Files") || has_folder(folder, "images"))
+        return true;
+    const char *slash = strrchr(folder, '/');
+    return strcmp(slash ? slash + 1 : folder, options->dataset) == 0 &&
+           dml_layout_has_images(folder);
 }
 
 static enum dml_status no_such_folder(const struct dml_dataset_options *options,

@@ -47,6 +47,8 @@ enum dml_status dml_weights_find(const struct dml_architecture *architecture, co
     enum dml_status status = DML_OK;
     *path = NULL;
     if (flag && *flag) {
+        if (!dml_path_exists(flag))
+            return dml_fail(DML_ERROR_INPUT, "%s: no such file (--weights)", flag);
         *path = dml_strdup(flag);
         return *path ? DML_OK : DML_ERROR_MEMORY;
     }
