@@ -7,6 +7,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
 
 static const struct {
     const char *code;
@@ -122,48 +125,53 @@ void dml_npy_close(struct dml_npy *npy) {
     memset(npy, 0, sizeof *npy);
 }
 
-/* Element i of the stored sequence; integers beyond 2^53 lose low bits, labels never are. */
-static double element(const struct dml_npy *npy, size_t i) {
-    const char *at = (const char *)npy->data + i * types[npy->type].size;
-    union {
-        uint8_t u8;
-        int8_t i8;
-        uint16_t u16;
-        int16_t i16;
-        uint32_t u32;
-        int32_t i32;
-        uint64_t u64;
-        int64_t i64;
-        float f32;
-        double f64;
-    } value;
-    memcpy(&value, at, types[npy->type].size);
+#if defined(__F16C__)
+static float from_half(uint16_t bits) {
+    return _cvtsh_ss(bits);
+}
+#else
+static float from_half(uint16_t bits) {
+    return (float)dml_half_value(bits);
+}
+#endif
+
+/* Elements first, first + 1, ... of the stored sequence, to every `step`-th float of `out`. */
+static void convert(const struct dml_npy *npy, size_t first, size_t count, float *out,
+                    size_t step) {
+    const char *at = (const char *)npy->data + first * types[npy->type].size;
+#define CONVERT(type, function)                                                                    \
+    for (size_t i = 0; i < count; i++) {                                                           \
+        type value;                                                                                \
+        memcpy(&value, at + i * sizeof value, sizeof value);                                       \
+        out[i * step] = function(value);                                                           \
+    }                                                                                              \
+    break
     switch (npy->type) {
     case DML_NPY_BOOL:
     case DML_NPY_U8:
-        return value.u8;
+        CONVERT(uint8_t, (float));
     case DML_NPY_I8:
-        return value.i8;
+        CONVERT(int8_t, (float));
     case DML_NPY_I16:
-        return value.i16;
+        CONVERT(int16_t, (float));
     case DML_NPY_U16:
-        return value.u16;
+        CONVERT(uint16_t, (float));
     case DML_NPY_I32:
-        return value.i32;
+        CONVERT(int32_t, (float));
     case DML_NPY_U32:
-        return value.u32;
+        CONVERT(uint32_t, (float));
     case DML_NPY_I64:
-        return (double)value.i64;
+        CONVERT(int64_t, (float));
     case DML_NPY_U64:
-        return (double)value.u64;
+        CONVERT(uint64_t, (float));
     case DML_NPY_F16:
-        return dml_half_value(value.u16);
+        CONVERT(uint16_t, from_half);
     case DML_NPY_F32:
-        return value.f32;
+        CONVERT(float, (float));
     case DML_NPY_F64:
-        return value.f64;
+        CONVERT(double, (float));
     }
-    return 0;
+#undef CONVERT
 }
 
 /* Where element i in C order stands in the stored sequence. */
@@ -179,31 +187,89 @@ static size_t stored_index(const struct dml_npy *npy, size_t i) {
     return at;
 }
 
+void dml_npy_rows(const struct dml_npy *npy, size_t first, size_t count, float *out) {
+    enum { STRIP = 64 }; /* rows of a Fortran array that are turned together */
+    size_t rows = npy->dim_count ? npy->dims[0] : 1, width = rows ? npy->count / rows : 0;
+    if (!npy->fortran_order || npy->dim_count < 2) {
+        convert(npy, first * width, count * width, out, 1);
+    } else if (npy->dim_count == 2) {
+        for (size_t r = 0; r < count; r += STRIP) {
+            size_t strip = count - r < STRIP ? count - r : STRIP;
+            for (size_t c = 0; c < width; c++)
+                convert(npy, c * rows + first + r, strip, out + r * width + c, width);
+        }
+    } else {
+        for (size_t i = 0; i < count * width; i++)
+            convert(npy, stored_index(npy, first * width + i), 1, out + i, 1);
+    }
+}
+
 enum dml_status dml_npy_floats(const struct dml_npy *npy, float **out) {
     *out = dml_alloc_aligned(npy->count, sizeof **out);
     if (!*out)
         return DML_ERROR_MEMORY;
-    if (npy->type == DML_NPY_F32 && !npy->fortran_order) {
-        memcpy(*out, npy->data, npy->count * sizeof **out);
-        return DML_OK;
-    }
-    for (size_t i = 0; i < npy->count; i++)
-        (*out)[i] = (float)element(npy, stored_index(npy, i));
+    if (npy->count)
+        dml_npy_rows(npy, 0, npy->dim_count ? npy->dims[0] : 1, *out);
     return DML_OK;
 }
 
+enum dml_status dml_npy_view(const struct dml_npy *npy, const float **view, float **owned) {
+    bool plain = npy->type == DML_NPY_F32 && (!npy->fortran_order || npy->dim_count < 2) &&
+                 (uintptr_t)npy->data % _Alignof(float) == 0;
+    *owned = NULL;
+    if (plain) {
+        *view = npy->data;
+        return DML_OK;
+    }
+    enum dml_status status = dml_npy_floats(npy, owned);
+    *view = *owned;
+    return status;
+}
+
+__int128 dml_npy_integer(const struct dml_npy *npy, size_t i) {
+    const char *at = (const char *)npy->data + stored_index(npy, i) * types[npy->type].size;
+    uint64_t bits = 0;
+    memcpy(&bits, at, types[npy->type].size); /* little-endian, as the file */
+    switch (npy->type) {
+    case DML_NPY_I8:
+        return (int8_t)bits;
+    case DML_NPY_I16:
+        return (int16_t)bits;
+    case DML_NPY_I32:
+        return (int32_t)bits;
+    case DML_NPY_I64:
+        return (int64_t)bits;
+    default:
+        return bits;
+    }
+}
+
+bool dml_npy_is_integer(const struct dml_npy *npy) {
+    return npy->type < DML_NPY_F16;
+}
+
+const char *dml_npy_type_name(enum dml_npy_type type) {
+    static const char *const names[] = {"bool",   "int8",    "int16",   "int32",
+                                        "int64",  "uint8",   "uint16",  "uint32",
+                                        "uint64", "float16", "float32", "float64"};
+    return names[type];
+}
+
 enum dml_status dml_npy_int32(const struct dml_npy *npy, int32_t **out) {
-    if (npy->type >= DML_NPY_F16)
-        return dml_fail(DML_ERROR_INPUT, "holds floating-point numbers where integers are needed");
+    if (!dml_npy_is_integer(npy))
+        return dml_fail(DML_ERROR_INPUT, "holds %s where integers are needed",
+                        dml_npy_type_name(npy->type));
     *out = dml_alloc_aligned(npy->count, sizeof **out);
     if (!*out)
         return DML_ERROR_MEMORY;
     for (size_t i = 0; i < npy->count; i++) {
-        double value = element(npy, stored_index(npy, i));
+        __int128 value = dml_npy_integer(npy, i);
         if (value < INT32_MIN || value > INT32_MAX) {
             free(*out);
             *out = NULL;
-            return dml_fail(DML_ERROR_INPUT, "holds %.0f at index %zu, beyond 32 bits", value, i);
+            return dml_fail(DML_ERROR_INPUT, "holds %s%llu at index %zu, beyond 32 bits",
+                            value < 0 ? "-" : "", (unsigned long long)(value < 0 ? -value : value),
+                            i);
         }
         (*out)[i] = (int32_t)value;
     }

@@ -39,9 +39,24 @@ void dml_npy_close(struct dml_npy *npy);
 enum dml_status dml_npy_parse(const void *bytes, size_t size, const char *name,
                               struct dml_npy *out);
 
-/* All elements in C order, converted; freed with free(). Integers from floats are an error. */
+/* All elements in C order, converted; freed with free(). int32: floats, and values beyond 32 bits,
+ * are an error whose message the caller puts the file's name before (dml_fail_within). */
 enum dml_status dml_npy_floats(const struct dml_npy *npy, float **out);
 enum dml_status dml_npy_int32(const struct dml_npy *npy, int32_t **out);
+
+/* Rows [first, first + count) of the first axis in C order into `out`, converted as they are read:
+ * what is needed beside the mapping is `out` alone. */
+void dml_npy_rows(const struct dml_npy *npy, size_t first, size_t count, float *out);
+
+/* All elements as floats: the mapping itself where it holds just that (*owned is NULL, and the view
+ * ends with dml_npy_close), else converted into *owned, freed with free(). */
+enum dml_status dml_npy_view(const struct dml_npy *npy, const float **view, float **owned);
+
+/* Integers of any width and sign, exactly. */
+bool dml_npy_is_integer(const struct dml_npy *npy);            /* bool counts as one */
+__int128 dml_npy_integer(const struct dml_npy *npy, size_t i); /* element i in C order */
+
+const char *dml_npy_type_name(enum dml_npy_type type); /* "float16" */
 
 /* Writes an array in C order, whole or not at all. */
 enum dml_status dml_npy_write(const char *path, enum dml_npy_type type, const void *data,
