@@ -1,0 +1,148 @@
+#include "metrics/files.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static enum dml_status open_embeddings(const char *path, struct dml_npy *out) {
+    enum dml_status status = dml_npy_open(path, out);
+    if (status)
+        return status;
+    if (out->dim_count != 2)
+        return dml_fail(DML_ERROR_INPUT, "%s: has %d axes, embeddings have two (n, dim)", path,
+                        out->dim_count);
+    if (dml_npy_is_integer(out))
+        return dml_fail(DML_ERROR_INPUT, "%s: holds %s, embeddings are floating-point numbers",
+                        path, dml_npy_type_name(out->type));
+    if (out->count == 0)
+        return dml_fail(DML_ERROR_INPUT, "%s: is an empty array (%zu, %zu)", path, out->dims[0],
+                        out->dims[1]);
+    return DML_OK;
+}
+
+struct label {
+    __int128 value;
+    size_t sample;
+};
+
+static int by_value(const void *a, const void *b) {
+    const struct label *x = a, *y = b;
+    return (x->value > y->value) - (x->value < y->value);
+}
+
+/* Takes the labels of a file, one for each of `count` embeddings of another. */
+static enum dml_status read_labels(const char *path, const char *embeddings, size_t count,
+                                   struct label *out) {
+    struct dml_npy npy;
+    enum dml_status status = dml_npy_open(path, &npy);
+    if (status)
+        return status;
+    bool column = npy.dim_count == 1 || (npy.dim_count == 2 && npy.dims[1] == 1);
+    if (!dml_npy_is_integer(&npy))
+        status = dml_fail(DML_ERROR_INPUT, "%s: holds %s, labels are integers", path,
+                          dml_npy_type_name(npy.type));
+    else if (!column)
+        status = dml_fail(DML_ERROR_INPUT, "%s: has %d axes, labels have one (n)", path,
+                          npy.dim_count);
+    else if (npy.count != count)
+        status = dml_fail(DML_ERROR_INPUT, "%s: has %zu labels for the %zu embeddings of %s", path,
+                          npy.count, count, embeddings);
+    for (size_t i = 0; !status && i < count; i++)
+        out[i].value = dml_npy_integer(&npy, i);
+    dml_npy_close(&npy);
+    return status;
+}
+
+/* Labels as int32: their values, or their values' ranks where one is beyond 32 bits. */
+static void narrow_labels(struct label *labels, size_t count, int32_t *out) {
+    bool wide = false;
+    for (size_t i = 0; i < count; i++) {
+        labels[i].sample = i;
+        out[i] = (int32_t)labels[i].value;
+        wide |= labels[i].value < INT32_MIN || labels[i].value > INT32_MAX;
+    }
+    if (!wide)
+        return;
+    qsort(labels, count, sizeof *labels, by_value);
+    int32_t rank = 0;
+    for (size_t i = 0; i < count; i++) {
+        rank += i > 0 && labels[i].value != labels[i - 1].value;
+        out[labels[i].sample] = rank;
+    }
+}
+
+static enum dml_status read_all_labels(const struct dml_embedding_files *files,
+                                       struct dml_embedding_set *out) {
+    size_t n = out->set.n;
+    out->labels = dml_alloc(n, sizeof *out->labels);
+    out->set.labels = out->labels;
+    if (!files->labels || !out->labels)
+        return out->labels ? DML_OK : DML_ERROR_MEMORY;
+    struct label *labels = dml_alloc(n, sizeof *labels);
+    if (!labels)
+        return DML_ERROR_MEMORY;
+    enum dml_status status = read_labels(files->labels, files->embeddings, out->queries, labels);
+    if (!status && files->gallery_embeddings)
+        status = read_labels(files->gallery_labels, files->gallery_embeddings, n - out->queries,
+                             labels + out->queries);
+    if (!status)
+        narrow_labels(labels, n, out->labels);
+    free(labels);
+    return status;
+}
+
+/* Queries and gallery in one array, with masks. */
+static enum dml_status join(const struct dml_embedding_files *files,
+                            struct dml_embedding_set *out) {
+    const struct dml_npy *queries = &out->files[0], *gallery = &out->files[1];
+    if (queries->dims[1] != gallery->dims[1])
+        return dml_fail(DML_ERROR_INPUT, "%s: has embeddings of %zu dimensions, those of %s have "
+                                         "%zu",
+                        files->gallery_embeddings, gallery->dims[1], files->embeddings,
+                        queries->dims[1]);
+    size_t n = queries->dims[0] + gallery->dims[0];
+    out->owned = dml_alloc_aligned(queries->count + gallery->count, sizeof *out->owned);
+    out->is_query = dml_alloc(n, 1);
+    out->is_gallery = dml_alloc(n, 1);
+    if (!out->owned || !out->is_query || !out->is_gallery)
+        return DML_ERROR_MEMORY;
+    dml_npy_rows(queries, 0, queries->dims[0], out->owned);
+    dml_npy_rows(gallery, 0, gallery->dims[0], out->owned + queries->count);
+    memset(out->is_query, 1, queries->dims[0]);
+    memset(out->is_gallery + queries->dims[0], 1, gallery->dims[0]);
+    out->set.n = n;
+    out->set.embeddings = out->owned;
+    out->set.is_query = out->is_query;
+    out->set.is_gallery = out->is_gallery;
+    for (int f = 0; f < 2; f++)
+        dml_npy_close(&out->files[f]);
+    return DML_OK;
+}
+
+enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
+                                       struct dml_embedding_set *out) {
+    memset(out, 0, sizeof *out);
+    enum dml_status status = open_embeddings(files->embeddings, &out->files[0]);
+    if (!status && files->gallery_embeddings)
+        status = open_embeddings(files->gallery_embeddings, &out->files[1]);
+    if (status)
+        return status;
+    out->queries = out->set.n = out->files[0].dims[0];
+    out->set.dim = out->files[0].dims[1];
+    if (files->gallery_embeddings)
+        status = join(files, out);
+    else
+        status = dml_npy_view(&out->files[0], &out->set.embeddings, &out->owned);
+    return status ? status : read_all_labels(files, out);
+}
+
+void dml_embedding_set_close(struct dml_embedding_set *set) {
+    dml_npy_close(&set->files[0]);
+    dml_npy_close(&set->files[1]);
+    free(set->owned);
+    free(set->labels);
+    free(set->is_query);
+    free(set->is_gallery);
+    memset(set, 0, sizeof *set);
+}

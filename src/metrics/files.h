@@ -1,0 +1,31 @@
+#ifndef DML_METRICS_FILES_H
+#define DML_METRICS_FILES_H
+
+#include "base/npy.h"
+#include "dml/metrics.h"
+
+/* Sets to evaluate from .npy files: embeddings (n, dim) of float16, float32 or float64 in either
+ * order, labels (n) or (n, 1) of integers of any width. Files stay mapped; float32 in C order is
+ * used as it lies in the mapping. */
+struct dml_embedding_files {
+    const char *embeddings, *labels;                 /* labels may be NULL: all 0 */
+    const char *gallery_embeddings, *gallery_labels; /* NULL: one set, every sample is both */
+};
+
+struct dml_embedding_set {
+    struct dml_evaluation_set set; /* queries first, then the gallery */
+    size_t queries;
+    struct dml_npy files[2];
+    float *owned;
+    int32_t *labels;
+    uint8_t *is_query, *is_gallery;
+};
+
+/* Labels become int32 as they are where all fit, else the rank of their value.
+ * DML_ERROR_INPUT names the file: not .npy, of another shape, lengths or dimensions that differ,
+ * labels that are not integers. Free with dml_embedding_set_close, after a failure, too. */
+enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
+                                       struct dml_embedding_set *out);
+void dml_embedding_set_close(struct dml_embedding_set *set);
+
+#endif
