@@ -9,6 +9,9 @@ int dml_train_main(int argc, char **argv);
 int dml_list_main(int argc, char **argv);
 int dml_convert_main(int argc, char **argv);
 int dml_reference_main(int argc, char **argv);
+int dml_eval_main(int argc, char **argv);
+int dml_embed_main(int argc, char **argv);
+int dml_search_main(int argc, char **argv);
 
 /* Prints the message of a failure as "dml NAME: message" on stderr; returns the exit status. */
 int dml_cli_finish(const char *name, enum dml_status status);

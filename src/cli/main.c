@@ -12,6 +12,9 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"train", dml_train_main, "train a network and evaluate it after each epoch"},
+    {"eval", dml_eval_main, "evaluate embeddings from files, or a checkpoint on a data set"},
+    {"embed", dml_embed_main, "embeddings of images, as .npy files"},
+    {"search", dml_search_main, "the nearest images of a gallery, as a table or a page"},
     {"list", dml_list_main, "methods there are, with their parameters"},
     {"convert", dml_convert_main, "weight files between safetensors and PyTorch"},
     {"reference", dml_reference_main, "print docs/REFERENCE.md from the parameter tables"},

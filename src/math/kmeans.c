@@ -167,8 +167,8 @@ static void compare_with_moved(struct state *s, struct bench *bench, size_t firs
     start_nearest(bench, n);
     for (size_t c = 0; c < s->moved_count; c += CENTROIDS) {
         size_t m = s->moved_count - c < CENTROIDS ? s->moved_count - c : CENTROIDS;
-        dml_gemm(0, 1, n, m, s->dim, 1.0f, s->rows->x + first * s->dim, s->dim,
-                 s->moved + c * s->dim, s->dim, 0.0f, bench->tile, CENTROIDS);
+        dml_gemm_tile(n, m, s->dim, s->rows->x + first * s->dim, s->dim, s->moved + c * s->dim,
+                      s->dim, bench->tile, CENTROIDS);
         for (size_t i = 0; i < n; i++) {
             const float *row = bench->tile + i * CENTROIDS;
             int32_t own = s->assigned[first + i] < 0 ? -1 : s->moved_at[s->assigned[first + i]];
@@ -213,8 +213,8 @@ static void compare_with_all(struct state *s, struct bench *bench, const uint32_
     start_nearest(bench, n);
     for (size_t c = 0; c < s->k; c += CENTROIDS) {
         size_t m = s->k - c < CENTROIDS ? s->k - c : CENTROIDS;
-        dml_gemm(0, 1, n, m, s->dim, 1.0f, bench->points, s->dim, s->centroids + c * s->dim, s->dim,
-                 0.0f, bench->tile, CENTROIDS);
+        dml_gemm_tile(n, m, s->dim, bench->points, s->dim, s->centroids + c * s->dim, s->dim,
+                      bench->tile, CENTROIDS);
         for (size_t i = 0; i < n; i++)
             scan(bench->tile + i * CENTROIDS, s->half + c, NULL, c, m, &bench->nearest[i]);
     }

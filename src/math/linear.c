@@ -46,6 +46,12 @@ void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, fl
     }
 }
 
+void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                   size_t ldb, float *c, size_t ldc) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f,
+                a, (blasint)lda, b, (blasint)ldb, 0.0f, c, (blasint)ldc);
+}
+
 void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
                 const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
                 size_t ldc) {

@@ -15,6 +15,11 @@ void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, 
                 const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
                 size_t ldc);
 
+/* One tile c (m, n) = a (m, k) b^T, b (n, k), on the calling thread alone: for those that cut a
+ * larger product themselves, inside a parallel region. */
+void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                   size_t ldb, float *c, size_t ldc);
+
 /* Squared norms of the rows of x (n, dim), summed in float64. */
 void dml_row_norms2(const float *x, size_t n, size_t dim, float *out);
 

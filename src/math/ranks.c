@@ -362,8 +362,8 @@ static void count_tile(struct pass *pass, struct bench *bench, size_t row, size_
     }
     if (!wanted)
         return;
-    dml_gemm(0, 1, n, m, dim, 1.0f, queries->x + row * dim, dim, gallery->x + column * dim, dim,
-             0.0f, bench->tile, TILE);
+    dml_gemm_tile(n, m, dim, queries->x + row * dim, dim, gallery->x + column * dim, dim,
+                  bench->tile, TILE);
     float longest = longest_norm(gallery, column, m);
     for (size_t i = 0; i < n; i++) {
         mask_class(task, row + i, column, m, bench->tile + i * TILE);

@@ -43,8 +43,8 @@ static enum dml_status read_labels(const char *path, const char *embeddings, siz
         status = dml_fail(DML_ERROR_INPUT, "%s: holds %s, labels are integers", path,
                           dml_npy_type_name(npy.type));
     else if (!column)
-        status = dml_fail(DML_ERROR_INPUT, "%s: has %d axes, labels have one (n)", path,
-                          npy.dim_count);
+        status =
+            dml_fail(DML_ERROR_INPUT, "%s: has %d axes, labels have one (n)", path, npy.dim_count);
     else if (npy.count != count)
         status = dml_fail(DML_ERROR_INPUT, "%s: has %zu labels for the %zu embeddings of %s", path,
                           npy.count, count, embeddings);
@@ -97,8 +97,9 @@ static enum dml_status join(const struct dml_embedding_files *files,
                             struct dml_embedding_set *out) {
     const struct dml_npy *queries = &out->files[0], *gallery = &out->files[1];
     if (queries->dims[1] != gallery->dims[1])
-        return dml_fail(DML_ERROR_INPUT, "%s: has embeddings of %zu dimensions, those of %s have "
-                                         "%zu",
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: has embeddings of %zu dimensions, those of %s have "
+                        "%zu",
                         files->gallery_embeddings, gallery->dims[1], files->embeddings,
                         queries->dims[1]);
     size_t n = queries->dims[0] + gallery->dims[0];

@@ -1,0 +1,73 @@
+#include "cli/embedded.h"
+
+#include "cli/cli.h"
+#include "train/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *const dml_cli_parts[] = {"testing", "training", "validation", NULL};
+
+enum dml_status dml_cli_params(const struct dml_param_table *table, const char *usage, int argc,
+                               char **argv, struct dml_params **params) {
+    *params = NULL;
+    enum dml_status status = dml_cli_load_plugins(argc, argv);
+    if (!status && dml_cli_wants_help(argc, argv)) {
+        fputs(usage, stdout);
+        putchar('\n');
+        dml_param_table_help(table, stdout);
+        putchar('\n');
+        dml_param_table_help(&dml_dataset_params, stdout);
+        return DML_OK;
+    }
+    if (!status)
+        status = dml_train_params(params);
+    if (!status)
+        status = dml_params_add(*params, table);
+    if (!status)
+        status = dml_params_parse(*params, argc - 1, argv + 1);
+    if (status) {
+        dml_params_free(*params);
+        *params = NULL;
+    }
+    return status;
+}
+
+static const struct dml_part *find_part(const struct dml_dataset *dataset, const char *name) {
+    if (strcmp(name, "training") == 0)
+        return &dataset->training;
+    return strcmp(name, "validation") == 0 ? &dataset->validation : &dataset->testing;
+}
+
+enum dml_status dml_embedded_make(const struct dml_model *model, struct dml_params *params,
+                                  const struct dml_strings *sources, const char *part,
+                                  struct dml_embedded *out) {
+    memset(out, 0, sizeof *out);
+    enum dml_status status;
+    if (sources && sources->count) {
+        status = dml_images_find(sources, &out->listed);
+        out->part = &out->listed;
+    } else {
+        const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
+        const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
+        status = dml_dataset_open(data, (uint64_t)run->seed, &out->dataset);
+        out->part = find_part(&out->dataset, part);
+        if (!status && out->part->images == 0)
+            status = dml_fail(DML_ERROR_INPUT, "--part %s: the data set %s has no such images%s",
+                              part, data->dataset,
+                              strcmp(part, "validation") == 0 ? " without --use_tv_split" : "");
+    }
+    out->dim = (size_t)model->graph->embed_dim;
+    if (!status)
+        status = dml_model_embed_part(model, out->part, params, "Embedding", &out->embeddings);
+    if (status)
+        dml_embedded_free(out);
+    return status;
+}
+
+void dml_embedded_free(struct dml_embedded *embedded) {
+    dml_images_free(&embedded->listed);
+    dml_dataset_close(&embedded->dataset);
+    free(embedded->embeddings);
+    memset(embedded, 0, sizeof *embedded);
+}

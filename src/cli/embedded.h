@@ -1,0 +1,34 @@
+#ifndef DML_CLI_EMBEDDED_H
+#define DML_CLI_EMBEDDED_H
+
+#include "cli/images.h"
+#include "train/model.h"
+
+/* What `dml eval`, `dml embed` and `dml search` share: the flags of a checkpoint's way, and images
+ * embedded by it. */
+
+/* The tables of `dml train` (a checkpoint brings its values) and `table`, set from the command
+ * line. On DML_OK *params is NULL where --help was asked for and has been printed: `usage`, the
+ * table, and the flags of data sets. */
+enum dml_status dml_cli_params(const struct dml_param_table *table, const char *usage, int argc,
+                               char **argv, struct dml_params **params);
+
+/* Images with their embeddings. The part belongs to the data set or to the list. */
+struct dml_embedded {
+    struct dml_dataset dataset;
+    struct dml_part listed;
+    const struct dml_part *part;
+    size_t dim;
+    float *embeddings; /* (part->images, dim) */
+};
+
+/* `sources` are images, folders and lists; where there are none the part `part` ("testing",
+ * "training", "validation") of the data set that the flags (or the checkpoint) name. */
+enum dml_status dml_embedded_make(const struct dml_model *model, struct dml_params *params,
+                                  const struct dml_strings *sources, const char *part,
+                                  struct dml_embedded *out);
+void dml_embedded_free(struct dml_embedded *embedded);
+
+extern const char *const dml_cli_parts[]; /* choices for a flag --part */
+
+#endif

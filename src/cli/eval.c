@@ -1,0 +1,193 @@
+#include "cli/cli.h"
+
+#include "base/memory.h"
+#include "base/number.h"
+#include "base/progress.h"
+#include "cli/embedded.h"
+#include "metrics/files.h"
+#include "train/options.h"
+
+#include <cjson/cJSON.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: dml eval --embeddings E.npy --labels y.npy [FLAGS]\n"
+    "       dml eval --checkpoint FILE [--source_path FOLDER] [--dataset NAME] [FLAGS]\n"
+    "\n"
+    "Evaluates embeddings: those of .npy files (float16, float32 or float64 of shape (n, dim),\n"
+    "integer labels of any width), or those that a checkpoint's network gives the images of a\n"
+    "data set. Every sample is a query against all others. With a gallery of its own, queries\n"
+    "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n";
+
+struct eval_options {
+    char *checkpoint, *part;
+    char *embeddings, *labels, *gallery_embeddings, *gallery_labels;
+    struct dml_strings metrics;
+    bool json;
+};
+
+#define AT(field) offsetof(struct eval_options, field)
+static const struct dml_param rows[] = {
+    {"embeddings", DML_PARAM_STRING, AT(embeddings),
+     .help = "Embeddings to evaluate; queries, where there is a gallery."},
+    {"labels", DML_PARAM_STRING, AT(labels), .help = "Their labels."},
+    {"gallery_embeddings", DML_PARAM_STRING, AT(gallery_embeddings),
+     .help = "What queries look among, if not among each other."},
+    {"gallery_labels", DML_PARAM_STRING, AT(gallery_labels), .help = "The gallery's labels."},
+    {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
+     .help = "Checkpoint of a run; its data set and metrics are taken unless flags say otherwise."},
+    {"part", DML_PARAM_STRING, AT(part), "testing", .choices = dml_cli_parts,
+     .help = "Which images of the data set."},
+    {"metrics", DML_PARAM_STRINGS, AT(metrics),
+     .help = "What to compute; without it the study's defaults. `dml list` shows all metrics."},
+    {"json", DML_PARAM_FLAG, AT(json), .help = "Print one JSON object instead of a table."},
+};
+#undef AT
+static const struct dml_param_table table = {"Evaluation", sizeof(struct eval_options), rows,
+                                             sizeof rows / sizeof rows[0]};
+
+static enum dml_status check_options(const struct eval_options *o) {
+    bool files = *o->embeddings || *o->labels || *o->gallery_embeddings || *o->gallery_labels;
+    if (files && *o->checkpoint)
+        return dml_fail(DML_ERROR_USAGE, "--checkpoint and .npy files exclude each other");
+    if (!files && !*o->checkpoint)
+        return dml_fail(DML_ERROR_USAGE, "needs --embeddings and --labels, or --checkpoint");
+    if (files && (!*o->embeddings || !*o->labels))
+        return dml_fail(DML_ERROR_USAGE, "--%s is missing",
+                        *o->embeddings ? "labels" : "embeddings");
+    if (!*o->gallery_embeddings != !*o->gallery_labels)
+        return dml_fail(DML_ERROR_USAGE, "--gallery_%s is missing",
+                        *o->gallery_embeddings ? "labels" : "embeddings");
+    return DML_OK;
+}
+
+static void show_progress(void *data, double share, const char *what) {
+    dml_progress_note(data, "%s", what);
+    dml_progress_update(data, (size_t)(share * 100));
+}
+
+static void print_table(const struct dml_evaluation_set *set, const struct dml_metric_value *values,
+                        size_t count) {
+    printf("%zu embeddings of %zu dimensions\n\n", set->n, set->dim);
+    for (size_t i = 0; i < count; i++) {
+        const struct dml_metric_value *value = &values[i];
+        if (isnan(value->value))
+            printf("%-24s undefined\n", value->name);
+        else if (value->vector_count)
+            printf("%-24s %zu values from %.4g to %.4g\n", value->name, value->vector_count,
+                   value->vector[0], value->vector[value->vector_count - 1]);
+        else
+            printf("%-24s %.6f\n", value->name, value->value);
+    }
+}
+
+/* Names as keys; a spectrum is an array; what is undefined or infinite is null. */
+static enum dml_status print_json(const struct dml_metric_value *values, size_t count) {
+    cJSON *root = cJSON_CreateObject();
+    bool ok = root;
+    for (size_t i = 0; ok && i < count; i++) {
+        const struct dml_metric_value *value = &values[i];
+        cJSON *item = NULL;
+        char text[DML_NUMBER_SIZE];
+        if (value->vector_count)
+            item = cJSON_CreateFloatArray(value->vector, (int)value->vector_count);
+        else if (isfinite(value->value))
+            item = cJSON_CreateRaw(dml_number_text(value->value, text));
+        else
+            item = cJSON_CreateNull();
+        ok = item && cJSON_AddItemToObject(root, value->name, item);
+    }
+    char *text = ok ? cJSON_PrintUnformatted(root) : NULL;
+    if (text)
+        puts(text);
+    free(text);
+    cJSON_Delete(root);
+    return text ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory");
+}
+
+static enum dml_status evaluate(const struct dml_evaluation_set *set,
+                                const struct dml_strings *names, uint64_t seed, bool json) {
+    struct dml_metric_value *values = dml_alloc(names->count, sizeof *values);
+    if (!values)
+        return DML_ERROR_MEMORY;
+    struct dml_progress progress;
+    dml_progress_start(&progress, "Metrics", "percent", 100);
+    progress.quiet = !progress.terminal;
+    const struct dml_evaluation_options options = {seed, show_progress, &progress};
+    enum dml_status status =
+        dml_evaluate(set, (const char *const *)names->items, names->count, &options, values);
+    if (!status) {
+        dml_progress_end(&progress);
+        if (json)
+            status = print_json(values, names->count);
+        else
+            print_table(set, values, names->count);
+        dml_metric_values_free(values, names->count);
+    }
+    free(values);
+    return status;
+}
+
+static enum dml_status eval_files(const struct eval_options *o, const struct dml_strings *names,
+                                  uint64_t seed) {
+    const struct dml_embedding_files files = {o->embeddings, o->labels,
+                                              *o->gallery_embeddings ? o->gallery_embeddings : NULL,
+                                              *o->gallery_labels ? o->gallery_labels : NULL};
+    struct dml_embedding_set set;
+    enum dml_status status = dml_embedding_set_open(&files, &set);
+    if (!status) {
+        status = evaluate(&set.set, names, seed, o->json);
+        if (status == DML_ERROR_INPUT)
+            dml_fail_within(status, "%s", o->embeddings);
+    }
+    dml_embedding_set_close(&set);
+    return status;
+}
+
+static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_params *params) {
+    struct dml_model model = {0};
+    struct dml_embedded embedded = {0};
+    const struct dml_evaluation_flags *flags;
+    const struct dml_training_options *run;
+    enum dml_status status = dml_model_open(o->checkpoint, params, &model);
+    flags = dml_params_options(params, &dml_evaluation_params);
+    run = dml_params_options(params, &dml_training_params);
+    const struct dml_strings *names = o->metrics.count ? &o->metrics : &flags->evaluation_metrics;
+    if (!status)
+        status = dml_metrics_check((const char *const *)names->items, names->count);
+    if (!status)
+        status = dml_embedded_make(&model, params, NULL, o->part, &embedded);
+    if (!status) {
+        const struct dml_part *part = embedded.part;
+        const struct dml_evaluation_set set = {part->images, embedded.dim,   embedded.embeddings,
+                                               part->labels, part->is_query, part->is_gallery};
+        status = evaluate(&set, names, (uint64_t)run->seed, o->json);
+    }
+    dml_embedded_free(&embedded);
+    dml_model_close(&model);
+    return status;
+}
+
+int dml_eval_main(int argc, char **argv) {
+    struct dml_params *params;
+    enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
+    if (!status && params) {
+        const struct eval_options *o = dml_params_options(params, &table);
+        const struct dml_evaluation_flags *flags =
+            dml_params_options(params, &dml_evaluation_params);
+        const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
+        const struct dml_strings *names =
+            o->metrics.count ? &o->metrics : &flags->evaluation_metrics;
+        status = check_options(o);
+        if (!status)
+            status = dml_metrics_check((const char *const *)names->items, names->count);
+        if (!status && *o->checkpoint)
+            status = eval_checkpoint(o, params);
+        else if (!status)
+            status = eval_files(o, names, (uint64_t)run->seed);
+    }
+    dml_params_free(params);
+    return dml_cli_finish("eval", status);
+}

@@ -1,0 +1,223 @@
+#include "cli/cli.h"
+
+#include "base/files.h"
+#include "base/memory.h"
+#include "cli/embedded.h"
+#include "cli/html.h"
+#include "math/nearest.h"
+#include "metrics/files.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "usage: dml search --checkpoint FILE --gallery IMAGE|FOLDER|LIST ... --query IMAGE ...\n"
+    "       dml search --gallery G.npy [--gallery_paths P.txt] --query Q.npy\n"
+    "\n"
+    "Finds the nearest of a gallery for each query. Either side is images (then a checkpoint\n"
+    "embeds them) or one .npy file of embeddings; without --gallery it is the data set that the\n"
+    "flags or the checkpoint name. Equal distances are in the gallery's order.\n";
+
+struct search_options {
+    char *checkpoint, *part, *gallery_paths, *html;
+    struct dml_strings gallery, query;
+    int64_t k;
+    bool cosine;
+};
+
+#define AT(field) offsetof(struct search_options, field)
+static const struct dml_param rows[] = {
+    {"checkpoint", DML_PARAM_STRING, AT(checkpoint), .help = "Checkpoint of a run."},
+    {"gallery", DML_PARAM_STRINGS, AT(gallery), .help = "What is searched."},
+    {"gallery_paths", DML_PARAM_STRING, AT(gallery_paths),
+     .help = "Images of a gallery of embeddings, one path a line, as dml embed writes them."},
+    {"query", DML_PARAM_STRINGS, AT(query), .help = "What is searched for."},
+    {"k", DML_PARAM_INT, AT(k), "10", 1, 100000, .help = "How many to show for each query."},
+    {"cosine", DML_PARAM_FLAG, AT(cosine), .help = "By cosine instead of Euclidean distance."},
+    {"html", DML_PARAM_STRING, AT(html),
+     .help = "Also write a page with the pictures in it, which needs no server."},
+    {"part", DML_PARAM_STRING, AT(part), "testing", .choices = dml_cli_parts,
+     .help = "Which images of the data set, without --gallery."},
+};
+#undef AT
+static const struct dml_param_table table = {"Search", sizeof(struct search_options), rows,
+                                             sizeof rows / sizeof rows[0]};
+
+/* Queries or gallery: from images, or from files. */
+struct side {
+    size_t n, dim;
+    const float *embeddings;
+    char **paths; /* (n), or NULL */
+    struct dml_embedded embedded;
+    struct dml_embedding_set files;
+    char *text, **lines; /* of --gallery_paths */
+};
+
+static void close_side(struct side *side) {
+    dml_embedded_free(&side->embedded);
+    dml_embedding_set_close(&side->files);
+    free(side->text);
+    free(side->lines);
+}
+
+static bool is_npy(const struct dml_strings *sources) {
+    size_t length = sources->count == 1 ? strlen(sources->items[0]) : 0;
+    return length > 4 && strcmp(sources->items[0] + length - 4, ".npy") == 0;
+}
+
+static enum dml_status read_paths(const char *path, struct side *side) {
+    enum dml_status status = dml_read_file(path, &side->text, NULL);
+    if (status)
+        return status;
+    side->lines = dml_alloc(side->n, sizeof *side->lines);
+    if (!side->lines)
+        return DML_ERROR_MEMORY;
+    size_t count = 0;
+    char *rest, *line = strtok_r(side->text, "\r\n", &rest);
+    for (; line; line = strtok_r(NULL, "\r\n", &rest)) {
+        if (count < side->n)
+            side->lines[count] = line;
+        count++;
+    }
+    if (count != side->n)
+        return dml_fail(DML_ERROR_INPUT, "%s: has %zu paths for %zu embeddings", path, count,
+                        side->n);
+    side->paths = side->lines;
+    return DML_OK;
+}
+
+static enum dml_status open_side(const struct dml_strings *sources, const char *paths,
+                                 const struct dml_model *model, struct dml_params *params,
+                                 const char *part, struct side *out) {
+    enum dml_status status;
+    if (is_npy(sources)) {
+        const struct dml_embedding_files files = {.embeddings = sources->items[0]};
+        status = dml_embedding_set_open(&files, &out->files);
+        out->n = out->files.set.n;
+        out->dim = out->files.set.dim;
+        out->embeddings = out->files.set.embeddings;
+        if (!status && *paths)
+            status = read_paths(paths, out);
+        return status;
+    }
+    if (!model->graph)
+        return dml_fail(DML_ERROR_USAGE, "--checkpoint is needed to embed images");
+    status = dml_embedded_make(model, params, sources, part, &out->embedded);
+    if (!status) {
+        out->n = out->embedded.part->images;
+        out->dim = out->embedded.dim;
+        out->embeddings = out->embedded.embeddings;
+        out->paths = out->embedded.part->paths;
+    }
+    return status;
+}
+
+/* The path of sample i, or its number. */
+static const char *name_of(const struct side *side, size_t i, char number[32]) {
+    if (side->paths)
+        return side->paths[i];
+    snprintf(number, 32, "number %zu", i);
+    return number;
+}
+
+static void print_found(const struct side *queries, size_t q, const struct side *gallery,
+                        const struct dml_neighbour *found, size_t count) {
+    char text[32];
+    printf("%s\n", name_of(queries, q, text));
+    for (size_t r = 0; r < count; r++)
+        printf("  %4zu  %-12.6g %s\n", r + 1, found[r].distance,
+               name_of(gallery, found[r].index, text));
+}
+
+static void write_figure(FILE *out, const struct side *side, size_t i, const char *class,
+                         const char *caption) {
+    char number[32];
+    const char *name = name_of(side, i, number);
+    fprintf(out, "<figure class=%s>", class);
+    dml_html_picture(out, side->paths ? name : NULL, name);
+    fputs("<figcaption>", out);
+    dml_html_text(out, caption);
+    fputs("<br>", out);
+    dml_html_text(out, name);
+    fputs("</figcaption></figure>\n", out);
+}
+
+static void write_found(FILE *out, const struct side *queries, size_t q, const struct side *gallery,
+                        const struct dml_neighbour *found, size_t count) {
+    fputs("<div class=row>\n", out);
+    write_figure(out, queries, q, "query", "query");
+    for (size_t r = 0; r < count; r++) {
+        char caption[64];
+        snprintf(caption, sizeof caption, "%zu: %.4g", r + 1, found[r].distance);
+        write_figure(out, gallery, found[r].index, "found", caption);
+    }
+    fputs("</div>\n", out);
+}
+
+static enum dml_status search(const struct search_options *o, const struct side *queries,
+                              const struct side *gallery, FILE *page) {
+    if (queries->dim != gallery->dim)
+        return dml_fail(DML_ERROR_INPUT, "queries have %zu dimensions, the gallery has %zu",
+                        queries->dim, gallery->dim);
+    size_t k = (size_t)o->k < gallery->n ? (size_t)o->k : gallery->n;
+    struct dml_neighbour *found = dml_alloc(k, sizeof *found);
+    enum dml_status status = found ? DML_OK : DML_ERROR_MEMORY;
+    for (size_t q = 0; q < queries->n && !status; q++) {
+        status = dml_nearest(queries->embeddings + q * queries->dim, gallery->embeddings,
+                             gallery->n, gallery->dim, o->cosine, k, found);
+        if (status)
+            break;
+        print_found(queries, q, gallery, found, k);
+        if (page)
+            write_found(page, queries, q, gallery, found, k);
+    }
+    free(found);
+    return status;
+}
+
+static enum dml_status search_to_page(const struct search_options *o, const struct side *queries,
+                                      const struct side *gallery) {
+    struct dml_output page;
+    enum dml_status status = dml_output_open(&page, o->html);
+    if (status)
+        return status;
+    dml_html_begin(page.file, "dml search");
+    status = search(o, queries, gallery, page.file);
+    dml_html_end(page.file);
+    if (!status)
+        return dml_output_commit(&page);
+    dml_output_discard(&page);
+    return status;
+}
+
+static enum dml_status run(const struct search_options *o, struct dml_params *params) {
+    struct dml_model model = {0};
+    struct side queries = {0}, gallery = {0};
+    enum dml_status status = DML_OK;
+    if (o->query.count == 0)
+        return dml_fail(DML_ERROR_USAGE, "--query is missing");
+    if (o->gallery.count == 0 && !*o->checkpoint)
+        return dml_fail(DML_ERROR_USAGE, "--gallery is missing");
+    if (*o->checkpoint)
+        status = dml_model_open(o->checkpoint, params, &model);
+    if (!status)
+        status = open_side(&o->query, "", &model, params, o->part, &queries);
+    if (!status)
+        status = open_side(&o->gallery, o->gallery_paths, &model, params, o->part, &gallery);
+    if (!status)
+        status =
+            *o->html ? search_to_page(o, &queries, &gallery) : search(o, &queries, &gallery, NULL);
+    close_side(&queries);
+    close_side(&gallery);
+    dml_model_close(&model);
+    return status;
+}
+
+int dml_search_main(int argc, char **argv) {
+    struct dml_params *params;
+    enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
+    if (!status && params)
+        status = run(dml_params_options(params, &table), params);
+    dml_params_free(params);
+    return dml_cli_finish("search", status);
+}

@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# dml eval, embed and search from the outside: values, what they say of bad input, the page.
+# Called with the program and the source folder.
+set -u
+dml=$1
+source=$2
+golden=$source/tests/golden/metrics
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+fail() {
+    echo "FAILED: $*"
+    failed=1
+}
+
+# says TEXT COMMAND...: the command fails, with one line on stderr that holds TEXT.
+says() {
+    local text=$1
+    shift
+    if "$@" >"$work/out" 2>"$work/err"; then
+        fail "succeeded: $*"
+    fi
+    grep -qF -- "$text" "$work/err" || fail "'$(cat "$work/err")' does not say '$text': $*"
+    [ "$(wc -l <"$work/err")" = 1 ] || fail "not one line: $(cat "$work/err")"
+}
+
+# value JSON KEY: the number of a key in a flat object on one line.
+value() {
+    printf '%s\n' "$1" | sed -n "s/.*\"$2\":\([^,}]*\).*/\1/p"
+}
+
+near() {
+    awk -v a="$1" -v b="$2" 'BEGIN { exit !(a != "" && a - b < 1e-5 && b - a < 1e-5) }'
+}
+
+# --- Values of golden files
+for case in small nearperfect; do
+    json=$("$dml" eval --embeddings $golden/$case/features.npy --labels $golden/$case/labels.npy \
+        --metrics e_recall@1 c_recall@4 mAP mAP@R dists@intra rho_spectrum@-1 --json 2>/dev/null)
+    for name in e_recall@1 c_recall@4 mAP mAP@R dists@intra rho_spectrum@-1; do
+        expected=$(sed -n "s/^ *\"$name\": \([-0-9.e]*\),*$/\1/p" $golden/$case/expected.json)
+        near "$(value "$json" "$name")" "$expected" ||
+            fail "$case $name: $(value "$json" "$name"), not $expected"
+    done
+done
+small="--embeddings $golden/small/features.npy --labels $golden/small/labels.npy"
+"$dml" eval $small >"$work/table" 2>/dev/null || fail "the default metrics"
+for name in e_recall@1 e_recall@2 e_recall@4 nmi f1 mAP_1000 mAP_lim mAP_c dists@intra dists@inter \
+    dists@intra_over_inter rho_spectrum@0 rho_spectrum@-1 rho_spectrum@1 rho_spectrum@2 \
+    rho_spectrum@10; do
+    grep -q "^$name " "$work/table" || fail "the table has no $name"
+done
+
+# --- A gallery that holds every query: the nearest is its copy
+json=$("$dml" eval $small --gallery_embeddings $golden/small/features.npy \
+    --gallery_labels $golden/small/labels.npy --metrics e_recall@1 c_recall@1 --json 2>/dev/null)
+[ "$json" = '{"e_recall@1":1,"c_recall@1":1}' ] || fail "gallery of copies: $json"
+
+# --- Small arrays written here: npy TYPE ORDER SHAPE, data on stdin
+npy() {
+    local header="{'descr': '$1', 'fortran_order': $2, 'shape': $3, }"
+    printf '\223NUMPY\001\000'
+    printf "\\$(printf '%03o' $((${#header} + 1)))\\000%s\n" "$header"
+    cat
+}
+# float16 (4, 2) in Fortran order: x = 0 0.5 4 5, y = 0 0 1 1
+printf '\0\0\0\070\0\104\0\105\0\0\0\0\0\074\0\074' | npy '<f2' True '(4, 2)' >"$work/e.npy"
+printf '\001\001\002\002' | npy '|u1' False '(4,)' >"$work/y.npy"
+# int64: 2^53 and 2^53 + 1, which are one number to a double
+printf '\0\0\0\0\0\0\040\0' >"$work/a"
+printf '\001\0\0\0\0\0\040\0' >"$work/b"
+cat "$work/a" "$work/a" "$work/b" "$work/b" | npy '<i8' False '(4,)' >"$work/wide.npy"
+cat "$work/a" "$work/b" "$work/a" "$work/b" | npy '<u8' False '(4, 1)' >"$work/apart.npy"
+for labels in y wide; do
+    json=$("$dml" eval --embeddings "$work/e.npy" --labels "$work/$labels.npy" \
+        --metrics e_recall@1 nmi f1 --json 2>/dev/null)
+    [ "$json" = '{"e_recall@1":1,"nmi":1,"f1":1}' ] || fail "labels $labels: $json"
+done
+json=$("$dml" eval --embeddings "$work/e.npy" --labels "$work/apart.npy" --metrics e_recall@1 \
+    --json 2>/dev/null)
+[ "$json" = '{"e_recall@1":0}' ] || fail "labels that differ beyond 2^53: $json"
+
+# --- Bad input
+says "needs --embeddings" "$dml" eval
+says "--labels is missing" "$dml" eval --embeddings "$work/e.npy"
+says "--gallery_labels is missing" "$dml" eval $small --gallery_embeddings "$work/e.npy"
+says "no.npy" "$dml" eval --embeddings "$work/no.npy" --labels "$work/y.npy"
+says "small/labels.npy: has 1 axes" "$dml" eval --embeddings $golden/small/labels.npy --labels "$work/y.npy"
+says "4 labels for the 300 embeddings" "$dml" eval --embeddings $golden/small/features.npy --labels "$work/y.npy"
+says "holds float32, labels are integers" "$dml" eval --embeddings "$work/e.npy" --labels $golden/small/features.npy
+says "dimensions" "$dml" eval $small --gallery_embeddings "$work/e.npy" --gallery_labels "$work/y.npy"
+head -c 300 $golden/small/features.npy >"$work/short.npy"
+says "cut short" "$dml" eval --embeddings "$work/short.npy" --labels "$work/y.npy"
+echo "not an array at all" >"$work/text.npy"
+says "text.npy: is not a .npy file" "$dml" eval --embeddings "$work/text.npy" --labels "$work/y.npy"
+npy '<f4' False '(1000000000000, 4)' </dev/null >"$work/claims.npy"
+says "claims.npy: is cut short" "$dml" eval --embeddings "$work/claims.npy" --labels "$work/y.npy"
+says "e_recall@0" "$dml" eval $small --metrics e_recall@0
+says "recall@300" "$dml" eval $small --metrics e_recall@300
+says "did you mean 'e_recall@'" "$dml" eval $small --metrics e_recal@1
+says "did you mean --metrics" "$dml" eval $small --metrix nmi
+printf '\0\176\0\070\0\104\0\174\0\0\0\0\0\074\0\074' | npy '<f2' True '(4, 2)' >"$work/nan.npy"
+says "2 of 4 hold NaN or infinite values, the first is number 0" \
+    "$dml" eval --embeddings "$work/nan.npy" --labels "$work/y.npy"
+says "nan.npy" "$dml" eval --embeddings "$work/nan.npy" --labels "$work/y.npy"
+says "zero vectors" "$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --metrics c_recall@1
+printf '\001\001\002\003' | npy '|u1' False '(4,)' >"$work/other.npy"
+says "class 3" "$dml" eval --embeddings "$work/e.npy" --labels "$work/other.npy" \
+    --gallery_embeddings "$work/e.npy" --gallery_labels "$work/y.npy" --metrics e_recall@1
+
+# --- Search among files
+"$dml" search --gallery "$work/e.npy" --query "$work/e.npy" --k 2 >"$work/found" 2>/dev/null ||
+    fail "search among files"
+[ "$(sed -n 2p "$work/found" | tr -s ' ')" = " 1 0 number 0" ] || fail "search: $(cat "$work/found")"
+[ "$(sed -n 3p "$work/found" | tr -s ' ')" = " 2 0.5 number 1" ] || fail "search: $(cat "$work/found")"
+says "--query is missing" "$dml" search --gallery "$work/e.npy"
+says "--checkpoint is needed" "$dml" search --gallery "$work/e.npy" --query x.jpg
+says "dimensions" "$dml" search --gallery "$work/e.npy" --query $golden/small/features.npy
+says "zero vector" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" --cosine
+
+# --- From a checkpoint
+mkdir -p "$work/data/tiny"
+for folder in $(ls "$source/data/emoji200/images" | sed -n '1~40p' | head -4); do
+    mkdir -p "$work/data/tiny/images/$folder"
+    for image in $(ls "$source/data/emoji200/images/$folder" | head -3); do
+        cp "$source/data/emoji200/images/$folder/$image" "$work/data/tiny/images/$folder"
+    done
+done
+"$dml" train --dataset tiny --source_path "$work/data" --arch resnet18_normalize --not_pretrained \
+    --image_size 32 --embed_dim 16 --n_epochs 0 --bs 4 --kernels 1 --evaluation_metrics e_recall@1 \
+    --no_train_metrics --save_path "$work/runs" >"$work/log" 2>&1 || fail "train: $(cat "$work/log")"
+checkpoint=$(find "$work/runs" -name 'checkpoint_Test*.safetensors' | head -1)
+[ -n "$checkpoint" ] || fail "there is no checkpoint"
+json=$("$dml" eval --checkpoint "$checkpoint" --metrics e_recall@1 mAP --json 2>/dev/null)
+"$dml" embed --checkpoint "$checkpoint" --out "$work/all" >/dev/null 2>&1 || fail "embed"
+again=$("$dml" eval --embeddings "$work/all_embeddings.npy" --labels "$work/all_labels.npy" \
+    --metrics e_recall@1 mAP --json 2>/dev/null)
+[ -n "$json" ] && [ "$json" = "$again" ] || fail "a checkpoint's metrics, $json, and those of its embeddings, $again"
+[ "$(wc -l <"$work/all_paths.txt")" = 6 ] || fail "paths: $(cat "$work/all_paths.txt")"
+"$dml" embed --checkpoint "$checkpoint" --images "$work/all_paths.txt" --out "$work/listed" \
+    >/dev/null 2>&1 || fail "embed a list"
+cmp -s "$work/all_embeddings.npy" "$work/listed_embeddings.npy" || fail "a list embeds differently"
+"$dml" embed --checkpoint "$checkpoint" --images "$work/data/tiny/images" --out "$work/folder" \
+    >"$work/out" 2>/dev/null || fail "embed a folder"
+grep -q "4 classes" "$work/out" || fail "folders as classes: $(cat "$work/out")"
+query=$(head -1 "$work/all_paths.txt")
+"$dml" search --checkpoint "$checkpoint" --gallery "$work/data/tiny/images" --query "$query" --k 3 \
+    --html "$work/page.html" >"$work/found" 2>/dev/null || fail "search among images"
+[ "$(sed -n 2p "$work/found" | awk '{print $1, $3}')" = "1 $query" ] || fail "its own copy: $(cat "$work/found")"
+[ "$(grep -c 'src="data:image' "$work/page.html")" = 4 ] || fail "pictures in the page"
+grep -q "</html>" "$work/page.html" || fail "the page's end"
+mkdir "$work/empty"
+says "has no JPEG or PNG images" "$dml" embed --checkpoint "$checkpoint" --images "$work/empty" --out "$work/x"
+says "there is no such image" "$dml" embed --checkpoint "$checkpoint" --images "$work/none.jpg" --out "$work/x"
+says "which is not the name of" "$dml" embed --checkpoint "$checkpoint" --images "$work/text.npy" --out "$work/x"
+says "--out is missing" "$dml" embed --checkpoint "$checkpoint"
+says "validation" "$dml" eval --checkpoint "$checkpoint" --part validation
+exit $failed
