@@ -1,7 +1,5 @@
 #include "data/color.h"
 
-#include <math.h>
-
 /* ITU-R 601 in 16 fractional bits. */
 static inline unsigned luma(const uint8_t *pixel) {
     return (pixel[0] * 19595u + pixel[1] * 38470u + pixel[2] * 7471u + 0x8000u) >> 16;
@@ -51,62 +49,85 @@ void dml_color_saturation(uint8_t *pixels, size_t count, float factor) {
     }
 }
 
-static inline uint8_t clipped(int value) {
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
+/* Hue is changed a block at a time, a channel after the other and without branches, so that the
+ * compiler can use vectors. */
+enum { BLOCK = 256 };
+struct block {
+    int32_t red[BLOCK], green[BLOCK], blue[BLOCK];
+    int32_t hue[BLOCK], saturation[BLOCK], value[BLOCK]; /* 0..255 */
+};
 
-/* Hue, saturation and value in 0..255, with Pillow's rounding. */
-static void to_hsv(const uint8_t *rgb, uint8_t *hsv) {
-    uint8_t r = rgb[0], g = rgb[1], b = rgb[2];
-    uint8_t most = r > g ? r : g, least = r < g ? r : g;
-    most = most > b ? most : b;
-    least = least < b ? least : b;
-    hsv[0] = hsv[1] = 0;
-    hsv[2] = most;
-    if (most == least)
-        return;
-    float range = (float)(most - least);
-    float saturation = range / (float)most;
-    float red = (float)(most - r) / range, green = (float)(most - g) / range,
-          blue = (float)(most - b) / range;
-    float hue;
-    if (r == most)
-        hue = blue - green;
-    else if (g == most)
-        hue = (float)(2.0 + red - blue);
-    else
-        hue = (float)(4.0 + green - red);
-    double turn = hue / 6.0 + 1.0; /* in 5/6..11/6 */
-    hue = (float)(turn >= 1 ? turn - 1 : turn);
-    hsv[0] = clipped((int)(hue * 255.0));
-    hsv[1] = clipped((int)(saturation * 255.0));
-}
-
-static void to_rgb(const uint8_t *hsv, uint8_t *rgb) {
-    uint8_t v = hsv[2];
-    if (hsv[1] == 0) {
-        rgb[0] = rgb[1] = rgb[2] = v;
-        return;
+/* Pillow's rounding: some steps in float, some in double, truncated to bytes. */
+static void to_hsv(struct block *block) {
+    for (int i = 0; i < BLOCK; i++) {
+        int32_t r = block->red[i], g = block->green[i], b = block->blue[i];
+        int32_t most = r > g ? r : g, least = r < g ? r : g;
+        most = most > b ? most : b;
+        least = least < b ? least : b;
+        int32_t apart = most - least;
+        float range = (float)(apart ? apart : 1), bright = (float)(most ? most : 1);
+        float red = (float)(most - r) / range, green = (float)(most - g) / range,
+              blue = (float)(most - b) / range;
+        float from_red = blue - green, from_green = (float)(2.0 + red - blue),
+              from_blue = (float)(4.0 + green - red);
+        float sixths = g == most ? from_green : from_blue;
+        sixths = r == most ? from_red : sixths;
+        double turn = sixths / 6.0 + 1.0; /* in 5/6..11/6 */
+        float hue = (float)(turn >= 1 ? turn - 1 : turn);
+        float saturation = (float)apart / bright;
+        block->hue[i] = apart ? (int32_t)(hue * 255.0) : 0;
+        block->saturation[i] = (int32_t)(saturation * 255.0);
+        block->value[i] = most;
     }
-    float sixths = (float)((float)hsv[0] * 6.0 / 255.0);
-    float saturation = (float)((float)hsv[1] / 255.0);
-    int sector = (int)sixths; /* not negative */
-    float rest = sixths - (float)sector;
-    uint8_t p = clipped((int)round((float)v * (1.0 - saturation)));
-    uint8_t q = clipped((int)round((float)v * (1.0 - saturation * rest)));
-    uint8_t t = clipped((int)round((float)v * (1.0 - saturation * (1.0 - rest))));
-    const uint8_t sectors[6][3] = {{v, t, p}, {q, v, p}, {p, v, t},
-                                   {p, q, v}, {t, p, v}, {v, p, q}};
-    for (int c = 0; c < 3; c++)
-        rgb[c] = sectors[sector % 6][c];
+}
+
+/* As ?:, which would become a jump. */
+static inline int32_t pick(int32_t condition, int32_t yes, int32_t no) {
+    return (yes & -condition) | (no & ~-condition);
+}
+
+static void to_rgb(struct block *block) {
+    for (int i = 0; i < BLOCK; i++) {
+        int32_t v = block->value[i];
+        float sixths = (float)((float)block->hue[i] * 6.0 / 255.0);
+        float saturation = (float)((float)block->saturation[i] / 255.0);
+        int32_t sector = (int32_t)sixths; /* 6 for the last hue, where rest is 0 */
+        float rest = sixths - (float)sector;
+        float falling = saturation * rest;
+        double rising = saturation * (1.0 - rest);
+        int32_t p = (int32_t)(v * (1.0 - saturation) + 0.5);
+        int32_t q = (int32_t)(v * (1.0 - falling) + 0.5);
+        int32_t t = (int32_t)(v * (1.0 - rising) + 0.5);
+        int32_t red = pick(sector == 1, q, pick(sector == 4, t, p));
+        int32_t green = pick((sector == 0) | (sector == 6), t, pick(sector == 3, q, p));
+        int32_t blue = pick(sector == 2, t, pick(sector == 5, q, p));
+        red = pick((sector == 0) | (sector >= 5), v, red);
+        green = pick((sector == 1) | (sector == 2), v, green);
+        blue = pick((sector == 3) | (sector == 4), v, blue);
+        block->red[i] = red;
+        block->green[i] = green;
+        block->blue[i] = blue;
+    }
 }
 
 void dml_color_hue(uint8_t *pixels, size_t count, double shift) {
-    uint8_t turn = (uint8_t)(int)(shift * 255); /* truncated, then modulo 256 */
-    for (size_t i = 0; i < count; i++) {
-        uint8_t hsv[3];
-        to_hsv(pixels + 3 * i, hsv);
-        hsv[0] = (uint8_t)(hsv[0] + turn);
-        to_rgb(hsv, pixels + 3 * i);
+    int32_t turn = (uint8_t)(int)(shift * 255); /* truncated, then modulo 256 */
+    struct block block = {.red = {0}};
+    for (size_t done = 0; done < count; done += BLOCK, pixels += 3 * BLOCK) {
+        size_t n = count - done < BLOCK ? count - done : BLOCK;
+        for (size_t i = 0; i < n; i++) {
+            block.red[i] = pixels[3 * i];
+            block.green[i] = pixels[3 * i + 1];
+            block.blue[i] = pixels[3 * i + 2];
+        }
+        to_hsv(&block);
+        for (int i = 0; i < BLOCK; i++)
+            block.hue[i] = (block.hue[i] + turn) & 255;
+        to_rgb(&block);
+        for (size_t i = 0; i < n; i++) {
+            pixels[3 * i] = (uint8_t)block.red[i];
+            pixels[3 * i + 1] = (uint8_t)block.green[i];
+            pixels[3 * i + 2] = (uint8_t)block.blue[i];
+        }
     }
 }

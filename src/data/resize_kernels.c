@@ -143,9 +143,11 @@ void dml_scale_columns(const uint8_t *in, size_t in_stride, uint8_t *out, size_t
                        bool flip) {
     int y = 0;
 #ifdef __AVX2__
-    for (; y + 4 <= rows; y += 4)
+    for (; rows >= 4 && y < rows; y += 4) {
+        y = y > rows - 4 ? rows - 4 : y; /* the last ones overlap */
         scale_columns_4(in + (size_t)y * in_stride, in_stride, out + (size_t)y * out_stride,
                         out_stride, taps, weights, width, flip);
+    }
 #endif
     for (; y < rows; y++)
         scale_columns_plain(in + (size_t)y * in_stride, out + (size_t)y * out_stride, taps, weights,
