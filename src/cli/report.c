@@ -1,0 +1,62 @@
+#include "cli/cli.h"
+
+#include "base/files.h"
+#include "report/report.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static enum dml_status write_table(const struct dml_report *report,
+                                   const struct dml_report_options *options) {
+    if (!*options->output)
+        return dml_report_print(report, options->format, stdout);
+    struct dml_output output;
+    enum dml_status status = dml_output_open(&output, options->output);
+    if (status)
+        return status;
+    status = dml_report_print(report, options->format, output.file);
+    if (!status)
+        return dml_output_commit(&output);
+    dml_output_discard(&output);
+    return status;
+}
+
+static enum dml_status make_report(const struct dml_report_options *options) {
+    struct dml_report report;
+    enum dml_status status = dml_report_read(options, &report);
+    if (status)
+        return status;
+    if (report.left_out)
+        fprintf(stderr,
+                "dml report: %zu runs are left out: not finished (see --all_runs) or too short\n",
+                report.left_out);
+    status = write_table(&report, options);
+    if (!status && *options->figures)
+        status =
+            dml_report_draw(&report, options->figures, &options->figure_formats, options->metric);
+    if (!status && *options->html)
+        status = dml_report_write_html(&report, options, options->html);
+    dml_report_free(&report);
+    return status;
+}
+
+int dml_report_main(int argc, char **argv) {
+    struct dml_params *params = NULL;
+    enum dml_status status = dml_params_new(&params);
+    if (!status)
+        status = dml_params_add(params, &dml_report_params);
+    if (!status && dml_cli_wants_help(argc, argv)) {
+        puts("usage: dml report [FLAGS]\n\n"
+             "Tables and figures of the runs below --save_path: mean and standard deviation over\n"
+             "the runs of each group, at each run's best epoch.");
+        dml_params_help(params, stdout);
+        dml_params_free(params);
+        return 0;
+    }
+    if (!status)
+        status = dml_params_parse(params, argc - 1, argv + 1);
+    if (!status)
+        status = make_report(dml_params_options(params, &dml_report_params));
+    dml_params_free(params);
+    return dml_cli_finish("report", status);
+}

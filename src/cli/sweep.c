@@ -1,0 +1,133 @@
+#include "cli/cli.h"
+
+#include "sweep/sweep.h"
+#include "tracking/tracking.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t stop; /* set by the first Ctrl-C */
+
+static void on_interrupt(int signal_number) {
+    if (stop)
+        _exit(128 + signal_number);
+    stop = 1;
+}
+
+struct sweep_options {
+    int64_t jobs;
+    bool status, retry;
+};
+
+static const struct dml_param parameters[] = {
+    {.name = "jobs",
+     .type = DML_PARAM_INT,
+     .offset = offsetof(struct sweep_options, jobs),
+     .fallback = "1",
+     .min = 1,
+     .max = 256,
+     .help = "Runs at a time; they share the processor's cores."},
+    {.name = "status",
+     .type = DML_PARAM_FLAG,
+     .offset = offsetof(struct sweep_options, status),
+     .help = "Only show what is done, running, failed and waiting."},
+    {.name = "retry",
+     .type = DML_PARAM_FLAG,
+     .offset = offsetof(struct sweep_options, retry),
+     .help = "Run what failed before once more."},
+};
+static const struct dml_param_table table = {.title = "Sweep",
+                                             .options_size = sizeof(struct sweep_options),
+                                             .params = parameters,
+                                             .count = sizeof parameters / sizeof parameters[0]};
+
+static void print_run(const struct dml_sweep_run *run) {
+    char result[32] = "";
+    if (isfinite(run->result))
+        snprintf(result, sizeof result, "R@1 %.4f", run->result);
+    printf("  %-9s line %-4zu %-11s %s\n", dml_sweep_state_name(run->state), run->line, result,
+           run->flags);
+    if (run->error)
+        printf("            %s (see %s)\n", run->error, run->log);
+}
+
+static size_t print_status(const struct dml_sweep *sweep, bool all) {
+    size_t counts[4] = {0};
+    for (size_t i = 0; i < sweep->count; i++)
+        counts[sweep->runs[i].state]++;
+    printf("%zu runs: %zu finished, %zu failed, %zu running or cut off, %zu waiting\n",
+           sweep->count, counts[DML_SWEEP_FINISHED], counts[DML_SWEEP_FAILED],
+           counts[DML_SWEEP_RUNNING], counts[DML_SWEEP_WAITING]);
+    for (size_t i = 0; i < sweep->count; i++)
+        if (all || sweep->runs[i].state == DML_SWEEP_FAILED)
+            print_run(&sweep->runs[i]);
+    return counts[DML_SWEEP_FAILED];
+}
+
+static enum dml_status run_sweep(const char *path, const struct sweep_options *options,
+                                 char *const *extra, size_t extra_count, size_t *failed) {
+    struct dml_sweep sweep;
+    enum dml_status status = dml_sweep_read(path, extra, extra_count, &sweep);
+    if (status)
+        return status;
+    status = dml_sweep_check(path, &sweep);
+    if (!status)
+        status = dml_sweep_look_up(&sweep);
+    if (!status)
+        *failed = print_status(&sweep, options->status);
+    if (!status && !options->status) {
+        fflush(stdout);
+        status = dml_sweep_execute(&sweep, (long)options->jobs, options->retry, &stop);
+        if (!status)
+            *failed = print_status(&sweep, false);
+        if (!status && stop)
+            status = dml_fail(DML_ERROR_INTERRUPTED, "stopped; the same command goes on from here");
+    }
+    dml_sweep_free(&sweep);
+    return status;
+}
+
+static void print_help(const struct dml_params *params) {
+    puts("usage: dml sweep FILE [FLAGS] [-- FLAGS OF EVERY RUN]\n\n"
+         "Runs a text file of runs, a line each, and goes on where it was stopped. Lists\n"
+         "multiply (--seed {0..4}), numbered ones move together (--dataset {1:a,b} --group\n"
+         "{1:A,B}), and a line `all FLAGS` sets what the following lines share.\n");
+    dml_params_help(params, stdout);
+}
+
+int dml_sweep_main(int argc, char **argv) {
+    struct dml_params *params = NULL;
+    size_t failed = 0;
+    int own = 1;
+    enum dml_status status = dml_tracking_take_key(&argc, argv);
+    while (own < argc && strcmp(argv[own], "--") != 0)
+        own++;
+    if (!status)
+        status = dml_params_new(&params);
+    if (!status)
+        status = dml_params_add(params, &table);
+    if (!status && dml_cli_wants_help(own, argv)) {
+        print_help(params);
+        dml_params_free(params);
+        return 0;
+    }
+    if (!status && (own < 2 || argv[1][0] == '-'))
+        status = dml_fail(DML_ERROR_USAGE, "the file of runs is missing: dml sweep FILE");
+    if (!status)
+        status = dml_params_parse(params, own - 2, argv + 2);
+    if (!status) {
+        struct sigaction action = {.sa_handler = on_interrupt};
+        sigaction(SIGINT, &action, NULL);
+        sigaction(SIGTERM, &action, NULL);
+        int behind = own < argc ? own + 1 : own;
+        status = run_sweep(argv[1], dml_params_options(params, &table), argv + behind,
+                           (size_t)(argc - behind), &failed);
+    }
+    dml_params_free(params);
+    int code = dml_cli_finish("sweep", status);
+    return code ? code : failed > 0;
+}

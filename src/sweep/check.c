@@ -1,0 +1,148 @@
+#include "base/memory.h"
+#include "dml/method.h"
+#include "dml/plugin.h"
+#include "sweep/identity.h"
+#include "sweep/sweep.h"
+#include "tracking/tracking.h"
+#include "train/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Plugins that runs name, so that their methods are known here too. Each is loaded once. */
+struct plugins {
+    char **paths; /* borrowed from the runs */
+    size_t count, capacity;
+};
+
+static enum dml_status load_plugin(struct plugins *plugins, char *path) {
+    for (size_t i = 0; i < plugins->count; i++)
+        if (strcmp(plugins->paths[i], path) == 0)
+            return DML_OK;
+    enum dml_status status = dml_grow((void **)&plugins->paths, &plugins->capacity,
+                                      plugins->count + 1, sizeof *plugins->paths);
+    if (status)
+        return status;
+    plugins->paths[plugins->count++] = path;
+    return dml_plugin_load(path);
+}
+
+static enum dml_status load_plugins(struct plugins *plugins, const struct dml_sweep_run *run) {
+    enum dml_status status = DML_OK;
+    for (int i = 0; i < run->argc && !status; i++) {
+        if (strncmp(run->argv[i], "--plugin=", 9) == 0)
+            status = load_plugin(plugins, run->argv[i] + 9);
+        if (strcmp(run->argv[i], "--plugin") != 0)
+            continue;
+        while (!status && i + 1 < run->argc && strncmp(run->argv[i + 1], "--", 2) != 0)
+            status = load_plugin(plugins, run->argv[++i]);
+    }
+    return status;
+}
+
+/* Methods that do not exist are found now rather than when their run begins. */
+static enum dml_status check_methods(const struct dml_training_options *options) {
+    if (!dml_method_find(DML_CRITERION, options->loss))
+        return dml_method_unknown(DML_CRITERION, options->loss);
+    if (*options->batch_mining && !dml_method_find(DML_MINER, options->batch_mining))
+        return dml_method_unknown(DML_MINER, options->batch_mining);
+    if (!dml_method_find(DML_SAMPLER, options->data_sampler))
+        return dml_method_unknown(DML_SAMPLER, options->data_sampler);
+    return DML_OK;
+}
+
+static enum dml_status keep_save_path(struct dml_sweep *sweep, const char *save_path) {
+    if (!sweep->save_path) {
+        sweep->save_path = dml_strdup(save_path);
+        return sweep->save_path ? DML_OK : DML_ERROR_MEMORY;
+    }
+    if (strcmp(sweep->save_path, save_path) == 0)
+        return DML_OK;
+    return dml_fail(DML_ERROR_USAGE,
+                    "--save_path %s: the runs before are saved to %s, and a "
+                    "sweep has one place",
+                    save_path, sweep->save_path);
+}
+
+static enum dml_status check_run(struct dml_sweep *sweep, struct plugins *plugins,
+                                 const struct dml_identity *identity, struct dml_sweep_run *run) {
+    struct dml_params *params = NULL;
+    enum dml_status status = load_plugins(plugins, run);
+    if (!status)
+        status = dml_train_params(&params);
+    if (!status)
+        status = dml_params_parse(params, run->argc, run->argv);
+    if (!status)
+        status = check_methods(dml_params_options(params, &dml_training_params));
+    if (!status) {
+        const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
+        status = keep_save_path(sweep, setup->save_path);
+    }
+    if (!status)
+        status = dml_identity_of_params(identity, params, &run->identity);
+    dml_params_free(params);
+    return status;
+}
+
+/* The key of W&B goes from the lines to the environment, where the runs find it. */
+static enum dml_status hide_key(struct dml_sweep_run *run) {
+    char *arguments[1024];
+    int argc = run->argc + 1;
+    if (argc + 1 > (int)(sizeof arguments / sizeof arguments[0]))
+        return dml_fail(DML_ERROR_INPUT, "more than 1022 words");
+    arguments[0] = "dml";
+    memcpy(arguments + 1, run->argv, (size_t)run->argc * sizeof *arguments);
+    arguments[argc] = NULL;
+    enum dml_status status = dml_tracking_take_key(&argc, arguments);
+    if (status || argc == run->argc + 1)
+        return status;
+    /* What was taken out is freed, the rest moves up. */
+    int kept = 0;
+    for (int i = 0; i < run->argc; i++) {
+        bool stays = kept + 1 < argc && run->argv[i] == arguments[kept + 1];
+        if (stays)
+            run->argv[kept++] = run->argv[i];
+        else
+            free(run->argv[i]);
+    }
+    run->argc = kept;
+    run->argv[kept] = NULL;
+    free(run->flags);
+    run->flags = dml_sweep_join(run->argv, run->argc);
+    return run->flags ? DML_OK : DML_ERROR_MEMORY;
+}
+
+static void drop_doubles(struct dml_sweep *sweep) {
+    size_t kept = 0;
+    for (size_t i = 0; i < sweep->count; i++) {
+        size_t j = 0;
+        while (j < kept && strcmp(sweep->runs[j].identity, sweep->runs[i].identity) != 0)
+            j++;
+        if (j == kept) {
+            sweep->runs[kept++] = sweep->runs[i];
+            continue;
+        }
+        fprintf(stderr, "dml sweep: line %zu has a run of line %zu once more; it is left out\n",
+                sweep->runs[i].line, sweep->runs[j].line);
+        dml_sweep_run_free(&sweep->runs[i]);
+    }
+    sweep->count = kept;
+}
+
+enum dml_status dml_sweep_check(const char *path, struct dml_sweep *sweep) {
+    struct dml_identity identity = {0};
+    struct plugins plugins = {0};
+    enum dml_status status = dml_identity_open(&identity);
+    for (size_t i = 0; i < sweep->count && !status; i++) {
+        status = hide_key(&sweep->runs[i]);
+        if (!status)
+            status = check_run(sweep, &plugins, &identity, &sweep->runs[i]);
+        if (status)
+            dml_fail_within(status, "%s:%zu", path, sweep->runs[i].line);
+    }
+    if (!status)
+        drop_doubles(sweep);
+    free(plugins.paths);
+    dml_identity_close(&identity);
+    return status;
+}

@@ -1,0 +1,93 @@
+#include "sweep/identity.h"
+
+#include "base/memory.h"
+#include "train/options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool makes_no_difference(const char *name) {
+    static const char *const names[] = {
+        "savename",        "save_path",    "source_path", "kernels",      "gpu",
+        "evaluate_on_gpu", "log_online",   "tensorboard", "no_plots",     "params",
+        "resume",          "cache_images", "plugin",      "state_minutes"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+static enum dml_status to_json(const struct dml_params *params, cJSON **out) {
+    char *text;
+    enum dml_status status = dml_params_to_json(params, &text);
+    if (status)
+        return status;
+    *out = cJSON_Parse(text);
+    free(text);
+    return *out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory: parameters as JSON");
+}
+
+enum dml_status dml_identity_open(struct dml_identity *identity) {
+    struct dml_params *params = NULL;
+    enum dml_status status = dml_train_params(&params);
+    if (!status)
+        status = to_json(params, &identity->defaults);
+    dml_params_free(params);
+    return status;
+}
+
+void dml_identity_close(struct dml_identity *identity) {
+    cJSON_Delete(identity->defaults);
+    identity->defaults = NULL;
+}
+
+static int by_text(const void *a, const void *b) {
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static enum dml_status join(char **lines, size_t count, char **out) {
+    size_t size;
+    FILE *stream = open_memstream(out, &size);
+    if (!stream)
+        return dml_fail(DML_ERROR_MEMORY, "out of memory");
+    qsort(lines, count, sizeof *lines, by_text);
+    for (size_t i = 0; i < count; i++)
+        fprintf(stream, "%s\n", lines[i]);
+    fclose(stream);
+    return DML_OK;
+}
+
+enum dml_status dml_identity_of_json(const struct dml_identity *identity, const cJSON *params,
+                                     char **out) {
+    char **lines = NULL;
+    size_t count = 0, capacity = 0;
+    const cJSON *item;
+    enum dml_status status = DML_OK;
+    cJSON_ArrayForEach(item, params) {
+        const cJSON *usual = cJSON_GetObjectItemCaseSensitive(identity->defaults, item->string);
+        if (status || makes_no_difference(item->string) || cJSON_Compare(item, usual, true))
+            continue;
+        status = dml_grow((void **)&lines, &capacity, count + 1, sizeof *lines);
+        char *value = status ? NULL : cJSON_PrintUnformatted(item);
+        if (!status && !(lines[count++] = dml_format("%s=%s", item->string, value ? value : "")))
+            status = DML_ERROR_MEMORY;
+        free(value);
+    }
+    if (!status)
+        status = join(lines, count, out);
+    for (size_t i = 0; i < count; i++)
+        free(lines[i]);
+    free(lines);
+    return status;
+}
+
+enum dml_status dml_identity_of_params(const struct dml_identity *identity,
+                                       const struct dml_params *params, char **out) {
+    cJSON *json = NULL;
+    enum dml_status status = to_json(params, &json);
+    if (!status)
+        status = dml_identity_of_json(identity, json, out);
+    cJSON_Delete(json);
+    return status;
+}

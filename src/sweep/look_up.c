@@ -1,0 +1,138 @@
+#include "base/files.h"
+#include "base/memory.h"
+#include "sweep/identity.h"
+#include "sweep/sweep.h"
+#include "tracking/database.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A finished run of the database. */
+struct done {
+    char *identity;
+    double result;
+    bool taken;
+};
+
+struct done_list {
+    struct done *items;
+    size_t count, capacity;
+};
+
+static enum dml_status add_done(struct done_list *list, const struct dml_identity *identity,
+                                const cJSON *params, double result) {
+    enum dml_status status =
+        dml_grow((void **)&list->items, &list->capacity, list->count + 1, sizeof *list->items);
+    if (status)
+        return status;
+    list->items[list->count] = (struct done){.result = result};
+    status = dml_identity_of_json(identity, params, &list->items[list->count].identity);
+    if (!status)
+        list->count++;
+    return status;
+}
+
+static enum dml_status read_params(sqlite3 *db, int64_t run, cJSON **out) {
+    sqlite3_stmt *rows;
+    enum dml_status status =
+        dml_database_query(db, &rows, "SELECT name, value FROM params WHERE run_id = ?", "i", run);
+    if (status)
+        return status;
+    *out = cJSON_CreateObject();
+    while (*out && sqlite3_step(rows) == SQLITE_ROW)
+        cJSON_AddItemToObject(*out, (const char *)sqlite3_column_text(rows, 0),
+                              cJSON_Parse((const char *)sqlite3_column_text(rows, 1)));
+    sqlite3_finalize(rows);
+    return *out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory");
+}
+
+static enum dml_status read_done(sqlite3 *db, struct done_list *list) {
+    struct dml_identity identity = {0};
+    sqlite3_stmt *rows = NULL;
+    enum dml_status status = dml_identity_open(&identity);
+    if (!status)
+        status = dml_database_query(
+            db, &rows,
+            "SELECT id, (SELECT value FROM largest l WHERE l.run_id = r.id AND part = 'Test'"
+            " AND name = 'e_recall@1') FROM runs r WHERE status = 'finished'",
+            "");
+    while (!status && sqlite3_step(rows) == SQLITE_ROW) {
+        cJSON *params = NULL;
+        double result =
+            sqlite3_column_type(rows, 1) == SQLITE_NULL ? NAN : sqlite3_column_double(rows, 1);
+        status = read_params(db, sqlite3_column_int64(rows, 0), &params);
+        if (!status)
+            status = add_done(list, &identity, params, result);
+        cJSON_Delete(params);
+    }
+    sqlite3_finalize(rows);
+    dml_identity_close(&identity);
+    return status;
+}
+
+static void take_done(struct dml_sweep *sweep, struct done_list *list) {
+    for (size_t i = 0; i < sweep->count; i++)
+        for (size_t d = 0; d < list->count; d++)
+            if (!list->items[d].taken &&
+                strcmp(list->items[d].identity, sweep->runs[i].identity) == 0) {
+                list->items[d].taken = true;
+                sweep->runs[i].state = DML_SWEEP_FINISHED;
+                sweep->runs[i].result = list->items[d].result;
+                break;
+            }
+}
+
+/* What an earlier start of the sweep said of runs that are not in the database as finished. */
+static enum dml_status read_failures(sqlite3 *db, struct dml_sweep *sweep) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < sweep->count && !status; i++) {
+        struct dml_sweep_run *run = &sweep->runs[i];
+        sqlite3_stmt *row;
+        if (run->state == DML_SWEEP_FINISHED)
+            continue;
+        status = dml_database_query(db, &row,
+                                    "SELECT status, error, log FROM sweep_runs"
+                                    " WHERE sweep = ? AND flags = ?",
+                                    "ss", sweep->name, run->flags);
+        if (status)
+            break;
+        if (sqlite3_step(row) == SQLITE_ROW) {
+            const char *word = (const char *)sqlite3_column_text(row, 0);
+            if (strcmp(word, "failed") == 0) {
+                const char *error = (const char *)sqlite3_column_text(row, 1);
+                const char *log = (const char *)sqlite3_column_text(row, 2);
+                run->state = DML_SWEEP_FAILED;
+                run->error = dml_strdup(error ? error : "");
+                run->log = dml_strdup(log ? log : "");
+            } else if (strcmp(word, "running") == 0) {
+                run->state = DML_SWEEP_RUNNING; /* or it was, when the sweep was killed */
+            }
+        }
+        sqlite3_finalize(row);
+    }
+    return status;
+}
+
+enum dml_status dml_sweep_look_up(struct dml_sweep *sweep) {
+    sqlite3 *db;
+    struct done_list list = {0};
+    char *path = dml_path_join(sweep->save_path, "runs.sqlite");
+    bool there = path && dml_path_exists(path);
+    free(path);
+    if (!there)
+        return DML_OK; /* nothing was run yet */
+    enum dml_status status = dml_database_open(sweep->save_path, false, 10000, &db);
+    if (status)
+        return status;
+    status = read_done(db, &list);
+    if (!status)
+        take_done(sweep, &list);
+    if (!status)
+        status = read_failures(db, sweep);
+    for (size_t i = 0; i < list.count; i++)
+        free(list.items[i].identity);
+    free(list.items);
+    sqlite3_close_v2(db);
+    return status;
+}
