@@ -8,6 +8,9 @@
 int dml_train_main(int argc, char **argv);
 int dml_list_main(int argc, char **argv);
 int dml_convert_main(int argc, char **argv);
+int dml_sweep_main(int argc, char **argv);
+int dml_report_main(int argc, char **argv);
+int dml_toy_main(int argc, char **argv);
 int dml_reference_main(int argc, char **argv);
 int dml_eval_main(int argc, char **argv);
 int dml_embed_main(int argc, char **argv);

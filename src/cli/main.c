@@ -17,6 +17,9 @@ static const struct {
     {"search", dml_search_main, "the nearest images of a gallery, as a table or a page"},
     {"list", dml_list_main, "methods there are, with their parameters"},
     {"convert", dml_convert_main, "weight files between safetensors and PyTorch"},
+    {"sweep", dml_sweep_main, "run a text file of runs, and go on where it stopped"},
+    {"report", dml_report_main, "tables and figures of the runs of a study"},
+    {"toy", dml_toy_main, "the study's experiment with diagonal lines"},
     {"reference", dml_reference_main, "print docs/REFERENCE.md from the parameter tables"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

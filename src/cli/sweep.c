@@ -8,13 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t stop; /* set by the first Ctrl-C */
 
+static volatile time_t stopped; /* timeout(1) sends its signal twice in one moment */
+
 static void on_interrupt(int signal_number) {
-    if (stop)
+    if (stop && time(NULL) > stopped + 1)
         _exit(128 + signal_number);
+    if (!stop)
+        stopped = time(NULL);
     stop = 1;
 }
 
@@ -50,7 +55,7 @@ static void print_run(const struct dml_sweep_run *run) {
     if (isfinite(run->result))
         snprintf(result, sizeof result, "R@1 %.4f", run->result);
     printf("  %-9s line %-4zu %-11s %s\n", dml_sweep_state_name(run->state), run->line, result,
-           run->flags);
+           run->label);
     if (run->error)
         printf("            %s (see %s)\n", run->error, run->log);
 }
@@ -95,7 +100,7 @@ static void print_help(const struct dml_params *params) {
     puts("usage: dml sweep FILE [FLAGS] [-- FLAGS OF EVERY RUN]\n\n"
          "Runs a text file of runs, a line each, and goes on where it was stopped. Lists\n"
          "multiply (--seed {0..4}), numbered ones move together (--dataset {1:a,b} --group\n"
-         "{1:A,B}), and a line `all FLAGS` sets what the following lines share.\n");
+         "{1:A,B}), and a line `all FLAGS` sets what the following lines share.");
     dml_params_help(params, stdout);
 }
 

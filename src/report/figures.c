@@ -106,6 +106,13 @@ static enum dml_status make(const struct figure *figure, const char *name, int w
     return status ? status : run_gnuplot(figure, name);
 }
 
+static bool has_regularised(const struct figure *figure) {
+    bool has = false;
+    for (size_t g = 0; g < figure->count; g++)
+        has = has || group_at(figure, g)->regularised;
+    return has;
+}
+
 /* ---- recall against the embedding space's metrics ---- */
 
 static bool is_space(const struct figure *figure, size_t column) {
@@ -161,10 +168,13 @@ static void relation_panel(const struct figure *figure, size_t column, int at, F
         fprintf(out, "set label 1 'Corr: %.2f' at graph 0.05,0.07 front\n", correlation);
     fprintf(out,
             "plot data using ($2==0?$%d:NaN):3:4 with yerrorbars pt 7 ps 0.9 lw 2 lc '#1f77b4'"
-            " title 'criteria', \\\n"
-            " data using ($2==1?$%d:NaN):3:4 with yerrorbars pt 7 ps 0.9 lw 2 lc '#ff7f0e'"
-            " title 'regularised'",
-            at, at);
+            " title 'criteria'",
+            at);
+    if (has_regularised(figure))
+        fprintf(out,
+                ", \\\n data using ($2==1?$%d:NaN):3:4 with yerrorbars pt 7 ps 0.9 lw 2"
+                " lc '#ff7f0e' title 'regularised'",
+                at);
     if (isfinite(line.slope) && isfinite(correlation))
         fprintf(out,
                 ", \\\n [%.17g:%.17g] %.17g*x + %.17g with lines dt 2 lw 2 lc '#444444' notitle",
@@ -218,7 +228,7 @@ static void correlation_script(const struct figure *figure, FILE *out) {
     quoted(out, figure->dataset);
     fprintf(out,
             "\nunset key\nset size ratio 1\nset xrange [-0.5:%zu.5]\nset yrange [-0.5:%zu.5]\n"
-            "set cbrange [-1:1]\nset palette defined (-1 '#3b4cc0', 0 '#f2f2f2', 1 '#e8743b')\n"
+            "set cbrange [-1:1]\nset palette defined (-1 '#7f9cf0', 0 '#f4f4f4', 1 '#f0a070')\n"
             "set tics scale 0\nset xtics rotate by -45 (",
             report->column_count - 1, report->column_count - 1);
     for (size_t c = 0; c < report->column_count; c++) {

@@ -108,8 +108,10 @@ static enum dml_status hide_key(struct dml_sweep_run *run) {
     run->argc = kept;
     run->argv[kept] = NULL;
     free(run->flags);
+    free(run->label);
     run->flags = dml_sweep_join(run->argv, run->argc);
-    return run->flags ? DML_OK : DML_ERROR_MEMORY;
+    run->label = dml_sweep_join(run->argv, run->argc);
+    return run->flags && run->label ? DML_OK : DML_ERROR_MEMORY;
 }
 
 static void drop_doubles(struct dml_sweep *sweep) {

@@ -52,7 +52,7 @@ static enum dml_status note(struct execution *execution, const struct dml_sweep_
 
 /* In the child: signals as usual, output to the log, and an end with the parent's. */
 static void become_run(const struct dml_sweep_run *run, pid_t parent, long jobs) {
-    char threads[16];
+    char threads[32];
     char **argv = calloc((size_t)run->argc + 3, sizeof *argv);
     int log = open(run->log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
     int nothing = open("/dev/null", O_RDONLY);
@@ -99,7 +99,7 @@ static enum dml_status start(struct execution *execution, struct dml_sweep_run *
     *job = (struct job){.child = child, .run = run, .started = dml_now()};
     run->state = DML_SWEEP_RUNNING;
     execution->running++;
-    printf("started   line %zu: %s\n", run->line, run->flags);
+    printf("started   line %zu: %s\n", run->line, run->label);
     fflush(stdout);
     return DML_OK;
 }

@@ -234,8 +234,28 @@ char *dml_sweep_join(char *const *argv, int argc) {
     return text;
 }
 
+/* What tells a run from its neighbours: the words of its own line, and those of "all" with a list
+ * in them behind their flag. */
+static char *make_label(const struct words *words, size_t own, size_t own_end, char **argv) {
+    char *text = NULL, *picked[MAX_WORDS];
+    int count = 0;
+    for (size_t w = 0; w < words->count; w++) {
+        struct list list;
+        bool mine = w >= own && w < own_end;
+        if (!mine && !find_list(words->items[w], &list))
+            continue;
+        if (!mine && w > 0 && count + 1 < MAX_WORDS && argv[w - 1][0] == '-')
+            picked[count++] = argv[w - 1];
+        picked[count++] = argv[w];
+    }
+    text = dml_sweep_join(picked, count);
+    return text;
+}
+
+/* The words [own, own_end) are those of the run's line. */
 static enum dml_status add_run(struct dml_sweep *sweep, size_t line, const struct words *words,
-                               const struct axes *axes, const size_t *indices) {
+                               size_t own, size_t own_end, const struct axes *axes,
+                               const size_t *indices) {
     enum dml_status status =
         dml_grow((void **)&sweep->runs, &sweep->capacity, sweep->count + 1, sizeof *sweep->runs);
     if (status)
@@ -252,18 +272,20 @@ static enum dml_status add_run(struct dml_sweep *sweep, size_t line, const struc
         run->argc++;
     }
     run->flags = run->argv ? dml_sweep_join(run->argv, run->argc) : NULL;
-    return run->flags ? DML_OK : DML_ERROR_MEMORY;
+    run->label = run->argv ? make_label(words, own, own_end, run->argv) : NULL;
+    return run->flags && run->label ? DML_OK : DML_ERROR_MEMORY;
 }
 
 /* All combinations; the last list changes fastest. */
-static enum dml_status expand(struct dml_sweep *sweep, size_t line, const struct words *words) {
+static enum dml_status expand(struct dml_sweep *sweep, size_t line, const struct words *words,
+                              size_t own, size_t own_end) {
     struct axes axes;
     size_t indices[MAX_LISTS] = {0};
     enum dml_status status = find_axes(words, &axes);
     while (!status) {
         if (sweep->count == MAX_RUNS)
             return dml_fail(DML_ERROR_INPUT, "more than %d runs", MAX_RUNS);
-        status = add_run(sweep, line, words, &axes, indices);
+        status = add_run(sweep, line, words, own, own_end, &axes, indices);
         size_t axis = axes.count;
         while (axis > 0 && ++indices[axis - 1] == axes.lengths[axis - 1])
             indices[--axis] = 0;
@@ -322,11 +344,13 @@ static enum dml_status read_line(struct reading *reading, const char *text, size
     free_words(&reading->run);
     for (size_t w = 0; w < reading->all.count && !status; w++)
         status = copy_word(&reading->run, reading->all.items[w]);
+    size_t own = reading->run.count;
     for (size_t w = (size_t)skip; w < reading->line.count && !status; w++)
         status = copy_word(&reading->run, reading->line.items[w]);
+    size_t own_end = reading->run.count;
     for (size_t w = 0; w < reading->extra_count && !status; w++)
         status = copy_word(&reading->run, reading->extra[w]);
-    return status ? status : expand(reading->sweep, number, &reading->run);
+    return status ? status : expand(reading->sweep, number, &reading->run, own, own_end);
 }
 
 /* Joins lines that end in a backslash; `*number` is that of the first. */
@@ -393,6 +417,7 @@ void dml_sweep_run_free(struct dml_sweep_run *run) {
         free(run->argv[i]);
     free(run->argv);
     free(run->flags);
+    free(run->label);
     free(run->identity);
     free(run->error);
     free(run->log);

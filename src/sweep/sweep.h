@@ -21,6 +21,7 @@ struct dml_sweep_run {
     int argc;
     char **argv;    /* flags, without the key of W&B; ended by NULL */
     char *flags;    /* the same as one text */
+    char *label;    /* those that tell it from its neighbours */
     char *identity; /* parameters that differ from their defaults: tells whether it was done */
     enum dml_sweep_state {
         DML_SWEEP_WAITING,
