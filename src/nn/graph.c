@@ -60,7 +60,8 @@ static struct dml_node *append(struct dml_graph *graph, enum dml_op op, const ch
     struct dml_node *node = &graph->nodes[graph->node_count++];
     *node = (struct dml_node){.op = op, .input_count = count};
     snprintf(node->name, sizeof node->name, "%s", name);
-    memcpy(node->inputs, inputs, (size_t)count * sizeof *inputs);
+    for (int i = 0; i < count; i++)
+        node->inputs[i] = inputs[i];
     node->first_param = graph->param_count;
     if (count) {
         const struct dml_node *input = &graph->nodes[inputs[0]];
