@@ -52,7 +52,11 @@ status=0; wait $pid || status=$?
 train --resume "$work/runs/emoji40/cut/state.safetensors" --savename cut_resumed
 [ "$(losses one | tail -1)" = "$(losses cut_resumed | tail -1)" ] || fail "resumed losses differ"
 
+echo "dml eval repeats the numbers of the log"
 checkpoint="$run/checkpoint_Test_discriminative_e_recall@1.safetensors"
+"$dml" eval --checkpoint "$checkpoint" --source_path "$work/data" --json >"$work/eval.json"
+best=$(grep -o '"best": *[0-9.e-]*' "$run/summary.json" | head -1 | grep -o '[0-9.e-]*$')
+grep -q "$best" "$work/eval.json" || { cat "$work/eval.json"; fail "eval does not give $best"; }
 
 # bad STATUS PATTERN FLAGS...
 bad() {
@@ -72,7 +76,7 @@ bad 2 "resnet1" --arch resnet1
 bad 2 "no metric" --evaluation_metrics e_recal@1
 bad 1 "/nowhere" --source_path /nowhere
 bad 1 "state" --resume "$checkpoint"
-bad 1 "4096\|4,096" --bs 4096
+bad 2 "--bs 4096: larger than the training set" --bs 4096
 mkdir -p "$work/broken/images"
 cp -r "$source/data/emoji200/images"/00[1-4].* "$work/broken/images/"
 victim=$(find "$work/broken" -name '*.jpg' | sort | head -1)
