@@ -422,6 +422,11 @@ static void test_transform_options(void **state) {
     assert_int_equal(transform.kind, DML_TRANSFORM_REDUCED);
     assert_int_equal(transform.crop, 64);
     assert_int_equal(transform.resize, 73);
+    assert_ok(dml_transform_make("big", true, 224, 64, 0.08, &transform));
+    assert_int_equal(transform.crop, 64);
+    assert_int_equal(transform.resize, 64);
+    assert_ok(dml_transform_make("base", false, 227, 113, 0.08, &transform));
+    assert_int_equal(transform.resize, 127);
     assert_int_equal(dml_transform_make("bsae", true, 224, 0, 0.08, &transform), DML_ERROR_USAGE);
     assert_non_null(strstr(dml_error(), "bsae"));
 }

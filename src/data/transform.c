@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { RESIZE = 256, CROP = 224 }; /* the study's sizes */
+enum { RESIZE = 256 }; /* shorter side, and the crop of --augmentation big */
 
 enum dml_status dml_transform_make(const char *augmentation, bool training, int native,
                                    int64_t image_size, double area_min, struct dml_transform *out) {
@@ -22,10 +22,12 @@ enum dml_status dml_transform_make(const char *augmentation, bool training, int 
     if (i == count)
         return dml_fail(DML_ERROR_USAGE, "--augmentation %s: is none of base, adv, big, red",
                         augmentation);
-    int crop = image_size > 0 ? (int)image_size : native;
-    int resize = image_size > 0 ? (int)lround((double)image_size * RESIZE / CROP) : RESIZE;
-    if (kinds[i].kind == DML_TRANSFORM_BIG)
-        crop = resize; /* for evaluation as well, as in the study */
+    /* The study crops 256 with big, for evaluation as well. */
+    int crop = kinds[i].kind == DML_TRANSFORM_BIG ? RESIZE : native, resize = RESIZE;
+    if (image_size > 0) {
+        resize = (int)lround((double)image_size * RESIZE / crop);
+        crop = (int)image_size;
+    }
     *out = (struct dml_transform){
         .kind = training ? kinds[i].kind : DML_TRANSFORM_EVALUATION,
         .crop = crop,
