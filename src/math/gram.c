@@ -1,12 +1,12 @@
 #include "math/gram.h"
 
-#include "math/linear.h"
+#include <cblas.h>
 
-enum { TILE = 32, ROWS = 64 }; /* ROWS is a multiple of TILE */
+enum { TILE = 32, ROWS = 96 }; /* ROWS is a multiple of TILE */
 
 /* Copies a tile of the lower half to the upper one, by way of a small square: a column of `out`
- * walks through memory in steps that caches cannot hold. The
- * upper half of a tile on the diagonal follows from its lower one. */
+ * walks through memory in steps that caches cannot hold. The upper half of a tile on the diagonal
+ * follows from its lower one. */
 static void mirror_tile(float *out, size_t n, size_t row, size_t column) {
     size_t height = n - row < TILE ? n - row : TILE;
     size_t width = n - column < TILE ? n - column : TILE;
@@ -23,17 +23,24 @@ static void mirror_tile(float *out, size_t n, size_t row, size_t column) {
             out[(column + j) * n + row + i] = square[i][j];
 }
 
+/* Rows row..row + height - 1 up to the diagonal, and their mirror image. */
+static void fill_block(const float *x, size_t n, size_t dim, size_t row, size_t height,
+                       float *out) {
+    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)height, (blasint)(row + height),
+                (blasint)dim, 1.0f, x + row * dim, (blasint)dim, x, (blasint)dim, 0.0f,
+                out + row * n, (blasint)n);
+    for (size_t i = row; i < row + height; i += TILE)
+        for (size_t j = 0; j <= i; j += TILE)
+            mirror_tile(out, n, i, j);
+}
+
 void dml_gram(const float *x, size_t n, size_t dim, float *out) {
-    /* Blocks of rows, the longest first, up to the diagonal; in tiles of fixed size, because BLAS
-     * on all cores sums in an order that depends on how many there are. */
+    /* In blocks of fixed size, the longest first. BLAS on all cores would sum in an order that
+     * depends on how many there are; within a parallel region it uses one. */
     size_t blocks = (n + ROWS - 1) / ROWS;
-#pragma omp parallel for schedule(dynamic, 1) if (n > ROWS)
+#pragma omp parallel for schedule(dynamic, 1)
     for (size_t b = 0; b < blocks; b++) {
-        size_t row = (blocks - 1 - b) * ROWS, height = n - row < ROWS ? n - row : ROWS;
-        dml_gemm(0, 1, height, row + height, dim, 1.0f, x + row * dim, dim, x, dim, 0.0f,
-                 out + row * n, n);
-        for (size_t i = row; i < row + height; i += TILE)
-            for (size_t j = 0; j <= i; j += TILE)
-                mirror_tile(out, n, i, j);
+        size_t row = (blocks - 1 - b) * ROWS;
+        fill_block(x, n, dim, row, n - row < ROWS ? n - row : ROWS, out);
     }
 }

@@ -107,7 +107,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
         miner_add(out, a, a, a);
     }
     int failed = 0;
-#pragma omp parallel if (batch->n > 64) reduction(| : failed)
+#pragma omp parallel if (batch->n > 128) reduction(| : failed)
     {
         struct row row = {dml_alloc_aligned(batch->n, sizeof *row.distances2),
                           dml_alloc(batch->n + 1, sizeof *row.found)};

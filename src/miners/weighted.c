@@ -46,7 +46,7 @@ enum dml_status miner_draw_negatives(const struct miner_state *state, const stru
                                      miner_weigh *weigh, const void *data, struct dml_tuples *out) {
     size_t n = batch->n;
     int failed = 0;
-#pragma omp parallel if (n > 64) reduction(| : failed)
+#pragma omp parallel if (n > 128) reduction(| : failed)
     {
         float *weights = dml_alloc_aligned(2 * n, sizeof *weights);
         float *block_sums = weights ? weights + n : NULL;
