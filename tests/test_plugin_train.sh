@@ -24,7 +24,7 @@ cd "$work" # a name without a slash is a file here
 "$program" "${train[@]}" --plugin mine.so --loss mine --batch_mining mine --loss_mine_scale 8 \
     --miner_mine_nearest 2 >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 grep -q 'criterion: mine; batch miner: mine' "$work/log"
-grep -q '"loss_mine_scale": *8' "$(find "$work/results" -name parameters.json)"
+grep -q '"loss_mine_scale":[[:space:]]*8' "$(find "$work/results" -name parameters.json)"
 
 # $1: what the message must hold; the rest: flags. One line, and a status other than 0.
 refused() {

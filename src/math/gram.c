@@ -23,24 +23,35 @@ static void mirror_tile(float *out, size_t n, size_t row, size_t column) {
             out[(column + j) * n + row + i] = square[i][j];
 }
 
-/* Rows row..row + height - 1 up to the diagonal, and their mirror image. */
-static void fill_block(const float *x, size_t n, size_t dim, size_t row, size_t height,
-                       float *out) {
+/* Rows row..row + height - 1 up to the diagonal. */
+static void fill_rows(const float *x, size_t n, size_t dim, size_t row, size_t height, float *out) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)height, (blasint)(row + height),
                 (blasint)dim, 1.0f, x + row * dim, (blasint)dim, x, (blasint)dim, 0.0f,
                 out + row * n, (blasint)n);
+}
+
+static void mirror_rows(float *out, size_t n, size_t row, size_t height) {
     for (size_t i = row; i < row + height; i += TILE)
         for (size_t j = 0; j <= i; j += TILE)
             mirror_tile(out, n, i, j);
 }
 
 void dml_gram(const float *x, size_t n, size_t dim, float *out) {
-    /* In blocks of fixed size, the longest first. BLAS on all cores would sum in an order that
-     * depends on how many there are; within a parallel region it uses one. */
+    /* In blocks of fixed size. BLAS on all cores would sum in an order that depends on how many
+     * there are; it uses one within a parallel region, and for products of up to 2^18 terms. A
+     * small batch takes such steps on one core, which costs less than to wake the others. */
+    size_t few = ((size_t)1 << 18) / (n * dim);
+    if (n <= 128 && few >= 8) {
+        for (size_t row = 0; row < n; row += few)
+            fill_rows(x, n, dim, row, n - row < few ? n - row : few, out);
+        mirror_rows(out, n, 0, n);
+        return;
+    }
     size_t blocks = (n + ROWS - 1) / ROWS;
 #pragma omp parallel for schedule(dynamic, 1)
-    for (size_t b = 0; b < blocks; b++) {
-        size_t row = (blocks - 1 - b) * ROWS;
-        fill_block(x, n, dim, row, n - row < ROWS ? n - row : ROWS, out);
+    for (size_t b = 0; b < blocks; b++) { /* the longest first */
+        size_t row = (blocks - 1 - b) * ROWS, height = n - row < ROWS ? n - row : ROWS;
+        fill_rows(x, n, dim, row, height, out);
+        mirror_rows(out, n, row, height);
     }
 }

@@ -3,8 +3,9 @@
 
 #include <stddef.h>
 
-/* All inner products between the rows of x (n, dim): out (n, n), exactly symmetric, computed for
- * one half only. Distances of a batch follow from it: d2_ij = out_ii + out_jj - 2 out_ij. */
+/* All inner products between the rows of x (n, dim), n and dim at least 1: out (n, n), exactly
+ * symmetric, computed for one half only. Distances of a batch follow from it: d2_ij = out_ii +
+ * out_jj - 2 out_ij. */
 void dml_gram(const float *x, size_t n, size_t dim, float *out);
 
 #endif
