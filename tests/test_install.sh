@@ -15,7 +15,7 @@ PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name dml.pc)")
 libraries=$(dirname "$(find "$prefix" -name libdml.a)")
 test -x "$prefix/bin/dml"
 test -e "$libraries/libdml.so"
-"$prefix/bin/dml" --version | grep -q "$(pkg-config --modversion dml)"
+[ "$("$prefix/bin/dml" --version)" = "dml $(pkg-config --modversion dml)" ]
 
 # What the library was built with must be linked with as well.
 sanitize=$(sed -n 's/^DML_SANITIZE:STRING=//p' "$build/CMakeCache.txt")
@@ -57,14 +57,16 @@ int main(void) {
 END
 # shellcheck disable=SC2046
 cc "${flags[@]}" "$work/tiny.c" $(pkg-config --cflags --libs dml) -o "$work/shared"
-readelf -d "$work/shared" | grep -q libdml.so
+readelf -d "$work/shared" >"$work/log"
+grep -q libdml.so "$work/log"
 [ "$(LD_LIBRARY_PATH=$libraries "$work/shared")" = "8 tuples, loss above 0" ]
 
 # -l:libdml.a in place of -ldml: the folder holds both libraries.
 static=$(pkg-config --cflags --libs --static dml | sed 's/-ldml\b/-l:libdml.a/')
 # shellcheck disable=SC2086
 cc "${flags[@]}" "$work/tiny.c" $static -lm -o "$work/static"
-if readelf -d "$work/static" | grep -q libdml; then
+readelf -d "$work/static" >"$work/log"
+if grep -q libdml "$work/log"; then
     echo "the static program needs libdml.so"
     exit 1
 fi
@@ -73,4 +75,5 @@ fi
 # The example's Makefile finds the installed headers by itself.
 cp "$source/examples/plugin/mine.c" "$source/examples/plugin/Makefile" "$work"
 make -s -C "$work" mine.so
-"$prefix/bin/dml" list --plugin "$work/mine.so" | grep -q "Logistic triplet loss"
+"$prefix/bin/dml" list --plugin "$work/mine.so" >"$work/log"
+grep -q "Logistic triplet loss" "$work/log"
