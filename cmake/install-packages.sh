@@ -4,6 +4,12 @@ set -eu
 packages=(gcc clang make cmake pkg-config git clang-format libdnnl-dev libopenblas-openmp-dev
     liblapacke-dev libjpeg-dev libpng-dev libsqlite3-dev libzip-dev zlib1g-dev libprotobuf-c-dev
     protobuf-c-compiler libcjson-dev libcmocka-dev gnuplot-nox)
+# Newer releases keep clang's runtime for sanitizers and fuzzing in a package of its own.
+. /etc/os-release
+case "$ID${VERSION_ID:-}" in
+debian11 | ubuntu20.* | ubuntu22.*) ;;
+*) packages+=(libclang-rt-dev) ;;
+esac
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' ||
