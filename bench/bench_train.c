@@ -1,0 +1,167 @@
+#include "backends/backend.h"
+#include "base/progress.h"
+#include "bench.h"
+#include "conv_bound.h"
+#include "dml/rng.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* usage: bench_train [case...]; without one, all of them, each in a process of its own so that
+ * peaks of memory are its own. */
+
+static void ok(enum dml_status status) {
+    if (status == DML_OK)
+        return;
+    fprintf(stderr, "bench: %s\n", dml_error());
+    exit(1);
+}
+
+/* A network with random images and gradients. */
+struct job {
+    struct dml_graph *graph;
+    struct dml_network *network;
+    struct dml_images images;
+    uint8_t *pixels;
+    float *embeddings, *grad;
+    int64_t steps;
+};
+
+static void open_job(struct job *job, const char *arch, int size, size_t batch, size_t micro) {
+    *job = (struct job){0};
+    ok(dml_graph_build(arch, 128, size, &job->graph));
+    struct dml_network_options options = {.micro_batch = micro, .batch_hint = batch};
+    ok(dml_backend_cpu.create(job->graph, &options, &job->network));
+    for (int p = 0; p < job->graph->param_count; p++) {
+        float *values = malloc(job->graph->params[p].count * sizeof *values);
+        dml_graph_init_param(job->graph, p, 1, values);
+        ok(dml_backend_cpu.write(job->network, p, DML_SLOT_VALUE, values));
+        free(values);
+    }
+    const struct dml_node *input = &job->graph->nodes[0];
+    size_t bytes = batch * 3 * (size_t)input->height * (size_t)input->width;
+    job->pixels = malloc(bytes);
+    job->embeddings = calloc(batch * 128, sizeof *job->embeddings);
+    job->grad = malloc(batch * 128 * sizeof *job->grad);
+    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_OTHER, 0, 0);
+    for (size_t i = 0; i < bytes; i++)
+        job->pixels[i] = (uint8_t)dml_rng_bits(&rng);
+    for (size_t i = 0; i < batch * 128; i++)
+        job->grad[i] = (float)(dml_rng_normal(&rng) * 1e-3);
+    job->images = (struct dml_images){
+        .n = batch, .height = input->height, .width = input->width, .pixels = job->pixels};
+}
+
+static void close_job(struct job *job) {
+    dml_backend_cpu.destroy(job->network);
+    dml_graph_free(job->graph);
+    free(job->pixels);
+    free(job->embeddings);
+    free(job->grad);
+}
+
+/* Forward, backward, gradient statistics for the log, Adam. */
+static void step(struct job *job) {
+    struct dml_optimiser_step adam = {.kind = DML_ADAM,
+                                      .lr = 1e-5,
+                                      .head_lr = -1,
+                                      .decay = 4e-4,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.999,
+                                      .epsilon = 1e-8,
+                                      .step = ++job->steps};
+    double rms, max;
+    ok(dml_backend_cpu.forward(job->network, &job->images, job->embeddings));
+    ok(dml_backend_cpu.backward(job->network, job->grad));
+    ok(dml_backend_cpu.gradient_size(job->network, &rms, &max));
+    ok(dml_backend_cpu.step(job->network, &adam));
+}
+
+static void embed(struct job *job) {
+    ok(dml_backend_cpu.embed(job->network, &job->images, job->embeddings));
+}
+
+/* Seconds of the fastest call beside the fastest time of each bare primitive, measured in turns
+ * so that whatever else the machine does falls on both. */
+static void race(const char *name, const char *arch, int size, size_t batch, bool training,
+                 int rounds) {
+    struct job job;
+    open_job(&job, arch, size, batch, 0);
+    struct conv_bound *bound = conv_bound_create(job.graph, (int)batch, training);
+    void (*work)(struct job *) = training ? step : embed;
+    double best = INFINITY, bare = 0;
+    work(&job);
+    conv_bound_measure(bound);
+    for (int r = 0; r < rounds; r++) {
+        double start = dml_now();
+        work(&job);
+        best = fmin(best, dml_now() - start);
+        bare = conv_bound_measure(bound);
+    }
+    bench_report("train", name, (double)batch / best, "images/s", (double)batch / bare);
+    char flops[64];
+    snprintf(flops, sizeof flops, "%s_convolutions", name);
+    bench_report("train", flops, conv_bound_flops(bound) / bare / 1e9, "GFLOP/s", 0);
+    conv_bound_free(bound);
+    close_job(&job);
+}
+
+/* Peak memory of the process after two steps, in GB; the bound is what the project allows. */
+static void peak(const char *name, size_t micro, double allowed) {
+    struct job job;
+    open_job(&job, "resnet50_frozen_normalize", 224, 112, micro);
+    step(&job);
+    bench_report("train", name, (double)bench_peak_memory() / 1e9, "GB", allowed);
+    close_job(&job);
+}
+
+static void run_case(const char *name) {
+    if (!strcmp(name, "step"))
+        race("resnet50_224_frozen_b32_step", "resnet50_frozen_normalize", 224, 32, true, 3);
+    else if (!strcmp(name, "forward"))
+        race("resnet50_224_b32_forward", "resnet50_frozen_normalize", 224, 32, false, 5);
+    else if (!strcmp(name, "demo"))
+        race("resnet18_64_b112_step", "resnet18_normalize", 64, 112, true, 8);
+    else if (!strcmp(name, "demo_frozen"))
+        race("resnet18_64_frozen_b112_step", "resnet18_frozen_normalize", 64, 112, true, 8);
+    else if (!strcmp(name, "demo_forward"))
+        race("resnet18_64_b112_forward", "resnet18_normalize", 64, 112, false, 8);
+    else if (!strcmp(name, "googlenet"))
+        race("googlenet_227_frozen_b32_step", "googlenet_frozen_normalize", 227, 32, true, 3);
+    else if (!strcmp(name, "bninception"))
+        race("bninception_224_frozen_b32_step", "bninception_frozen_normalize", 224, 32, true, 3);
+    else if (!strcmp(name, "memory"))
+        peak("resnet50_224_b112_peak_memory", 0, 6.0);
+    else if (!strcmp(name, "memory_micro"))
+        peak("resnet50_224_b112_micro16_peak_memory", 16, 1.5);
+    else {
+        fprintf(stderr, "bench_train: unknown case '%s'\n", name);
+        exit(2);
+    }
+}
+
+int main(int argc, char **argv) {
+    static char *all[] = {"step",      "forward",     "demo",   "demo_frozen", "demo_forward",
+                          "googlenet", "bninception", "memory", "memory_micro"};
+    if (argc == 2) {
+        run_case(argv[1]);
+        return 0;
+    }
+    char **cases = argc > 1 ? argv + 1 : all;
+    int count = argc > 1 ? argc - 1 : (int)(sizeof all / sizeof *all), failed = 0;
+    for (int i = 0; i < count; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            execl("/proc/self/exe", argv[0], cases[i], (char *)NULL);
+            _exit(127);
+        }
+        int status = 0;
+        if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0)
+            failed = 1;
+    }
+    return failed;
+}

@@ -1,0 +1,163 @@
+#include "conv_bound.h"
+
+#include "base/progress.h"
+
+#include <oneapi/dnnl/dnnl.h>
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct primitive {
+    dnnl_primitive_t primitive;
+    dnnl_exec_arg_t arguments[4];
+    double best;
+    bool forward;
+};
+
+struct conv_bound {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    struct primitive *primitives;
+    int count;
+    double flops;
+    float *memory[3]; /* source, target and weights of any convolution */
+    size_t bytes[3];
+};
+
+static void check(dnnl_status_t status, const char *what) {
+    if (status == dnnl_success)
+        return;
+    fprintf(stderr, "bench: oneDNN: %s: status %d\n", what, (int)status);
+    exit(1);
+}
+
+/* One of forward, backward data and backward weights, with its memory objects left empty. */
+static void add(struct conv_bound *bound, const dnnl_convolution_desc_t *desc,
+                const_dnnl_primitive_desc_t hint, const int arguments[3],
+                dnnl_primitive_desc_t *out) {
+    dnnl_primitive_desc_t pd;
+    check(dnnl_primitive_desc_create(&pd, desc, NULL, bound->engine, hint), "convolution");
+    struct primitive *p = &bound->primitives[bound->count++];
+    *p = (struct primitive){.best = INFINITY, .forward = !hint};
+    check(dnnl_primitive_create(&p->primitive, pd), "convolution");
+    for (int i = 0; i < 3; i++) {
+        const dnnl_memory_desc_t *md =
+            dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[i]);
+        size_t bytes = dnnl_memory_desc_get_size(md);
+        bound->bytes[i] = bytes > bound->bytes[i] ? bytes : bound->bytes[i];
+        p->arguments[i].arg = arguments[i];
+        check(dnnl_memory_create(&p->arguments[i].memory, md, bound->engine, DNNL_MEMORY_NONE),
+              "memory");
+    }
+    if (out)
+        *out = pd;
+    else
+        dnnl_primitive_desc_destroy(pd);
+}
+
+static void add_conv(struct conv_bound *bound, const struct dml_graph *graph,
+                     const struct dml_node *node, int batch, bool backward) {
+    const struct dml_node *input = &graph->nodes[node->inputs[0]];
+    dnnl_dims_t source_dims = {batch, input->channels, input->height, input->width};
+    dnnl_dims_t target_dims = {batch, node->channels, node->height, node->width};
+    dnnl_dims_t weight_dims = {node->channels, input->channels, node->kernel_h, node->kernel_w};
+    dnnl_dims_t strides = {node->stride_h, node->stride_w}, pad = {node->pad_h, node->pad_w};
+    dnnl_dims_t right = {
+        (node->height - 1) * node->stride_h + node->kernel_h - input->height - node->pad_h,
+        (node->width - 1) * node->stride_w + node->kernel_w - input->width - node->pad_w};
+    dnnl_memory_desc_t s, w, t;
+    check(dnnl_memory_desc_init_by_tag(&s, 4, source_dims, dnnl_f32, dnnl_format_tag_any), "any");
+    check(dnnl_memory_desc_init_by_tag(&w, 4, weight_dims, dnnl_f32, dnnl_format_tag_any), "any");
+    check(dnnl_memory_desc_init_by_tag(&t, 4, target_dims, dnnl_f32, dnnl_format_tag_any), "any");
+    dnnl_convolution_desc_t desc;
+    dnnl_primitive_desc_t hint;
+    check(dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct,
+                                             &s, &w, NULL, &t, strides, pad, right),
+          "forward");
+    add(bound, &desc, NULL, (int[]){DNNL_ARG_SRC, DNNL_ARG_DST, DNNL_ARG_WEIGHTS}, &hint);
+    bool first = input->op == DML_OP_INPUT || input->op == DML_OP_AFFINE;
+    if (backward) {
+        check(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &s, &w,
+                                                          NULL, &t, strides, pad, right),
+              "backward weights");
+        add(bound, &desc, hint, (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS},
+            NULL);
+    }
+    if (backward && !first) {
+        check(dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &s, &w, &t,
+                                                       strides, pad, right),
+              "backward data");
+        add(bound, &desc, hint, (int[]){DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS},
+            NULL);
+    }
+    bound->flops += 2.0 * batch * input->channels * node->kernel_h * node->kernel_w *
+                    node->channels * node->height * node->width *
+                    (!backward ? 1
+                     : first   ? 2
+                               : 3);
+    dnnl_primitive_desc_destroy(hint);
+}
+
+struct conv_bound *conv_bound_create(const struct dml_graph *graph, int batch, bool backward) {
+    struct conv_bound *bound = calloc(1, sizeof *bound);
+    bound->primitives = calloc((size_t)graph->node_count * 3, sizeof *bound->primitives);
+    check(dnnl_engine_create(&bound->engine, dnnl_cpu, 0), "engine");
+    check(dnnl_stream_create(&bound->stream, bound->engine, dnnl_stream_default_flags), "stream");
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i].op == DML_OP_CONV)
+            add_conv(bound, graph, &graph->nodes[i], batch, backward);
+    for (int k = 0; k < 3; k++) {
+        bound->memory[k] = aligned_alloc(64, (bound->bytes[k] + 63) / 64 * 64);
+        /* Ordinary numbers: zeros or denormals could be faster or slower. */
+        for (size_t i = 0; i < bound->bytes[k] / sizeof(float); i++)
+            bound->memory[k][i] = (float)(i % 31) * 0.01f - 0.15f;
+    }
+    for (int p = 0; p < bound->count; p++)
+        for (int k = 0; k < 3; k++)
+            check(dnnl_memory_set_data_handle(bound->primitives[p].arguments[k].memory,
+                                              bound->memory[k]),
+                  "memory");
+    return bound;
+}
+
+void conv_bound_free(struct conv_bound *bound) {
+    for (int p = 0; p < bound->count; p++) {
+        for (int k = 0; k < 3; k++)
+            dnnl_memory_destroy(bound->primitives[p].arguments[k].memory);
+        dnnl_primitive_destroy(bound->primitives[p].primitive);
+    }
+    dnnl_stream_destroy(bound->stream);
+    dnnl_engine_destroy(bound->engine);
+    for (int k = 0; k < 3; k++)
+        free(bound->memory[k]);
+    free(bound->primitives);
+    free(bound);
+}
+
+double conv_bound_measure(struct conv_bound *bound) {
+    double sum = 0;
+    for (int p = 0; p < bound->count; p++) {
+        struct primitive *primitive = &bound->primitives[p];
+        double start = dml_now();
+        check(dnnl_primitive_execute(primitive->primitive, bound->stream, 3, primitive->arguments),
+              "execution");
+        check(dnnl_stream_wait(bound->stream), "execution");
+        primitive->best = fmin(primitive->best, dml_now() - start);
+        sum += primitive->best;
+    }
+    return sum;
+}
+
+double conv_bound_forward(const struct conv_bound *bound) {
+    double sum = 0;
+    for (int p = 0; p < bound->count; p++)
+        if (bound->primitives[p].forward)
+            sum += bound->primitives[p].best;
+    return sum;
+}
+
+double conv_bound_flops(const struct conv_bound *bound) {
+    return bound->flops;
+}
