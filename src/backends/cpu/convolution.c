@@ -329,7 +329,9 @@ struct cpu_conv {
     /* Where a backward function wants the weights otherwise than they are kept: */
     struct operation data_reorder, gradient_reorder;
     size_t data_weights, gradient_weights; /* bytes of the copy, 0 without one */
-    bool by_taps; /* oneDNN has no fast weight gradient for this shape: see taps.h */
+    /* Computed by taps.h instead: all of it, or the weight gradient alone where oneDNN has no
+     * fast one. */
+    bool by_taps, gradient_by_taps;
     struct cpu_tap_strides tap_strides;
 };
 
@@ -388,16 +390,20 @@ static bool tap_strides(const dnnl_memory_desc_t *md, struct cpu_tap_strides *ou
     return true;
 }
 
+static bool taps_possible(struct cpu_conv *conv) {
+    return tap_strides(&conv->weights->md, &conv->tap_strides) &&
+           conv->tap_strides.block == conv->shape.input.block &&
+           conv->tap_strides.block == conv->shape.output.block;
+}
+
 static enum dml_status create_gradient(struct cpu_conv *conv, const struct description *d,
                                        const_dnnl_primitive_desc_t forward) {
     dnnl_primitive_desc_t pd;
     TRY(make_backward(conv->engine, &conv->shape, false, forward, &pd));
     const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
     enum dml_status status = DML_OK;
-    conv->by_taps = is_reference(pd) && tap_strides(&conv->weights->md, &conv->tap_strides) &&
-                    conv->tap_strides.block == conv->shape.input.block &&
-                    conv->tap_strides.block == conv->shape.output.block;
-    if (!conv->by_taps) {
+    conv->gradient_by_taps = is_reference(pd) && taps_possible(conv);
+    if (!conv->gradient_by_taps) {
         status =
             operation_create(&conv->gradient, conv->engine, pd,
                              (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS,
@@ -446,7 +452,8 @@ enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv
     conv->engine = engine;
     conv->shape = *shape;
     conv->weights = weights;
-    return create_all(conv);
+    conv->by_taps = conv->gradient_by_taps = cpu_taps_preferred(shape) && taps_possible(conv);
+    return conv->by_taps ? DML_OK : create_all(conv);
 }
 
 void cpu_conv_destroy(struct cpu_conv *conv) {
@@ -461,21 +468,26 @@ void cpu_conv_destroy(struct cpu_conv *conv) {
 }
 
 size_t cpu_conv_forward_scratch(const struct cpu_conv *conv) {
-    return conv->forward.scratch;
+    return conv->by_taps ? cpu_taps_scratch(&conv->shape) : conv->forward.scratch;
 }
 
 size_t cpu_conv_data_scratch(const struct cpu_conv *conv) {
-    return conv->data_weights + conv->data.scratch;
+    return conv->by_taps ? cpu_taps_scratch(&conv->shape) : conv->data_weights + conv->data.scratch;
 }
 
 size_t cpu_conv_weights_scratch(const struct cpu_conv *conv) {
-    return conv->by_taps ? cpu_taps_scratch(&conv->shape)
-                         : conv->gradient_weights + conv->gradient.scratch;
+    return conv->gradient_by_taps ? cpu_taps_scratch(&conv->shape)
+                                  : conv->gradient_weights + conv->gradient.scratch;
 }
 
 enum dml_status cpu_conv_forward(struct cpu_conv *conv, const float *input, const float *weights,
                                  const float *bias, const float *residual, float *output,
                                  void *scratch) {
+    if (conv->by_taps) {
+        cpu_taps_forward(&conv->shape, &conv->tap_strides, input, weights, bias, residual, output,
+                         scratch);
+        return DML_OK;
+    }
     const void *handles[MOST_ARGUMENTS] = {input, weights, output};
     int count = 3;
     if (conv->shape.bias)
@@ -487,6 +499,11 @@ enum dml_status cpu_conv_forward(struct cpu_conv *conv, const float *input, cons
 
 enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const float *grad_output,
                                        const float *weights, float *grad_input, void *scratch) {
+    if (conv->by_taps) {
+        cpu_taps_backward_data(&conv->shape, &conv->tap_strides, grad_output, weights, grad_input,
+                               scratch);
+        return DML_OK;
+    }
     if (conv->data_weights) {
         TRY(run(conv->engine, &conv->data_reorder, (const void *[]){weights, scratch}, NULL));
         weights = scratch;
@@ -498,7 +515,7 @@ enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const float *grad_
 enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const float *input,
                                           const float *grad_output, float *grad_weights,
                                           float *grad_bias, void *scratch) {
-    if (conv->by_taps) {
+    if (conv->gradient_by_taps) {
         cpu_taps_backward_weights(&conv->shape, &conv->tap_strides, input, grad_output,
                                   grad_weights, grad_bias, scratch);
         return DML_OK;
