@@ -12,7 +12,7 @@
 #include <string.h>
 
 enum {
-    TILE = 512,               /* rows and columns of a tile */
+    TILE = 384,               /* rows and columns of a tile */
     MOST_POSITIVES = 8 << 20, /* ranked in one pass over the gallery; 20 bytes each */
     FEW = 256,                /* positives of a query that are compared with one by one */
     LANES = 8,                /* of a vector of levels */
@@ -338,13 +338,35 @@ static float longest_norm(const struct dml_rows *rows, size_t first, size_t coun
     return longest;
 }
 
+/* Eight rows of eight, transposed in registers. */
+static void turn_lanes(const float *from, float *to) {
+    lanes r[LANES], t[LANES], u[LANES];
+    for (size_t i = 0; i < LANES; i++)
+        memcpy(&r[i], from + i * TILE, sizeof r[i]);
+    for (size_t i = 0; i < LANES; i += 2) {
+        t[i] = __builtin_shufflevector(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
+        t[i + 1] = __builtin_shufflevector(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
+    }
+    for (size_t i = 0; i < LANES; i += 4)
+        for (size_t k = 0; k < 2; k++) {
+            u[i + 2 * k] =
+                __builtin_shufflevector(t[i + k], t[i + 2 + k], 0, 1, 8, 9, 4, 5, 12, 13);
+            u[i + 2 * k + 1] =
+                __builtin_shufflevector(t[i + k], t[i + 2 + k], 2, 3, 10, 11, 6, 7, 14, 15);
+        }
+    for (size_t i = 0; i < 4; i++) {
+        r[i] = __builtin_shufflevector(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
+        r[i + 4] = __builtin_shufflevector(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+    for (size_t i = 0; i < LANES; i++)
+        memcpy(to + i * TILE, &r[i], sizeof r[i]);
+}
+
+/* What lies beyond n and m, in tiles at the edge, is turned along and never looked at. */
 static void turn(const float *tile, size_t n, size_t m, float *turned) {
-    enum { STEP = 8 };
-    for (size_t i0 = 0; i0 < n; i0 += STEP)
-        for (size_t j0 = 0; j0 < m; j0 += STEP)
-            for (size_t j = j0; j < j0 + STEP && j < m; j++)
-                for (size_t i = i0; i < i0 + STEP && i < n; i++)
-                    turned[j * TILE + i] = tile[i * TILE + j];
+    for (size_t i = 0; i < n; i += LANES)
+        for (size_t j = 0; j < m; j += LANES)
+            turn_lanes(tile + i * TILE + j, turned + j * TILE + i);
 }
 
 /* The tile of queries from `row` and gallery rows from `column`; where both are one set also the
@@ -389,7 +411,7 @@ static void free_bench(struct bench *bench) {
 }
 
 static enum dml_status make_bench(struct bench *bench, size_t most_positives) {
-    bench->tile = dml_alloc_aligned(TILE * TILE, sizeof *bench->tile);
+    bench->tile = dml_alloc(TILE * TILE, sizeof *bench->tile);
     bench->turned = dml_alloc_aligned(TILE * TILE, sizeof *bench->turned);
     bench->near = dml_alloc_aligned(TILE + 16, sizeof *bench->near);
     bench->above = dml_alloc_aligned(FEW, sizeof *bench->above);
