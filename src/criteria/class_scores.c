@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 512 }; /* classes at a time */
+/* Classes at a time, so that their exponentials stay in a core's cache; and how many parts the
+ * classes are cut into, each with its own sum of gradients, whatever the number of threads. */
+enum { BLOCK = 256, PARTS = 8 };
 
 #define COSINE_LEAST 1e-10
 /* exp(z - shift) stays normal in float32 down to here. */
@@ -51,12 +53,14 @@ struct step {
     const struct dml_class_rule *rule;
     const float *x; /* (n, dim) */
     const int32_t *labels;
-    size_t n;
-    float *exps;                  /* (n, classes): cosines, then exp(z - shift), 0 for own class */
-    float *scaled;                /* (n, dim): x_i times dL/dc_ij / exps_ij */
-    double *shift, *sum;          /* (n): what exponents are relative to, a float; sum of exps */
-    double *own, *slope, *factor; /* (n): z_iy, dL/dc_iy, dL/dc_ij / exps_ij */
-    bool bounded;                 /* shift bounds z, and exps cannot underflow */
+    size_t n, parts, blocks; /* parts of the classes; blocks in a part, fewer in the last */
+    float *exps;             /* (n, classes): cosines, then exp(z - shift), 0 for own class */
+    float *pulls;            /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
+    float *scaled;           /* (n, dim): x_i times dL/dc_ij / exps_ij */
+    double *sums;            /* (parts, n): of exps */
+    double *shift;           /* (n): what exponents are relative to, a float */
+    double *own, *slope;     /* (n): z_iy; dz_iy/dc_iy, then dL/dc_iy */
+    bool bounded;            /* shift bounds z, and exps cannot underflow */
 };
 
 static size_t width_of(const struct step *step, size_t start) {
@@ -86,18 +90,18 @@ static void prepare(struct step *step) {
         double bound = rule->clamp ? 1 : sqrt(dml_dot(x, x, dim)) * (1 + 1e-6);
         step->shift[i] = (float)fmax(rule->scale * bound, rule->without_class ? 0 : step->own[i]);
         step->bounded &= (rule->clamp ? 1 : 2) * step->shift[i] <= RANGE;
-        step->sum[i] = 0;
     }
     for (size_t i = 0; !step->bounded && i < step->n; i++)
         step->shift[i] = rule->without_class ? -INFINITY : (float)step->own[i];
 }
 
-/* Cosines of a block of classes into its place. */
+/* Units of a block of classes, and the cosines to them into its place in exps. */
 static float *cosines(struct step *step, size_t start) {
-    size_t dim = step->scores->dim, width = width_of(step, start);
-    float *block = step->exps + step->n * start;
-    dml_gemm(0, 1, step->n, width, dim, 1, step->x, dim, step->scores->units + start * dim, dim, 0,
-             block, width);
+    struct dml_class_scores *scores = step->scores;
+    size_t dim = scores->dim, width = width_of(step, start);
+    float *block = step->exps + step->n * start, *units = scores->units + start * dim;
+    dml_units_forward(scores->vectors + start * dim, width, dim, units, scores->norms + start);
+    dml_gemm(0, 1, step->n, width, dim, 1, step->x, dim, units, dim, 0, block, width);
     return block;
 }
 
@@ -110,9 +114,21 @@ static void raise_shift(struct step *step, size_t i, size_t start, const float *
     step->shift[i] = (float)fmax(step->shift[i], z);
 }
 
-/* Cosines of sample i to a block become exps and go into its sum; own class and classes without
+/* Where no bound serves: all cosines, and the largest logit of each sample as its shift. */
+static void find_shifts(struct step *step) {
+    size_t classes = step->scores->classes;
+#pragma omp parallel for schedule(dynamic, 1) if (classes > BLOCK)
+    for (size_t start = 0; start < classes; start += BLOCK)
+        cosines(step, start);
+#pragma omp parallel for if (step->n * classes > 20000)
+    for (size_t i = 0; i < step->n; i++)
+        for (size_t start = 0; start < classes; start += BLOCK)
+            raise_shift(step, i, start, step->exps + step->n * start + i * width_of(step, start));
+}
+
+/* Cosines of sample i to a block become exps, whose sum it returns; own class and classes without
  * gradient become 0. */
-static void exponentials(struct step *step, size_t i, size_t start, float *row) {
+static float exponentials(const struct step *step, size_t i, size_t start, float *row) {
     size_t width = width_of(step, start);
     float scale = (float)step->rule->scale, shift = (float)step->shift[i], sum = 0;
     size_t own = (size_t)step->labels[i] - start;
@@ -136,90 +152,108 @@ static void exponentials(struct step *step, size_t i, size_t start, float *row) 
             sum += row[j];
         }
     }
-    step->sum[i] += sum;
+    return sum;
 }
 
-/* Fills exps and sums, and in grad sum_j exps_ij u_j. */
-static void forward(struct step *step, float *grad) {
+/* Fills exps, sums and pulls for the classes of one part. */
+static void forward_part(struct step *step, size_t part) {
     size_t n = step->n, dim = step->scores->dim, classes = step->scores->classes;
-    for (size_t start = 0; !step->bounded && start < classes; start += BLOCK) {
-        float *block = cosines(step, start);
-        for (size_t i = 0; i < n; i++)
-            raise_shift(step, i, start, block + i * width_of(step, start));
-    }
-    for (size_t start = 0; start < classes; start += BLOCK) {
+    size_t first = part * step->blocks * BLOCK, end = first + step->blocks * BLOCK;
+    double *sums = step->sums + part * n;
+    memset(sums, 0, n * sizeof *sums);
+    for (size_t start = first; start < end && start < classes; start += BLOCK) {
         size_t width = width_of(step, start);
         float *block = step->bounded ? cosines(step, start) : step->exps + n * start;
 #pragma omp parallel for if (n * width > 20000)
         for (size_t i = 0; i < n; i++)
-            exponentials(step, i, start, block + i * width);
+            sums[i] += exponentials(step, i, start, block + i * width);
         dml_gemm(0, 0, n, dim, width, 1, block, width, step->scores->units + start * dim, dim,
-                 start ? 1 : 0, grad, dim);
+                 start > first, step->pulls + part * n * dim, dim);
     }
 }
 
-/* The loss; fills `factor`, turns `slope` into dL/dc_iy and `grad` into dL/dx. */
-static double finish_samples(struct step *step, float *grad) {
+/* Sample i: its loss, dL/dx_i into `grad` (dim), `slope` and its row of `scaled`. */
+static double finish_sample(struct step *step, size_t i, float *grad) {
     const struct dml_class_rule *rule = step->rule;
-    size_t dim = step->scores->dim;
-    double loss = 0, share = 1 / (double)step->n;
-    for (size_t i = 0; i < step->n; i++) {
-        double own = rule->without_class ? 0 : exp(step->own[i] - step->shift[i]);
-        double sum = step->sum[i] + own;
-        if (sum == 0) { /* a single class: nothing to tell it from */
-            step->factor[i] = step->slope[i] = 0;
-        } else {
-            loss += share * (step->shift[i] + log(sum) - step->own[i]);
-            step->factor[i] = share * rule->scale / sum;
-            step->slope[i] *= share * (own / sum - 1);
-        }
-        float factor = (float)step->factor[i], slope = (float)step->slope[i];
-        const float *x = step->x + i * dim;
-        const float *unit = step->scores->units + (size_t)step->labels[i] * dim;
-        for (size_t k = 0; k < dim; k++) {
-            step->scaled[i * dim + k] = factor * x[k];
-            grad[i * dim + k] = factor * grad[i * dim + k] + slope * unit[k];
-        }
+    size_t n = step->n, dim = step->scores->dim;
+    double loss = 0, share = 1 / (double)n;
+    double own = rule->without_class ? 0 : exp(step->own[i] - step->shift[i]), sum = own;
+    for (size_t part = 0; part < step->parts; part++)
+        sum += step->sums[part * n + i];
+    float factor = 0; /* dL/dc_ij / exps_ij */
+    if (sum == 0) {   /* a single class: nothing to tell it from */
+        step->slope[i] = 0;
+    } else {
+        loss = share * (step->shift[i] + log(sum) - step->own[i]);
+        factor = (float)(share * rule->scale / sum);
+        step->slope[i] *= share * (own / sum - 1);
+    }
+    float slope = (float)step->slope[i];
+    const float *unit = step->scores->units + (size_t)step->labels[i] * dim;
+    memcpy(grad, step->pulls + i * dim, dim * sizeof *grad);
+    for (size_t part = 1; part < step->parts; part++)
+        for (size_t k = 0; k < dim; k++)
+            grad[k] += step->pulls[(part * n + i) * dim + k];
+    for (size_t k = 0; k < dim; k++) {
+        step->scaled[i * dim + k] = factor * step->x[i * dim + k];
+        grad[k] = factor * grad[k] + slope * unit[k];
     }
     return loss;
 }
 
-static void backward_vectors(struct step *step) {
+/* dL/dw of a block of classes. */
+static void backward_block(const struct step *step, size_t start) {
     struct dml_class_scores *scores = step->scores;
-    size_t dim = scores->dim, n = step->n;
-    for (size_t start = 0; start < scores->classes; start += BLOCK) {
-        size_t width = width_of(step, start);
-        dml_gemm(1, 0, width, dim, n, 1, step->exps + n * start, width, step->scaled, dim, 0,
-                 scores->grad + start * dim, dim);
-    }
+    size_t dim = scores->dim, n = step->n, width = width_of(step, start);
+    float *block = scores->grad + start * dim;
+    dml_gemm(1, 0, width, dim, n, 1, step->exps + n * start, width, step->scaled, dim, 0, block,
+             dim);
     for (size_t i = 0; i < n; i++) {
-        float *grad = scores->grad + (size_t)step->labels[i] * dim, slope = (float)step->slope[i];
-        for (size_t k = 0; k < dim; k++)
-            grad[k] += slope * step->x[i * dim + k];
+        size_t own = (size_t)step->labels[i] - start;
+        float slope = (float)step->slope[i];
+        for (size_t k = 0; own < width && k < dim; k++)
+            block[own * dim + k] += slope * step->x[i * dim + k];
     }
-    dml_units_backward(scores->units, scores->norms, scores->classes, dim, scores->grad);
+    dml_units_backward(scores->units + start * dim, scores->norms + start, width, dim, block);
+}
+
+/* Lays out the memory of a step. */
+static bool start_step(struct step *step) {
+    size_t n = step->n, classes = step->scores->classes, dim = step->scores->dim;
+    size_t blocks = (classes + BLOCK - 1) / BLOCK;
+    step->blocks = (blocks + PARTS - 1) / PARTS;
+    step->parts = (blocks + step->blocks - 1) / step->blocks;
+    size_t doubles = n * (3 + step->parts), floats = n * (classes + dim * (1 + step->parts));
+    double *memory = dml_buffer_reserve(&step->scores->memory, 2 * doubles + floats, sizeof(float));
+    if (!memory)
+        return false;
+    step->shift = memory;
+    step->own = memory + n;
+    step->slope = memory + 2 * n;
+    step->sums = memory + 3 * n;
+    step->exps = (float *)(memory + doubles);
+    step->scaled = step->exps + n * classes;
+    step->pulls = step->scaled + n * dim;
+    return true;
 }
 
 enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
                                       const struct dml_class_rule *rule, const float *x,
                                       const int32_t *labels, size_t n, float *grad, double *loss) {
-    size_t classes = scores->classes, dim = scores->dim;
     struct step step = {.scores = scores, .rule = rule, .x = x, .labels = labels, .n = n};
-    double *memory = dml_buffer_reserve(&scores->memory, n * (10 + classes + dim), sizeof(float));
-    if (!memory)
+    if (!start_step(&step))
         return DML_ERROR_MEMORY;
-    step.shift = memory;
-    step.sum = memory + n;
-    step.own = memory + 2 * n;
-    step.slope = memory + 3 * n;
-    step.factor = memory + 4 * n;
-    step.exps = (float *)(memory + 5 * n);
-    step.scaled = step.exps + n * classes;
-
-    dml_units_forward(scores->vectors, classes, dim, scores->units, scores->norms);
     prepare(&step);
-    forward(&step, grad);
-    *loss = finish_samples(&step, grad);
-    backward_vectors(&step);
+    if (!step.bounded)
+        find_shifts(&step);
+#pragma omp parallel for schedule(dynamic, 1) if (step.parts > 1)
+    for (size_t part = 0; part < step.parts; part++)
+        forward_part(&step, part);
+    *loss = 0;
+    for (size_t i = 0; i < n; i++)
+        *loss += finish_sample(&step, i, grad + i * scores->dim);
+#pragma omp parallel for schedule(dynamic, 1) if (scores->classes > BLOCK)
+    for (size_t start = 0; start < scores->classes; start += BLOCK)
+        backward_block(&step, start);
     return DML_OK;
 }
