@@ -63,6 +63,14 @@ struct step {
     bool bounded;            /* shift bounds z, and exps cannot underflow */
 };
 
+/* A product of one block: on this core when there are more blocks than one, else on all. */
+static void multiply(const struct step *step, int transpose_a, int transpose_b, size_t m, size_t n,
+                     size_t k, const float *a, size_t lda, const float *b, bool add, float *c,
+                     size_t ldc) {
+    (step->parts > 1 ? dml_gemm_alone : dml_gemm)(transpose_a, transpose_b, m, n, k, 1, a, lda, b,
+                                                  step->scores->dim, add, c, ldc);
+}
+
 static size_t width_of(const struct step *step, size_t start) {
     size_t left = step->scores->classes - start;
     return left < BLOCK ? left : BLOCK;
@@ -101,7 +109,7 @@ static float *cosines(struct step *step, size_t start) {
     size_t dim = scores->dim, width = width_of(step, start);
     float *block = step->exps + step->n * start, *units = scores->units + start * dim;
     dml_units_forward(scores->vectors + start * dim, width, dim, units, scores->norms + start);
-    dml_gemm(0, 1, step->n, width, dim, 1, step->x, dim, units, dim, 0, block, width);
+    multiply(step, 0, 1, step->n, width, dim, step->x, dim, units, false, block, width);
     return block;
 }
 
@@ -117,7 +125,7 @@ static void raise_shift(struct step *step, size_t i, size_t start, const float *
 /* Where no bound serves: all cosines, and the largest logit of each sample as its shift. */
 static void find_shifts(struct step *step) {
     size_t classes = step->scores->classes;
-#pragma omp parallel for schedule(dynamic, 1) if (classes > BLOCK)
+#pragma omp parallel for schedule(dynamic, 1) if (step->parts > 1)
     for (size_t start = 0; start < classes; start += BLOCK)
         cosines(step, start);
 #pragma omp parallel for if (step->n * classes > 20000)
@@ -167,7 +175,7 @@ static void forward_part(struct step *step, size_t part) {
 #pragma omp parallel for if (n * width > 20000)
         for (size_t i = 0; i < n; i++)
             sums[i] += exponentials(step, i, start, block + i * width);
-        dml_gemm(0, 0, n, dim, width, 1, block, width, step->scores->units + start * dim, dim,
+        multiply(step, 0, 0, n, dim, width, block, width, step->scores->units + start * dim,
                  start > first, step->pulls + part * n * dim, dim);
     }
 }
@@ -206,7 +214,7 @@ static void backward_block(const struct step *step, size_t start) {
     struct dml_class_scores *scores = step->scores;
     size_t dim = scores->dim, n = step->n, width = width_of(step, start);
     float *block = scores->grad + start * dim;
-    dml_gemm(1, 0, width, dim, n, 1, step->exps + n * start, width, step->scaled, dim, 0, block,
+    multiply(step, 1, 0, width, dim, n, step->exps + n * start, width, step->scaled, false, block,
              dim);
     for (size_t i = 0; i < n; i++) {
         size_t own = (size_t)step->labels[i] - start;
@@ -252,7 +260,7 @@ enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
     *loss = 0;
     for (size_t i = 0; i < n; i++)
         *loss += finish_sample(&step, i, grad + i * scores->dim);
-#pragma omp parallel for schedule(dynamic, 1) if (scores->classes > BLOCK)
+#pragma omp parallel for schedule(dynamic, 1) if (step.parts > 1)
     for (size_t start = 0; start < scores->classes; start += BLOCK)
         backward_block(&step, start);
     return DML_OK;

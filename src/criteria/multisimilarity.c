@@ -195,8 +195,9 @@ static void backward_panel(const struct step *step, size_t start, float weight, 
     size_t rows = step->n - start < PANEL ? step->n - start : PANEL;
     for (size_t i = 0; i < rows; i++)
         backward_row(step, start + i, panel + i * step->n);
-    dml_gemm(0, 0, rows, step->dim, step->n, weight, panel, step->n, x, step->dim, 0,
-             grad + start * step->dim, step->dim);
+    (step->n > PANEL ? dml_gemm_alone : dml_gemm)(0, 0, rows, step->dim, step->n, weight, panel,
+                                                  step->n, x, step->dim, 0,
+                                                  grad + start * step->dim, step->dim);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

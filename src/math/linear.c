@@ -14,13 +14,16 @@ struct tiling {
 };
 
 static struct tiling tile(size_t m, size_t n, size_t k) {
-    enum { TALLEST = 256, WIDEST = 1024, LEAST = 64, WANTED = 8 };
-    if ((double)m * (double)n * (double)k <= 1 << 18)
+    enum { TALLEST = 256, WIDEST = 1024, LEAST = 64, MOST_WANTED = 8 };
+    double work = (double)m * (double)n * (double)k;
+    if (work <= 1 << 18)
         return (struct tiling){m, n, 1, m && n, 1};
+    /* Each tile packs its share of a and b anew: small products are not worth many of them. */
+    size_t wanted = work < 3 << 20 ? 2 : MOST_WANTED;
     size_t height = m < TALLEST ? m : TALLEST, width = n < WIDEST ? n : WIDEST;
     for (;;) {
         size_t across = (n + width - 1) / width, count = across * ((m + height - 1) / height);
-        if (count >= WANTED || (height <= LEAST && width <= LEAST))
+        if (count >= wanted || (height <= LEAST && width <= LEAST))
             return (struct tiling){height, width, across, count, 0};
         if (width >= height)
             width = (width / 2 + 15) / 16 * 16;
@@ -50,6 +53,14 @@ void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, con
                    size_t ldb, float *c, size_t ldc) {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f,
                 a, (blasint)lda, b, (blasint)ldb, 0.0f, c, (blasint)ldc);
+}
+
+void dml_gemm_alone(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
+                    const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
+                    size_t ldc) {
+    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
+                transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
+                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
 }
 
 void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
