@@ -106,8 +106,10 @@ static double npair_term(struct dml_similarities *s, const int32_t *labels, size
                          double weight, const struct rows *rows) {
     const double *row = s->s + a * s->n;
     double *g = s->g + a * s->n, *x = rows->x, sum = 0;
-    for (size_t j = 0; j < s->n; j++)
-        x[j] = fmin(fmax(row[j] - row[p], -CLAMP), CLAMP);
+    for (size_t j = 0; j < s->n; j++) {
+        double above = row[j] - row[p], raised = above < -CLAMP ? -CLAMP : above;
+        x[j] = raised > CLAMP ? CLAMP : raised;
+    }
     double value = dml_softplus_negatives(labels, labels[a], s->n, x, rows->e);
     for (size_t j = 0; j < s->n; j++) {
         double pull = fabs(row[j] - row[p]) > CLAMP ? 0 : weight * x[j];

@@ -72,7 +72,7 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 
 /* The bin of a similarity, and in *fraction how far it is on the way to the next node. */
 static size_t bin_of(double s, double width, size_t nbins, double *fraction) {
-    double at = (fmin(fmax(s, -1), 1) + 1) / width;
+    double raised = s < -1 ? -1 : s, at = ((raised > 1 ? 1 : raised) + 1) / width;
     size_t bin = (size_t)at < nbins - 1 ? (size_t)at : nbins - 2; /* s = 1: all of the last node */
     *fraction = at - (double)bin;
     return bin;

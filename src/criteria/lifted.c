@@ -72,7 +72,7 @@ static void distances(const struct dml_batch *batch, const struct dml_similariti
     double own = row[i], most = own,
            constant = (double)batch->dim * DML_PAIR_OFFSET * DML_PAIR_OFFSET;
     for (size_t j = 0; j < n; j++)
-        most = fmax(most, s->s[j * n + j]);
+        most = s->s[j * n + j] > most ? s->s[j * n + j] : most;
     for (size_t j = 0; j < n; j++) {
         double d2 = own + s->s[j * n + j] - 2 * row[j];
         d[j] = d2 + 2 * DML_PAIR_OFFSET * (sums[i] - sums[j]) + constant;
@@ -90,8 +90,8 @@ static double anchor_terms(const struct dml_batch *batch, size_t a, double margi
     double farthest = -INFINITY, nearest = INFINITY, positives = 0, negatives = 0;
     for (size_t j = 0; j < n; j++) {
         bool same = batch->labels[j] == label;
-        farthest = same && j != a ? fmax(farthest, d[j]) : farthest;
-        nearest = same ? nearest : fmin(nearest, d[j]);
+        farthest = same && j != a && d[j] > farthest ? d[j] : farthest;
+        nearest = !same && d[j] < nearest ? d[j] : nearest;
     }
     *complete = isfinite(farthest) && isfinite(nearest);
     if (!*complete)

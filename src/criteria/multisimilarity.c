@@ -56,7 +56,9 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_TABLE("Criterion: multisimilarity", struct options, params);
 
-enum { PANEL = 64 }; /* rows of the gradient matrix that exist at a time, per thread */
+/* Rows of the gradient matrix that exist at a time, per thread: a panel of them stays in a core's
+ * cache from the exponentials to the product. */
+enum { PANEL = 128, SMALL_PANEL = 32, SMALL_BATCH = 256 };
 
 struct state {
     struct options options;
@@ -67,12 +69,13 @@ struct state {
  * so that they stay exact for embeddings of any norm. */
 struct step {
     size_t n, dim;
+    size_t rows; /* of a panel */
     const int32_t *labels;
     float *s;                 /* (n, n); the diagonal is SELF, so that no anchor is its positive */
     float *weakest, *hardest; /* min_p s_ip, max_n s_in; INFINITY, -INFINITY for skipped anchors */
     float *pos, *neg;         /* P_i + w+ (weakest - t), N_i - w- (hardest - t) */
     double *losses;           /* P_i / w+ + N_i / w-, 0 for skipped anchors */
-    float *panels;            /* (threads, PANEL, n) */
+    float *panels;            /* (threads, rows, n) */
     float wp, wn, margin, thresh;
 };
 
@@ -163,13 +166,15 @@ static void backward_row(const struct step *step, size_t i, float *restrict out)
 }
 
 static bool start(struct state *state, const struct dml_batch *batch, struct step *step) {
-    size_t n = batch->n, panels = (size_t)omp_get_max_threads() * PANEL;
+    size_t n = batch->n, rows = n > SMALL_BATCH ? PANEL : SMALL_PANEL;
+    size_t panels = (size_t)omp_get_max_threads() * rows;
     float *memory = dml_buffer_reserve(&state->memory, n * (n + panels + 6), sizeof *memory);
     if (!memory)
         return false;
     *step = (struct step){
         .n = n,
         .dim = batch->dim,
+        .rows = rows,
         .labels = batch->labels,
         .losses = (double *)memory,
         .weakest = memory + 2 * n,
@@ -192,12 +197,12 @@ static bool start(struct state *state, const struct dml_batch *batch, struct ste
 /* dL/dE (n, dim) of a panel of rows. */
 static void backward_panel(const struct step *step, size_t start, float weight, const float *x,
                            float *panel, float *grad) {
-    size_t rows = step->n - start < PANEL ? step->n - start : PANEL;
+    size_t rows = step->n - start < step->rows ? step->n - start : step->rows;
     for (size_t i = 0; i < rows; i++)
         backward_row(step, start + i, panel + i * step->n);
-    (step->n > PANEL ? dml_gemm_alone : dml_gemm)(0, 0, rows, step->dim, step->n, weight, panel,
-                                                  step->n, x, step->dim, 0,
-                                                  grad + start * step->dim, step->dim);
+    (step->n > step->rows ? dml_gemm_alone : dml_gemm)(0, 0, rows, step->dim, step->n, weight,
+                                                       panel, step->n, x, step->dim, 0,
+                                                       grad + start * step->dim, step->dim);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -209,7 +214,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
         return DML_ERROR_MEMORY;
     size_t n = batch->n, kept = 0;
     double sum = 0;
-#pragma omp parallel for if (n > PANEL)
+#pragma omp parallel for if (n > step.rows)
     for (size_t i = 0; i < n; i++)
         forward_row(&step, i);
     for (size_t i = 0; i < n; i++) {
@@ -222,10 +227,10 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     loss->active = kept;
     loss->value = sum / (double)kept;
     float weight = 1 / (float)kept;
-#pragma omp parallel for schedule(dynamic, 1) if (n > PANEL)
-    for (size_t row = 0; row < n; row += PANEL)
+#pragma omp parallel for schedule(dynamic, 1) if (n > step.rows)
+    for (size_t row = 0; row < n; row += step.rows)
         backward_panel(&step, row, weight, batch->embeddings,
-                       step.panels + (size_t)omp_get_thread_num() * PANEL * n, grad);
+                       step.panels + (size_t)omp_get_thread_num() * step.rows * n, grad);
     return DML_OK;
 }
 

@@ -72,9 +72,11 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 
 static struct moments moments(const float *x, const float *y, size_t dim) {
     double sum = 0, spread = 0;
+#pragma omp simd reduction(+ : sum)
     for (size_t k = 0; k < dim; k++)
         sum += (double)x[k] - (y ? y[k] : 0);
     double mean = sum / (double)dim;
+#pragma omp simd reduction(+ : spread)
     for (size_t k = 0; k < dim; k++) {
         double centred = (double)x[k] - (y ? y[k] : 0) - mean;
         spread += centred * centred;
