@@ -532,9 +532,11 @@ static void bad_options(void **state) {
     assert_int_equal(dml_objective_open("triplet", NULL, &none, &objective), DML_ERROR_INPUT);
     none = (struct dml_criterion_context){.dim = 1, .classes = 3};
     assert_int_equal(dml_objective_open("snr", NULL, &none, &objective), DML_ERROR_INPUT);
+#ifndef __SANITIZE_ADDRESS__ /* which ends the program instead */
     none = (struct dml_criterion_context){.dim = SIZE_MAX / 4, .classes = SIZE_MAX / 4};
     assert_int_equal(dml_objective_open("softmax", NULL, &none, &objective), DML_ERROR_MEMORY);
     assert_int_equal(dml_objective_open("softtriplet", NULL, &none, &objective), DML_ERROR_MEMORY);
+#endif
 }
 
 int main(void) {
