@@ -126,6 +126,14 @@ static void backward(struct dml_similarities *s, const double *offsets, double s
     }
 }
 
+static void sum_components(const struct dml_similarities *s, double *sums) {
+    for (size_t i = 0; i < s->n; i++) {
+        sums[i] = 0;
+        for (size_t k = 0; k < s->dim; k++)
+            sums[i] += s->x[i * s->dim + k];
+    }
+}
+
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
@@ -141,11 +149,8 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
         return status;
     double *offsets = sums + n, *d = offsets + n, total = 0;
     float *e = (float *)(d + n);
-    for (size_t i = 0; i < n; i++) {
-        sums[i] = offsets[i] = 0;
-        for (size_t k = 0; k < batch->dim; k++)
-            sums[i] += s->x[i * batch->dim + k];
-    }
+    memset(offsets, 0, n * sizeof *offsets);
+    sum_components(s, sums);
     dml_loss_none(batch, tuples->count, grad, loss);
     for (size_t t = 0; t < tuples->count; t++) {
         size_t a = (size_t)tuples->anchors[t];

@@ -230,11 +230,64 @@ static double regularize(struct state *state, size_t c, double weight, double *w
     return sum * weight;
 }
 
-/* Memory of a step: similarities (n, columns), losses (n doubles), and for each thread either the
- * rows q, z, p or the centroids of a class and their gradient. */
+/* Floats that a thread needs: the rows q, z and p, or the centroids of a class and their gradient.
+ */
 static size_t thread_floats(const struct state *state) {
     size_t rows = state->columns + 2 * state->classes, centroids = 4 * state->k * state->dim;
     return ((rows > centroids ? rows : centroids) + 15) / 16 * 16;
+}
+
+/* Memory of one step. */
+struct step {
+    double *losses; /* (n) or (classes), whichever is more */
+    float *own;     /* (threads, room): what each thread works in */
+    size_t room;
+    float *s; /* (n, columns): similarities, then dL/ds times n */
+};
+
+static bool start(struct state *state, size_t n, struct step *step) {
+    size_t threads = (size_t)omp_get_max_threads(), most = n > state->classes ? n : state->classes;
+    size_t losses = (2 * most + 15) / 16 * 16; /* in floats, as all of it */
+    step->room = thread_floats(state);
+    float *memory = dml_buffer_reserve(
+        &state->memory, losses + threads * step->room + n * state->columns, sizeof *memory);
+    if (!memory)
+        return false;
+    step->losses = (double *)memory;
+    step->own = memory + losses;
+    step->s = step->own + threads * step->room;
+    return true;
+}
+
+/* Mean cross entropy of the batch; similarities become their gradient. */
+static double classify(const struct state *state, const struct dml_batch *batch,
+                       const struct step *step) {
+    double sum = 0;
+#pragma omp parallel for if (batch->n * state->columns > 10000)
+    for (size_t i = 0; i < batch->n; i++) {
+        float *q = step->own + (size_t)omp_get_thread_num() * step->room;
+        float *z = q + state->columns, *p = z + state->classes;
+        step->losses[i] = sample(state, batch->labels[i], step->s + i * state->columns, q, z, p);
+    }
+    for (size_t i = 0; i < batch->n; i++)
+        sum += step->losses[i];
+    return sum / (double)batch->n;
+}
+
+/* The regulariser of all classes, its gradient added to that of the units. */
+static double regularize_all(struct state *state, const struct step *step) {
+    if (state->k == 1)
+        return 0;
+    double weight = state->options.reg_weight / ((double)state->columns * (double)(state->k - 1));
+    double sum = 0;
+#pragma omp parallel for if (state->dim * state->columns > 10000)
+    for (size_t c = 0; c < state->classes; c++) {
+        double *w = (double *)(step->own + (size_t)omp_get_thread_num() * step->room);
+        step->losses[c] = regularize(state, c, weight, w, w + state->k * state->dim);
+    }
+    for (size_t c = 0; c < state->classes; c++)
+        sum += step->losses[c];
+    return sum;
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -242,41 +295,19 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
                                         float *grad, struct dml_loss *loss) {
     (void)tuples, (void)rng;
     struct state *state = data;
-    size_t n = batch->n, dim = batch->dim, columns = state->columns, classes = state->classes;
-    size_t own = thread_floats(state), threads = (size_t)omp_get_max_threads();
-    size_t most = n > classes ? n : classes;
-    double *losses = dml_buffer_reserve(&state->memory, 2 * most + 16 + threads * own + n * columns,
-                                        sizeof(float));
-    if (!losses)
+    struct step step;
+    size_t n = batch->n, dim = batch->dim, columns = state->columns;
+    const float *x = batch->embeddings;
+    if (!start(state, n, &step))
         return DML_ERROR_MEMORY;
-    float *rows = (float *)losses + (2 * most + 15) / 16 * 16, *s = rows + threads * own;
-
     normalize_columns(state);
-    dml_gemm(0, 0, n, columns, dim, 1, batch->embeddings, dim, state->units, columns, 0, s,
-             columns);
+    dml_gemm(0, 0, n, columns, dim, 1, x, dim, state->units, columns, 0, step.s, columns);
     *loss = (struct dml_loss){.tuples = n, .active = n};
-#pragma omp parallel for if (n * columns > 10000)
-    for (size_t i = 0; i < n; i++) {
-        float *q = rows + (size_t)omp_get_thread_num() * own, *z = q + columns, *p = z + classes;
-        losses[i] = sample(state, batch->labels[i], s + i * columns, q, z, p);
-    }
-    for (size_t i = 0; i < n; i++)
-        loss->value += losses[i] / (double)n;
+    loss->value = classify(state, batch, &step);
     float share = 1 / (float)n;
-    dml_gemm(0, 1, n, dim, columns, share, s, columns, state->units, columns, 0, grad, dim);
-    dml_gemm(1, 0, dim, columns, n, share, batch->embeddings, dim, s, columns, 0, state->grad,
-             columns);
-
-    if (state->k > 1) {
-        double weight = state->options.reg_weight / ((double)columns * (double)(state->k - 1));
-#pragma omp parallel for if (dim * columns > 10000)
-        for (size_t c = 0; c < classes; c++) {
-            double *w = (double *)(rows + (size_t)omp_get_thread_num() * own);
-            losses[c] = regularize(state, c, weight, w, w + state->k * dim);
-        }
-        for (size_t c = 0; c < classes; c++)
-            loss->value += losses[c];
-    }
+    dml_gemm(0, 1, n, dim, columns, share, step.s, columns, state->units, columns, 0, grad, dim);
+    dml_gemm(1, 0, dim, columns, n, share, x, dim, step.s, columns, 0, state->grad, columns);
+    loss->value += regularize_all(state, &step);
     denormalize_columns(state);
     return DML_OK;
 }
