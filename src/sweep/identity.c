@@ -51,7 +51,8 @@ static enum dml_status join(char **lines, size_t count, char **out) {
     FILE *stream = open_memstream(out, &size);
     if (!stream)
         return dml_fail(DML_ERROR_MEMORY, "out of memory");
-    qsort(lines, count, sizeof *lines, by_text);
+    if (count > 1)
+        qsort(lines, count, sizeof *lines, by_text);
     for (size_t i = 0; i < count; i++)
         fprintf(stream, "%s\n", lines[i]);
     fclose(stream);

@@ -50,8 +50,10 @@ static void heading(const struct console *console, const struct dml_epoch_record
     putchar('\n');
 }
 
-static void cell(const struct console *console, const struct dml_epoch_record *record,
-                 const char *part, const struct dml_metric_value *value) {
+static void cell(const struct console *console, const struct dml_epoch_record *record, size_t p,
+                 const struct dml_metric_value *value) {
+    const char *part = record->parts[p].part;
+    bool last = p + 1 == record->part_count; /* no blanks behind it */
     const struct dml_best *best = dml_bests_find(&console->bests, part, value->name);
     char note[CELL_WIDTH] = "";
     bool now = best && isfinite(best->best) && best->epoch == record->epoch;
@@ -62,7 +64,7 @@ static void cell(const struct console *console, const struct dml_epoch_record *r
                  (unsigned long long)best->epoch + 1);
     const char *bold = now && console->terminal ? "\033[1m" : "";
     printf("%s%*.4f%s%-*s", bold, VALUE_WIDTH, value->value, *bold ? "\033[0m" : "",
-           CELL_WIDTH - VALUE_WIDTH, note);
+           last ? 0 : CELL_WIDTH - VALUE_WIDTH, note);
 }
 
 static const struct dml_metric_value *of_part(const struct dml_part_record *part,
@@ -89,7 +91,7 @@ static void table(const struct console *console, const struct dml_epoch_record *
             const struct dml_metric_value *value =
                 of_part(&record->parts[p], rows->metrics[i].name);
             if (value)
-                cell(console, record, record->parts[p].part, value);
+                cell(console, record, p, value);
             else
                 printf("%*s%*s", VALUE_WIDTH, "-", CELL_WIDTH - VALUE_WIDTH, "");
         }
