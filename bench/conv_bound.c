@@ -8,12 +8,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct primitive {
     dnnl_primitive_t primitive;
     dnnl_exec_arg_t arguments[4];
-    double best;
-    bool forward;
+    struct bench_times best;
 };
 
 struct conv_bound {
@@ -40,7 +40,7 @@ static void add(struct conv_bound *bound, const dnnl_convolution_desc_t *desc,
     dnnl_primitive_desc_t pd;
     check(dnnl_primitive_desc_create(&pd, desc, NULL, bound->engine, hint), "convolution");
     struct primitive *p = &bound->primitives[bound->count++];
-    *p = (struct primitive){.best = INFINITY, .forward = !hint};
+    *p = (struct primitive){.best = {INFINITY, INFINITY}};
     check(dnnl_primitive_create(&p->primitive, pd), "convolution");
     for (int i = 0; i < 3; i++) {
         const dnnl_memory_desc_t *md =
@@ -136,25 +136,30 @@ void conv_bound_free(struct conv_bound *bound) {
     free(bound);
 }
 
-double conv_bound_measure(struct conv_bound *bound) {
-    double sum = 0;
+struct bench_times bench_times_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (struct bench_times){dml_now(), (double)t.tv_sec + 1e-9 * (double)t.tv_nsec};
+}
+
+struct bench_times bench_times_best(struct bench_times best, struct bench_times start) {
+    struct bench_times now = bench_times_now();
+    return (struct bench_times){fmin(best.wall, now.wall - start.wall),
+                                fmin(best.processor, now.processor - start.processor)};
+}
+
+struct bench_times conv_bound_measure(struct conv_bound *bound) {
+    struct bench_times sum = {0, 0};
     for (int p = 0; p < bound->count; p++) {
         struct primitive *primitive = &bound->primitives[p];
-        double start = dml_now();
+        struct bench_times start = bench_times_now();
         check(dnnl_primitive_execute(primitive->primitive, bound->stream, 3, primitive->arguments),
               "execution");
         check(dnnl_stream_wait(bound->stream), "execution");
-        primitive->best = fmin(primitive->best, dml_now() - start);
-        sum += primitive->best;
+        primitive->best = bench_times_best(primitive->best, start);
+        sum.wall += primitive->best.wall;
+        sum.processor += primitive->best.processor;
     }
-    return sum;
-}
-
-double conv_bound_forward(const struct conv_bound *bound) {
-    double sum = 0;
-    for (int p = 0; p < bound->count; p++)
-        if (bound->primitives[p].forward)
-            sum += bound->primitives[p].best;
     return sum;
 }
 

@@ -8,13 +8,20 @@
  * long as it computes its convolutions with them. */
 struct conv_bound;
 
+/* Seconds by the clock, and of processor time, which on a machine that others use too says more. */
+struct bench_times {
+    double wall, processor;
+};
+struct bench_times bench_times_now(void);
+/* The shorter of `best` and what has passed since `start`, for both. */
+struct bench_times bench_times_best(struct bench_times best, struct bench_times start);
+
 /* Exits on failure, as all of a benchmark. */
 struct conv_bound *conv_bound_create(const struct dml_graph *graph, int batch, bool backward);
 void conv_bound_free(struct conv_bound *bound);
 
-/* Runs every primitive once more and returns the sum of the shortest time of each so far. */
-double conv_bound_measure(struct conv_bound *bound);
-double conv_bound_forward(const struct conv_bound *bound); /* the forward part of that sum */
-double conv_bound_flops(const struct conv_bound *bound);   /* of all primitives */
+/* Runs every primitive once more and gives the sum of the shortest time of each so far. */
+struct bench_times conv_bound_measure(struct conv_bound *bound);
+double conv_bound_flops(const struct conv_bound *bound); /* of all primitives */
 
 #endif

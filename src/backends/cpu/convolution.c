@@ -55,9 +55,17 @@ void cpu_engine_destroy(struct cpu_engine *engine) {
     free(engine);
 }
 
+/* oneDNN numbers instruction sets by bits, each set holding those of the sets it includes. */
+static bool has_isa(dnnl_cpu_isa_t isa) {
+    return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)isa) == (unsigned)isa;
+}
+
 int cpu_engine_block(void) {
-    dnnl_cpu_isa_t isa = dnnl_get_effective_cpu_isa();
-    return isa >= dnnl_cpu_isa_avx512_core ? 16 : 8;
+    return has_isa(dnnl_cpu_isa_avx512_core) ? 16 : 8;
+}
+
+bool cpu_engine_has_bf16(void) {
+    return has_isa(dnnl_cpu_isa_avx512_core_bf16);
 }
 
 /* A primitive with a memory object for each argument; their handles are set at each run. */

@@ -15,6 +15,9 @@ void cpu_engine_destroy(struct cpu_engine *engine);
 /* Channels per group that this processor's convolutions want: 16 with AVX-512, else 8. */
 int cpu_engine_block(void);
 
+/* Whether it multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX). */
+bool cpu_engine_has_bf16(void);
+
 enum cpu_residual {
     CPU_RESIDUAL_NONE,
     CPU_RESIDUAL_IN_PLACE, /* added to what `output` holds already */

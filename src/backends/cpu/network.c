@@ -42,7 +42,11 @@ static void destroy(struct dml_network *network) {
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
     if (options->precision == DML_PRECISION_BF16)
-        return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: this build computes in float32");
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        cpu_engine_has_bf16()
+                            ? "--precision bf16: the CPU backend computes in float32 only"
+                            : "--precision bf16: this processor has no fast bfloat16 arithmetic "
+                              "(AVX-512 BF16 or AMX), so it would not be faster than fp32");
     if (options->micro_batch && !graph->frozen)
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--micro_bs %zu: batch norm with the batch's statistics ties the images "

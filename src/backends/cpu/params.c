@@ -205,7 +205,7 @@ void cpu_params_gradient_size(const struct cpu_params *params, double *rms, doub
             for (size_t i = start; i < end; i++) {
                 float g = params->grads[i];
                 sum += (double)g * g;
-                most = fmaxf(most, fabsf(g));
+                most = fabsf(g) > most ? fabsf(g) : most;
             }
             part[b] = sum;
             top[b] = most;
@@ -216,5 +216,5 @@ void cpu_params_gradient_size(const struct cpu_params *params, double *rms, doub
         }
     }
     *rms = sqrt(squares / (double)(params->elements ? params->elements : 1));
-    *max = isfinite(squares) ? largest : squares; /* fmax drops NaN */
+    *max = isfinite(squares) ? largest : squares; /* a comparison drops NaN, a sum keeps it */
 }

@@ -30,8 +30,10 @@ INLINE void max_of_window(size_t block, const struct cpu_layout *in, struct span
         for (int ix = columns.first; ix < columns.end; ix++) {
             const float *pixel = x + ((size_t)iy * (size_t)in->width + (size_t)ix) * block;
             int32_t position = (iy - rows.start) * kernel_w + ix - columns.start;
+#pragma omp simd
             for (size_t b = 0; b < block; b++) {
-                bool better = pixel[b] > best[b] || pixel[b] != pixel[b]; /* NaN stays */
+                /* NaN stays; no short cut, so that the compiler can compare all lanes at once. */
+                bool better = (pixel[b] > best[b]) | (pixel[b] != pixel[b]);
                 best[b] = better ? pixel[b] : best[b];
                 where[b] = better ? position : where[b];
             }
