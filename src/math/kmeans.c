@@ -135,26 +135,59 @@ static void pack_moved(struct state *s) {
     }
 }
 
+/* Eight lanes of the compiler's own vectors: true is -1 in a lane. */
+typedef float lanes __attribute__((vector_size(32), may_alias));
+typedef int32_t numbers __attribute__((vector_size(32), may_alias));
+enum { LANES = 8 };
+
+static lanes choose(numbers mask, lanes yes, lanes no) {
+    return (lanes)((mask & (numbers)yes) | (~mask & (numbers)no));
+}
+
+/* One more centroid; equally near ones rank by number. */
+static void offer(struct nearest *nearest, float value, int32_t which) {
+    if (value > nearest->first || (value == nearest->first && which < nearest->which)) {
+        nearest->second = nearest->first;
+        nearest->first = value;
+        nearest->which = which;
+    } else if (value > nearest->second) {
+        nearest->second = value;
+    }
+}
+
 /* Takes m more centroids into the nearest two; `which` is NULL where they are first, first + 1,
- * and so on. Most rows hold none that is nearer: that is found without a branch per element. */
+ * and so on. Most rows hold none that is nearer: that is found first. Else each lane finds its own
+ * two, which are then put together. */
 static void scan(const float *row, const float *half, const int32_t *which, size_t first, size_t m,
                  struct nearest *nearest) {
-    float best = -INFINITY;
-#pragma omp simd reduction(max : best)
+    float most = -INFINITY;
+#pragma omp simd reduction(max : most)
     for (size_t j = 0; j < m; j++)
-        best = row[j] - half[j] > best ? row[j] - half[j] : best;
-    if (best <= nearest->second)
+        most = row[j] - half[j] > most ? row[j] - half[j] : most;
+    if (most <= nearest->second)
         return;
-    for (size_t j = 0; j < m; j++) {
-        float value = row[j] - half[j];
-        if (value > nearest->first) {
-            nearest->second = nearest->first;
-            nearest->first = value;
-            nearest->which = which ? which[first + j] : (int32_t)(first + j);
-        } else if (value > nearest->second) {
-            nearest->second = value;
-        }
+    lanes best = -INFINITY - (lanes){0}, next = best;
+    numbers at = {0}, number = {0, 1, 2, 3, 4, 5, 6, 7};
+    size_t j = 0;
+    for (; j + LANES <= m; j += LANES, number += LANES) {
+        lanes value, norm;
+        memcpy(&value, row + j, sizeof value);
+        memcpy(&norm, half + j, sizeof norm);
+        value -= norm;
+        numbers up = value > best;
+        lanes lower = choose(up, best, value);
+        next = choose(lower > next, lower, next);
+        best = choose(up, value, best);
+        at = (up & number) | (~up & at);
     }
+    for (size_t lane = 0; lane < LANES && j > 0; lane++) {
+        int32_t c = at[lane] + (int32_t)first;
+        offer(nearest, best[lane], which ? which[c] : c);
+        if (next[lane] > nearest->second)
+            nearest->second = next[lane];
+    }
+    for (; j < m; j++)
+        offer(nearest, row[j] - half[j], which ? which[first + j] : (int32_t)(first + j));
 }
 
 static void start_nearest(struct bench *bench, size_t n) {

@@ -105,10 +105,10 @@ static void collect_positives(struct pass *pass, size_t q, struct positive *foun
 /* The largest difference between (tile element - half_j) and the level that its key would have:
  * rounding of the rows to float (twice |x|^2 + |y|^2), of dim products and their sum
  * (Higham 2002, "Accuracy and Stability of Numerical Algorithms", 3.1: dim |x||y|), of halves and
- * of levels, in units of 2^-24. */
+ * of levels (twice, with the bound added), in units of 2^-24. */
 static float error_bound(size_t dim, double own, double longest, double level) {
-    double units = (double)(dim + 4) * own * longest + 6 * (own * own + longest * longest) + level;
-    return (float)(units * 0x1.02p-24 + 1e-30);
+    double units = (double)(dim + 4) * own * longest + 6 * (own * own + longest * longest);
+    return (float)((units + 2 * level) * 0x1.02p-24 + 1e-30);
 }
 
 /* One query's levels and its row of a tile. */
