@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -468,6 +469,40 @@ static void test_events_and_images(void **state) {
     free(picture);
 }
 
+/* A full disk, played by a limit on the size of files: the record that does not fit is taken back
+ * whole, and one that fits later is read behind the ones before. */
+static void test_a_full_disk(void **state) {
+    (void)state;
+    char *path = dml_path_join(save_path, "run.wandb");
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        struct dml_wandb_log log;
+        struct rlimit limit;
+        char record[3000] = "record";
+        signal(SIGXFSZ, SIG_IGN);
+        getrlimit(RLIMIT_FSIZE, &limit);
+        bool fine = dml_wandb_log_open(&log, path) == DML_OK &&
+                    dml_wandb_log_add(&log, record, sizeof record) == DML_OK;
+        setrlimit(RLIMIT_FSIZE, &(struct rlimit){5000, limit.rlim_max});
+        fine = fine && dml_wandb_log_add(&log, record, sizeof record) == DML_ERROR_IO &&
+               strstr(dml_error(), "run.wandb: cannot be written") != NULL;
+        setrlimit(RLIMIT_FSIZE, &limit);
+        fine = fine && dml_wandb_log_add(&log, record, 100) == DML_OK;
+        _exit(!fine);
+    }
+    int result;
+    waitpid(child, &result, 0);
+    assert_int_equal(result, 0);
+    struct records records;
+    read_log(path, &records);
+    assert_false(records.cut);
+    assert_int_equal(records.count, 2);
+    assert_int_equal(records.items[1].size, 100);
+    free_records(&records);
+    free(path);
+}
+
 static void test_a_place_that_cannot_be_written(void **state) {
     (void)state;
     struct fixture fixture;
@@ -488,6 +523,7 @@ int main(void) {
         TEST(test_a_killed_run),
         TEST(test_events_and_images),
         TEST(test_a_place_that_cannot_be_written),
+        TEST(test_a_full_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -40,6 +40,8 @@ enum dml_status dml_process_start(const char *const *command, const char *folder
         posix_spawnp(child, command[0], &files, &attributes, (char *const *)command, environ);
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attributes);
+    if (code != 0 && log)
+        unlink(log); /* nothing ran that could have said something */
     if (code == ENOENT)
         return dml_fail(DML_ERROR_UNSUPPORTED, "%s: is not installed", command[0]);
     if (code != 0)
