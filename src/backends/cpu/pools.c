@@ -1,6 +1,7 @@
 #include "backends/cpu/kernels.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 /* Pools walk one channel group of one image at a time, all channels of a group side by side. */
@@ -75,30 +76,48 @@ void cpu_max_pool(const struct cpu_window *window, const struct cpu_layout *in,
         }
 }
 
+/* Adds the gradient of each maximum to the pixel that won. delta[k]: floats from the first pixel of
+ * a window to its position k. */
+INLINE void max_group_gradient(size_t block, const struct cpu_window *w,
+                               const struct cpu_layout *in, const struct cpu_layout *out,
+                               const int32_t *delta, const float *grad, const float *positive,
+                               const uint8_t *winner, float *grad_x) {
+    memset(grad_x, 0, in->pixels * block * sizeof *grad_x);
+    for (int oy = 0; oy < out->height; oy++)
+        for (int ox = 0; ox < out->width; ox++) {
+            ptrdiff_t start = ((ptrdiff_t)(oy * w->stride_h - w->pad_h) * in->width +
+                               ox * w->stride_w - w->pad_w) *
+                              (ptrdiff_t)block;
+            size_t at = ((size_t)oy * (size_t)out->width + (size_t)ox) * block;
+            for (size_t b = 0; b < block; b++) {
+                float part = grad[at + b];
+                if (positive)
+                    part = positive[at + b] > 0.0f ? part : 0.0f;
+                grad_x[start + delta[winner[at + b]] + (ptrdiff_t)b] += part;
+            }
+        }
+}
+
 void cpu_max_pool_gradient(const struct cpu_window *window, const struct cpu_layout *in,
                            const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
                            const float *positive, const uint8_t *winner, float *grad_x) {
     size_t block = (size_t)in->block;
+    int32_t delta[256] = {0};
+    for (int k = 0; k < window->kernel_h * window->kernel_w; k++)
+        delta[k] = (k / window->kernel_w * in->width + k % window->kernel_w) * (int32_t)block;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < n; i++)
         for (size_t g = 0; g < (size_t)in->groups; g++) {
-            float *target = grad_x + i * in->image + g * in->pixels * block;
-            memset(target, 0, in->pixels * block * sizeof *target);
+            float *to = grad_x + i * in->image + g * in->pixels * block;
             const float *from = grad->data + i * grad->image + g * out->pixels * block;
-            const uint8_t *won = winner + i * out->image + g * out->pixels * block;
-            const float *gate =
-                positive ? positive + i * out->image + g * out->pixels * block : NULL;
-            for (int oy = 0; oy < out->height; oy++)
-                for (int ox = 0; ox < out->width; ox++)
-                    for (size_t b = 0; b < block; b++) {
-                        size_t at = ((size_t)oy * (size_t)out->width + (size_t)ox) * block + b;
-                        if (gate && !(gate[at] > 0.0f))
-                            continue;
-                        int iy = oy * window->stride_h - window->pad_h + won[at] / window->kernel_w;
-                        int ix = ox * window->stride_w - window->pad_w + won[at] % window->kernel_w;
-                        target[((size_t)iy * (size_t)in->width + (size_t)ix) * block + b] +=
-                            from[at];
-                    }
+            size_t at = i * out->image + g * out->pixels * block;
+            const float *gate = positive ? positive + at : NULL;
+            if (block == 8)
+                max_group_gradient(8, window, in, out, delta, from, gate, winner + at, to);
+            else if (block == 16)
+                max_group_gradient(16, window, in, out, delta, from, gate, winner + at, to);
+            else
+                max_group_gradient(block, window, in, out, delta, from, gate, winner + at, to);
         }
 }
 
