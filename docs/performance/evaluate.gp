@@ -9,7 +9,7 @@ set key left top
 set xlabel "embeddings of 128 dimensions"
 set multiplot layout 1,2
 set ylabel "processor seconds"
-set title "Recalls and mAP@R"
+set title "Recalls and mAP@R" noenhanced
 plot "docs/performance/evaluate.csv" every ::1 using 1:2 with linespoints pt 7 title "measured", \
      3e-9 * x * x with lines dt 2 title "in proportion to n^2"
 set ylabel "peak memory, MiB"
