@@ -84,22 +84,24 @@ static void embed(struct job *job) {
     ok(dml_backend_cpu.embed(job->network, &job->images, job->embeddings));
 }
 
-/* Seconds of the fastest call beside the fastest time of each bare primitive, measured in turns
- * so that whatever else the machine does falls on both. */
+/* Seconds of the fastest call beside the fastest run of all bare primitives, measured in turns so
+ * that whatever else the machine does falls on both. */
 static void race(const char *name, const char *arch, int size, size_t batch, bool training,
                  int rounds) {
     struct job job;
     open_job(&job, arch, size, batch, 0);
     struct conv_bound *bound = conv_bound_create(job.graph, (int)batch, training);
     void (*work)(struct job *) = training ? step : embed;
-    struct bench_times best = {INFINITY, INFINITY}, bare = {0, 0};
+    struct bench_times best = {INFINITY, INFINITY}, bare = best;
     work(&job);
-    conv_bound_measure(bound);
+    conv_bound_run(bound);
     for (int r = 0; r < rounds; r++) {
         struct bench_times start = bench_times_now();
         work(&job);
         best = bench_times_best(best, start);
-        bare = conv_bound_measure(bound);
+        start = bench_times_now();
+        conv_bound_run(bound);
+        bare = bench_times_best(bare, start);
     }
     double images = (double)batch;
     char longer[96];

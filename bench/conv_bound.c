@@ -13,7 +13,6 @@
 struct primitive {
     dnnl_primitive_t primitive;
     dnnl_exec_arg_t arguments[4];
-    struct bench_times best;
 };
 
 struct conv_bound {
@@ -40,7 +39,7 @@ static void add(struct conv_bound *bound, const dnnl_convolution_desc_t *desc,
     dnnl_primitive_desc_t pd;
     check(dnnl_primitive_desc_create(&pd, desc, NULL, bound->engine, hint), "convolution");
     struct primitive *p = &bound->primitives[bound->count++];
-    *p = (struct primitive){.best = {INFINITY, INFINITY}};
+    *p = (struct primitive){0};
     check(dnnl_primitive_create(&p->primitive, pd), "convolution");
     for (int i = 0; i < 3; i++) {
         const dnnl_memory_desc_t *md =
@@ -148,19 +147,13 @@ struct bench_times bench_times_best(struct bench_times best, struct bench_times 
                                 fmin(best.processor, now.processor - start.processor)};
 }
 
-struct bench_times conv_bound_measure(struct conv_bound *bound) {
-    struct bench_times sum = {0, 0};
+void conv_bound_run(struct conv_bound *bound) {
     for (int p = 0; p < bound->count; p++) {
         struct primitive *primitive = &bound->primitives[p];
-        struct bench_times start = bench_times_now();
         check(dnnl_primitive_execute(primitive->primitive, bound->stream, 3, primitive->arguments),
               "execution");
         check(dnnl_stream_wait(bound->stream), "execution");
-        primitive->best = bench_times_best(primitive->best, start);
-        sum.wall += primitive->best.wall;
-        sum.processor += primitive->best.processor;
     }
-    return sum;
 }
 
 double conv_bound_flops(const struct conv_bound *bound) {

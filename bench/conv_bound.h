@@ -20,8 +20,10 @@ struct bench_times bench_times_best(struct bench_times best, struct bench_times 
 struct conv_bound *conv_bound_create(const struct dml_graph *graph, int batch, bool backward);
 void conv_bound_free(struct conv_bound *bound);
 
-/* Runs every primitive once more and gives the sum of the shortest time of each so far. */
-struct bench_times conv_bound_measure(struct conv_bound *bound);
+/* Runs every primitive once. The caller takes the time, and the shortest of several as for what it
+ * compares with: shortest times of single primitives would find more gaps in what else the machine
+ * does than a whole step can. */
+void conv_bound_run(struct conv_bound *bound);
 double conv_bound_flops(const struct conv_bound *bound); /* of all primitives */
 
 #endif
