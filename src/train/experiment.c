@@ -23,32 +23,6 @@ const char *dml_thousands(size_t value) {
     return out;
 }
 
-struct dml_transform dml_transform_for(const struct dml_dataset_options *data,
-                                       const struct dml_architecture *architecture, bool training) {
-    static const struct {
-        const char *name;
-        enum dml_transform_kind kind;
-    } kinds[] = {{"base", DML_TRANSFORM_BASE},
-                 {"adv", DML_TRANSFORM_ADVANCED},
-                 {"big", DML_TRANSFORM_BIG},
-                 {"red", DML_TRANSFORM_REDUCED}};
-    struct dml_transform transform = {.kind = DML_TRANSFORM_EVALUATION,
-                                      .crop = architecture->crop,
-                                      .resize = 256,
-                                      .area_min = data->crop_area_min};
-    bool big = strcmp(data->augmentation, "big") == 0;
-    if (big)
-        transform.crop = 256;
-    if (data->image_size > 0) { /* resize keeps its ratio to the crop */
-        transform.resize = (int)((256 * data->image_size + transform.crop / 2) / transform.crop);
-        transform.crop = (int)data->image_size;
-    }
-    for (size_t i = 0; training && i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(kinds[i].name, data->augmentation) == 0)
-            transform.kind = kinds[i].kind;
-    return transform;
-}
-
 static const struct dml_criterion *criterion_of(const struct dml_experiment *e) {
     return (const struct dml_criterion *)dml_method_find(DML_CRITERION, e->training->loss);
 }
@@ -92,8 +66,30 @@ static void print_part(const struct dml_part *part) {
                dml_thousands(part->images));
 }
 
-static enum dml_status open_data(struct dml_experiment *e,
-                                 const struct dml_architecture *architecture) {
+enum dml_status dml_experiment_loader(const struct dml_experiment *e, const struct dml_part *part,
+                                      bool training, struct dml_loader **out) {
+    const struct dml_architecture *architecture = dml_architecture_find(e->network_flags->arch);
+    struct dml_loader_options options = {.part = part,
+                                         .batch_size = (size_t)e->training->bs,
+                                         .threads = (int)e->training->kernels,
+                                         .seed = (uint64_t)e->training->seed,
+                                         .cache = e->data->cache_images,
+                                         .interrupted = e->stop};
+    enum dml_status status =
+        dml_transform_make(e->data->augmentation, training, architecture->crop, e->data->image_size,
+                           e->data->crop_area_min, &options.transform);
+    return status ? status : dml_loader_open(&options, out);
+}
+
+static enum dml_status check_parts(const struct dml_dataset *dataset) {
+    const struct dml_part *const needed[] = {&dataset->training, &dataset->testing};
+    for (int i = 0; i < 2; i++)
+        if (needed[i]->images == 0)
+            return dml_fail(DML_ERROR_INPUT, "the data set has no images for %s", needed[i]->name);
+    return DML_OK;
+}
+
+static enum dml_status open_data(struct dml_experiment *e) {
     enum dml_status status = dml_dataset_open(e->data, (uint64_t)e->training->seed, &e->dataset);
     if (status)
         return status;
@@ -101,25 +97,17 @@ static enum dml_status open_data(struct dml_experiment *e,
     print_part(&e->dataset.training);
     print_part(&e->dataset.validation);
     print_part(&e->dataset.testing);
+    status = check_parts(&e->dataset);
+    if (status)
+        return status;
     const struct dml_part *parts[DML_EVALUATE_PARTS] = {
         [DML_EVALUATE_TEST] = &e->dataset.testing,
         [DML_EVALUATE_VAL] = &e->dataset.validation,
         [DML_EVALUATE_TRAIN] = e->evaluation->no_train_metrics ? NULL : &e->dataset.training};
-    struct dml_loader_options options = {.part = &e->dataset.training,
-                                         .transform =
-                                             dml_transform_for(e->data, architecture, true),
-                                         .batch_size = (size_t)e->training->bs,
-                                         .threads = (int)e->training->kernels,
-                                         .seed = (uint64_t)e->training->seed,
-                                         .cache = e->data->cache_images};
-    status = dml_loader_open(&options, &e->train_loader);
-    options.transform = dml_transform_for(e->data, architecture, false);
-    for (int i = 0; !status && i < DML_EVALUATE_PARTS; i++) {
-        if (!parts[i] || !parts[i]->images)
-            continue;
-        options.part = parts[i];
-        status = dml_loader_open(&options, &e->eval_loaders[i]);
-    }
+    status = dml_experiment_loader(e, &e->dataset.training, true, &e->train_loader);
+    for (int i = 0; !status && i < DML_EVALUATE_PARTS; i++)
+        if (parts[i] && parts[i]->images)
+            status = dml_experiment_loader(e, parts[i], false, &e->eval_loaders[i]);
     return status;
 }
 
@@ -145,8 +133,12 @@ static enum dml_status load_backbone(struct dml_experiment *e) {
 static enum dml_status open_network(struct dml_experiment *e,
                                     const struct dml_architecture *architecture) {
     const struct dml_network_flags *flags = e->network_flags;
-    int size = dml_transform_for(e->data, architecture, false).crop;
-    enum dml_status status = dml_graph_build(flags->arch, (int)flags->embed_dim, size, &e->graph);
+    struct dml_transform transform;
+    enum dml_status status =
+        dml_transform_make(e->data->augmentation, true, architecture->crop, e->data->image_size,
+                           e->data->crop_area_min, &transform);
+    if (!status)
+        status = dml_graph_build(flags->arch, (int)flags->embed_dim, transform.crop, &e->graph);
     if (status)
         return status;
     e->backend = dml_backend_select(true);
@@ -211,9 +203,11 @@ static enum dml_status open_methods(struct dml_experiment *e) {
     return status;
 }
 
-enum dml_status dml_experiment_open(struct dml_params *params, struct dml_experiment *out) {
+enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
+                                    struct dml_experiment *out) {
     *out = (struct dml_experiment){
         .params = params,
+        .stop = stop,
         .data = dml_params_options(params, &dml_dataset_params),
         .training = dml_params_options(params, &dml_training_params),
         .network_flags = dml_params_options(params, &dml_network_params),
@@ -231,7 +225,7 @@ enum dml_status dml_experiment_open(struct dml_params *params, struct dml_experi
     if (!status && !own_weights)
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
-        status = open_data(out, architecture);
+        status = open_data(out);
     if (!status)
         status = open_network(out, architecture);
     if (!status)

@@ -10,6 +10,8 @@
 #include "train/criterion_optimiser.h"
 #include "train/options.h"
 
+#include <signal.h>
+
 /* Parts in the order in which they are evaluated, as the study does. */
 enum { DML_EVALUATE_TEST, DML_EVALUATE_VAL, DML_EVALUATE_TRAIN, DML_EVALUATE_PARTS };
 
@@ -22,6 +24,8 @@ struct dml_experiment {
     const struct dml_evaluation_flags *evaluation;
     const struct dml_setup_options *setup;
     const struct dml_tracking_options *tracking;
+
+    const volatile sig_atomic_t *stop;
 
     char *weights; /* file with the backbone's initial weights; NULL: random ones */
     struct dml_dataset dataset;
@@ -38,18 +42,20 @@ struct dml_experiment {
 };
 
 /* Checks all names and combinations first, so that a misspelt method fails before a data set is
- * read. Prints what was opened. On failure nothing stays open. */
-enum dml_status dml_experiment_open(struct dml_params *params, struct dml_experiment *out);
+ * read. Prints what was opened. *stop (may be NULL) ends a long opening as in dml_train. On failure
+ * nothing stays open. */
+enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
+                                    struct dml_experiment *out);
 void dml_experiment_close(struct dml_experiment *experiment);
+
+/* A loader of a part's images, for training or evaluation, as the run's flags say. */
+enum dml_status dml_experiment_loader(const struct dml_experiment *experiment,
+                                      const struct dml_part *part, bool training,
+                                      struct dml_loader **out);
 
 /* What trackers are told of the run; points into the arguments. */
 void dml_experiment_describe(const struct dml_experiment *experiment, const char *folder,
                              const char *name, const char *command, struct dml_run *out);
-
-/* The transform of training (--augmentation) or evaluation images for a backbone. */
-struct dml_architecture;
-struct dml_transform dml_transform_for(const struct dml_dataset_options *data,
-                                       const struct dml_architecture *architecture, bool training);
 
 /* "1,234,567" into a small rotating buffer of the thread. */
 const char *dml_thousands(size_t value);

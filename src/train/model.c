@@ -11,13 +11,14 @@
 static enum dml_status build(const struct dml_params *params, struct dml_model *out) {
     const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
     const struct dml_architecture *architecture = dml_architecture_find(flags->arch);
-    int size = 0;
-    if (architecture) {
-        out->transform =
-            dml_transform_for(dml_params_options(params, &dml_dataset_params), architecture, false);
-        size = out->transform.crop;
-    }
-    enum dml_status status = dml_graph_build(flags->arch, (int)flags->embed_dim, size, &out->graph);
+    const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
+    enum dml_status status = DML_OK;
+    if (architecture)
+        status = dml_transform_make(data->augmentation, false, architecture->crop, data->image_size,
+                                    data->crop_area_min, &out->transform);
+    if (!status) /* an unknown architecture fails here, by name */
+        status =
+            dml_graph_build(flags->arch, (int)flags->embed_dim, out->transform.crop, &out->graph);
     if (status)
         return status;
     const struct dml_network_options options = {.precision = strcmp(flags->precision, "bf16") == 0

@@ -180,6 +180,14 @@ static enum dml_status train_epoch(struct trainer *t, double *seconds) {
     return status;
 }
 
+static size_t replaced_images(const struct dml_experiment *e) {
+    size_t count = dml_loader_replaced(e->train_loader);
+    for (int i = 0; i < DML_EVALUATE_PARTS; i++)
+        if (e->eval_loaders[i])
+            count += dml_loader_replaced(e->eval_loaders[i]);
+    return count;
+}
+
 /* Metrics, checkpoints and trackers after an epoch. */
 static enum dml_status finish_epoch(struct trainer *t, double seconds) {
     const struct dml_training_options *o = t->e.training;
@@ -191,7 +199,7 @@ static enum dml_status finish_epoch(struct trainer *t, double seconds) {
         .lr = o->lr * schedule(o, t->at.epoch),
         .active_share = t->at.tuples ? (double)t->at.active / (double)t->at.tuples : 0,
         .swapped_share = t->at.tuples ? (double)t->at.swapped / (double)t->at.tuples : 0,
-        .replaced_images = dml_loader_replaced(t->e.train_loader)};
+        .replaced_images = replaced_images(&t->e)};
     bool last = t->at.epoch + 1 >= (uint64_t)o->n_epochs;
     bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
     enum dml_status status = DML_OK;
@@ -214,14 +222,7 @@ static enum dml_status fill_store(struct trainer *t) {
     struct dml_loader *own = NULL;
     enum dml_status status = DML_OK;
     if (!loader) { /* --no_train_metrics */
-        const struct dml_loader_options options = {
-            .part = &e->dataset.training,
-            .transform =
-                dml_transform_for(e->data, dml_architecture_find(e->network_flags->arch), false),
-            .batch_size = (size_t)e->training->bs,
-            .threads = (int)e->training->kernels,
-            .seed = (uint64_t)e->training->seed};
-        status = dml_loader_open(&options, &own);
+        status = dml_experiment_loader(e, &e->dataset.training, false, &own);
         loader = own;
     }
     if (!status)
@@ -257,7 +258,7 @@ static enum dml_status save_params(struct trainer *t) {
 
 static enum dml_status open_trainer(struct trainer *t, struct dml_params *params,
                                     const char *command) {
-    enum dml_status status = dml_experiment_open(params, &t->e);
+    enum dml_status status = dml_experiment_open(params, t->stop, &t->e);
     if (status)
         return status;
     size_t bs = (size_t)t->e.training->bs, dim = (size_t)t->e.graph->embed_dim;
