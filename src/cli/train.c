@@ -9,15 +9,22 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t stop; /* set by the first Ctrl-C */
+static volatile sig_atomic_t stopped_at;
 
 static void on_interrupt(int signal_number) {
     static const char text[] = "\nstopping after this step; once more to stop at once\n";
-    if (stop)
+    struct timespec now; /* timeout(1) and terminals may send one signal twice at once */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (stop && now.tv_sec - stopped_at > 0)
         _exit(128 + signal_number);
+    if (stop)
+        return;
     stop = 1;
+    stopped_at = (sig_atomic_t)now.tv_sec;
     if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
         _exit(128 + signal_number);
 }

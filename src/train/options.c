@@ -100,7 +100,8 @@ static const struct dml_param setup[] = {
     {"params", DML_PARAM_STRING, AT(params),
      .help = "Read parameters from a run's parameters.json; flags on the command line win."},
     {"resume", DML_PARAM_STRING, AT(resume),
-     .help = "Go on from a run's state.safetensors, in a new folder."},
+     .help =
+         "Go on from a run's state.safetensors, in its folder (with --savename: in a new one)."},
     {"state_minutes", DML_PARAM_FLOAT, AT(state_minutes), "10", 0, INFINITY,
      .help = "Minutes between two savings of the whole state that --resume reads; it is also saved "
              "at the end and at Ctrl-C."},

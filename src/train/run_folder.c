@@ -80,3 +80,27 @@ out:
     free(wanted);
     return status;
 }
+
+enum dml_status dml_run_folder_resume(const struct dml_params *params, const char *state,
+                                      char **folder, char **name) {
+    char *resolved = realpath(state, NULL);
+    char *slash = resolved ? strrchr(resolved, '/') : NULL;
+    enum dml_status status = DML_OK;
+    *folder = *name = NULL;
+    bool in_place = false;
+    if (slash && slash != resolved && !dml_params_given(params, "savename")) {
+        *slash = 0;
+        char *file = dml_path_join(resolved, "parameters.json");
+        in_place = file && dml_path_exists(file);
+        free(file);
+    }
+    if (in_place) {
+        *folder = dml_strdup(resolved);
+        *name = dml_strdup(strrchr(resolved, '/') + 1);
+        status = *folder && *name ? DML_OK : DML_ERROR_MEMORY;
+    } else {
+        status = dml_run_folder_make(params, folder, name);
+    }
+    free(resolved);
+    return status;
+}

@@ -272,7 +272,9 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
         status = resume(t);
     else
         status = fill_store(t);
-    if (!status)
+    if (!status && *t->e.setup->resume)
+        status = dml_run_folder_resume(params, t->e.setup->resume, &t->folder, &t->name);
+    else if (!status)
         status = dml_run_folder_make(params, &t->folder, &t->name);
     if (!status)
         status = save_params(t);
