@@ -1,7 +1,9 @@
 #include "backends/backend.h"
 #include "bench.h"
 #include "conv_bound.h"
-#include "dml/rng.h"
+#include "data/loader.h"
+#include "dml/criteria.h"
+#include "dml/miners.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,7 +22,8 @@ static void ok(enum dml_status status) {
     exit(1);
 }
 
-/* A network with random images and gradients. */
+/* A network with random images and gradients; with a loader, whole steps: images from JPEG files,
+ * distance mining and margin loss in place of the random gradient. */
 struct job {
     struct dml_graph *graph;
     struct dml_network *network;
@@ -28,6 +31,10 @@ struct job {
     uint8_t *pixels;
     float *embeddings, *grad;
     int64_t steps;
+    struct dml_loader *loader;
+    struct dml_mining *mining;
+    struct dml_objective *objective;
+    struct dml_tuples tuples;
 };
 
 static void open_job(struct job *job, const char *arch, int size, size_t batch, size_t micro) {
@@ -55,7 +62,39 @@ static void open_job(struct job *job, const char *arch, int size, size_t batch, 
         .n = batch, .height = input->height, .width = input->width, .pixels = job->pixels};
 }
 
+enum { WHOLE_BATCH = 112, WHOLE_BATCHES = 64 };
+
+/* The golden photographs in turns, two images of each of 56 classes in a batch. */
+static void open_files(struct job *job) {
+    static const char *const photos[] = {"astronaut", "chelsea", "coffee"};
+    static char paths[WHOLE_BATCH][512], *path_list[WHOLE_BATCH];
+    static int32_t labels[WHOLE_BATCH];
+    static uint32_t order[WHOLE_BATCH * WHOLE_BATCHES];
+    static struct dml_part part = {.name = "photographs", .images = WHOLE_BATCH, .classes = 56};
+    for (int i = 0; i < WHOLE_BATCH; i++) {
+        snprintf(paths[i], sizeof paths[i], "%s/tests/golden/transforms/%s.jpg", DML_SOURCE_DIR,
+                 photos[i % 3]);
+        path_list[i] = paths[i];
+        labels[i] = i / 2;
+    }
+    part.paths = path_list;
+    part.labels = labels;
+    for (uint32_t i = 0; i < WHOLE_BATCH * WHOLE_BATCHES; i++)
+        order[i] = i % WHOLE_BATCH;
+    struct dml_loader_options options = {.part = &part, .batch_size = WHOLE_BATCH, .threads = 2};
+    ok(dml_transform_make("base", true, 224, 0, 0.08, &options.transform));
+    ok(dml_loader_open(&options, &job->loader));
+    ok(dml_loader_start(job->loader, 0, order, WHOLE_BATCH * WHOLE_BATCHES));
+    const struct dml_criterion_context criterion = {.dim = 128, .classes = 56, .miner = "distance"};
+    ok(dml_objective_open("margin", NULL, &criterion, &job->objective));
+    ok(dml_mining_open("distance", NULL, &(struct dml_miner_context){128, 0.2}, &job->mining));
+}
+
 static void close_job(struct job *job) {
+    dml_loader_close(job->loader);
+    dml_objective_free(job->objective);
+    dml_mining_free(job->mining);
+    dml_tuples_free(&job->tuples);
     dml_backend_cpu.destroy(job->network);
     dml_graph_free(job->graph);
     free(job->pixels);
@@ -63,8 +102,18 @@ static void close_job(struct job *job) {
     free(job->grad);
 }
 
+/* Loss and dL/d(embeddings) of the batch that the network has embedded. */
+static void learn(struct job *job, const int32_t *labels) {
+    const struct dml_batch batch = {job->images.n, 128, job->embeddings, labels};
+    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_MINER, (uint64_t)job->steps, 0);
+    struct dml_loss loss;
+    ok(dml_mining_compute(job->mining, &batch, &rng, &job->tuples, NULL));
+    ok(dml_objective_compute(job->objective, &batch, &job->tuples, &rng, job->grad, &loss));
+}
+
 /* Forward, backward, gradient statistics for the log, Adam. */
 static void step(struct job *job) {
+    const struct dml_loaded *loaded = NULL;
     struct dml_optimiser_step adam = {.kind = DML_ADAM,
                                       .lr = 1e-5,
                                       .head_lr = -1,
@@ -74,10 +123,18 @@ static void step(struct job *job) {
                                       .epsilon = 1e-8,
                                       .step = ++job->steps};
     double rms, max;
+    if (job->loader) {
+        ok(dml_loader_next(job->loader, &loaded));
+        job->images.pixels = loaded->pixels;
+    }
     ok(dml_backend_cpu.forward(job->network, &job->images, job->embeddings));
+    if (job->loader)
+        learn(job, loaded->labels);
     ok(dml_backend_cpu.backward(job->network, job->grad));
     ok(dml_backend_cpu.gradient_size(job->network, &rms, &max));
     ok(dml_backend_cpu.step(job->network, &adam));
+    if (job->loader)
+        dml_loader_release(job->loader, loaded);
 }
 
 static void embed(struct job *job) {
@@ -87,9 +144,11 @@ static void embed(struct job *job) {
 /* Seconds of the fastest call beside the fastest run of all bare primitives, measured in turns so
  * that whatever else the machine does falls on both. */
 static void race(const char *name, const char *arch, int size, size_t batch, bool training,
-                 int rounds) {
+                 int rounds, bool files) {
     struct job job;
     open_job(&job, arch, size, batch, 0);
+    if (files)
+        open_files(&job);
     struct conv_bound *bound = conv_bound_create(job.graph, (int)batch, training);
     void (*work)(struct job *) = training ? step : embed;
     struct bench_times best = {INFINITY, INFINITY}, bare = best;
@@ -125,19 +184,24 @@ static void peak(const char *name, size_t micro, double allowed) {
 
 static void run_case(const char *name) {
     if (!strcmp(name, "step"))
-        race("resnet50_224_frozen_b32_step", "resnet50_frozen_normalize", 224, 32, true, 3);
+        race("resnet50_224_frozen_b32_step", "resnet50_frozen_normalize", 224, 32, true, 3, false);
+    else if (!strcmp(name, "whole"))
+        race("resnet50_224_frozen_b112_whole_step", "resnet50_frozen_normalize", 224, WHOLE_BATCH,
+             true, 2, true);
     else if (!strcmp(name, "forward"))
-        race("resnet50_224_b32_forward", "resnet50_frozen_normalize", 224, 32, false, 5);
+        race("resnet50_224_b32_forward", "resnet50_frozen_normalize", 224, 32, false, 5, false);
     else if (!strcmp(name, "demo"))
-        race("resnet18_64_b112_step", "resnet18_normalize", 64, 112, true, 8);
+        race("resnet18_64_b112_step", "resnet18_normalize", 64, 112, true, 8, false);
     else if (!strcmp(name, "demo_frozen"))
-        race("resnet18_64_frozen_b112_step", "resnet18_frozen_normalize", 64, 112, true, 8);
+        race("resnet18_64_frozen_b112_step", "resnet18_frozen_normalize", 64, 112, true, 8, false);
     else if (!strcmp(name, "demo_forward"))
-        race("resnet18_64_b112_forward", "resnet18_normalize", 64, 112, false, 8);
+        race("resnet18_64_b112_forward", "resnet18_normalize", 64, 112, false, 8, false);
     else if (!strcmp(name, "googlenet"))
-        race("googlenet_227_frozen_b32_step", "googlenet_frozen_normalize", 227, 32, true, 3);
+        race("googlenet_227_frozen_b32_step", "googlenet_frozen_normalize", 227, 32, true, 3,
+             false);
     else if (!strcmp(name, "bninception"))
-        race("bninception_224_frozen_b32_step", "bninception_frozen_normalize", 224, 32, true, 3);
+        race("bninception_224_frozen_b32_step", "bninception_frozen_normalize", 224, 32, true, 3,
+             false);
     else if (!strcmp(name, "memory"))
         peak("resnet50_224_b112_peak_memory", 0, 6.0);
     else if (!strcmp(name, "memory_micro"))
@@ -149,8 +213,8 @@ static void run_case(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    static char *all[] = {"step",      "forward",     "demo",   "demo_frozen", "demo_forward",
-                          "googlenet", "bninception", "memory", "memory_micro"};
+    static char *all[] = {"step",         "whole",     "forward",     "demo",   "demo_frozen",
+                          "demo_forward", "googlenet", "bninception", "memory", "memory_micro"};
     if (argc == 2) {
         run_case(argv[1]);
         return 0;
