@@ -1,9 +1,9 @@
 #include "cli/cli.h"
 
 #include "base/files.h"
+#include "base/html.h"
 #include "base/memory.h"
 #include "cli/embedded.h"
-#include "cli/html.h"
 #include "math/nearest.h"
 #include "metrics/files.h"
 
@@ -129,12 +129,38 @@ static void print_found(const struct side *queries, size_t q, const struct side 
                name_of(gallery, found[r].index, text));
 }
 
+static const char style[] =
+    "body { font: 14px sans-serif; margin: 2em; background: #fff; color: #222 }\n"
+    ".row { display: flex; flex-wrap: wrap; gap: 12px; margin-bottom: 2em }\n"
+    "figure { margin: 0; width: 160px }\n"
+    "figure.query { border-right: 3px solid #36c; padding-right: 12px }\n"
+    "img, .missing { width: 160px; height: 160px; object-fit: contain; background: #eee }\n"
+    ".missing { overflow: hidden; font-size: 11px }\n"
+    "figcaption { font-size: 12px; overflow-wrap: anywhere }\n";
+
+/* The JPEG or PNG file, or a grey box where it cannot be read or there is none (NULL). */
+static void write_picture(FILE *out, const char *path, const char *label) {
+    struct dml_mapping file;
+    bool found = path && dml_map_file(path, &file) == DML_OK;
+    fputs(found ? "<img alt=\"" : "<div class=missing>", out);
+    dml_html_text(out, label);
+    if (!found) {
+        fputs("</div>", out);
+        return;
+    }
+    bool png = file.size > 4 && memcmp(file.data, "\x89PNG", 4) == 0;
+    fputs("\" ", out);
+    dml_html_source(out, png ? "png" : "jpeg", file.data, file.size);
+    fputc('>', out);
+    dml_unmap_file(&file);
+}
+
 static void write_figure(FILE *out, const struct side *side, size_t i, const char *class,
                          const char *caption) {
     char number[32];
     const char *name = name_of(side, i, number);
     fprintf(out, "<figure class=%s>", class);
-    dml_html_picture(out, side->paths ? name : NULL, name);
+    write_picture(out, side->paths ? name : NULL, name);
     fputs("<figcaption>", out);
     dml_html_text(out, caption);
     fputs("<br>", out);
@@ -181,7 +207,7 @@ static enum dml_status search_to_page(const struct search_options *o, const stru
     enum dml_status status = dml_output_open(&page, o->html);
     if (status)
         return status;
-    dml_html_begin(page.file, "dml search");
+    dml_html_begin(page.file, "dml search", style);
     status = search(o, queries, gallery, page.file);
     dml_html_end(page.file);
     if (!status)

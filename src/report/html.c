@@ -1,47 +1,14 @@
-#include "base/files.h"
-#include "base/memory.h"
 #include "report/report.h"
+
+#include "base/files.h"
+#include "base/html.h"
+#include "base/memory.h"
 
 #include <dirent.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/* Everything is inside the page: pictures as data URIs, no script, nothing fetched. */
-
-static void escaped(FILE *out, const char *text) {
-    for (; *text; text++)
-        switch (*text) {
-        case '<':
-            fputs("&lt;", out);
-            break;
-        case '>':
-            fputs("&gt;", out);
-            break;
-        case '&':
-            fputs("&amp;", out);
-            break;
-        case '"':
-            fputs("&quot;", out);
-            break;
-        default:
-            fputc(*text, out);
-        }
-}
-
-static void base64(FILE *out, const unsigned char *data, size_t size) {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < size; i += 3) {
-        size_t left = size - i;
-        unsigned group = (unsigned)data[i] << 16 | (left > 1 ? (unsigned)data[i + 1] << 8 : 0) |
-                         (left > 2 ? data[i + 2] : 0);
-        fputc(digits[group >> 18], out);
-        fputc(digits[group >> 12 & 63], out);
-        fputc(left > 1 ? digits[group >> 6 & 63] : '=', out);
-        fputc(left > 2 ? digits[group & 63] : '=', out);
-    }
-}
 
 /* A picture file, if it is there; SVG or PNG by its name. */
 static void picture(FILE *out, const char *path, const char *kind) {
@@ -51,34 +18,26 @@ static void picture(FILE *out, const char *path, const char *kind) {
     size_t length = strlen(path);
     bool svg = length > 4 && strcmp(path + length - 4, ".svg") == 0;
     fprintf(out, "<img class=\"%s\" alt=\"", kind);
-    escaped(out, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
-    fprintf(out, "\" src=\"data:image/%s;base64,", svg ? "svg+xml" : "png");
-    base64(out, file.data, file.size);
-    fputs("\">\n", out);
+    dml_html_text(out, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+    fputs("\" ", out);
+    dml_html_source(out, svg ? "svg+xml" : "png", file.data, file.size);
+    fputs(">\n", out);
     dml_unmap_file(&file);
 }
 
-static void head(FILE *out, const char *title) {
-    fputs("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>", out);
-    escaped(out, title);
-    fputs("</title>\n<style>\n"
-          "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:1400px;padding:0 1em;"
-          "color:#222}\n"
-          "table{border-collapse:collapse;margin:1em 0;font-size:13px;display:block;"
-          "overflow-x:auto}\n"
-          "th,td{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:right;"
-          "white-space:nowrap}\n"
-          "th:first-child,td:first-child{text-align:left}\n"
-          "tr.best td{font-weight:bold}tr.regularised td:first-child{color:#2e8b57}\n"
-          "img.figure{max-width:100%;height:auto;display:block;margin:1em 0}\n"
-          "img.plot{width:420px;height:auto;vertical-align:top}\n"
-          "img.sheet{width:300px;height:auto;vertical-align:top}\n"
-          "details{margin:.4em 0}summary{cursor:pointer}\n"
-          "</style></head><body>\n<h1>",
-          out);
-    escaped(out, title);
-    fputs("</h1>\n", out);
-}
+static const char style[] =
+    "body{font:15px/1.45 sans-serif;margin:2em auto;max-width:1400px;padding:0 1em;"
+    "color:#222}\n"
+    "table{border-collapse:collapse;margin:1em 0;font-size:13px;display:block;"
+    "overflow-x:auto}\n"
+    "th,td{padding:.3em .7em;border-bottom:1px solid #ddd;text-align:right;"
+    "white-space:nowrap}\n"
+    "th:first-child,td:first-child{text-align:left}\n"
+    "tr.best td{font-weight:bold}tr.regularised td:first-child{color:#2e8b57}\n"
+    "img.figure{max-width:100%;height:auto;display:block;margin:1em 0}\n"
+    "img.plot{width:420px;height:auto;vertical-align:top}\n"
+    "img.sheet{width:300px;height:auto;vertical-align:top}\n"
+    "details{margin:.4em 0}summary{cursor:pointer}\n";
 
 static void spread(FILE *out, const struct dml_spread *value) {
     if (value->n == 0)
@@ -99,7 +58,7 @@ static void table(FILE *out, const struct dml_report *report, size_t first, size
     fputs("<table><tr><th>group</th><th>runs</th><th>best epoch</th>", out);
     for (size_t c = 0; c < report->column_count; c++) {
         fputs("<th>", out);
-        escaped(out, report->columns[c].label);
+        dml_html_text(out, report->columns[c].label);
         fputs("</th>", out);
     }
     fputs("</tr>\n", out);
@@ -107,7 +66,7 @@ static void table(FILE *out, const struct dml_report *report, size_t first, size
         const struct dml_report_group *group = &report->groups[g];
         fprintf(out, "<tr class=\"%s %s\"><td>", g == best ? "best" : "",
                 group->regularised ? "regularised" : "");
-        escaped(out, group->name);
+        dml_html_text(out, group->name);
         fprintf(out, "</td><td>%zu</td><td>%.1f ± %.1f</td>", group->run_count, group->epoch.mean,
                 group->epoch.deviation);
         for (size_t c = 0; c < report->column_count; c++)
@@ -123,7 +82,7 @@ static void run_details(FILE *out, const char *save_path, const struct dml_repor
                                         "Train_discriminative_e_recall",
                                         "Train_discriminative_rho_spectrum"};
     fputs("<details><summary>", out);
-    escaped(out, run->folder);
+    dml_html_text(out, run->folder);
     fprintf(out, " (best epoch %lld)</summary>\n", (long long)run->epoch);
     for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++) {
         char *path =
@@ -145,7 +104,7 @@ static void dataset_section(FILE *out, const struct dml_report *report,
     static const char *const names[] = {"ranking", "relation", "correlation"};
     const char *dataset = report->groups[first].dataset;
     fputs("<h2>", out);
-    escaped(out, dataset);
+    dml_html_text(out, dataset);
     fputs("</h2>\n", out);
     table(out, report, first, count, options->metric);
     for (size_t i = 0; i < 3; i++) {
@@ -187,10 +146,10 @@ enum dml_status dml_report_write_html(const struct dml_report *report,
         status = dml_fail(DML_ERROR_IO, "/tmp: no folder can be made there for the figures");
     else if (dml_report_draw(report, figures, &formats, options->metric) != DML_OK)
         fprintf(stderr, "dml report: %s; the page has no figures\n", dml_error());
-    head(output.file, *options->project ? options->project : "Runs");
+    dml_html_begin(output.file, *options->project ? options->project : "Runs", style);
     for (size_t i = 0; !status && dml_report_dataset(report, i, &first, &count); i++)
         dataset_section(output.file, report, options, first, count, figures);
-    fputs("</body></html>\n", output.file);
+    dml_html_end(output.file);
     remove_folder(figures);
     if (!status)
         return dml_output_commit(&output);

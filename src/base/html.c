@@ -1,0 +1,67 @@
+#include "base/html.h"
+
+#include "base/memory.h"
+#include "base/utf8.h"
+
+#include <stdlib.h>
+
+void dml_html_begin(FILE *out, const char *title, const char *style) {
+    fputs("<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<title>", out);
+    dml_html_text(out, title);
+    fprintf(out, "</title>\n<style>\n%s</style>\n</head>\n<body>\n<h1>", style);
+    dml_html_text(out, title);
+    fputs("</h1>\n", out);
+}
+
+void dml_html_end(FILE *out) {
+    fputs("</body>\n</html>\n", out);
+}
+
+void dml_html_text(FILE *out, const char *text) {
+    char *copy = dml_strdup(text);
+    if (!copy)
+        return;
+    dml_utf8_repair(copy);
+    for (const char *at = copy; *at; at++) {
+        switch (*at) {
+        case '<':
+            fputs("&lt;", out);
+            break;
+        case '>':
+            fputs("&gt;", out);
+            break;
+        case '&':
+            fputs("&amp;", out);
+            break;
+        case '"':
+            fputs("&quot;", out);
+            break;
+        case '\'':
+            fputs("&#39;", out);
+            break;
+        default:
+            fputc(*at, out);
+        }
+    }
+    free(copy);
+}
+
+static void write_base64(FILE *out, const unsigned char *data, size_t size) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < size; i += 3) {
+        size_t left = size - i;
+        unsigned bits = (unsigned)data[i] << 16;
+        bits |= left > 1 ? (unsigned)data[i + 1] << 8 : 0;
+        bits |= left > 2 ? (unsigned)data[i + 2] : 0;
+        fputc(digits[bits >> 18], out);
+        fputc(digits[bits >> 12 & 63], out);
+        fputc(left > 1 ? digits[bits >> 6 & 63] : '=', out);
+        fputc(left > 2 ? digits[bits & 63] : '=', out);
+    }
+}
+
+void dml_html_source(FILE *out, const char *kind, const unsigned char *data, size_t size) {
+    fprintf(out, "src=\"data:image/%s;base64,", kind);
+    write_base64(out, data, size);
+    fputc('"', out);
+}

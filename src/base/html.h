@@ -1,0 +1,20 @@
+#ifndef DML_BASE_HTML_H
+#define DML_BASE_HTML_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+/* Pages that hold everything they show: no script, nothing fetched. */
+
+/* Everything up to the body's first element behind the title, and from behind its last. `style` is
+ * CSS. */
+void dml_html_begin(FILE *out, const char *title, const char *style);
+void dml_html_end(FILE *out);
+
+/* Writes text with what HTML treats specially escaped; bytes that are not UTF-8 become '?'. */
+void dml_html_text(FILE *out, const char *text);
+
+/* Writes an attribute src="..." that holds a picture file itself, of the type image/<kind>. */
+void dml_html_source(FILE *out, const char *kind, const unsigned char *data, size_t size);
+
+#endif
