@@ -1,7 +1,7 @@
 #ifndef DML_CLI_CLI_H
 #define DML_CLI_CLI_H
 
-#include "dml/error.h"
+#include "dml/params.h"
 
 /* Subcommands: one file each. argv[0] is the subcommand's name. They return the program's exit
  * status: 0, 1 for a failure, 2 for wrong usage. */
@@ -21,6 +21,11 @@ int dml_cli_finish(const char *name, enum dml_status status);
 
 /* Whether --help or -h is among the arguments. */
 int dml_cli_wants_help(int argc, char **argv);
+
+/* A subcommand whose flags are those of one table: --help prints `usage` and the table, anything
+ * else sets the options and runs it. Returns the program's exit status. */
+int dml_cli_run(const char *name, const struct dml_param_table *table, const char *usage,
+                enum dml_status (*run)(const void *options), int argc, char **argv);
 
 /* Loads every shared object given with --plugin, before tables are collected. */
 enum dml_status dml_cli_load_plugins(int argc, char **argv);

@@ -130,6 +130,14 @@ static enum dml_status evaluate(const struct dml_evaluation_set *set,
     return status;
 }
 
+/* What --metrics names, or what the flags or the checkpoint's run evaluate with. */
+static enum dml_status choose_metrics(const struct eval_options *o, struct dml_params *params,
+                                      const struct dml_strings **names) {
+    const struct dml_evaluation_flags *flags = dml_params_options(params, &dml_evaluation_params);
+    *names = o->metrics.count ? &o->metrics : &flags->evaluation_metrics;
+    return dml_metrics_check((const char *const *)(*names)->items, (*names)->count);
+}
+
 static enum dml_status eval_files(const struct eval_options *o, const struct dml_strings *names,
                                   uint64_t seed) {
     const struct dml_embedding_files files = {o->embeddings, o->labels,
@@ -149,14 +157,11 @@ static enum dml_status eval_files(const struct eval_options *o, const struct dml
 static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_params *params) {
     struct dml_model model = {0};
     struct dml_embedded embedded = {0};
-    const struct dml_evaluation_flags *flags;
-    const struct dml_training_options *run;
+    const struct dml_strings *names;
     enum dml_status status = dml_model_open(o->checkpoint, params, &model);
-    flags = dml_params_options(params, &dml_evaluation_params);
-    run = dml_params_options(params, &dml_training_params);
-    const struct dml_strings *names = o->metrics.count ? &o->metrics : &flags->evaluation_metrics;
+    const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
     if (!status)
-        status = dml_metrics_check((const char *const *)names->items, names->count);
+        status = choose_metrics(o, params, &names);
     if (!status)
         status = dml_embedded_make(&model, params, NULL, o->part, &embedded);
     if (!status) {
@@ -175,14 +180,11 @@ int dml_eval_main(int argc, char **argv) {
     enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
     if (!status && params) {
         const struct eval_options *o = dml_params_options(params, &table);
-        const struct dml_evaluation_flags *flags =
-            dml_params_options(params, &dml_evaluation_params);
         const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
-        const struct dml_strings *names =
-            o->metrics.count ? &o->metrics : &flags->evaluation_metrics;
+        const struct dml_strings *names;
         status = check_options(o);
         if (!status)
-            status = dml_metrics_check((const char *const *)names->items, names->count);
+            status = choose_metrics(o, params, &names);
         if (!status && *o->checkpoint)
             status = eval_checkpoint(o, params);
         else if (!status)

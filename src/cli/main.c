@@ -45,6 +45,25 @@ int dml_cli_wants_help(int argc, char **argv) {
     return 0;
 }
 
+int dml_cli_run(const char *name, const struct dml_param_table *table, const char *usage,
+                enum dml_status (*run)(const void *options), int argc, char **argv) {
+    struct dml_params *params = NULL;
+    bool help = dml_cli_wants_help(argc, argv);
+    enum dml_status status = dml_params_new(&params);
+    if (!status)
+        status = dml_params_add(params, table);
+    if (!status && help) {
+        fputs(usage, stdout);
+        dml_params_help(params, stdout);
+    }
+    if (!status && !help)
+        status = dml_params_parse(params, argc - 1, argv + 1);
+    if (!status && !help)
+        status = run(dml_params_options(params, table));
+    dml_params_free(params);
+    return dml_cli_finish(name, status);
+}
+
 enum dml_status dml_cli_load_plugins(int argc, char **argv) {
     enum dml_status status = DML_OK;
     for (int i = 1; !status && i < argc; i++) {

@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+static const char usage[] =
+    "usage: dml report [FLAGS]\n\n"
+    "Tables and figures of the runs below --save_path: mean and standard deviation over\n"
+    "the runs of each group, at each run's best epoch.\n";
+
 static enum dml_status write_table(const struct dml_report *report,
                                    const struct dml_report_options *options) {
     if (!*options->output)
@@ -21,7 +26,8 @@ static enum dml_status write_table(const struct dml_report *report,
     return status;
 }
 
-static enum dml_status make_report(const struct dml_report_options *options) {
+static enum dml_status make_report(const void *flags) {
+    const struct dml_report_options *options = flags;
     struct dml_report report;
     enum dml_status status = dml_report_read(options, &report);
     if (status)
@@ -41,22 +47,5 @@ static enum dml_status make_report(const struct dml_report_options *options) {
 }
 
 int dml_report_main(int argc, char **argv) {
-    struct dml_params *params = NULL;
-    enum dml_status status = dml_params_new(&params);
-    if (!status)
-        status = dml_params_add(params, &dml_report_params);
-    if (!status && dml_cli_wants_help(argc, argv)) {
-        puts("usage: dml report [FLAGS]\n\n"
-             "Tables and figures of the runs below --save_path: mean and standard deviation over\n"
-             "the runs of each group, at each run's best epoch.");
-        dml_params_help(params, stdout);
-        dml_params_free(params);
-        return 0;
-    }
-    if (!status)
-        status = dml_params_parse(params, argc - 1, argv + 1);
-    if (!status)
-        status = make_report(dml_params_options(params, &dml_report_params));
-    dml_params_free(params);
-    return dml_cli_finish("report", status);
+    return dml_cli_run("report", &dml_report_params, usage, make_report, argc, argv);
 }

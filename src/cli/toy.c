@@ -6,12 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static const char usage[] =
+    "usage: dml toy [FLAGS]\n\n"
+    "The study's diagonal lines: contrastive learning with and without swapped\n"
+    "negatives on four segments of a diagonal, seen on segments beside it.\n";
+
 static void print_result(const char *name, const struct dml_toy_result *result) {
     printf("%-12s loss %.4f -> %.4f, spectrum %.3f %.3f, test recall@1 %.3f\n", name, result->first,
            result->last, result->spectrum[0], result->spectrum[1], result->test_recall);
 }
 
-static enum dml_status run_toy(const struct dml_toy_options *options) {
+static enum dml_status run_toy(const void *flags) {
+    const struct dml_toy_options *options = flags;
     struct dml_toy_data data;
     struct dml_toy_result *results = dml_alloc(2, sizeof *results);
     if (!results)
@@ -33,22 +39,5 @@ static enum dml_status run_toy(const struct dml_toy_options *options) {
 }
 
 int dml_toy_main(int argc, char **argv) {
-    struct dml_params *params = NULL;
-    enum dml_status status = dml_params_new(&params);
-    if (!status)
-        status = dml_params_add(params, &dml_toy_params);
-    if (!status && dml_cli_wants_help(argc, argv)) {
-        puts("usage: dml toy [FLAGS]\n\n"
-             "The study's diagonal lines: contrastive learning with and without swapped\n"
-             "negatives on four segments of a diagonal, seen on segments beside it.");
-        dml_params_help(params, stdout);
-        dml_params_free(params);
-        return 0;
-    }
-    if (!status)
-        status = dml_params_parse(params, argc - 1, argv + 1);
-    if (!status)
-        status = run_toy(dml_params_options(params, &dml_toy_params));
-    dml_params_free(params);
-    return dml_cli_finish("toy", status);
+    return dml_cli_run("toy", &dml_toy_params, usage, run_toy, argc, argv);
 }
