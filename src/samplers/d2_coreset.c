@@ -2,8 +2,7 @@
 
 #include "base/memory.h"
 #include "math/gaussian.h"
-#include "math/linear.h"
-#include "samplers/candidates.h"
+#include "samplers/coreset.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,14 +35,12 @@ struct d2 {
 };
 
 struct room {
-    struct dml_candidates candidates;
+    struct dml_coreset coreset;
     struct dml_gaussian gaussian;
-    double *distances2;  /* (n, n) */
     double *log_density; /* (n) */
     double *sums;        /* (n) */
     double *weights;     /* (n) */
-    double *point;       /* (dim) */
-    uint32_t *chosen;
+    double *point;       /* (2 dim) */
 };
 
 /* In logarithms: densities in a hundred dimensions differ by more than a double's range. */
@@ -68,41 +65,32 @@ void dml_d2_probabilities(const double *log_density, const double *sums, size_t 
         out[i] /= total;
 }
 
-static size_t choices(const struct dml_sampler_context *context) {
-    return context->batch_size / context->samples_per_class;
-}
-
 static void room_close(void *data) {
     struct room *room = data;
     if (!room)
         return;
-    dml_candidates_close(&room->candidates);
+    dml_coreset_close(&room->coreset);
     dml_gaussian_close(&room->gaussian);
-    free(room->distances2);
     free(room->log_density);
     free(room->sums);
     free(room->weights);
     free(room->point);
-    free(room->chosen);
     free(room);
 }
 
 static enum dml_status room_open(const struct dml_planner *planner, void **out) {
-    size_t n = dml_candidates_count(planner->context);
     struct room *room = dml_alloc(1, sizeof *room);
     if (!room)
         return DML_ERROR_MEMORY;
-    enum dml_status status = dml_candidates_open(&room->candidates, planner->context, n);
+    enum dml_status status = dml_coreset_open(&room->coreset, planner);
+    size_t n = room->coreset.candidates.count, dim = room->coreset.candidates.dim;
     if (!status)
-        status = dml_gaussian_open(&room->gaussian, n, room->candidates.dim);
-    room->distances2 = dml_alloc_aligned(n, n * sizeof(double));
+        status = dml_gaussian_open(&room->gaussian, n, dim);
     room->log_density = dml_alloc(n, sizeof(double));
     room->sums = dml_alloc(n, sizeof(double));
     room->weights = dml_alloc(n, sizeof(double));
-    room->point = dml_alloc(2 * room->candidates.dim, sizeof(double));
-    room->chosen = dml_alloc(choices(planner->context), sizeof(uint32_t));
-    if (status || !room->distances2 || !room->log_density || !room->sums || !room->weights ||
-        !room->point || !room->chosen) {
+    room->point = dml_alloc(2 * dim, sizeof(double));
+    if (status || !room->log_density || !room->sums || !room->weights || !room->point) {
         room_close(room);
         return DML_ERROR_MEMORY;
     }
@@ -121,9 +109,10 @@ static size_t draw_start(struct room *room, struct dml_rng *rng) {
         for (size_t l = 0; l <= k; l++)
             point[k] += g->factor[k * g->dim + l] * z[l];
     }
+    const struct dml_candidates *candidates = &room->coreset.candidates;
     size_t best = 0;
-    for (size_t i = 0; i < room->candidates.count; i++) {
-        const double *x = room->candidates.x + i * g->dim;
+    for (size_t i = 0; i < candidates->count; i++) {
+        const double *x = candidates->x + i * g->dim;
         double distance = 0;
         for (size_t k = 0; k < g->dim; k++)
             distance += (x[k] - point[k]) * (x[k] - point[k]);
@@ -136,17 +125,18 @@ static size_t draw_start(struct room *room, struct dml_rng *rng) {
 }
 
 static void draw_rest(const struct d2 *d2, struct room *room, size_t next, struct dml_rng *rng) {
-    size_t n = room->candidates.count, count = choices(d2->planner.context);
+    const struct dml_coreset *coreset = &room->coreset;
+    size_t n = coreset->candidates.count;
     memset(room->sums, 0, n * sizeof *room->sums);
-    for (size_t k = 0; k < count; k++) {
+    for (size_t k = 0; k < coreset->choices; k++) {
         if (k > 0) {
             dml_d2_probabilities(room->log_density, room->sums, n, d2->options.lambda,
                                  room->weights);
             next = dml_rng_choice(rng, room->weights, n);
         }
-        room->chosen[k] = (uint32_t)next;
+        coreset->chosen[k] = (uint32_t)next;
         for (size_t i = 0; i < n; i++)
-            room->sums[i] += room->distances2[next * n + i];
+            room->sums[i] += coreset->distances2[next * n + i];
         room->sums[next] = NAN;
     }
 }
@@ -154,10 +144,9 @@ static void draw_rest(const struct d2 *d2, struct room *room, size_t next, struc
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
                              void *data, struct dml_rng *rng, uint32_t *indices) {
     struct room *room = data;
-    struct dml_candidates *candidates = &room->candidates;
+    const struct dml_candidates *candidates = &room->coreset.candidates;
     size_t n = candidates->count;
-    dml_candidates_draw(candidates, planner->context->images, rng);
-    enum dml_status status = dml_candidates_load(candidates, store, rng);
+    enum dml_status status = dml_coreset_draw(&room->coreset, planner, store, rng);
     if (!status)
         status = dml_gaussian_fit_relative(&room->gaussian, candidates->x, n, RIDGE);
     if (status)
@@ -165,10 +154,9 @@ static enum dml_status batch(const struct dml_planner *planner, const struct dml
     dml_gaussian_mahalanobis2(&room->gaussian, n, room->log_density);
     for (size_t i = 0; i < n; i++)
         room->log_density[i] *= -0.5;
-    dml_self_distances2(candidates->x, n, candidates->dim, room->distances2);
     size_t start = draw_start(room, rng);
     draw_rest((const struct d2 *)planner, room, start, rng);
-    dml_candidates_fill(candidates, planner, room->chosen, rng, indices);
+    dml_candidates_fill(candidates, planner, room->coreset.chosen, rng, indices);
     return DML_OK;
 }
 
@@ -181,9 +169,7 @@ static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store 
 
 static enum dml_status create(const void *options, const struct dml_sampler_context *context,
                               void **state) {
-    enum dml_status status = dml_candidates_check(context, choices(context));
-    if (!status)
-        status = dml_planner_new(sizeof(struct d2), context, state);
+    enum dml_status status = dml_coreset_planner_new(sizeof(struct d2), context, state);
     if (!status)
         ((struct d2 *)*state)->options = *(const struct options *)options;
     return status;

@@ -1,8 +1,7 @@
 #include "samplers/greedy_coreset.h"
 
 #include "base/memory.h"
-#include "math/linear.h"
-#include "samplers/candidates.h"
+#include "samplers/coreset.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -99,36 +98,26 @@ struct greedy {
 };
 
 struct room {
-    struct dml_candidates candidates;
-    double *distances2, *nearest;
-    uint32_t *chosen;
+    struct dml_coreset coreset;
+    double *nearest; /* (2n) */
 };
-
-static size_t choices(const struct dml_sampler_context *context) {
-    return context->batch_size / context->samples_per_class;
-}
 
 static void room_close(void *data) {
     struct room *room = data;
     if (!room)
         return;
-    dml_candidates_close(&room->candidates);
-    free(room->distances2);
+    dml_coreset_close(&room->coreset);
     free(room->nearest);
-    free(room->chosen);
     free(room);
 }
 
 static enum dml_status room_open(const struct dml_planner *planner, void **out) {
-    size_t n = dml_candidates_count(planner->context);
     struct room *room = dml_alloc(1, sizeof *room);
     if (!room)
         return DML_ERROR_MEMORY;
-    enum dml_status status = dml_candidates_open(&room->candidates, planner->context, n);
-    room->distances2 = dml_alloc_aligned(n, n * sizeof(double));
-    room->nearest = dml_alloc_aligned(2 * n, sizeof(double));
-    room->chosen = dml_alloc(choices(planner->context), sizeof(uint32_t));
-    if (status || !room->distances2 || !room->nearest || !room->chosen) {
+    enum dml_status status = dml_coreset_open(&room->coreset, planner);
+    room->nearest = dml_alloc_aligned(2 * room->coreset.candidates.count, sizeof(double));
+    if (status || !room->nearest) {
         room_close(room);
         return DML_ERROR_MEMORY;
     }
@@ -140,16 +129,14 @@ static enum dml_status batch(const struct dml_planner *planner, const struct dml
                              void *data, struct dml_rng *rng, uint32_t *indices) {
     const struct greedy *greedy = (const struct greedy *)planner;
     struct room *room = data;
-    struct dml_candidates *candidates = &room->candidates;
-    dml_candidates_draw(candidates, planner->context->images, rng);
-    enum dml_status status = dml_candidates_load(candidates, store, rng);
+    struct dml_coreset *coreset = &room->coreset;
+    enum dml_status status = dml_coreset_draw(coreset, planner, store, rng);
     if (status)
         return status;
-    dml_self_distances2(candidates->x, candidates->count, candidates->dim, room->distances2);
-    dml_greedy_coreset_select(room->distances2, candidates->count,
-                              dml_rng_below(rng, candidates->count), choices(planner->context),
-                              &greedy->options, rng, room->nearest, room->chosen);
-    dml_candidates_fill(candidates, planner, room->chosen, rng, indices);
+    size_t n = coreset->candidates.count, start = dml_rng_below(rng, n);
+    dml_greedy_coreset_select(coreset->distances2, n, start, coreset->choices, &greedy->options,
+                              rng, room->nearest, coreset->chosen);
+    dml_candidates_fill(&coreset->candidates, planner, coreset->chosen, rng, indices);
     return DML_OK;
 }
 
@@ -162,9 +149,7 @@ static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store 
 
 static enum dml_status create(const void *options, const struct dml_sampler_context *context,
                               void **state) {
-    enum dml_status status = dml_candidates_check(context, choices(context));
-    if (!status)
-        status = dml_planner_new(sizeof(struct greedy), context, state);
+    enum dml_status status = dml_coreset_planner_new(sizeof(struct greedy), context, state);
     if (!status)
         ((struct greedy *)*state)->options = *(const struct dml_greedy_options *)options;
     return status;
