@@ -15,6 +15,7 @@
 #include "dml/metrics.h"
 #include "dml/rng.h"
 #include "math/linear.h"
+#include "metrics/defaults.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -107,13 +108,6 @@ static double processor_time(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static size_t default_count(void) {
-    size_t count = 0;
-    while (dml_default_metrics[count])
-        count++;
-    return count;
-}
-
 /* Parts of the defaults, for a look at where time goes. */
 static void report_parts(const struct samples *samples, const char *bench) {
     static const struct {
@@ -134,14 +128,14 @@ static void run_default(const char *name, size_t n, size_t classes, double noise
     struct samples samples;
     if (!make_samples(n, classes, noise, &samples))
         exit(1);
-    evaluate(&samples, dml_default_metrics, default_count(), true);
+    evaluate(&samples, dml_default_metrics, DML_DEFAULT_METRIC_COUNT, true);
     char text[64];
     snprintf(text, sizeof text, "%s, peak memory", name);
     bench_report("evaluate", text, (double)bench_peak_memory() / MIB, "MiB", mebibytes);
     double best = INFINITY, processor = INFINITY;
     for (int run = 0; run < (n < 10000 ? 9 : 1); run++) {
         double before = processor_time();
-        best = fmin(best, evaluate(&samples, dml_default_metrics, default_count(), false));
+        best = fmin(best, evaluate(&samples, dml_default_metrics, DML_DEFAULT_METRIC_COUNT, false));
         processor = fmin(processor, processor_time() - before);
     }
     snprintf(text, sizeof text, "%s, default metrics, processor time", name);

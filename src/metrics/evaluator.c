@@ -1,31 +1,14 @@
 #include "metrics/evaluator.h"
 
 #include "base/memory.h"
+#include "metrics/defaults.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *const dml_default_metrics[] = {
-    "e_recall@1",
-    "e_recall@2",
-    "e_recall@4",
-    "nmi",
-    "f1",
-    "mAP_1000",
-    "mAP_lim",
-    "mAP_c",
-    "dists@intra",
-    "dists@inter",
-    "dists@intra_over_inter",
-    "rho_spectrum@0",
-    "rho_spectrum@-1",
-    "rho_spectrum@1",
-    "rho_spectrum@2",
-    "rho_spectrum@10",
-    NULL,
-};
+const char *const dml_default_metrics[] = {DML_DEFAULT_METRICS(DML_COMMA), NULL};
 
 enum dml_status dml_metric_resolve(const char *name, struct dml_metric_request *out) {
     *out = (struct dml_metric_request){.name = name};

@@ -3,6 +3,7 @@
 #include "data/dataset.h"
 #include "dml/method.h"
 #include "dml/samplers.h"
+#include "metrics/defaults.h"
 #include "tracking/tracking.h"
 
 #include <math.h>
@@ -70,10 +71,7 @@ const struct dml_param_table dml_network_params = {"Network", sizeof(struct dml_
 #define AT(field) offsetof(struct dml_evaluation_flags, field)
 static const char *const evaltypes[] = {"discriminative", NULL};
 static const struct dml_param evaluation[] = {
-    {"evaluation_metrics", DML_PARAM_STRINGS, AT(evaluation_metrics),
-     "e_recall@1 e_recall@2 e_recall@4 nmi f1 mAP_1000 mAP_lim mAP_c dists@intra dists@inter "
-     "dists@intra_over_inter rho_spectrum@0 rho_spectrum@-1 rho_spectrum@1 rho_spectrum@2 "
-     "rho_spectrum@10",
+    {"evaluation_metrics", DML_PARAM_STRINGS, AT(evaluation_metrics), DML_DEFAULT_METRICS(" "),
      .help = "Metrics computed after an epoch."},
     {"storage_metrics", DML_PARAM_STRINGS, AT(storage_metrics), "e_recall@1",
      .help = "An improvement in one of these writes a checkpoint."},
