@@ -9,10 +9,7 @@
  * which the clamp keeps finite at c = 1. The rest of the gradient is that of class_scores.h. */
 #include "criteria/class_scores.h"
 
-#include "base/memory.h"
-
 #include <math.h>
-#include <stdlib.h>
 
 struct options {
     double lr, margin, scale;
@@ -42,32 +39,21 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table = DML_TABLE("Criterion: arcface", struct options, params);
 
 struct state {
-    struct options options;
     struct dml_class_scores scores;
+    struct options options;
 };
 
-static void destroy(void *data) {
-    struct state *state = data;
-    if (state)
-        dml_class_scores_free(&state->scores);
-    free(state);
-}
-
-static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+static enum dml_status create(const void *data, const struct dml_criterion_context *context,
                               void **out) {
-    struct state *state = dml_alloc(1, sizeof *state);
-    if (!state)
-        return DML_ERROR_MEMORY;
-    state->options = *(const struct options *)options;
+    const struct options *options = data;
     enum dml_status status =
-        dml_class_scores_create(context->classes, context->dim, &state->scores);
-    if (status) {
-        destroy(state);
+        dml_class_scores_new(sizeof(struct state), context, "class_map", options->lr, out);
+    if (status)
         return status;
-    }
+    struct state *state = *out;
+    state->options = *options;
     dml_init_uniform(state->scores.vectors, context->classes * context->dim, context->seed,
                      1 / sqrt((double)context->dim));
-    *out = state;
     return DML_OK;
 }
 
@@ -92,11 +78,6 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
                                  grad, &loss->value);
 }
 
-static size_t parameters(void *data, struct dml_criterion_parameter *out, size_t max) {
-    struct state *state = data;
-    return dml_class_scores_parameter(&state->scores, "class_map", state->options.lr, out, max);
-}
-
 const struct dml_criterion dml_criterion_arcface = {
     .method = {.name = "arcface",
                .summary = "Cross entropy over cosines, with a margin on the angle to the own class",
@@ -106,6 +87,6 @@ const struct dml_criterion dml_criterion_arcface = {
     .takes = DML_TUPLES_NONE,
     .create = create,
     .forward_backward = forward_backward,
-    .parameters = parameters,
-    .destroy = destroy,
+    .parameters = dml_class_scores_parameters,
+    .destroy = dml_class_scores_destroy,
 };

@@ -17,33 +17,49 @@ enum { BLOCK = 256, PARTS = 8 };
 /* exp(z - shift) stays normal in float32 down to here. */
 #define RANGE 80.0
 
-enum dml_status dml_class_scores_create(size_t classes, size_t dim, struct dml_class_scores *out) {
-    *out = (struct dml_class_scores){.classes = classes, .dim = dim};
-    out->vectors = dml_alloc(classes, dim * sizeof(float));
-    out->grad = dml_alloc(classes, dim * sizeof(float));
-    out->units = dml_alloc(classes, dim * sizeof(float));
-    out->norms = dml_alloc(classes, sizeof(float));
-    return out->vectors && out->grad && out->units && out->norms ? DML_OK : DML_ERROR_MEMORY;
+enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_context *context,
+                                     const char *name, double lr, void **state) {
+    size_t classes = context->classes, dim = context->dim;
+    struct dml_class_scores *scores = dml_alloc(1, size);
+    if (!scores)
+        return DML_ERROR_MEMORY;
+    scores->name = name;
+    scores->lr = lr;
+    scores->classes = classes;
+    scores->dim = dim;
+    scores->vectors = dml_alloc(classes, dim * sizeof(float));
+    scores->grad = dml_alloc(classes, dim * sizeof(float));
+    scores->units = dml_alloc(classes, dim * sizeof(float));
+    scores->norms = dml_alloc(classes, sizeof(float));
+    if (!scores->vectors || !scores->grad || !scores->units || !scores->norms) {
+        dml_class_scores_destroy(scores);
+        return DML_ERROR_MEMORY;
+    }
+    *state = scores;
+    return DML_OK;
 }
 
-void dml_class_scores_free(struct dml_class_scores *scores) {
+void dml_class_scores_destroy(void *state) {
+    struct dml_class_scores *scores = state;
+    if (!scores)
+        return;
     free(scores->vectors);
     free(scores->grad);
     free(scores->units);
     free(scores->norms);
     dml_buffer_free(&scores->memory);
-    *scores = (struct dml_class_scores){0};
+    free(scores);
 }
 
-size_t dml_class_scores_parameter(struct dml_class_scores *scores, const char *name, double lr,
-                                  struct dml_criterion_parameter *out, size_t max) {
+size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *out, size_t max) {
+    struct dml_class_scores *scores = state;
     if (max == 0)
         return 0;
-    out[0] = (struct dml_criterion_parameter){.name = name,
+    out[0] = (struct dml_criterion_parameter){.name = scores->name,
                                               .values = scores->vectors,
                                               .grad = scores->grad,
                                               .dims = {scores->classes, scores->dim},
-                                              .lr = lr};
+                                              .lr = scores->lr};
     return 1;
 }
 

@@ -11,6 +11,8 @@
  * It goes over the classes in blocks; what is kept of them all is one float per sample and class.
  */
 struct dml_class_scores {
+    const char *name; /* of the vectors as a parameter */
+    double lr;
     size_t classes, dim;
     float *vectors, *grad; /* (classes, dim): w, and dL/dw of the last step */
     float *units, *norms;  /* (classes, dim), (classes): of w */
@@ -26,16 +28,19 @@ struct dml_class_rule {
     const void *options;
 };
 
-enum dml_status dml_class_scores_create(size_t classes, size_t dim, struct dml_class_scores *out);
-void dml_class_scores_free(struct dml_class_scores *scores);
+/* A criterion's state of `size` bytes that begins with a struct dml_class_scores, all else and the
+ * vectors zeroed. */
+enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_context *context,
+                                     const char *name, double lr, void **state);
+
+/* dml_criterion.destroy and .parameters for such a state, the latter for the one parameter that the
+ * vectors are. */
+void dml_class_scores_destroy(void *state);
+size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *out, size_t max);
 
 /* Loss of x (n, dim) with its gradient into grad (n, dim), and that of the vectors into theirs. */
 enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
                                       const struct dml_class_rule *rule, const float *x,
                                       const int32_t *labels, size_t n, float *grad, double *loss);
-
-/* As dml_criterion.parameters, for the one parameter that this is. */
-size_t dml_class_scores_parameter(struct dml_class_scores *scores, const char *name, double lr,
-                                  struct dml_criterion_parameter *out, size_t max);
 
 #endif

@@ -9,10 +9,7 @@
  * there is nothing to tell it from, and the loss is 0. A zero vector has no direction: cos = 0. */
 #include "criteria/class_scores.h"
 
-#include "base/memory.h"
-
 #include <math.h>
-#include <stdlib.h>
 
 struct options {
     double lrmulti;
@@ -32,34 +29,26 @@ static const struct dml_param_table table =
 #define SCALE 18.0 /* 2 * 3 * 3 */
 
 struct state {
-    double lr;
     struct dml_class_scores scores;
     struct dml_buffer memory;
 };
 
 static void destroy(void *data) {
     struct state *state = data;
-    if (!state)
-        return;
-    dml_class_scores_free(&state->scores);
-    dml_buffer_free(&state->memory);
-    free(state);
+    if (state)
+        dml_buffer_free(&state->memory);
+    dml_class_scores_destroy(state);
 }
 
-static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+static enum dml_status create(const void *data, const struct dml_criterion_context *context,
                               void **out) {
-    struct state *state = dml_alloc(1, sizeof *state);
-    if (!state)
-        return DML_ERROR_MEMORY;
-    state->lr = context->lr * ((const struct options *)options)->lrmulti;
-    enum dml_status status =
-        dml_class_scores_create(context->classes, context->dim, &state->scores);
-    if (status) {
-        destroy(state);
+    const struct options *options = data;
+    enum dml_status status = dml_class_scores_new(sizeof(struct state), context, "proxies",
+                                                  context->lr * options->lrmulti, out);
+    if (status)
         return status;
-    }
+    struct state *state = *out;
     dml_init_normal(state->scores.vectors, context->classes * context->dim, context->seed, 0.125);
-    *out = state;
     return DML_OK;
 }
 
@@ -83,11 +72,6 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     return status;
 }
 
-static size_t parameters(void *data, struct dml_criterion_parameter *out, size_t max) {
-    struct state *state = data;
-    return dml_class_scores_parameter(&state->scores, "proxies", state->lr, out, max);
-}
-
 const struct dml_criterion dml_criterion_proxynca = {
     .method = {.name = "proxynca",
                .summary = "Nearest-neighbour probabilities over one learnt proxy per class",
@@ -97,6 +81,6 @@ const struct dml_criterion dml_criterion_proxynca = {
     .takes = DML_TUPLES_NONE,
     .create = create,
     .forward_backward = forward_backward,
-    .parameters = parameters,
+    .parameters = dml_class_scores_parameters,
     .destroy = destroy,
 };
