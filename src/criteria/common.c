@@ -24,12 +24,12 @@ void dml_buffer_free(struct dml_buffer *buffer) {
     *buffer = (struct dml_buffer){0};
 }
 
-enum dml_status dml_state_copy(const void *options, size_t size, void **state) {
-    void *copy = dml_alloc(1, size);
-    if (!copy)
+enum dml_status dml_state_new(size_t size, const void *options, size_t options_size, void **state) {
+    void *made = dml_alloc(1, size);
+    if (!made)
         return DML_ERROR_MEMORY;
-    memcpy(copy, options, size);
-    *state = copy;
+    memcpy(made, options, options_size);
+    *state = made;
     return DML_OK;
 }
 

@@ -16,8 +16,8 @@ struct dml_buffer {
 void *dml_buffer_reserve(struct dml_buffer *buffer, size_t count, size_t size);
 void dml_buffer_free(struct dml_buffer *buffer);
 
-/* For criteria whose state is their options and nothing more; destroy it with free(). */
-enum dml_status dml_state_copy(const void *options, size_t size, void **state);
+/* A state of `size` bytes that begins with a copy of the options, its rest zeroed. free() it. */
+enum dml_status dml_state_new(size_t size, const void *options, size_t options_size, void **state);
 
 /* The result of a batch with nothing to learn from. */
 enum dml_status dml_loss_none(const struct dml_batch *batch, size_t tuples, float *grad,

@@ -34,7 +34,7 @@ static const struct dml_param_table table =
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **state) {
     (void)context;
-    return dml_state_copy(options, sizeof(struct options), state);
+    return dml_state_new(sizeof(struct options), options, sizeof(struct options), state);
 }
 
 /* One term: sign 1 is [d - margin]+, sign -1 is [margin - d]+. Returns its value. */

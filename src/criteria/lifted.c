@@ -11,7 +11,6 @@
  * An anchor without negatives costs nothing; when no anchor has both, the loss is 0. */
 #include "criteria/similarities.h"
 
-#include "base/memory.h"
 #include "math/transcendental.h"
 
 #include <stdlib.h>
@@ -55,12 +54,7 @@ static void destroy(void *data) {
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **out) {
     (void)context;
-    struct state *state = dml_alloc(1, sizeof *state);
-    if (!state)
-        return DML_ERROR_MEMORY;
-    state->options = *(const struct options *)options;
-    *out = state;
-    return DML_OK;
+    return dml_state_new(sizeof(struct state), options, sizeof(struct options), out);
 }
 
 /* Distances of sample i to all others into d (n), from inner products; those that would be lost in

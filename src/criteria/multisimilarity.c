@@ -11,7 +11,6 @@
  * the sum is found from s_ij and the two anchors' figures alone. */
 #include "criteria/common.h"
 
-#include "base/memory.h"
 #include "math/gram.h"
 #include "math/linear.h"
 #include "math/transcendental.h"
@@ -91,12 +90,7 @@ static void destroy(void *data) {
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **out) {
     (void)context;
-    struct state *state = dml_alloc(1, sizeof *state);
-    if (!state)
-        return DML_ERROR_MEMORY;
-    state->options = *(const struct options *)options;
-    *out = state;
-    return DML_OK;
+    return dml_state_new(sizeof(struct state), options, sizeof(struct options), out);
 }
 
 /* The anchor's weakest positive and hardest negative. Returns whether it is kept: not alone in its

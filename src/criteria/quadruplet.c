@@ -37,7 +37,7 @@ static const struct dml_param_table table =
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **state) {
     (void)context;
-    return dml_state_copy(options, sizeof(struct options), state);
+    return dml_state_new(sizeof(struct options), options, sizeof(struct options), state);
 }
 
 static bool is_fourth(const struct dml_batch *batch, size_t m, int32_t a, int32_t n) {

@@ -29,7 +29,7 @@ static const struct dml_param_table table = DML_TABLE("Criterion: triplet", stru
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **state) {
     (void)context;
-    return dml_state_copy(options, sizeof(struct options), state);
+    return dml_state_new(sizeof(struct options), options, sizeof(struct options), state);
 }
 
 static enum dml_status forward_backward(void *state, const struct dml_batch *batch,
