@@ -15,7 +15,7 @@ run() {
     local log="$work/log" losses
     count=$((count + 1))
     if ! "$dml" train --dataset emoji40 --source_path "$work" --arch resnet18_normalize \
-        --not_pretrained --image_size 32 --crop_area_min 0.5 --embed_dim 32 --bs 64 --lr 0.001 \
+        --not_pretrained --image_size 32 --crop_area_min 0.5 --embed_dim 32 --bs 16 --lr 0.0001 \
         --samples_per_class 4 --kernels 1 --n_epochs 2 --eval_every 2 --no_train_metrics \
         --evaluation_metrics e_recall@1 --no_plots --state_minutes 1000 --savename "run$count" \
         --save_path "$work/runs" "$@" >"$log" 2>&1; then
