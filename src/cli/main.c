@@ -4,7 +4,9 @@
 #include "dml/dml.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -77,7 +79,18 @@ enum dml_status dml_cli_load_plugins(int argc, char **argv) {
     return status;
 }
 
+/* Threads of libgomp spin at every barrier for milliseconds, which makes a run many times slower
+ * when another program has one of their cores. How long they spin is read before main: so set it
+ * and start anew. Where that fails, everything still works. */
+static void spin_briefly(char **argv) {
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
+        return;
+    setenv("GOMP_SPINCOUNT", "5000", 1);
+    execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv) {
+    spin_briefly(argv);
     const char *name = argc > 1 ? argv[1] : "--help";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         usage(argc > 1 ? stdout : stderr);
