@@ -20,6 +20,7 @@ for command in train list convert reference; do
 done
 says 0 "--loss_margin_beta X" train --help
 says 0 "0.2; at least 0" train --help
+says 0 "rho_spectrum@2 rho_spectrum@10\]" train --help
 says 0 "miners: .*rho_distance" list
 says 0 "resnet50" list
 says 2 "unknown argument" list everything

@@ -77,6 +77,14 @@ for labels in y wide; do
         --metrics e_recall@1 nmi f1 --json 2>/dev/null)
     [ "$json" = '{"e_recall@1":1,"nmi":1,"f1":1}' ] || fail "labels $labels: $json"
 done
+# Metrics that nobody named and that the set is too small for are left out; named ones are not.
+printf '\0\074\0\074\0\104\0\105\0\0\0\0\0\074\0\074' | npy '<f2' True '(4, 2)' >"$work/few.npy"
+"$dml" eval --embeddings "$work/few.npy" --labels "$work/y.npy" >"$work/table" 2>"$work/err" ||
+    fail "the default metrics of a small set: $(cat "$work/err")"
+grep -q "^nmi  *1" "$work/table" || fail "no nmi of a small set"
+grep -q "e_recall@4 is left out" "$work/err" || fail "e_recall@4 is not said to be left out"
+says "recall@4: k is beyond the set" "$dml" eval --embeddings "$work/e.npy" \
+    --labels "$work/y.npy" --metrics nmi e_recall@4
 json=$("$dml" eval --embeddings "$work/e.npy" --labels "$work/apart.npy" --metrics e_recall@1 \
     --json 2>/dev/null)
 [ "$json" = '{"e_recall@1":0}' ] || fail "labels that differ beyond 2^53: $json"
@@ -154,6 +162,9 @@ mkdir "$work/empty"
 says "has no JPEG or PNG images" "$dml" embed --checkpoint "$checkpoint" --images "$work/empty" --out "$work/x"
 says "there is no such image" "$dml" embed --checkpoint "$checkpoint" --images "$work/none.jpg" --out "$work/x"
 says "which is not the name of" "$dml" embed --checkpoint "$checkpoint" --images "$work/text.npy" --out "$work/x"
+echo "no image" >"$work/text.jpg"
+says "text.jpg: is neither a JPEG nor a PNG" "$dml" embed --checkpoint "$checkpoint" \
+    --images "$work/data/tiny/images" "$work/text.jpg" --out "$work/x"
 says "--out is missing" "$dml" embed --checkpoint "$checkpoint"
 says "validation" "$dml" eval --checkpoint "$checkpoint" --part validation
 exit $failed

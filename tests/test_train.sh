@@ -37,7 +37,7 @@ echo "going on from an epoch's end gives the losses of an uninterrupted run"
 train --resume "$work/runs/emoji40/again/state.safetensors" --n_epochs 2
 cmp <(losses one) <(losses again) || fail "--resume gave other losses"
 
-echo "Ctrl-C ends after the step with everything written; --resume goes on inside the epoch"
+echo "Ctrl-C ends after the step, or in the evaluation, with everything written; --resume goes on"
 "$dml" train "${base[@]}" --n_epochs 2 --savename cut >"$work/log" 2>&1 &
 pid=$!
 csv="$work/runs/emoji40/cut/CSV_Logs"
@@ -74,9 +74,19 @@ bad 2 "--bs 33 is not a multiple" --bs 33
 bad 2 "--gamma: 7 is out of bounds" --gamma 7
 bad 2 "resnet1" --arch resnet1
 bad 2 "no metric" --evaluation_metrics e_recal@1
+bad 1 "evaluation_metrics, testing: recall@9999: k is beyond" --evaluation_metrics e_recall@9999
+bad 1 "rho_spectrum@31: k is beyond the 7" --embed_dim 8 --storage_metrics rho_spectrum@31
+bad 2 "--savename a/b: is no name" --savename a/b
+bad 2 "--dataset ../emoji40: is no name" --dataset ../emoji40
+bad 2 "--weights and --not_pretrained" --weights some.pth
 bad 1 "/nowhere" --source_path /nowhere
 bad 1 "state" --resume "$checkpoint"
 bad 2 "--bs 4096: larger than the training set" --bs 4096
+(   # a full disk, as a limit on file sizes shows it
+    trap '' XFSZ
+    ulimit -f 1000
+    bad 1 "safetensors: cannot be written: File too large"
+)
 mkdir -p "$work/broken/images"
 cp -r "$source/data/emoji200/images"/00[1-4].* "$work/broken/images/"
 victim=$(find "$work/broken" -name '*.jpg' | sort | head -1)

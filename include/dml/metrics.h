@@ -40,6 +40,11 @@ struct dml_metric_value {
  * the first that is not. */
 enum dml_status dml_metrics_check(const char *const *names, size_t count);
 
+/* As dml_metrics_check, and DML_ERROR_INPUT where a set of this size, with these labels and masks,
+ * does not allow one of them, as dml_evaluate would say; set->embeddings may be NULL. */
+enum dml_status dml_metrics_check_set(const struct dml_evaluation_set *set,
+                                      const char *const *names, size_t count);
+
 /* Whether a larger value is better (recall) or there is no such order (a distance). */
 bool dml_metric_larger_is_better(const char *name);
 

@@ -32,8 +32,14 @@ enum dml_status dml_output_open(struct dml_output *output, const char *path) {
 enum dml_status dml_output_commit(struct dml_output *output) {
     enum dml_status status = DML_OK;
     errno = 0;
-    bool written =
-        !ferror(output->file) && fflush(output->file) == 0 && fsync(fileno(output->file)) == 0;
+    bool failed = ferror(output->file);
+    if (failed) { /* a write that nobody looked at: trying again tells the reason */
+        clearerr(output->file);
+        for (int i = 0; i < BUFSIZ && !ferror(output->file); i++)
+            putc(0, output->file);
+        fflush(output->file);
+    }
+    bool written = !failed && fflush(output->file) == 0 && fsync(fileno(output->file)) == 0;
     int reason = errno;
     if (fclose(output->file) != 0 && written) {
         written = false;

@@ -89,9 +89,9 @@ enum dml_status dml_npy_parse(const void *bytes, size_t size, const char *name,
     const char *type = value_of(header, "descr");
     if (!parse_type(type, &out->type))
         status = dml_fail(DML_ERROR_INPUT,
-                          "%s: has elements of type %.12s, which is not a "
-                          "little-endian number",
-                          name, type ? type : "?");
+                          "%s: has elements of type %.*s, which are not "
+                          "little-endian numbers",
+                          name, type ? (int)strcspn(type, ",}") : 1, type ? type : "?");
     else if (!order || !parse_shape(value_of(header, "shape"), out))
         status = dml_fail(DML_ERROR_INPUT, "%s: has a malformed .npy header", name);
     else {

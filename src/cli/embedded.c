@@ -1,6 +1,7 @@
 #include "cli/embedded.h"
 
 #include "cli/cli.h"
+#include "data/check.h"
 #include "train/options.h"
 
 #include <stdlib.h>
@@ -46,6 +47,9 @@ enum dml_status dml_embedded_make(const struct dml_model *model, struct dml_para
     enum dml_status status;
     if (sources && sources->count) {
         status = dml_images_find(sources, &out->listed);
+        const struct dml_dataset alone = {.testing = out->listed};
+        if (!status)
+            status = dml_check_images(&alone);
         out->part = &out->listed;
     } else {
         const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);

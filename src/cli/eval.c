@@ -138,6 +138,37 @@ static enum dml_status choose_metrics(const struct eval_options *o, struct dml_p
     return dml_metrics_check((const char *const *)(*names)->items, (*names)->count);
 }
 
+/* Of metrics that nobody named, those that the set is large enough for. Where not even the first
+ * is, the set itself is at fault. */
+static enum dml_status fit_defaults(const struct dml_evaluation_set *set,
+                                    const struct dml_strings *names, struct dml_strings *fitting) {
+    struct dml_evaluation_set bare = *set;
+    bare.embeddings = NULL; /* once over their values is enough */
+    enum dml_status first = DML_OK;
+    bool all = !dml_metrics_check_set(&bare, (const char *const *)names->items, names->count);
+    *fitting = (struct dml_strings){.items = dml_alloc(names->count, sizeof *fitting->items)};
+    if (!fitting->items)
+        return DML_ERROR_MEMORY;
+    for (size_t i = 0; i < names->count && !first; i++) {
+        const char *const name = names->items[i];
+        enum dml_status status = all ? DML_OK : dml_metrics_check_set(&bare, &name, 1);
+        if (!status)
+            fitting->items[fitting->count++] = names->items[i];
+        else if (!fitting->count)
+            first = status;
+    }
+    return first;
+}
+
+static void tell_left_out(const struct dml_strings *names, const struct dml_strings *fitting) {
+    for (size_t i = 0, at = 0; i < names->count; i++)
+        if (at < fitting->count && fitting->items[at] == names->items[i])
+            at++;
+        else
+            fprintf(stderr, "dml eval: %s is left out: the set is too small for it\n",
+                    names->items[i]);
+}
+
 static enum dml_status eval_files(const struct eval_options *o, const struct dml_strings *names,
                                   uint64_t seed) {
     const struct dml_embedding_files files = {o->embeddings, o->labels,
@@ -145,11 +176,18 @@ static enum dml_status eval_files(const struct eval_options *o, const struct dml
                                               *o->gallery_labels ? o->gallery_labels : NULL};
     struct dml_embedding_set set;
     enum dml_status status = dml_embedding_set_open(&files, &set);
+    struct dml_strings fitting = {0};
     if (!status) {
-        status = evaluate(&set.set, names, seed, o->json);
+        if (!o->metrics.count)
+            status = fit_defaults(&set.set, names, &fitting);
+        if (!status)
+            status = evaluate(&set.set, fitting.items ? &fitting : names, seed, o->json);
+        if (!status && fitting.items)
+            tell_left_out(names, &fitting);
         if (status == DML_ERROR_INPUT)
             dml_fail_within(status, "%s", o->embeddings);
     }
+    free(fitting.items);
     dml_embedding_set_close(&set);
     return status;
 }

@@ -83,6 +83,32 @@ static enum dml_status prepare(struct dml_prepared *prepared,
     return status;
 }
 
+/* What can be told before anything is computed. */
+static enum dml_status start(const struct dml_evaluation_set *set, const char *const *names,
+                             size_t count, struct dml_prepared *prepared,
+                             struct dml_metric_request *requests) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < count && !status; i++)
+        status = dml_metric_resolve(names[i], &requests[i]);
+    if (!status)
+        status = dml_prepare_classes(set, prepared);
+    for (size_t i = 0; i < count && !status; i++)
+        if (requests[i].metric->check)
+            status = requests[i].metric->check(&prepared->inputs, requests[i].k);
+    return status;
+}
+
+enum dml_status dml_metrics_check_set(const struct dml_evaluation_set *set,
+                                      const char *const *names, size_t count) {
+    struct dml_prepared prepared = {0};
+    struct dml_metric_request *requests = dml_alloc(count, sizeof *requests);
+    enum dml_status status =
+        requests ? start(set, names, count, &prepared, requests) : DML_ERROR_MEMORY;
+    dml_prepared_free(&prepared);
+    free(requests);
+    return status;
+}
+
 enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const char *const *names,
                              size_t count, const struct dml_evaluation_options *options,
                              struct dml_metric_value *out) {
@@ -91,13 +117,8 @@ enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const char *c
     enum dml_status status = requests ? DML_OK : DML_ERROR_MEMORY;
     if (count)
         memset(out, 0, count * sizeof *out);
-    for (size_t i = 0; i < count && !status; i++)
-        status = dml_metric_resolve(names[i], &requests[i]);
     if (!status)
-        status = dml_prepare_classes(set, &prepared);
-    for (size_t i = 0; i < count && !status; i++)
-        if (requests[i].metric->check)
-            status = requests[i].metric->check(&prepared.inputs, requests[i].k);
+        status = start(set, names, count, &prepared, requests);
     if (!status)
         status = prepare(&prepared, requests, count);
     for (size_t i = 0; i < count && !status; i++) {

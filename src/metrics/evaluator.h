@@ -36,7 +36,7 @@ struct dml_prepared {
 
 void dml_prepared_free(struct dml_prepared *prepared);
 
-/* Classes, masks and the checks of the set. */
+/* Classes, masks and the checks of the set; those of the embeddings where there are any. */
 enum dml_status dml_prepare_classes(const struct dml_evaluation_set *set,
                                     struct dml_prepared *prepared);
 

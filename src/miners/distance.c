@@ -9,14 +9,14 @@ static const struct dml_param params[] = {
      .fallback = "0.5",
      .min = 0,
      .max = 2,
-     .help = "smaller distances are drawn as if they were this large"},
+     .help = "Smaller distances are drawn as if they were this large."},
     {.name = "miner_distance_upper_cutoff",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct miner_distance_options, upper_cutoff),
      .fallback = "1.4",
      .min = 0,
      .max = 1e6,
-     .help = "accepted and ignored, as in the study: cutting large distances off hurts"},
+     .help = "Accepted and ignored, as in the study: cutting large distances off hurts."},
 };
 
 const struct dml_param_table miner_distance_params = {

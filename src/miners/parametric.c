@@ -21,20 +21,20 @@ static const struct dml_param params[] = {
      .fallback = "10",
      .min = 2,
      .max = 10000,
-     .help = "support points of the distribution over distance"},
+     .help = "Support points of the distribution over distance."},
     {.name = "miner_parametric_support_lim",
      .type = DML_PARAM_FLOATS,
      .offset = offsetof(struct options, support_lim),
      .fallback = "0.1 1.9",
      .min = 0,
      .max = 1e6,
-     .help = "first and last support point; negatives outside are drawn only when all are"},
+     .help = "First and last support point; negatives outside are drawn only when all are."},
     {.name = "miner_parametric_mode",
      .type = DML_PARAM_STRING,
      .offset = offsetof(struct options, mode),
      .fallback = "uniform",
      .choices = modes,
-     .help = "where the weight lies: everywhere, distances up to 0.5, 0.3 to 0.7, up to 0.3"},
+     .help = "Where the weight lies: everywhere, distances up to 0.5, 0.3 to 0.7, up to 0.3."},
 };
 
 static const struct dml_param_table table = {

@@ -32,7 +32,7 @@ static void param_help(const struct dml_param *param, FILE *out) {
         [DML_PARAM_FLOATS] = " X ...",
         [DML_PARAM_STRINGS] = " TEXT ...",
     };
-    char text[1600], bounds[80];
+    char text[2200], bounds[80];
     size_t used = (size_t)snprintf(text, 800, "%s", param->help);
     if (used >= 800)
         used = 799;
@@ -43,7 +43,7 @@ static void param_help(const struct dml_param *param, FILE *out) {
     dml_param_bounds_text(param, bounds, sizeof bounds);
     bool show_default = param->fallback && *param->fallback && param->type != DML_PARAM_FLAG;
     if (show_default)
-        snprintf(text + used, sizeof text - used, " [default: %.100s%s%s]", param->fallback,
+        snprintf(text + used, sizeof text - used, " [default: %.600s%s%s]", param->fallback,
                  *bounds ? "; " : "", bounds);
     else if (*bounds)
         snprintf(text + used, sizeof text - used, " [%s]", bounds);

@@ -16,7 +16,8 @@ struct dml_param dml_param_unbounded(const struct dml_param *param) {
 }
 
 static bool has_bounds(const struct dml_param *param) {
-    return param->min != 0 || param->max != 0 || param->above_min;
+    bool endless = isinf(param->min) && isinf(param->max);
+    return !endless && (param->min != 0 || param->max != 0 || param->above_min);
 }
 
 void dml_param_bounds_text(const struct dml_param *param, char *out, size_t size) {

@@ -36,8 +36,11 @@ static enum dml_status console_open(const struct dml_run *run, void **state) {
 }
 
 static void heading(const struct console *console, const struct dml_epoch_record *record) {
-    printf("\nEpoch %llu of %zu: loss %.4f, lr %g", (unsigned long long)record->epoch + 1,
-           console->run->epochs, record->loss, record->lr);
+    if (console->run->epochs > 0)
+        printf("\nEpoch %llu of %zu: loss %.4f, lr %g", (unsigned long long)record->epoch + 1,
+               console->run->epochs, record->loss, record->lr);
+    else
+        printf("\nBefore training");
     if (record->train_seconds > 0)
         printf(", %.0f images/s, %.1f s training",
                (double)record->train_images / record->train_seconds, record->train_seconds);

@@ -35,6 +35,24 @@ static const struct dml_miner *miner_of(const struct dml_experiment *e) {
     return (const struct dml_miner *)dml_method_find(DML_MINER, e->training->batch_mining);
 }
 
+/* Names that become folders, and flags that contradict each other. */
+static enum dml_status check_setup(const struct dml_experiment *e) {
+    const struct {
+        const char *flag, *name, *instead;
+    } names[] = {{"dataset", e->data->dataset, "--source_path"},
+                 {"savename", e->setup->savename, "--save_path"},
+                 {"group", e->tracking->group, "--save_path"}};
+    const int count = strcmp(e->setup->savename, "group_plus_seed") == 0 ? 3 : 2;
+    for (int i = 0; i < count; i++)
+        if (strchr(names[i].name, '/') || strcmp(names[i].name, "..") == 0 ||
+            strcmp(names[i].name, ".") == 0)
+            return dml_fail(DML_ERROR_USAGE, "--%s %s: is no name; a path goes into %s",
+                            names[i].flag, names[i].name, names[i].instead);
+    if (e->network_flags->not_pretrained && *e->network_flags->weights)
+        return dml_fail(DML_ERROR_USAGE, "--weights and --not_pretrained exclude each other");
+    return *e->data->dataset ? DML_OK : dml_fail(DML_ERROR_USAGE, "--dataset: an empty name");
+}
+
 static enum dml_status check_methods(const struct dml_experiment *e) {
     const struct dml_training_options *t = e->training;
     if (!criterion_of(e))
@@ -109,6 +127,30 @@ static enum dml_status open_data(struct dml_experiment *e) {
         if (parts[i] && parts[i]->images)
             status = dml_experiment_loader(e, parts[i], false, &e->eval_loaders[i]);
     return status;
+}
+
+/* A metric that a part does not allow is told now, not behind an epoch of training. */
+static enum dml_status check_evaluation(const struct dml_experiment *e) {
+    const struct dml_part *const parts[DML_EVALUATE_PARTS] = {
+        &e->dataset.testing, &e->dataset.validation, &e->dataset.training};
+    const struct dml_strings *const names[] = {&e->evaluation->evaluation_metrics,
+                                               &e->evaluation->storage_metrics};
+    for (int i = 0; i < DML_EVALUATE_PARTS; i++)
+        for (int n = 0; n < 2 && e->eval_loaders[i]; n++) {
+            const struct dml_evaluation_set set = {parts[i]->images,
+                                                   (size_t)e->network_flags->embed_dim,
+                                                   NULL,
+                                                   parts[i]->labels,
+                                                   parts[i]->is_query,
+                                                   parts[i]->is_gallery};
+            enum dml_status status =
+                dml_metrics_check_set(&set, (const char *const *)names[n]->items, names[n]->count);
+            if (status)
+                return dml_fail_within(status,
+                                       n ? "--storage_metrics, %s" : "--evaluation_metrics, %s",
+                                       parts[i]->name);
+        }
+    return DML_OK;
 }
 
 static size_t parameter_count(const struct dml_graph *graph) {
@@ -216,7 +258,9 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         .tracking = dml_params_options(params, &dml_tracking_params),
     };
     const struct dml_architecture *architecture = dml_architecture_find(out->network_flags->arch);
-    enum dml_status status = check_methods(out);
+    enum dml_status status = check_setup(out);
+    if (!status)
+        status = check_methods(out);
     if (!status && !architecture) { /* builds nothing: its message lists what there is */
         struct dml_graph *none;
         status = dml_graph_build(out->network_flags->arch, 1, 0, &none);
@@ -226,6 +270,8 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
         status = open_data(out);
+    if (!status)
+        status = check_evaluation(out);
     if (!status)
         status = open_network(out, architecture);
     if (!status)

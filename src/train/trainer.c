@@ -208,7 +208,8 @@ static enum dml_status finish_epoch(struct trainer *t, double seconds) {
     if (!status)
         status = dml_tracking_epoch(t->tracking, &record);
     dml_evaluator_release(&t->evaluator);
-    t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
+    if (!status) /* a resumed run repeats an evaluation that was interrupted */
+        t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
     return status;
 }
 
