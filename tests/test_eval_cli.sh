@@ -167,4 +167,30 @@ says "text.jpg: is neither a JPEG nor a PNG" "$dml" embed --checkpoint "$checkpo
     --images "$work/data/tiny/images" "$work/text.jpg" --out "$work/x"
 says "--out is missing" "$dml" embed --checkpoint "$checkpoint"
 says "validation" "$dml" eval --checkpoint "$checkpoint" --part validation
+
+# --- A CSV data set whose testing images are queries or gallery: trained, then evaluated alike
+echo "path,label,split,is_query,is_gallery" >"$work/own.csv"
+number=0
+for folder in "$work"/data/tiny/images/*; do
+    number=$((number + 1))
+    query=1
+    for image in "$folder"/*; do
+        split=test; [ $number -le 2 ] && split=train
+        echo "$image,$(basename "$folder"),$split,$query,$((1 - query))" >>"$work/own.csv"
+        query=0
+    done
+done
+own() {
+    "$dml" train --dataset_csv "$1" --dataset own --arch resnet18_normalize --not_pretrained \
+        --image_size 32 --embed_dim 16 --n_epochs 1 --bs 4 --kernels 1 --no_train_metrics \
+        --evaluation_metrics e_recall@1 --save_path "$work/own" --savename "$2"
+}
+own "$work/own.csv" csv >"$work/log" 2>&1 || fail "train a CSV file: $(cat "$work/log")"
+trained=$(sed -n 's/^ *e_recall@1 *\([0-9.]*\).*/\1/p' "$work/log")
+json=$("$dml" eval --checkpoint "$work"/own/own/csv/checkpoint_Test*.safetensors --json 2>/dev/null)
+[ -n "$trained" ] && near "$(value "$json" e_recall@1)" "$trained" ||
+    fail "a CSV file's recall in training, '$trained', and afterwards, $json"
+sed 's/,1,0$/,0,0/' "$work/own.csv" >"$work/unasked.csv"
+own "$work/unasked.csv" unasked >/dev/null 2>"$work/err" && fail "a set without queries trains"
+grep -q "testing: the set has no query" "$work/err" || fail "no query: $(cat "$work/err")"
 exit $failed

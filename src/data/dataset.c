@@ -29,8 +29,9 @@ static const struct dml_param params[] = {
     {.name = "dataset_csv",
      .type = DML_PARAM_STRING,
      .offset = FIELD(dataset_csv),
-     .help = "Instead of a folder: a CSV file with the columns path, label, split (train, val, "
-             "test), and optionally is_query and is_gallery."},
+     .help =
+         "Instead of a folder: a CSV file with the columns path, label, split (train, val, "
+         "test), and optionally is_query and is_gallery; --dataset then only names the results."},
     {.name = "use_tv_split",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(use_tv_split),

@@ -111,7 +111,7 @@ static enum dml_status open_data(struct dml_experiment *e) {
     enum dml_status status = dml_dataset_open(e->data, (uint64_t)e->training->seed, &e->dataset);
     if (status)
         return status;
-    printf("data set: %s\n", e->data->dataset);
+    printf("data set: %s\n", *e->data->dataset_csv ? e->data->dataset_csv : e->data->dataset);
     print_part(&e->dataset.training);
     print_part(&e->dataset.validation);
     print_part(&e->dataset.testing);
