@@ -29,6 +29,9 @@ says 1 "/nowhere.pth" convert /nowhere.pth out.safetensors
 says 2 "'stray' is not a flag" train stray
 says 1 "nowhere.so: there is no such file" train --plugin /nowhere.so
 says 1 "--weights\|not_pretrained" train --weights /nowhere.pth --source_path /tmp --dataset emoji200
+if [ -e /dev/full ]; then
+    "$dml" list >/dev/full 2>/dev/null && fail "what could not be written is not told"
+fi
 diff <("$dml" reference) "$source/docs/REFERENCE.md" ||
     fail "docs/REFERENCE.md is not what dml reference prints: dml reference > docs/REFERENCE.md"
 echo "all passed"

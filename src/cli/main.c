@@ -89,6 +89,14 @@ static void spin_briefly(char **argv) {
     execv("/proc/self/exe", argv);
 }
 
+/* The exit status of a command: what it printed may not have arrived, as on a full disk. */
+static int delivered(const char *name, int status) {
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return status;
+    fprintf(stderr, "dml %s: standard output: cannot be written\n", name);
+    return status ? status : 1;
+}
+
 int main(int argc, char **argv) {
     spin_briefly(argv);
     const char *name = argc > 1 ? argv[1] : "--help";
@@ -103,7 +111,7 @@ int main(int argc, char **argv) {
     struct dml_suggestion nearest = dml_suggestion_start(name);
     for (int i = 0; i < COMMANDS; i++) {
         if (strcmp(commands[i].name, name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return delivered(name, commands[i].run(argc - 1, argv + 1));
         dml_suggestion_offer(&nearest, commands[i].name);
     }
     fprintf(stderr, "dml: there is no command '%s'", name);
