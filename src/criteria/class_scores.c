@@ -270,14 +270,23 @@ enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
     prepare(&step);
     if (!step.bounded)
         find_shifts(&step);
-#pragma omp parallel for schedule(dynamic, 1) if (step.parts > 1)
-    for (size_t part = 0; part < step.parts; part++)
-        forward_part(&step, part);
+    /* One part goes outside of any parallel construct: even a team of one around it would make
+     * libgomp start new threads for the product inside. */
+    if (step.parts == 1)
+        forward_part(&step, 0);
+    else
+#pragma omp parallel for schedule(dynamic, 1)
+        for (size_t part = 0; part < step.parts; part++)
+            forward_part(&step, part);
     *loss = 0;
     for (size_t i = 0; i < n; i++)
         *loss += finish_sample(&step, i, grad + i * scores->dim);
-#pragma omp parallel for schedule(dynamic, 1) if (step.parts > 1)
-    for (size_t start = 0; start < scores->classes; start += BLOCK)
-        backward_block(&step, start);
+    if (step.parts == 1)
+        for (size_t start = 0; start < scores->classes; start += BLOCK)
+            backward_block(&step, start);
+    else
+#pragma omp parallel for schedule(dynamic, 1)
+        for (size_t start = 0; start < scores->classes; start += BLOCK)
+            backward_block(&step, start);
     return DML_OK;
 }

@@ -221,10 +221,13 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     loss->active = kept;
     loss->value = sum / (double)kept;
     float weight = 1 / (float)kept;
-#pragma omp parallel for schedule(dynamic, 1) if (n > step.rows)
-    for (size_t row = 0; row < n; row += step.rows)
-        backward_panel(&step, row, weight, batch->embeddings,
-                       step.panels + (size_t)omp_get_thread_num() * step.rows * n, grad);
+    if (n <= step.rows) /* outside of any team, so that the product inside finds its threads */
+        backward_panel(&step, 0, weight, batch->embeddings, step.panels, grad);
+    else
+#pragma omp parallel for schedule(dynamic, 1)
+        for (size_t row = 0; row < n; row += step.rows)
+            backward_panel(&step, row, weight, batch->embeddings,
+                           step.panels + (size_t)omp_get_thread_num() * step.rows * n, grad);
     return DML_OK;
 }
 
