@@ -98,7 +98,8 @@ static int delivered(const char *name, int status) {
 }
 
 int main(int argc, char **argv) {
-    spin_briefly(argv);
+    if (!dml_cli_wants_help(argc, argv))
+        spin_briefly(argv);
     const char *name = argc > 1 ? argv[1] : "--help";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         usage(argc > 1 ? stdout : stderr);
