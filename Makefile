@@ -3,6 +3,7 @@
 # make golden  the golden-vector tests alone, on $DML_GOLDEN where it is set
 # make bench   all benchmarks; NAME=train: one
 # make install  program, libraries, headers and dml.pc; PREFIX=/usr/local
+MAKEFLAGS += --no-print-directory
 BUILD ?= build
 JOBS ?= $(shell nproc)
 NAME ?=
