@@ -38,8 +38,8 @@ static void take(struct fusion *f, struct cpu_unit *unit, int node) {
     unit->last_node = node;
 }
 
-/* Lets the unit take over an add (its other input becomes the residual: a node for now) and a
- * relu behind it. */
+/* Lets the unit take over an add (its other input becomes the residual, a node until units are
+ * linked) and a relu behind it. */
 static void take_add_and_relu(struct fusion *f, struct cpu_unit *unit) {
     int add = next_of(f, unit->last_node, DML_OP_ADD);
     if (add >= 0) {
@@ -70,7 +70,7 @@ static void fuse_conv(struct fusion *f, struct cpu_unit *unit) {
     take_add_and_relu(f, unit);
 }
 
-/* The unit that begins with `node`. Inputs and residual are nodes for now. */
+/* The unit that begins with `node`. Inputs and residual are nodes until units are linked. */
 static struct cpu_unit unit_from(struct fusion *f, int node) {
     const struct dml_node *n = &f->graph->nodes[node];
     struct cpu_unit unit = {
