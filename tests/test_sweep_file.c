@@ -114,14 +114,24 @@ static void test_check(void **state) {
     }
 }
 
-/* The study's list: 335 runs, all of them with flags and methods that exist. */
+/* The study's list: 23 rows on three data sets with five seeds, all of them with flags and methods
+ * that exist. A flag behind -- wins over the file's. */
 static void test_the_study(void **state) {
     (void)state;
     struct dml_sweep sweep;
     const char *path = DML_SOURCE_DIR "/experiments/study.txt";
     assert_ok(dml_sweep_read(path, NULL, 0, &sweep));
     assert_ok(dml_sweep_check(path, &sweep));
-    assert_int_equal(sweep.count, 335);
+    assert_int_equal(sweep.count, 23 * 3 * 5);
+    for (size_t i = 0; i < sweep.count; i++)
+        assert_int_equal(strstr(sweep.runs[i].flags, "online_products") != NULL,
+                         strstr(sweep.runs[i].flags, "--n_epochs 100") != NULL);
+    dml_sweep_free(&sweep);
+    char *longer[] = {"--n_epochs", "150"};
+    assert_ok(dml_sweep_read(path, longer, 2, &sweep));
+    assert_ok(dml_sweep_check(path, &sweep));
+    for (size_t i = 0; i < sweep.count; i++) /* 150 is the default, and so not in what differs */
+        assert_null(strstr(sweep.runs[i].identity, "n_epochs"));
     dml_sweep_free(&sweep);
     path = DML_SOURCE_DIR "/experiments/emoji_rho.txt";
     assert_ok(dml_sweep_read(path, NULL, 0, &sweep));
