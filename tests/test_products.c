@@ -1,8 +1,10 @@
 /* Matrix products against plain sums, and the same bits with any number of threads. */
 #include "dml/rng.h"
 
+#include "math/gaussian.h"
 #include "math/gram.h"
 #include "math/linear.h"
+#include "math/spectrum.h"
 #include "support/golden.h"
 
 #include <math.h>
@@ -85,10 +87,111 @@ static void gram_is_symmetric(void **state) {
     }
 }
 
+static double *random_doubles(struct dml_rng *rng, size_t count) {
+    double *made = malloc(count * sizeof *made);
+    assert_non_null(made);
+    for (size_t i = 0; i < count; i++)
+        made[i] = dml_rng_normal(rng);
+    return made;
+}
+
+static void gemm64_with_any_threads(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(5, DML_PURPOSE_OTHER, 0, 0);
+    const size_t m = 513, n = 257, k = 64;
+    double *a = random_doubles(&rng, m * k), *b = random_doubles(&rng, k * n);
+    double *one = malloc(m * n * sizeof *one), *other = malloc(m * n * sizeof *other);
+    assert_true(one && other);
+    for (int form = 0; form < 4; form++) {
+        int ta = form & 1, tb = form >> 1;
+        omp_set_num_threads(1);
+        dml_gemm64(ta, tb, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, 0, one, n);
+        omp_set_num_threads(2);
+        dml_gemm64(ta, tb, m, n, k, 1, a, ta ? m : k, b, tb ? k : n, 0, other, n);
+        assert_memory_equal(one, other, m * n * sizeof *one);
+        for (size_t i = 0; i < m; i += 37)
+            for (size_t j = 0; j < n; j += 11) {
+                double sum = 0;
+                for (size_t l = 0; l < k; l++)
+                    sum += a[ta ? l * m + i : i * k + l] * b[tb ? j * k + l : l * n + j];
+                assert_true(fabs(one[i * n + j] - sum) < 1e-11);
+            }
+    }
+    free(a);
+    free(b);
+    free(one);
+    free(other);
+}
+
+/* What planners of batches compute, each thread of a parallel region for itself. */
+enum { POINTS = 512, DIM = 128, SUBSET = 112, VALUES = POINTS * POINTS + 2 * POINTS + 10 };
+
+static void gaussians(const double *x, double *out) {
+    struct dml_gaussian gaussian;
+    struct dml_frechet frechet;
+    assert_ok(dml_gaussian_open(&gaussian, POINTS, DIM));
+    assert_ok(dml_gaussian_fit_relative(&gaussian, x, POINTS, 1e-8));
+    dml_gaussian_mahalanobis2(&gaussian, POINTS, out);
+    assert_ok(dml_gaussian_fit(&gaussian, x, DIM / 2, 0)); /* no Cholesky factor: eigenvalues */
+    memcpy(out + POINTS, gaussian.factor, POINTS * sizeof *out);
+    dml_gaussian_close(&gaussian);
+    assert_ok(dml_frechet_open(&frechet, POINTS, DIM));
+    assert_ok(dml_frechet_prepare(&frechet, x, POINTS, 1e-8));
+    for (int i = 0; i < 10; i++) {
+        uint32_t rows[SUBSET];
+        for (uint32_t r = 0; r < SUBSET; r++)
+            rows[r] = (r * 4 + (uint32_t)i) % POINTS;
+        assert_ok(dml_frechet_distance(&frechet, rows, SUBSET, out + 2 * POINTS + i));
+    }
+    dml_frechet_close(&frechet);
+    dml_self_distances2(x, POINTS, DIM, out + 2 * POINTS + 10);
+}
+
+static void planners_with_any_threads(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(6, DML_PURPOSE_OTHER, 0, 0);
+    double *x = random_doubles(&rng, POINTS * DIM), *results[3];
+    for (int threads = 1; threads <= 3; threads++) {
+        double *out = results[threads - 1] = malloc(VALUES * sizeof *out);
+        assert_non_null(out);
+        omp_set_num_threads(threads);
+#pragma omp parallel
+#pragma omp single
+        gaussians(x, out);
+        assert_memory_equal(results[0], out, VALUES * sizeof *out);
+    }
+    for (int i = 0; i < 3; i++)
+        free(results[i]);
+    free(x);
+}
+
+static void spectra_with_any_threads(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(7, DML_PURPOSE_OTHER, 0, 0);
+    const size_t sizes[][2] = {{3000, 128}, {100, 300}, {1100, 513}};
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        size_t n = sizes[s][0], dim = sizes[s][1], count = n < dim ? n : dim;
+        float *x = random_floats(&rng, n * dim);
+        double *one = malloc(count * sizeof *one), *other = malloc(count * sizeof *other);
+        assert_true(one && other);
+        omp_set_num_threads(1);
+        assert_ok(dml_singular_values(x, n, dim, one));
+        for (int threads = 2; threads <= 3; threads++) {
+            omp_set_num_threads(threads);
+            assert_ok(dml_singular_values(x, n, dim, other));
+            assert_memory_equal(one, other, count * sizeof *one);
+        }
+        free(x);
+        free(one);
+        free(other);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gemm_of_all_shapes),
-        cmocka_unit_test(gram_is_symmetric),
+        cmocka_unit_test(gemm_of_all_shapes),       cmocka_unit_test(gram_is_symmetric),
+        cmocka_unit_test(gemm64_with_any_threads),  cmocka_unit_test(planners_with_any_threads),
+        cmocka_unit_test(spectra_with_any_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

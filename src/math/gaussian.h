@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 /* The Gaussian of a set of points, and what samplers ask of it. Works for any set: fewer points
- * than dimensions, all alike, a single one. In float64. */
+ * than dimensions, all alike, a single one. In float64. Computed on the calling thread alone, and
+ * to the same bits, within a parallel region (BLAS starts no threads there): planners are. */
 struct dml_gaussian {
     size_t dim, capacity;
     double *mean;       /* (dim) */

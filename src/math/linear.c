@@ -32,35 +32,46 @@ static struct tiling tile(size_t m, size_t n, size_t k) {
     }
 }
 
+/* Tile t of the product (m, n): its size, and where it lies. */
+struct piece {
+    size_t rows, columns, top, left;
+};
+
+static struct piece piece_of(const struct tiling *tiles, size_t t, size_t m, size_t n) {
+    size_t top = t / tiles->across * tiles->height, left = t % tiles->across * tiles->width;
+    size_t rows = m - top < tiles->height ? m - top : tiles->height;
+    size_t columns = n - left < tiles->width ? n - left : tiles->width;
+    return (struct piece){rows, columns, top, left};
+}
+
+static CBLAS_TRANSPOSE form(int transpose) {
+    return transpose ? CblasTrans : CblasNoTrans;
+}
+
 void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
               const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
               size_t ldc) {
     const struct tiling tiles = tile(m, n, k);
 #pragma omp parallel for schedule(dynamic, 1) if (!tiles.whole)
     for (size_t t = 0; t < tiles.count; t++) {
-        size_t i = t / tiles.across * tiles.height, j = t % tiles.across * tiles.width;
-        size_t rows = m - i < tiles.height ? m - i : tiles.height;
-        size_t columns = n - j < tiles.width ? n - j : tiles.width;
-        cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                    transpose_b ? CblasTrans : CblasNoTrans, (blasint)rows, (blasint)columns,
-                    (blasint)k, alpha, a + (transpose_a ? i : i * lda), (blasint)lda,
-                    b + (transpose_b ? j * ldb : j), (blasint)ldb, beta, c + i * ldc + j,
-                    (blasint)ldc);
+        const struct piece p = piece_of(&tiles, t, m, n);
+        dml_gemm_alone(transpose_a, transpose_b, p.rows, p.columns, k, alpha,
+                       a + p.top * (transpose_a ? 1 : lda), lda,
+                       b + p.left * (transpose_b ? ldb : 1), ldb, beta, c + p.top * ldc + p.left,
+                       ldc);
     }
 }
 
 void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                    size_t ldb, float *c, size_t ldc) {
-    cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f,
-                a, (blasint)lda, b, (blasint)ldb, 0.0f, c, (blasint)ldc);
+    dml_gemm_alone(0, 1, m, n, k, 1.0f, a, lda, b, ldb, 0.0f, c, ldc);
 }
 
 void dml_gemm_alone(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
                     const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
                     size_t ldc) {
-    cblas_sgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                transpose_b ? CblasTrans : CblasNoTrans, (blasint)m, (blasint)n, (blasint)k, alpha,
-                a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    cblas_sgemm(CblasRowMajor, form(transpose_a), form(transpose_b), (blasint)m, (blasint)n,
+                (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
 }
 
 void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
@@ -69,14 +80,11 @@ void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, 
     const struct tiling tiles = tile(m, n, k);
 #pragma omp parallel for schedule(dynamic, 1) if (!tiles.whole)
     for (size_t t = 0; t < tiles.count; t++) {
-        size_t i = t / tiles.across * tiles.height, j = t % tiles.across * tiles.width;
-        size_t rows = m - i < tiles.height ? m - i : tiles.height;
-        size_t columns = n - j < tiles.width ? n - j : tiles.width;
-        cblas_dgemm(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans,
-                    transpose_b ? CblasTrans : CblasNoTrans, (blasint)rows, (blasint)columns,
-                    (blasint)k, alpha, a + (transpose_a ? i : i * lda), (blasint)lda,
-                    b + (transpose_b ? j * ldb : j), (blasint)ldb, beta, c + i * ldc + j,
-                    (blasint)ldc);
+        const struct piece p = piece_of(&tiles, t, m, n);
+        cblas_dgemm(CblasRowMajor, form(transpose_a), form(transpose_b), (blasint)p.rows,
+                    (blasint)p.columns, (blasint)k, alpha, a + p.top * (transpose_a ? 1 : lda),
+                    (blasint)lda, b + p.left * (transpose_b ? ldb : 1), (blasint)ldb, beta,
+                    c + p.top * ldc + p.left, (blasint)ldc);
     }
 }
 
