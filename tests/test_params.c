@@ -120,6 +120,40 @@ static void test_json_round_trip(void **state) {
     dml_params_free(again);
 }
 
+static bool is_lr(const char *name) {
+    return strcmp(name, "lr") == 0;
+}
+
+/* Only what was given counts, and only where it is another value. */
+static void test_agreement(void **state) {
+    (void)state;
+    struct dml_params *params = fresh();
+    char *json;
+    assert_ok(dml_params_parse_text(params, "--tau 3 4 --lr 0.1 --loss triplet"));
+    assert_ok(dml_params_to_json(params, &json));
+    static const struct {
+        const char *line, *says;
+    } cases[] = {{"", NULL},
+                 {"--tau 3 4 --loss triplet --lr 0.7 --bs 112", NULL},
+                 {"--loss margin", "--loss margin where it was --loss triplet"},
+                 {"--tau 3 5", "--tau 3 5 where it was --tau 3 4"},
+                 {"--fc_lr 0.2", "--fc_lr 0.2 where it was --fc_lr -1"},
+                 {"--bs 64 --lr 1", "--bs 64 where it was --bs 112"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct dml_params *other = fresh();
+        assert_ok(dml_params_parse_text(other, cases[i].line));
+        enum dml_status status = dml_params_agree(other, json, is_lr);
+        assert_int_equal(status, cases[i].says ? DML_ERROR_USAGE : DML_OK);
+        if (cases[i].says)
+            assert_string_equal(dml_error(), cases[i].says);
+        dml_params_free(other);
+    }
+    assert_ok(dml_params_agree(params, "{\"unknown\": 1}", is_lr));
+    assert_int_equal(dml_params_agree(params, "[1", is_lr), DML_ERROR_INPUT);
+    free(json);
+    dml_params_free(params);
+}
+
 static void test_two_tables_may_not_share_a_name(void **state) {
     (void)state;
     static const struct dml_param other_rows[] = {{"bs", DML_PARAM_INT, 0, "1", .help = "Twice."}};
@@ -151,6 +185,7 @@ int main(void) {
         cmocka_unit_test(test_command_line),
         cmocka_unit_test(test_wrong_usage_names_the_culprit),
         cmocka_unit_test(test_json_round_trip),
+        cmocka_unit_test(test_agreement),
         cmocka_unit_test(test_two_tables_may_not_share_a_name),
         cmocka_unit_test(test_help_shows_defaults_and_bounds),
     };

@@ -114,3 +114,44 @@ enum dml_status dml_params_from_json(struct dml_params *params, const char *json
     cJSON_Delete(object);
     return status;
 }
+
+/* A value as one would type it. */
+static void to_words(const cJSON *value, char *out, size_t size) {
+    size_t used = 0;
+    out[0] = 0;
+    const cJSON *item = cJSON_IsArray(value) ? value->child : value;
+    while (item && used < size) {
+        char *text = cJSON_IsString(item) ? dml_strdup(item->valuestring)
+                                          : cJSON_PrintUnformatted(item); /* 1.2, not %.17g */
+        used += (size_t)snprintf(out + used, size - used, " %s", text ? text : "?");
+        free(text);
+        item = cJSON_IsArray(value) ? item->next : NULL;
+    }
+}
+
+static enum dml_status disagree(const char *name, const cJSON *own, const cJSON *other) {
+    char texts[2][200];
+    to_words(own, texts[0], sizeof texts[0]);
+    to_words(other, texts[1], sizeof texts[1]);
+    return dml_fail(DML_ERROR_USAGE, "--%s%s where it was --%s%s", name, texts[0], name, texts[1]);
+}
+
+enum dml_status dml_params_agree(const struct dml_params *params, const char *json,
+                                 bool (*may_differ)(const char *name)) {
+    cJSON *object = cJSON_Parse(json);
+    enum dml_status status = DML_OK;
+    if (!cJSON_IsObject(object))
+        status = dml_fail(DML_ERROR_INPUT, "is not a JSON object of parameters");
+    for (const cJSON *item = object ? object->child : NULL; item && !status; item = item->next) {
+        struct dml_param_place place;
+        const struct dml_param *param = dml_params_find(params, item->string, &place);
+        if (!param || !place.group->given[place.index] || may_differ(item->string))
+            continue;
+        cJSON *own = value_to_json(param, place.group->options);
+        if (!cJSON_Compare(own, item, true))
+            status = disagree(item->string, own, item);
+        cJSON_Delete(own);
+    }
+    cJSON_Delete(object);
+    return status;
+}

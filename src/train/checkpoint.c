@@ -274,7 +274,12 @@ enum dml_status dml_state_params(const char *path, struct dml_params *params) {
     enum dml_status status = file ? dml_tensors_read(file, &tensors) : DML_ERROR_MEMORY;
     if (!status) {
         const char *note = dml_tensors_note(&tensors, "dml_params");
-        status = note ? dml_params_from_json(params, note, true) : missing(file, "dml_params");
+        status = note ? dml_params_agree(params, note, dml_resume_may_change)
+                      : missing(file, "dml_params");
+        if (status == DML_ERROR_USAGE)
+            dml_fail(status, "%s in %s: --resume goes on with the same", dml_error(), file);
+        if (!status)
+            status = dml_params_from_json(params, note, true);
         dml_tensors_free(&tensors);
     }
     free(file);

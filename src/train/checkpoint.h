@@ -27,7 +27,8 @@ enum dml_status dml_checkpoint_save(const struct dml_experiment *experiment, con
 enum dml_status dml_state_save(const struct dml_experiment *experiment, const char *path,
                                const struct dml_position *position, const char *bests);
 
-/* Sets the parameters that a state file's run was made with, but for those given on the line. */
+/* Sets the parameters that a state file's run was made with, but for those given on the line.
+ * DML_ERROR_USAGE: one of these is another than the run's where it must not be. */
 enum dml_status dml_state_params(const char *path, struct dml_params *params);
 
 /* Puts a state file's content into a freshly opened experiment of the same methods. position->plan

@@ -7,6 +7,7 @@
 #include "tracking/tracking.h"
 
 #include <math.h>
+#include <string.h>
 
 #define COUNT(rows) (sizeof(rows) / sizeof(rows)[0])
 
@@ -98,8 +99,8 @@ static const struct dml_param setup[] = {
     {"params", DML_PARAM_STRING, AT(params),
      .help = "Read parameters from a run's parameters.json; flags on the command line win."},
     {"resume", DML_PARAM_STRING, AT(resume),
-     .help =
-         "Go on from a run's state.safetensors, in its folder (with --savename: in a new one)."},
+     .help = "Go on from a run's state.safetensors, in its folder (with --savename: in a new one). "
+             "Flags left out are those of the run; what makes it another experiment is refused."},
     {"state_minutes", DML_PARAM_FLOAT, AT(state_minutes), "10", 0, INFINITY,
      .help = "Minutes between two savings of the whole state that --resume reads; it is also saved "
              "at the end and at Ctrl-C."},
@@ -110,6 +111,22 @@ static const struct dml_param setup[] = {
 #undef AT
 const struct dml_param_table dml_setup_params = {"Setup", sizeof(struct dml_setup_options), setup,
                                                  COUNT(setup)};
+
+bool dml_resume_may_change(const char *name) {
+    static const struct dml_param_table *const tables[] = {&dml_evaluation_params,
+                                                           &dml_setup_params, &dml_tracking_params};
+    static const char *const others[] = {
+        "n_epochs", "lr",        "fc_lr",          "decay",   "scheduler",   "tau",         "gamma",
+        "kernels",  "precision", "not_pretrained", "weights", "source_path", "cache_images"};
+    for (size_t i = 0; i < COUNT(others); i++)
+        if (strcmp(name, others[i]) == 0)
+            return true;
+    for (size_t t = 0; t < COUNT(tables); t++)
+        for (size_t i = 0; i < tables[t]->count; i++)
+            if (strcmp(name, tables[t]->params[i].name) == 0)
+                return true;
+    return false;
+}
 
 enum dml_status dml_train_params(struct dml_params **out) {
     static const struct dml_param_table *const tables[] = {
