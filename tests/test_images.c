@@ -62,6 +62,7 @@ static void check_parts(struct dml_reader *reader, const char *path, int parts) 
         rect.top = (int)dml_rng_below(&rng, (uint64_t)(height - rect.height) + 1);
         assert_ok(dml_reader_open(reader, path, &width, &height));
         assert_ok(dml_reader_decode(reader, rect, &part));
+        assert_null(dml_reader_flaw(reader));
         assert_part(path, &whole, &part, rect);
     }
     dml_pixels_free(&whole);
@@ -110,6 +111,55 @@ static void test_parts_of_photographs(void **state) {
         check_parts(reader, golden_path("transforms/%s", names[i]), 25);
     for (int side = 1; side < 40; side += side < 4 ? 1 : 7) /* smaller than a block, or not */
         check_parts(reader, scratch_jpeg("small.jpg", side, 41 - side, 3), 20);
+    dml_reader_free(reader);
+}
+
+/* A file that is whole at both ends and corrupt between: it opens and decodes, but not without a
+ * word. Of a sequential file what lies above the damage is as ever, and has no flaw. */
+static void check_corrupt(struct dml_reader *reader, const char *good, const char *bad) {
+    struct dml_pixels whole = {.data = NULL}, pixels = {.data = NULL};
+    struct dml_rect all = open_whole(reader, good, &whole);
+    assert_null(dml_reader_flaw(reader));
+    assert_ok(dml_reader_check(reader, bad));
+    open_whole(reader, bad, &pixels);
+    const char *flaw = dml_reader_flaw(reader);
+    if (!flaw || !strstr(flaw, "Corrupt JPEG data: "))
+        fail_msg("%s: '%s'", good, flaw ? flaw : "nothing");
+    assert_memory_not_equal(pixels.data, whole.data, (size_t)all.height * whole.stride);
+    if (!strstr(good, "progressive")) {
+        struct dml_rect top = {0, 0, all.width, all.height / 8};
+        assert_ok(dml_reader_open(reader, bad, &all.width, &all.height));
+        assert_ok(dml_reader_decode(reader, top, &pixels));
+        assert_null(dml_reader_flaw(reader));
+        assert_part(good, &whole, &pixels, top);
+    }
+    dml_pixels_free(&whole);
+    dml_pixels_free(&pixels);
+}
+
+static void test_corrupt(void **state) {
+    (void)state;
+    static const char *const names[] = {"astronaut.jpg", "chelsea_progressive.jpg",
+                                        "coffee_cmyk.jpg", "camera_gray.jpg"};
+    struct dml_reader *reader;
+    assert_ok(dml_reader_new(&reader));
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *good = golden_path("transforms/%s", names[i]);
+        check_corrupt(reader, good, scratch_corrupt("corrupt.jpg", good, 64, true));
+        check_corrupt(reader, good, scratch_corrupt("corrupt.jpg", good, 512, false));
+    }
+    /* Nothing is made of bytes behind the pixels. */
+    char *data;
+    size_t size;
+    struct dml_pixels pixels = {.data = NULL};
+    assert_ok(dml_read_file(golden_path("transforms/astronaut.jpg"), &data, &size));
+    data = realloc(data, size + 8);
+    assert_non_null(data);
+    memcpy(data + size - 2, "\0\0\0\0\0\0\0\0\xFF\xD9", 10);
+    open_whole(reader, scratch_write("padded.jpg", data, size + 8), &pixels);
+    assert_null(dml_reader_flaw(reader));
+    free(data);
+    dml_pixels_free(&pixels);
     dml_reader_free(reader);
 }
 
@@ -162,6 +212,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_parts_of_photographs),
+        cmocka_unit_test(test_corrupt),
         cmocka_unit_test(test_broken),
     };
     scratch_open();

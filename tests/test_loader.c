@@ -201,6 +201,63 @@ static void test_replaced(void **state) {
     free_part(&part);
 }
 
+/* A file that is corrupt between whole ends is used as far as it decodes, the same whatever the
+ * threads and the cache, and told once: by one of the loaders that share a part's notes. */
+static void test_corrupt(void **state) {
+    (void)state;
+    struct dml_part part;
+    make_part(&part);
+    char *good = strdup(scratch_jpeg("good.jpg", 200, 150, 4));
+    scratch_corrupt("class2/3.jpg", good, 64, true);
+    char *caches[] = {NULL, "memory", strdup(scratch_path("images"))};
+    for (int c = 0; c < 3; c++)
+        for (int again = 0; again < 2; again++) {
+            struct dml_loader_options options = options_of(&part, false, 1 + 3 * again);
+            struct dml_loader *loader;
+            options.cache = caches[c];
+            assert_ok(dml_loader_open(&options, &loader));
+            for (uint64_t epoch = 0; epoch < 2; epoch++)
+                run_pass(loader, epoch, NULL, part.images, 5, c || again ? &second : &first);
+            assert_int_equal(dml_loader_corrupt(loader), 1);
+            assert_int_equal(dml_loader_replaced(loader), 0);
+            dml_loader_close(loader);
+            if (c || again)
+                assert_same(&first, &second);
+        }
+    part.told = calloc(part.images, sizeof *part.told);
+    assert_non_null(part.told);
+    unlink(part.paths[0]);
+    struct dml_loader *loaders[2];
+    for (int i = 0; i < 2; i++) {
+        struct dml_loader_options options = options_of(&part, false, 2);
+        assert_ok(dml_loader_open(&options, &loaders[i]));
+        run_pass(loaders[i], 0, NULL, part.images, 5, &first);
+        assert_int_equal(dml_loader_corrupt(loaders[i]), i == 0);
+        assert_int_equal(dml_loader_replaced(loaders[i]), i == 0);
+    }
+    dml_loader_close(loaders[0]);
+    dml_loader_close(loaders[1]);
+    free((void *)part.told);
+    free(caches[2]);
+    free(good);
+    free_part(&part);
+}
+
+/* The same batches where there is memory for one at a time, two, or any number. */
+static void test_little_memory(void **state) {
+    (void)state;
+    struct dml_part part;
+    make_part(&part);
+    for (size_t batches = 0; batches < 4; batches++) {
+        struct dml_loader_options options = options_of(&part, true, 3);
+        options.memory = batches * options.batch_size * SIDE * SIDE * 3 + 1;
+        pass_with(&options, 2, batches ? &second : &first);
+        if (batches)
+            assert_same(&first, &second);
+    }
+    free_part(&part);
+}
+
 static void test_class_unreadable(void **state) {
     (void)state;
     struct dml_part part;
@@ -240,7 +297,7 @@ static void test_early_ends(void **state) {
             struct dml_loader *loader;
             const struct dml_loaded *batch = NULL, *before = NULL;
             options.batch_size = 2;
-            options.ahead = 1;
+            options.memory = 2 * (2 * SIDE * SIDE * 3);
             assert_ok(dml_loader_open(&options, &loader));
             for (int i = 0; i < taken; i++) {
                 if (i == 0)
@@ -520,16 +577,10 @@ static int teardown(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_threads),
-        TEST(test_batches),
-        TEST(test_replaced),
-        TEST(test_class_unreadable),
-        TEST(test_early_ends),
-        TEST(test_memory_cache),
-        TEST(test_file_cache),
-        TEST(test_no_file_cache),
-        TEST(test_transform_options),
-        TEST(test_views),
+        TEST(test_threads),       TEST(test_batches),           TEST(test_replaced),
+        TEST(test_corrupt),       TEST(test_little_memory),     TEST(test_class_unreadable),
+        TEST(test_early_ends),    TEST(test_memory_cache),      TEST(test_file_cache),
+        TEST(test_no_file_cache), TEST(test_transform_options), TEST(test_views),
         TEST(test_draws),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,7 @@ struct header {
 };
 struct entry {
     uint64_t offset;        /* of (height, width, 3) */
-    uint32_t width, height; /* 0: could not be read when the file was made */
+    uint32_t width, height; /* 0: could not be read, or not without flaws, when it was made */
 };
 static const char MAGIC[8] = "DMLIMG1";
 
@@ -245,7 +245,8 @@ static enum dml_status write_at(struct maker *maker, const void *data, size_t si
     return DML_OK;
 }
 
-/* Decodes and writes one image; one that cannot be read gets an empty entry. */
+/* Decodes and writes one image; one that cannot be read gets an empty entry, and one whose data is
+ * corrupt as well: loaders find that out, and tell. */
 static enum dml_status make_entry(struct maker *maker, struct dml_transformer *transformer,
                                   uint8_t *transformed, size_t image) {
     const struct dml_loader_options *options = maker->options;
@@ -264,6 +265,8 @@ static enum dml_status make_entry(struct maker *maker, struct dml_transformer *t
     }
     if (status)
         return status == DML_ERROR_MEMORY ? status : DML_OK;
+    if (dml_reader_flaw(transformer->reader))
+        return DML_OK;
     size_t bytes = (size_t)width * (size_t)height * 3;
     size_t at = atomic_fetch_add(&maker->end, bytes);
     maker->table[image] = (struct entry){at, (uint32_t)width, (uint32_t)height};

@@ -193,11 +193,12 @@ static enum dml_status make_part(const char *name, struct dml_class_list *classe
     out->paths = dml_alloc(images, sizeof *out->paths);
     out->labels = dml_alloc(images, sizeof *out->labels);
     out->class_names = dml_alloc(classes->count, sizeof *out->class_names);
+    out->told = dml_alloc(images, sizeof *out->told);
     if (marked) {
         out->is_query = dml_alloc(images, 1);
         out->is_gallery = dml_alloc(images, 1);
     }
-    if (!out->paths || !out->labels || !out->class_names ||
+    if (!out->paths || !out->labels || !out->class_names || !out->told ||
         (marked && (!out->is_query || !out->is_gallery)))
         return DML_ERROR_MEMORY;
     for (size_t c = 0; c < classes->count; c++) {
@@ -229,6 +230,7 @@ static void free_part(struct dml_part *part) {
     free(part->class_names);
     free(part->is_query);
     free(part->is_gallery);
+    free((void *)part->told);
 }
 
 void dml_dataset_close(struct dml_dataset *dataset) {

@@ -4,6 +4,7 @@
 #include "dml/error.h"
 #include "dml/params.h"
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,8 @@ struct dml_part {
     int32_t *labels;                /* (images), 0..classes-1 */
     char **class_names;             /* (classes), owned */
     uint8_t *is_query, *is_gallery; /* (images), or NULL when every image is both */
+    /* (images) what loaders said of an image, so that several say it once; NULL: each says it. */
+    atomic_uchar *told;
 };
 
 /* training: what is sampled from. testing: the unseen half. validation: empty unless

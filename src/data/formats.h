@@ -18,6 +18,8 @@ enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *b
                                   int *width, int *height, bool *starved, const char **problem);
 enum dml_status jpeg_decoder_decode(struct jpeg_decoder *decoder, struct dml_rect wanted,
                                     struct dml_pixels *out, const char **problem);
+/* What libjpeg said first of corrupt data in what was decoded since the file was opened; NULL. */
+const char *jpeg_decoder_flaw(const struct jpeg_decoder *decoder);
 
 struct png_decoder *png_decoder_new(void);
 void png_decoder_free(struct png_decoder *decoder);

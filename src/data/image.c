@@ -187,6 +187,10 @@ enum dml_status dml_reader_decode(struct dml_reader *reader, struct dml_rect wan
     return named(reader, status, problem);
 }
 
+const char *dml_reader_flaw(const struct dml_reader *reader) {
+    return reader->format == FORMAT_JPEG ? jpeg_decoder_flaw(reader->jpeg) : NULL;
+}
+
 /* Whether the file ends as a whole one does. */
 static bool ends_well(struct dml_reader *reader) {
     static const uint8_t jpeg[] = {0xFF, 0xD9};

@@ -49,6 +49,11 @@ enum dml_status dml_reader_open(struct dml_reader *reader, const char *path, int
 enum dml_status dml_reader_decode(struct dml_reader *reader, struct dml_rect wanted,
                                   struct dml_pixels *out);
 
+/* What is wrong with the data that was decoded last, where the decoder could go on nevertheless as
+ * Pillow does: "Corrupt JPEG data: premature end of data segment". NULL: nothing that showed, which
+ * for some damage is so unless the last row was wanted. Valid until the next open. */
+const char *dml_reader_flaw(const struct dml_reader *reader);
+
 /* Looks at a file's header and end without decoding it; a file that does not end as its format
  * should is decoded to find out whether it is whole. Errors as above. */
 enum dml_status dml_reader_check(struct dml_reader *reader, const char *path);

@@ -20,9 +20,11 @@ struct jpeg_decoder {
     bool ended;  /* the bytes did not suffice */
     bool filled; /* and pixels were made up for it */
     bool in_header;
+    bool complete; /* all pixels are there, whatever comes behind them */
     uint8_t *cmyk; /* a row */
     size_t cmyk_capacity;
     char message[JMSG_LENGTH_MAX];
+    char flaw[JMSG_LENGTH_MAX]; /* what was said first of corrupt data; "" */
 };
 
 enum {
@@ -36,12 +38,25 @@ static void on_error(j_common_ptr info) {
     longjmp(decoder->escape, 1);
 }
 
-/* Level -1 is a warning. Pillow ignores them and so do we, but for the one that says that pixels
- * were made up where the file ended. */
+/* Some bytes too many before a marker are padding that cameras write. */
+static bool is_about_pixels(const struct jpeg_error_mgr *errors) {
+    enum { PADDING = 16 };
+    int message = errors->msg_code;
+    return message == JWRN_HIT_MARKER || message == JWRN_HUFF_BAD_CODE ||
+           message == JWRN_ARITH_BAD_CODE || message == JWRN_MUST_RESYNC ||
+           (message == JWRN_EXTRANEOUS_DATA && errors->msg_parm.i[0] > PADDING);
+}
+
+/* Level -1 is a warning. Pillow ignores them, and so pixels stay as they come, but for the warning
+ * that says that they were made up where the file ended. */
 static void on_message(j_common_ptr info, int level) {
     struct jpeg_decoder *decoder = (struct jpeg_decoder *)info;
-    if (level < 0 && info->err->msg_code == JWRN_HIT_MARKER && decoder->ended)
+    if (level >= 0 || decoder->in_header || !is_about_pixels(info->err))
+        return;
+    if (info->err->msg_code == JWRN_HIT_MARKER && decoder->ended)
         decoder->filled = true;
+    if (!*decoder->flaw)
+        info->err->format_message(info, decoder->flaw);
 }
 
 static void on_progress(j_common_ptr info) {
@@ -116,8 +131,9 @@ void jpeg_decoder_free(struct jpeg_decoder *decoder) {
 enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *bytes, size_t size,
                                   int *width, int *height, bool *starved, const char **problem) {
     struct jpeg_decompress_struct *info = &decoder->info;
-    decoder->ended = decoder->filled = false;
+    decoder->ended = decoder->filled = decoder->complete = false;
     decoder->in_header = true;
+    *decoder->flaw = 0;
     *starved = false;
     *problem = decoder->message;
     if (setjmp(decoder->escape)) {
@@ -205,6 +221,11 @@ decode_part(struct jpeg_decoder *decoder, struct dml_rect wanted, struct dml_pix
         strcpy(decoder->message, "is cut short");
         return DML_ERROR_INPUT;
     }
+    /* libjpeg-turbo takes bad codes for zeros, silently. That they were there shows at the end: the
+     * data does not suffice for the pixels, or some is left. */
+    decoder->complete = info->output_scanline == info->output_height;
+    if (decoder->complete)
+        jpeg_finish_decompress(info);
     return DML_OK;
 }
 
@@ -212,8 +233,12 @@ enum dml_status jpeg_decoder_decode(struct jpeg_decoder *decoder, struct dml_rec
                                     struct dml_pixels *out, const char **problem) {
     *problem = decoder->message;
     if (setjmp(decoder->escape))
-        return DML_ERROR_INPUT;
+        return decoder->complete ? DML_OK : DML_ERROR_INPUT;
     enum dml_status status = decode_part(decoder, wanted, out);
     jpeg_abort_decompress(&decoder->info);
     return status;
+}
+
+const char *jpeg_decoder_flaw(const struct jpeg_decoder *decoder) {
+    return *decoder->flaw ? decoder->flaw : NULL;
 }

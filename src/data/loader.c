@@ -4,13 +4,20 @@
 #include "data/cache.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_THREADS = 256, HELD = 2 /* batches that the consumer may hold */ };
+enum { MOST_THREADS = 256 };
 enum { FREE = -1 };
-enum { LARGE = 128 << 20 /* bytes of a batch: from here on only one is made ahead */ };
+enum { TOLD_UNREADABLE = 1, TOLD_CORRUPT = 2 };
+
+/* Batches that the loader has memory for, the one handed out included: three while they are small,
+ * and one where two would take more than this. Nothing is made ahead then, which costs little: a
+ * batch of 4,096 images of 224 has 616 MB, and takes the network a hundred times as long as the
+ * loader. */
+enum { MOST_SLOTS = 3, MEMORY = 512 << 20 };
 
 /* A batch being made, ready, or handed out. */
 struct slot {
@@ -48,23 +55,39 @@ struct dml_loader {
     uint64_t epoch;
     uint32_t *order; /* images of the pass */
     size_t order_capacity, count;
-    size_t next;         /* position to be produced */
-    int64_t handed;      /* batches handed out */
-    int busy;            /* producers at an image */
-    uint8_t *unreadable; /* (images) */
-    size_t replaced;
+    size_t next;        /* position to be produced */
+    int64_t handed;     /* batches handed out */
+    int busy;           /* producers at an image */
+    atomic_uchar *told; /* (images) TOLD_*: the part's, or own_told */
+    atomic_uchar *own_told;
+    size_t replaced, corrupt;
     enum dml_status status;
     char message[1024];
 };
 
-static void report_unreadable(struct dml_loader *loader, size_t image) {
+/* Whether nobody said it of the image before; counts it then. */
+static bool is_new(struct dml_loader *loader, size_t image, unsigned char what, size_t *count) {
+    if (atomic_fetch_or(&loader->told[image], what) & what)
+        return false;
     pthread_mutex_lock(&loader->lock);
-    bool known = loader->unreadable[image];
-    loader->unreadable[image] = 1;
-    loader->replaced += !known;
+    ++*count;
     pthread_mutex_unlock(&loader->lock);
-    if (!known)
+    return true;
+}
+
+static void report_unreadable(struct dml_loader *loader, size_t image) {
+    if (is_new(loader, image, TOLD_UNREADABLE, &loader->replaced))
         fprintf(stderr, "dml: %s; another image of its class takes its place\n", dml_error());
+}
+
+/* Behind the decoding of an image: what could be decoded of a corrupt one is used, as Pillow would,
+ * but not silently. */
+static void report_flaw(struct worker *worker, size_t image) {
+    struct dml_loader *loader = worker->loader;
+    const char *flaw = dml_reader_flaw(worker->transformer.reader);
+    if (flaw && is_new(loader, image, TOLD_CORRUPT, &loader->corrupt))
+        fprintf(stderr, "dml: %s: %s; what can be decoded of it is used\n",
+                loader->part->paths[image], flaw);
 }
 
 /* A training image, whole: from the cache, or decoded for it. */
@@ -83,6 +106,7 @@ static enum dml_status render_whole(struct worker *worker, size_t image,
                                        &own->pixels);
         if (status)
             return status;
+        report_flaw(worker, image);
         pixels = &own->pixels;
         dml_cache_offer(loader->cache, image, pixels->data, width, height);
     }
@@ -116,6 +140,8 @@ static enum dml_status render(struct worker *worker, uint64_t epoch, size_t posi
     }
     status = dml_transform_file(&worker->transformer, &loader->transform,
                                 loader->part->paths[image], &rng, out);
+    if (!status)
+        report_flaw(worker, image);
     if (!status && evaluation && dml_cache_wants(loader->cache, image))
         dml_cache_offer(loader->cache, image, out, loader->transform.crop, loader->transform.crop);
     return status;
@@ -204,12 +230,11 @@ static void *work(void *data) {
     return NULL;
 }
 
-static enum dml_status make_slots(struct dml_loader *loader, size_t ahead) {
+static enum dml_status make_slots(struct dml_loader *loader, size_t memory) {
     size_t n = loader->batch_size, crop = (size_t)loader->transform.crop;
     loader->image_bytes = crop * crop * 3;
-    if (ahead == 0)
-        ahead = n * loader->image_bytes > LARGE ? 1 : 2;
-    loader->slot_count = ahead + HELD;
+    size_t fitting = (memory ? memory : MEMORY) / (n * loader->image_bytes);
+    loader->slot_count = fitting < 1 ? 1 : fitting > MOST_SLOTS ? MOST_SLOTS : fitting;
     loader->slots = dml_alloc(loader->slot_count, sizeof *loader->slots);
     if (!loader->slots)
         return DML_ERROR_MEMORY;
@@ -234,9 +259,11 @@ static enum dml_status make_slots(struct dml_loader *loader, size_t ahead) {
 
 static enum dml_status index_classes(struct dml_loader *loader) {
     const struct dml_part *part = loader->part;
-    loader->unreadable = dml_alloc(part->images, 1);
+    if (!part->told)
+        loader->own_told = dml_alloc(part->images, sizeof *loader->own_told);
+    loader->told = part->told ? part->told : loader->own_told;
     loader->class_starts = dml_alloc(part->classes + 1, sizeof *loader->class_starts);
-    if (!loader->unreadable || !loader->class_starts)
+    if (!loader->told || !loader->class_starts)
         return DML_ERROR_MEMORY;
     for (size_t i = 0; i < part->images; i++)
         loader->class_starts[part->labels[i] + 1]++;
@@ -280,7 +307,7 @@ enum dml_status dml_loader_open(const struct dml_loader_options *options, struct
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->work, NULL);
     pthread_cond_init(&loader->ready, NULL);
-    enum dml_status status = make_slots(loader, options->ahead);
+    enum dml_status status = make_slots(loader, options->memory);
     if (!status)
         status = index_classes(loader);
     if (!status)
@@ -317,7 +344,7 @@ void dml_loader_close(struct dml_loader *loader) {
     free(loader->slots);
     free(loader->workers);
     free(loader->order);
-    free(loader->unreadable);
+    free((void *)loader->own_told);
     free(loader->class_starts);
     free(loader);
 }
@@ -390,10 +417,18 @@ void dml_loader_release(struct dml_loader *loader, const struct dml_loaded *batc
     pthread_mutex_unlock(&loader->lock);
 }
 
-size_t dml_loader_replaced(const struct dml_loader *loader) {
+static size_t count_of(const struct dml_loader *loader, const size_t *count) {
     pthread_mutex_t *lock = (pthread_mutex_t *)&loader->lock;
     pthread_mutex_lock(lock);
-    size_t replaced = loader->replaced;
+    size_t value = *count;
     pthread_mutex_unlock(lock);
-    return replaced;
+    return value;
+}
+
+size_t dml_loader_replaced(const struct dml_loader *loader) {
+    return count_of(loader, &loader->replaced);
+}
+
+size_t dml_loader_corrupt(const struct dml_loader *loader) {
+    return count_of(loader, &loader->corrupt);
 }

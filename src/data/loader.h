@@ -16,7 +16,7 @@ struct dml_loader_options {
     size_t batch_size;
     int threads; /* --kernels */
     uint64_t seed;
-    size_t ahead;       /* batches to prepare in advance; 0: as the loader thinks best */
+    size_t memory;      /* bytes for batches, of which two are made ahead; 0: 512 MB */
     char *cache;        /* "none", "memory" or a file; NULL is none */
     size_t cache_limit; /* bytes of a cache in memory; 0: while a quarter of it stays free */
     /* Not NULL: opening stops with DML_ERROR_INTERRUPTED once it is not 0 (a cache file is made
@@ -45,13 +45,15 @@ void dml_loader_close(struct dml_loader *loader);
 enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, const uint32_t *indices,
                                  size_t count);
 
-/* The next batch, in order; *out is NULL behind the last. Release it before taking more than
- * two. DML_ERROR_INPUT: no image of a class can be read. */
+/* The next batch, in order; *out is NULL behind the last. Release it before taking another: there
+ * may be memory for one only. DML_ERROR_INPUT: no image of a class can be read. */
 enum dml_status dml_loader_next(struct dml_loader *loader, const struct dml_loaded **out);
 void dml_loader_release(struct dml_loader *loader, const struct dml_loaded *batch);
 
-/* Different images that could not be read and were replaced by others of their class, so far. Each
- * is reported once on stderr. */
+/* Different images that could not be read and were replaced by others of their class, so far; and
+ * those that were used although a part of their data is corrupt. Each is told once on stderr, and
+ * counted by the loader that told it. */
 size_t dml_loader_replaced(const struct dml_loader *loader);
+size_t dml_loader_corrupt(const struct dml_loader *loader);
 
 #endif

@@ -50,6 +50,8 @@ static void heading(const struct console *console, const struct dml_epoch_record
         printf(", %.1f %% of tuples swapped", record->swapped_share * 100);
     if (record->replaced_images > 0)
         printf(", %zu images replaced", record->replaced_images);
+    if (record->corrupt_images > 0)
+        printf(", %zu images corrupt", record->corrupt_images);
     putchar('\n');
 }
 

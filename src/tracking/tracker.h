@@ -47,8 +47,8 @@ struct dml_epoch_record {
     double train_seconds, eval_seconds;
     size_t train_images, eval_images;
     double lr;
-    double active_share, swapped_share; /* of tuples */
-    size_t replaced_images;
+    double active_share, swapped_share;     /* of tuples */
+    size_t replaced_images, corrupt_images; /* so far; the latter are used as far as they decode */
     struct dml_part_record parts[3];
     size_t part_count;
     const char *contact_sheet; /* PNG made after this epoch, or NULL */

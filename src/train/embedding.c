@@ -2,6 +2,11 @@
 
 #include "base/progress.h"
 
+size_t dml_embedding_batch(size_t training_batch) {
+    enum { MOST = 128 };
+    return training_batch < MOST ? training_batch : MOST;
+}
+
 enum dml_status dml_embed_images(const struct dml_backend *backend, struct dml_network *network,
                                  struct dml_loader *loader, size_t count, size_t dim,
                                  const char *title, const volatile sig_atomic_t *stop,

@@ -6,6 +6,10 @@
 
 #include <signal.h>
 
+/* Images that a loader for embedding hands over at a time: those of a training batch, but no more
+ * than the network takes at once. Loaders keep their memory, and there are several. */
+size_t dml_embedding_batch(size_t training_batch);
+
 /* Embeds all `count` images of a loader's part in order with evaluation transforms, showing a
  * progress bar called `title`. embeddings: (count, dim). Ends early with DML_ERROR_INTERRUPTED
  * once *stop is set (may be NULL). */

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "dml/dml.h"
+#include "train/embedding.h"
 #include "train/weights.h"
 
 #include <omp.h>
@@ -87,8 +88,9 @@ static void print_part(const struct dml_part *part) {
 enum dml_status dml_experiment_loader(const struct dml_experiment *e, const struct dml_part *part,
                                       bool training, struct dml_loader **out) {
     const struct dml_architecture *architecture = dml_architecture_find(e->network_flags->arch);
+    size_t bs = (size_t)e->training->bs;
     struct dml_loader_options options = {.part = part,
-                                         .batch_size = (size_t)e->training->bs,
+                                         .batch_size = training ? bs : dml_embedding_batch(bs),
                                          .threads = (int)e->training->kernels,
                                          .seed = (uint64_t)e->training->seed,
                                          .cache = e->data->cache_images,

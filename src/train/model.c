@@ -62,7 +62,8 @@ enum dml_status dml_model_embed_part(const struct dml_model *model, const struct
     const struct dml_training_options *training = dml_params_options(params, &dml_training_params);
     const struct dml_loader_options options = {.part = part,
                                                .transform = model->transform,
-                                               .batch_size = (size_t)training->bs,
+                                               .batch_size =
+                                                   dml_embedding_batch((size_t)training->bs),
                                                .threads = (int)training->kernels,
                                                .seed = (uint64_t)training->seed};
     size_t dim = (size_t)model->graph->embed_dim;

@@ -180,12 +180,14 @@ static enum dml_status train_epoch(struct trainer *t, double *seconds) {
     return status;
 }
 
-static size_t replaced_images(const struct dml_experiment *e) {
-    size_t count = dml_loader_replaced(e->train_loader);
+/* What loaders counted, dml_loader_replaced or _corrupt. */
+static size_t images_that_were(size_t (*count)(const struct dml_loader *),
+                               const struct dml_experiment *e) {
+    size_t sum = count(e->train_loader);
     for (int i = 0; i < DML_EVALUATE_PARTS; i++)
         if (e->eval_loaders[i])
-            count += dml_loader_replaced(e->eval_loaders[i]);
-    return count;
+            sum += count(e->eval_loaders[i]);
+    return sum;
 }
 
 /* Metrics, checkpoints and trackers after an epoch. */
@@ -199,7 +201,8 @@ static enum dml_status finish_epoch(struct trainer *t, double seconds) {
         .lr = o->lr * schedule(o, t->at.epoch),
         .active_share = t->at.tuples ? (double)t->at.active / (double)t->at.tuples : 0,
         .swapped_share = t->at.tuples ? (double)t->at.swapped / (double)t->at.tuples : 0,
-        .replaced_images = replaced_images(&t->e)};
+        .replaced_images = images_that_were(dml_loader_replaced, &t->e),
+        .corrupt_images = images_that_were(dml_loader_corrupt, &t->e)};
     bool last = t->at.epoch + 1 >= (uint64_t)o->n_epochs;
     bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
     enum dml_status status = DML_OK;

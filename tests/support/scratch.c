@@ -80,6 +80,18 @@ const char *scratch_copy(const char *relative, const char *from, size_t size) {
     return path;
 }
 
+const char *scratch_corrupt(const char *relative, const char *from, size_t count, bool markers) {
+    char *data;
+    size_t size;
+    assert_ok(dml_read_file(from, &data, &size));
+    assert_true(size > 2000 && count < size / 4);
+    for (size_t i = 0; i < count; i++)
+        data[size / 2 + i] = (char)(!markers ? 0 : i % 2 ? 0xD0 : 0xFF);
+    const char *path = scratch_write(relative, data, size);
+    free(data);
+    return path;
+}
+
 const char *scratch_jpeg(const char *relative, int width, int height, unsigned seed) {
     struct jpeg_compress_struct info;
     struct jpeg_error_mgr errors;

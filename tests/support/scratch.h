@@ -1,6 +1,7 @@
 #ifndef TESTS_SUPPORT_SCRATCH_H
 #define TESTS_SUPPORT_SCRATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* A temporary folder per test program, and files in it. Paths are printf style and relative to it;
@@ -13,6 +14,10 @@ const char *scratch_text(const char *relative, const char *text);
 
 /* A copy of the first `size` bytes of a file (0: all). */
 const char *scratch_copy(const char *relative, const char *from, size_t size);
+
+/* A copy with `count` bytes in the middle replaced: by zeros, or by markers as random bytes have.
+ */
+const char *scratch_corrupt(const char *relative, const char *from, size_t count, bool markers);
 
 /* A JPEG file (quality 90, 4:2:0) of a smooth pattern that depends on `seed`. */
 const char *scratch_jpeg(const char *relative, int width, int height, unsigned seed);
