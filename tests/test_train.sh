@@ -66,6 +66,38 @@ bad() {
     [ $status = "$wanted" ] || { cat "$work/err"; fail "status $status for: $*"; }
     tail -1 "$work/err" | grep -q -- "$pattern" || { cat "$work/err"; fail "no '$pattern': $*"; }
 }
+echo "batches without positives or negatives are told, where the criterion needs them"
+mkdir -p "$work/data/pairs/images"
+for class in "$source/data/emoji200/images"/{00,01,02,03,04,05,06,07,08,09,10,11}?.*; do
+    mkdir "$work/data/pairs/images/${class##*/}"
+    find "$class" -name '*.jpg' | sort | head -2 |
+        xargs cp -t "$work/data/pairs/images/${class##*/}"
+done
+# lines_of PATTERN FLAGS... prints how many lines of a run's output have it
+lines_of() {
+    local pattern=$1
+    shift
+    train --dataset pairs --n_epochs 1 --no_train_metrics --evaluation_metrics e_recall@1 "$@"
+    grep -c -- "$pattern" "$work/log" || true
+}
+[ "$(lines_of "--bs 32 --samples_per_class 32: 0 % of the images have one of another class" \
+    --loss contrastive --batch_mining random --samples_per_class 32)" = 1 ] || fail "no negatives"
+[ "$(lines_of "--samples_per_class 1: .* % of the images have another one of their class" \
+    --loss multisimilarity --bs 2 --samples_per_class 1)" = 1 ] || fail "no positives"
+[ "$(lines_of "% of the images" --loss proxynca --samples_per_class 32)" = 0 ] ||
+    fail "proxies need no partners in a batch"
+[ "$(lines_of "% of the images" --loss multisimilarity)" = 0 ] || fail "a usual batch is told"
+
+echo "an image that is corrupt between whole ends is used and told, once"
+victim=$(find "$work/data/pairs/images/001."* -name '*.jpg' | sort | head -1)
+size=$(stat -c %s "$victim")
+printf '\377\320\377\320\377\320' |
+    dd of="$victim" bs=1 seek=$((size * 3 / 4)) conv=notrunc status=none
+train --dataset pairs --n_epochs 2 --savename corrupt
+[ "$(grep -c "$victim: Corrupt JPEG data: .*; what can be decoded of it is used" "$work/log")" = 1 ] ||
+    { cat "$work/log"; fail "a corrupt image is not told once"; }
+grep -q "Epoch 2 of 2.*, 1 images corrupt" "$work/log" || fail "a corrupt image is not counted"
+
 echo "bad input: one line that names the culprit"
 bad 2 "did you mean --loss" --lss margin
 bad 2 "there is no criterion 'marginn'" --loss marginn
@@ -81,6 +113,15 @@ bad 2 "--dataset ../emoji40: is no name" --dataset ../emoji40
 bad 2 "--weights and --not_pretrained" --weights some.pth
 bad 1 "/nowhere" --source_path /nowhere
 bad 1 "state" --resume "$checkpoint"
+state=$work/runs/emoji40/again/state.safetensors
+bad 2 "--loss contrastive where it was --loss margin in $state: --resume goes on with the same" \
+    --resume "$state" --loss contrastive
+bad 2 "--batch_mining random where it was --batch_mining distance" --resume "$state" \
+    --batch_mining random
+bad 2 "--arch resnet18 where it was --arch resnet18_normalize" --resume "$state" --arch resnet18
+bad 2 "--dataset cub200 where it was --dataset emoji40" --resume "$state" --dataset cub200
+bad 2 "--loss_margin_beta 0.6 where it was --loss_margin_beta 1.2" --resume "$state" \
+    --loss_margin_beta 0.6
 bad 2 "--bs 4096: larger than the training set" --bs 4096
 (   # a full disk, as a limit on file sizes shows it
     trap '' XFSZ

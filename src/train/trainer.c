@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "dml/dml.h"
+#include "train/batches.h"
 #include "train/checkpoint.h"
 #include "train/embedding.h"
 #include "train/evaluation.h"
@@ -127,6 +128,8 @@ static enum dml_status plan_epoch(struct trainer *t) {
         dml_sampling_plan(t->e.sampling, t->at.epoch, t->plan, planned, &progress);
     if (!status)
         dml_progress_end(&progress);
+    if (!status && t->at.step == 0)
+        status = dml_batches_warn(&t->e, t->plan, t->batches);
     t->at.plan = t->plan;
     return status;
 }
