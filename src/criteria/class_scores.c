@@ -1,6 +1,7 @@
 #include "criteria/class_scores.h"
 
 #include "math/linear.h"
+#include "math/panels.h"
 #include "math/transcendental.h"
 
 #include "base/memory.h"
@@ -9,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Classes at a time, so that their exponentials stay in a core's cache; and how many parts the
- * classes are cut into, each with its own sum of gradients, whatever the number of threads. */
-enum { BLOCK = 256, PARTS = 8 };
+/* Classes at a time, so that their units stay in a core's cache; samples at a time that go from
+ * cosines to their part of dL/dE while they are in the nearest cache; classes at a time of dL/dw,
+ * of many classes and of few; and how many parts the classes are cut into, each with its own sum of
+ * gradients. None depends on the number of threads. */
+enum { BLOCK = 240, SAMPLES = 6, GROUP = 48, SMALL_GROUP = 24, PARTS = 8 };
 
 #define COSINE_LEAST 1e-10
 /* exp(z - shift) stays normal in float32 down to here. */
@@ -63,33 +66,73 @@ size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *
     return 1;
 }
 
-/* One step. Blocks of exps lie one behind the other, each (n, width). */
+/* One step. exps is cut into groups of classes that lie one behind the other, each (n, width):
+ * dL/dw of a group reads a stretch of memory. A block is whole groups. */
 struct step {
     struct dml_class_scores *scores;
     const struct dml_class_rule *rule;
     const float *x; /* (n, dim) */
     const int32_t *labels;
-    size_t n, parts, blocks; /* parts of the classes; blocks in a part, fewer in the last */
-    float *exps;             /* (n, classes): cosines, then exp(z - shift), 0 for own class */
-    float *pulls;            /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
-    float *scaled;           /* (n, dim): x_i times dL/dc_ij / exps_ij */
-    double *sums;            /* (parts, n): of exps */
-    double *shift;           /* (n): what exponents are relative to, a float */
-    double *own, *slope;     /* (n): z_iy; dz_iy/dc_iy, then dL/dc_iy */
-    bool bounded;            /* shift bounds z, and exps cannot underflow */
+    size_t n, group;
+    size_t parts, blocks; /* parts of the classes; blocks in a part, fewer in the last */
+    float *exps;          /* (n, classes): cosines, then exp(z - shift), 0 for own class; last
+                             dL/dc_ij / factor_i, own class included */
+    float *pulls;         /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
+    float *scaled;        /* panels of (n, dim): factor_i x_i */
+    float *packed;        /* (parts): see struct packed */
+    double *sums;         /* (parts, n): of exps */
+    double *shift;        /* (n): what exponents are relative to, a float */
+    double *own, *slope;  /* (n): z_iy and dz_iy/dc_iy */
+    double *losses;       /* (n) */
+    bool bounded;         /* shift bounds z, and exps cannot underflow */
 };
 
-/* A product of one block: on this core when there are more blocks than one, else on all. */
-static void multiply(const struct step *step, int transpose_a, int transpose_b, size_t m, size_t n,
-                     size_t k, const float *a, size_t lda, const float *b, bool add, float *c,
-                     size_t ldc) {
-    (step->parts > 1 ? dml_gemm_alone : dml_gemm)(transpose_a, transpose_b, m, n, k, 1, a, lda, b,
-                                                  step->scores->dim, add, c, ldc);
+/* The units of a block of classes as operands of products: of units^T (dim, width), and of units
+ * (width, dim). */
+struct packed {
+    float *across, *along;
+};
+
+enum stages { COSINES = 1, EXPONENTIALS = 2 };
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
 }
 
+/* Classes of the block that begins with class `start`. */
 static size_t width_of(const struct step *step, size_t start) {
-    size_t left = step->scores->classes - start;
-    return left < BLOCK ? left : BLOCK;
+    return least(step->scores->classes - start, BLOCK);
+}
+
+/* Where exps has sample i and the classes from `first` of a group on; their number. */
+static float *group_row(const struct step *step, size_t first, size_t i, size_t *width) {
+    *width = least(step->scores->classes - first, step->group);
+    return step->exps + step->n * first + i * *width;
+}
+
+/* A block's rows (count, width) of the samples from i on: out of exps, or into it. */
+static void load_rows(const struct step *step, size_t start, size_t i, size_t count, float *rows) {
+    size_t width = width_of(step, start), size;
+    for (size_t j = 0; j < width; j += size)
+        for (size_t k = 0; k < count; k++) {
+            const float *from = group_row(step, start + j, i + k, &size);
+            memcpy(rows + k * width + j, from, size * sizeof *rows);
+        }
+}
+
+static void store_rows(const struct step *step, size_t start, size_t i, size_t count,
+                       const float *rows) {
+    size_t width = width_of(step, start), size;
+    for (size_t j = 0; j < width; j += size)
+        for (size_t k = 0; k < count; k++) {
+            float *to = group_row(step, start + j, i + k, &size);
+            memcpy(to, rows + k * width + j, size * sizeof *rows);
+        }
+}
+
+static size_t packed_size(const struct step *step) {
+    size_t dim = step->scores->dim, width = width_of(step, 0);
+    return dml_panels_size(dim, width) + dml_panels_size(width, dim);
 }
 
 /* The samples' own classes in float64, and a shift for each sample: a bound of its logits where
@@ -97,8 +140,8 @@ static size_t width_of(const struct step *step, size_t start) {
 static void prepare(struct step *step) {
     const struct dml_class_scores *scores = step->scores;
     const struct dml_class_rule *rule = step->rule;
-    size_t dim = scores->dim;
-    step->bounded = true;
+    size_t dim = scores->dim, far = 0;
+#pragma omp parallel for reduction(+ : far) if (step->n * dim > 10000)
     for (size_t i = 0; i < step->n; i++) {
         const float *x = step->x + i * dim, *w = scores->vectors + (size_t)step->labels[i] * dim;
         double norm = sqrt(dml_dot(w, w, dim));
@@ -113,41 +156,33 @@ static void prepare(struct step *step) {
             step->slope[i] = 0;
         double bound = rule->clamp ? 1 : sqrt(dml_dot(x, x, dim)) * (1 + 1e-6);
         step->shift[i] = (float)fmax(rule->scale * bound, rule->without_class ? 0 : step->own[i]);
-        step->bounded &= (rule->clamp ? 1 : 2) * step->shift[i] <= RANGE;
+        far += !((rule->clamp ? 1 : 2) * step->shift[i] <= RANGE);
     }
-    for (size_t i = 0; !step->bounded && i < step->n; i++)
+    step->bounded = far == 0;
+    for (size_t i = 0; far && i < step->n; i++)
         step->shift[i] = rule->without_class ? -INFINITY : (float)step->own[i];
 }
 
-/* Units of a block of classes, and the cosines to them into its place in exps. */
-static float *cosines(struct step *step, size_t start) {
+/* Units of a block of classes, packed into its part's memory. */
+static struct packed pack(const struct step *step, size_t part, size_t start) {
     struct dml_class_scores *scores = step->scores;
     size_t dim = scores->dim, width = width_of(step, start);
-    float *block = step->exps + step->n * start, *units = scores->units + start * dim;
+    float *units = scores->units + start * dim, *memory = step->packed + part * packed_size(step);
+    struct packed packed = {.across = memory, .along = memory + dml_panels_size(dim, width)};
     dml_units_forward(scores->vectors + start * dim, width, dim, units, scores->norms + start);
-    multiply(step, 0, 1, step->n, width, dim, step->x, dim, units, false, block, width);
-    return block;
+    dml_panels_pack_transposed(dim, width, units, dim, packed.across);
+    dml_panels_pack(width, dim, units, dim, packed.along);
+    return packed;
 }
 
-static void raise_shift(struct step *step, size_t i, size_t start, const float *row) {
-    size_t width = width_of(step, start), own = (size_t)step->labels[i] - start;
+static void raise_shift(struct step *step, size_t i, size_t first) {
+    size_t width, own = (size_t)step->labels[i] - first;
+    const float *row = group_row(step, first, i, &width);
     float most = -INFINITY;
     for (size_t j = 0; j < width; j++)
         most = row[j] > most && j != own ? row[j] : most;
     double z = step->rule->scale * (step->rule->clamp ? fmin(fmax(most, COSINE_LEAST), 1) : most);
     step->shift[i] = (float)fmax(step->shift[i], z);
-}
-
-/* Where no bound serves: all cosines, and the largest logit of each sample as its shift. */
-static void find_shifts(struct step *step) {
-    size_t classes = step->scores->classes;
-#pragma omp parallel for schedule(dynamic, 1) if (step->parts > 1)
-    for (size_t start = 0; start < classes; start += BLOCK)
-        cosines(step, start);
-#pragma omp parallel for if (step->n * classes > 20000)
-    for (size_t i = 0; i < step->n; i++)
-        for (size_t start = 0; start < classes; start += BLOCK)
-            raise_shift(step, i, start, step->exps + step->n * start + i * width_of(step, start));
 }
 
 /* Cosines of sample i to a block become exps, whose sum it returns; own class and classes without
@@ -179,85 +214,126 @@ static float exponentials(const struct step *step, size_t i, size_t start, float
     return sum;
 }
 
-/* Fills exps, sums and pulls for the classes of one part. */
-static void forward_part(struct step *step, size_t part) {
-    size_t n = step->n, dim = step->scores->dim, classes = step->scores->classes;
+/* Samples from `first` on, SAMPLES or what is left, and one block of classes: cosines, then exps,
+ * sums and pulls. */
+static void forward_tile(const struct step *step, enum stages stages, struct packed packed,
+                         size_t part, size_t start, size_t first) {
+    size_t n = step->n, dim = step->scores->dim, width = width_of(step, start);
+    size_t count = least(n - first, SAMPLES);
+    float rows[SAMPLES * BLOCK];
+    if (stages & COSINES)
+        dml_panels_multiply(count, width, dim, step->x + first * dim, dim, 1, packed.across, false,
+                            rows, width);
+    else
+        load_rows(step, start, first, count, rows);
+    if (stages & EXPONENTIALS) {
+        bool add = start > part * step->blocks * BLOCK;
+        double *sums = step->sums + part * n + first;
+        for (size_t i = 0; i < count; i++)
+            sums[i] = (add ? sums[i] : 0) + exponentials(step, first + i, start, rows + i * width);
+        dml_panels_multiply(count, dim, width, rows, width, 1, packed.along, add,
+                            step->pulls + (part * n + first) * dim, dim);
+    }
+    store_rows(step, start, first, count, rows);
+}
+
+/* All samples and the classes of one part. */
+static void forward_part(const struct step *step, enum stages stages, size_t part) {
     size_t first = part * step->blocks * BLOCK, end = first + step->blocks * BLOCK;
-    double *sums = step->sums + part * n;
-    memset(sums, 0, n * sizeof *sums);
-    for (size_t start = first; start < end && start < classes; start += BLOCK) {
-        size_t width = width_of(step, start);
-        float *block = step->bounded ? cosines(step, start) : step->exps + n * start;
-#pragma omp parallel for if (n * width > 20000)
-        for (size_t i = 0; i < n; i++)
-            sums[i] += exponentials(step, i, start, block + i * width);
-        multiply(step, 0, 0, n, dim, width, block, width, step->scores->units + start * dim,
-                 start > first, step->pulls + part * n * dim, dim);
+    for (size_t start = first; start < end && start < step->scores->classes; start += BLOCK) {
+        struct packed packed = pack(step, part, start);
+        for (size_t i = 0; i < step->n; i += SAMPLES)
+            forward_tile(step, stages, packed, part, start, i);
     }
 }
 
-/* Sample i: its loss, dL/dx_i into `grad` (dim), `slope` and its row of `scaled`. */
-static double finish_sample(struct step *step, size_t i, float *grad) {
+/* Threads share parts where there are some, else the samples. */
+static void forward(const struct step *step, enum stages stages) {
+    if (step->parts > 1) {
+#pragma omp parallel for schedule(dynamic, 1)
+        for (size_t part = 0; part < step->parts; part++)
+            forward_part(step, stages, part);
+        return;
+    }
+    struct packed packed = pack(step, 0, 0);
+#pragma omp parallel for if (step->n * step->scores->classes > 2000)
+    for (size_t i = 0; i < step->n; i += SAMPLES)
+        forward_tile(step, stages, packed, 0, 0, i);
+}
+
+/* Where no bound serves: all cosines, and the largest logit of each sample as its shift. */
+static void find_shifts(struct step *step) {
+    size_t classes = step->scores->classes;
+    forward(step, COSINES);
+#pragma omp parallel for if (step->n * classes > 20000)
+    for (size_t i = 0; i < step->n; i++)
+        for (size_t first = 0; first < classes; first += step->group)
+            raise_shift(step, i, first);
+}
+
+/* Sample i: its loss, dL/dx_i into `grad` (dim), its own class in exps and its row of `scaled`. */
+static void finish_sample(const struct step *step, size_t i, float *grad) {
     const struct dml_class_rule *rule = step->rule;
-    size_t n = step->n, dim = step->scores->dim;
-    double loss = 0, share = 1 / (double)n;
-    double own = rule->without_class ? 0 : exp(step->own[i] - step->shift[i]), sum = own;
+    size_t n = step->n, dim = step->scores->dim, label = (size_t)step->labels[i];
+    double share = 1 / (double)n, sum = 0;
+    double own = rule->without_class ? 0 : exp(step->own[i] - step->shift[i]);
     for (size_t part = 0; part < step->parts; part++)
         sum += step->sums[part * n + i];
-    float factor = 0; /* dL/dc_ij / exps_ij */
-    if (sum == 0) {   /* a single class: nothing to tell it from */
-        step->slope[i] = 0;
-    } else {
-        loss = share * (step->shift[i] + log(sum) - step->own[i]);
-        factor = (float)(share * rule->scale / sum);
-        step->slope[i] *= share * (own / sum - 1);
-    }
-    float slope = (float)step->slope[i];
-    const float *unit = step->scores->units + (size_t)step->labels[i] * dim;
+    double others = sum;
+    sum += own;
+    /* With a single class there is nothing to tell it from. */
+    step->losses[i] = sum == 0 ? 0 : share * (step->shift[i] + log(sum) - step->own[i]);
+    float factor = sum == 0 ? 0 : (float)(share * rule->scale / sum);
+    float pull = (float)(-step->slope[i] / rule->scale * others);
+    size_t width, first = label / step->group * step->group;
+    group_row(step, first, i, &width)[label - first] = pull;
+
+    const float *unit = step->scores->units + label * dim;
     memcpy(grad, step->pulls + i * dim, dim * sizeof *grad);
     for (size_t part = 1; part < step->parts; part++)
         for (size_t k = 0; k < dim; k++)
             grad[k] += step->pulls[(part * n + i) * dim + k];
-    for (size_t k = 0; k < dim; k++) {
-        step->scaled[i * dim + k] = factor * step->x[i * dim + k];
-        grad[k] = factor * grad[k] + slope * unit[k];
-    }
-    return loss;
+    for (size_t k = 0; k < dim; k++)
+        grad[k] = factor * (grad[k] + pull * unit[k]);
+    const float *x = step->x + i * dim;
+    float *scaled = step->scaled + i * DML_PANEL;
+    for (size_t k = 0; k < dim; k += DML_PANEL, scaled += n * DML_PANEL)
+        for (size_t v = 0; v < DML_PANEL; v++)
+            scaled[v] = k + v < dim ? factor * x[k + v] : 0;
 }
 
-/* dL/dw of a block of classes. */
-static void backward_block(const struct step *step, size_t start) {
+/* dL/dw of a group of classes. */
+static void backward_group(const struct step *step, size_t first) {
     struct dml_class_scores *scores = step->scores;
-    size_t dim = scores->dim, n = step->n, width = width_of(step, start);
-    float *block = scores->grad + start * dim;
-    multiply(step, 1, 0, width, dim, n, step->exps + n * start, width, step->scaled, false, block,
-             dim);
-    for (size_t i = 0; i < n; i++) {
-        size_t own = (size_t)step->labels[i] - start;
-        float slope = (float)step->slope[i];
-        for (size_t k = 0; own < width && k < dim; k++)
-            block[own * dim + k] += slope * step->x[i * dim + k];
-    }
-    dml_units_backward(scores->units + start * dim, scores->norms + start, width, dim, block);
+    size_t dim = scores->dim, width;
+    const float *exps = group_row(step, first, 0, &width);
+    float *grad = scores->grad + first * dim;
+    dml_panels_multiply(width, dim, step->n, exps, 1, width, step->scaled, false, grad, dim);
+    dml_units_backward(scores->units + first * dim, scores->norms + first, width, dim, grad);
 }
 
 /* Lays out the memory of a step. */
 static bool start_step(struct step *step) {
     size_t n = step->n, classes = step->scores->classes, dim = step->scores->dim;
     size_t blocks = (classes + BLOCK - 1) / BLOCK;
+    step->group = classes > BLOCK ? GROUP : SMALL_GROUP;
     step->blocks = (blocks + PARTS - 1) / PARTS;
     step->parts = (blocks + step->blocks - 1) / step->blocks;
-    size_t doubles = n * (3 + step->parts), floats = n * (classes + dim * (1 + step->parts));
-    double *memory = dml_buffer_reserve(&step->scores->memory, 2 * doubles + floats, sizeof(float));
+    size_t doubles = n * (4 + step->parts), packed = step->parts * packed_size(step);
+    size_t scaled = dml_panels_size(n, dim), floats = n * (classes + dim * step->parts);
+    double *memory = dml_buffer_reserve(&step->scores->memory,
+                                        2 * doubles + packed + scaled + floats, sizeof(float));
     if (!memory)
         return false;
     step->shift = memory;
     step->own = memory + n;
     step->slope = memory + 2 * n;
-    step->sums = memory + 3 * n;
-    step->exps = (float *)(memory + doubles);
-    step->scaled = step->exps + n * classes;
-    step->pulls = step->scaled + n * dim;
+    step->losses = memory + 3 * n;
+    step->sums = memory + 4 * n;
+    step->packed = (float *)(memory + doubles);
+    step->scaled = step->packed + packed;
+    step->exps = step->scaled + scaled;
+    step->pulls = step->exps + n * classes;
     return true;
 }
 
@@ -270,23 +346,15 @@ enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
     prepare(&step);
     if (!step.bounded)
         find_shifts(&step);
-    /* One part goes outside of any parallel construct: even a team of one around it would make
-     * libgomp start new threads for the product inside. */
-    if (step.parts == 1)
-        forward_part(&step, 0);
-    else
-#pragma omp parallel for schedule(dynamic, 1)
-        for (size_t part = 0; part < step.parts; part++)
-            forward_part(&step, part);
+    forward(&step, step.bounded ? COSINES | EXPONENTIALS : EXPONENTIALS);
+#pragma omp parallel for if (n * scores->dim > 10000)
+    for (size_t i = 0; i < n; i++)
+        finish_sample(&step, i, grad + i * scores->dim);
     *loss = 0;
     for (size_t i = 0; i < n; i++)
-        *loss += finish_sample(&step, i, grad + i * scores->dim);
-    if (step.parts == 1)
-        for (size_t start = 0; start < scores->classes; start += BLOCK)
-            backward_block(&step, start);
-    else
-#pragma omp parallel for schedule(dynamic, 1)
-        for (size_t start = 0; start < scores->classes; start += BLOCK)
-            backward_block(&step, start);
+        *loss += step.losses[i];
+#pragma omp parallel for schedule(dynamic, 1) if (n * scores->classes > 2000)
+    for (size_t first = 0; first < scores->classes; first += step.group)
+        backward_group(&step, first);
     return DML_OK;
 }

@@ -12,7 +12,7 @@
 #include "criteria/common.h"
 
 #include "math/gram.h"
-#include "math/linear.h"
+#include "math/panels.h"
 #include "math/transcendental.h"
 
 #include <omp.h>
@@ -55,9 +55,9 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_TABLE("Criterion: multisimilarity", struct options, params);
 
-/* Rows of the gradient matrix that exist at a time, per thread: a panel of them stays in a core's
- * cache from the exponentials to the product. */
-enum { PANEL = 128, SMALL_PANEL = 32, SMALL_BATCH = 256 };
+/* Rows of the gradient matrix that exist at a time, per thread: they stay in a core's cache from
+ * the exponentials to the product. */
+enum { ROWS = 6, ALONE = 32 /* samples that one thread does as fast */ };
 
 struct state {
     struct options options;
@@ -68,13 +68,13 @@ struct state {
  * so that they stay exact for embeddings of any norm. */
 struct step {
     size_t n, dim;
-    size_t rows; /* of a panel */
     const int32_t *labels;
     float *s;                 /* (n, n); the diagonal is SELF, so that no anchor is its positive */
     float *weakest, *hardest; /* min_p s_ip, max_n s_in; INFINITY, -INFINITY for skipped anchors */
     float *pos, *neg;         /* P_i + w+ (weakest - t), N_i - w- (hardest - t) */
     double *losses;           /* P_i / w+ + N_i / w-, 0 for skipped anchors */
-    float *panels;            /* (threads, rows, n) */
+    float *rows;              /* (threads, ROWS, n) */
+    float *packed;            /* panels of the embeddings (n, dim) */
     float wp, wn, margin, thresh;
 };
 
@@ -138,8 +138,9 @@ static void forward_row(const struct step *step, size_t i) {
                       softplus(wn * (hardest - step->thresh), sum_n, &step->neg[i]) / wn;
 }
 
-/* Row i of dL/ds + (dL/ds)^T, times K. Without branches, so that it becomes vector code. */
-static void backward_row(const struct step *step, size_t i, float *restrict out) {
+/* Row i of dL/ds + (dL/ds)^T; `weight` is 1 / K. Without branches, so that it becomes vector code.
+ */
+static void backward_row(const struct step *step, size_t i, float weight, float *restrict out) {
     const float *s = step->s + i * step->n, *weakest = step->weakest, *hardest = step->hardest;
     const float *pos = step->pos, *neg = step->neg;
     const int32_t *labels = step->labels, label = labels[i];
@@ -155,20 +156,19 @@ static void backward_row(const struct step *step, size_t i, float *restrict out)
         mine = dml_expf(mine);
         other = dml_expf(other);
         float sum = (keep_mine > 0 ? mine : 0.0f) + (keep_other > 0 ? other : 0.0f);
-        out[j] = same ? -sum : sum;
+        out[j] = same ? -weight * sum : weight * sum;
     }
 }
 
 static bool start(struct state *state, const struct dml_batch *batch, struct step *step) {
-    size_t n = batch->n, rows = n > SMALL_BATCH ? PANEL : SMALL_PANEL;
-    size_t panels = (size_t)omp_get_max_threads() * rows;
-    float *memory = dml_buffer_reserve(&state->memory, n * (n + panels + 6), sizeof *memory);
+    size_t n = batch->n, rows = (size_t)omp_get_max_threads() * ROWS * n;
+    size_t packed = dml_panels_size(n, batch->dim);
+    float *memory = dml_buffer_reserve(&state->memory, n * (n + 6) + rows + packed, sizeof *memory);
     if (!memory)
         return false;
     *step = (struct step){
         .n = n,
         .dim = batch->dim,
-        .rows = rows,
         .labels = batch->labels,
         .losses = (double *)memory,
         .weakest = memory + 2 * n,
@@ -176,7 +176,8 @@ static bool start(struct state *state, const struct dml_batch *batch, struct ste
         .pos = memory + 4 * n,
         .neg = memory + 5 * n,
         .s = memory + 6 * n,
-        .panels = memory + (6 + n) * n,
+        .rows = memory + (6 + n) * n,
+        .packed = memory + (6 + n) * n + rows,
         .wp = (float)state->options.pos_weight,
         .wn = (float)state->options.neg_weight,
         .margin = (float)state->options.margin,
@@ -185,18 +186,17 @@ static bool start(struct state *state, const struct dml_batch *batch, struct ste
     dml_gram(batch->embeddings, n, batch->dim, step->s);
     for (size_t i = 0; i < n; i++)
         step->s[i * n + i] = SELF;
+    dml_panels_pack(n, batch->dim, batch->embeddings, batch->dim, step->packed);
     return true;
 }
 
-/* dL/dE (n, dim) of a panel of rows. */
-static void backward_panel(const struct step *step, size_t start, float weight, const float *x,
-                           float *panel, float *grad) {
-    size_t rows = step->n - start < step->rows ? step->n - start : step->rows;
-    for (size_t i = 0; i < rows; i++)
-        backward_row(step, start + i, panel + i * step->n);
-    (step->n > step->rows ? dml_gemm_alone : dml_gemm)(0, 0, rows, step->dim, step->n, weight,
-                                                       panel, step->n, x, step->dim, 0,
-                                                       grad + start * step->dim, step->dim);
+/* dL/dE of up to ROWS samples from `first` on. */
+static void backward_rows(const struct step *step, size_t first, float weight, float *grad) {
+    size_t n = step->n, dim = step->dim, count = n - first < ROWS ? n - first : ROWS;
+    float *rows = step->rows + (size_t)omp_get_thread_num() * ROWS * n;
+    for (size_t i = 0; i < count; i++)
+        backward_row(step, first + i, weight, rows + i * n);
+    dml_panels_multiply(count, dim, n, rows, n, 1, step->packed, false, grad + first * dim, dim);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -208,7 +208,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
         return DML_ERROR_MEMORY;
     size_t n = batch->n, kept = 0;
     double sum = 0;
-#pragma omp parallel for if (n > step.rows)
+#pragma omp parallel for if (n > ALONE)
     for (size_t i = 0; i < n; i++)
         forward_row(&step, i);
     for (size_t i = 0; i < n; i++) {
@@ -220,14 +220,9 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
         return DML_OK;
     loss->active = kept;
     loss->value = sum / (double)kept;
-    float weight = 1 / (float)kept;
-    if (n <= step.rows) /* outside of any team, so that the product inside finds its threads */
-        backward_panel(&step, 0, weight, batch->embeddings, step.panels, grad);
-    else
-#pragma omp parallel for schedule(dynamic, 1)
-        for (size_t row = 0; row < n; row += step.rows)
-            backward_panel(&step, row, weight, batch->embeddings,
-                           step.panels + (size_t)omp_get_thread_num() * step.rows * n, grad);
+#pragma omp parallel for if (n > ALONE)
+    for (size_t first = 0; first < n; first += ROWS)
+        backward_rows(&step, first, 1 / (float)kept, grad);
     return DML_OK;
 }
 

@@ -48,6 +48,14 @@ static CBLAS_TRANSPOSE form(int transpose) {
     return transpose ? CblasTrans : CblasNoTrans;
 }
 
+/* A product on one thread, where BLAS is called from within a parallel region. */
+static void alone(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
+                  const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
+                  size_t ldc) {
+    cblas_sgemm(CblasRowMajor, form(transpose_a), form(transpose_b), (blasint)m, (blasint)n,
+                (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+}
+
 void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
               const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
               size_t ldc) {
@@ -55,23 +63,15 @@ void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, fl
 #pragma omp parallel for schedule(dynamic, 1) if (!tiles.whole)
     for (size_t t = 0; t < tiles.count; t++) {
         const struct piece p = piece_of(&tiles, t, m, n);
-        dml_gemm_alone(transpose_a, transpose_b, p.rows, p.columns, k, alpha,
-                       a + p.top * (transpose_a ? 1 : lda), lda,
-                       b + p.left * (transpose_b ? ldb : 1), ldb, beta, c + p.top * ldc + p.left,
-                       ldc);
+        alone(transpose_a, transpose_b, p.rows, p.columns, k, alpha,
+              a + p.top * (transpose_a ? 1 : lda), lda, b + p.left * (transpose_b ? ldb : 1), ldb,
+              beta, c + p.top * ldc + p.left, ldc);
     }
 }
 
 void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                    size_t ldb, float *c, size_t ldc) {
-    dml_gemm_alone(0, 1, m, n, k, 1.0f, a, lda, b, ldb, 0.0f, c, ldc);
-}
-
-void dml_gemm_alone(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
-                    const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
-                    size_t ldc) {
-    cblas_sgemm(CblasRowMajor, form(transpose_a), form(transpose_b), (blasint)m, (blasint)n,
-                (blasint)k, alpha, a, (blasint)lda, b, (blasint)ldb, beta, c, (blasint)ldc);
+    alone(0, 1, m, n, k, 1.0f, a, lda, b, ldb, 0.0f, c, ldc);
 }
 
 void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,

@@ -10,13 +10,7 @@ void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, fl
               const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
               size_t ldc);
 
-/* The same without tiles, for threads of a parallel region that each have their own product: BLAS
- * does not start others there. Outside of one its bits depend on the number of threads. */
-void dml_gemm_alone(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, float alpha,
-                    const float *a, size_t lda, const float *b, size_t ldb, float beta, float *c,
-                    size_t ldc);
-
-/* dml_gemm in float64. */
+/* The same in float64. */
 void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
                 const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
                 size_t ldc);

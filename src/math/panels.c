@@ -1,0 +1,112 @@
+#include "math/panels.h"
+
+#include <string.h>
+
+/* A row of a tile is two vectors; 6 rows of sums, a row of b and an element of a take 15 of the 16
+ * registers of AVX2, and 12 multiplications wait for 8 loads. */
+enum { LANES = DML_PANEL / 2, ROWS = 6, CHUNK = 128 };
+typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
+typedef float unaligned
+    __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
+
+/* c (rows, DML_PANEL) = or += a times one panel. `rows` is a constant where this is inlined, so
+ * that sums live in registers. */
+static inline __attribute__((always_inline)) void tile(size_t rows, size_t k, const float *a,
+                                                       size_t row, size_t step, const float *panel,
+                                                       bool add, float *c, size_t ldc) {
+    vector sums[ROWS][2] = {0};
+    for (size_t i = 0; add && i < rows; i++)
+        for (size_t v = 0; v < 2; v++)
+            sums[i][v] = *(const unaligned *)(c + i * ldc + v * LANES);
+    for (size_t l = 0; l < k; l++, a += step, panel += DML_PANEL) {
+        vector first = *(const unaligned *)panel, second = *(const unaligned *)(panel + LANES);
+        for (size_t i = 0; i < rows; i++) {
+            sums[i][0] += a[i * row] * first;
+            sums[i][1] += a[i * row] * second;
+        }
+    }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t v = 0; v < 2; v++)
+            *(unaligned *)(c + i * ldc + v * LANES) = sums[i][v];
+}
+
+/* Up to ROWS rows. */
+static void few_rows(size_t rows, size_t k, const float *a, size_t row, size_t step,
+                     const float *panel, bool add, float *c, size_t ldc) {
+    switch (rows) {
+    case 6:
+        tile(6, k, a, row, step, panel, add, c, ldc);
+        break;
+    case 5:
+        tile(5, k, a, row, step, panel, add, c, ldc);
+        break;
+    case 4:
+        tile(4, k, a, row, step, panel, add, c, ldc);
+        break;
+    case 3:
+        tile(3, k, a, row, step, panel, add, c, ldc);
+        break;
+    case 2:
+        tile(2, k, a, row, step, panel, add, c, ldc);
+        break;
+    default:
+        tile(1, k, a, row, step, panel, add, c, ldc);
+    }
+}
+
+static void copy_rows(size_t rows, size_t width, const float *from, size_t from_ld, float *to,
+                      size_t to_ld) {
+    for (size_t i = 0; i < rows; i++)
+        memcpy(to + i * to_ld, from + i * from_ld, width * sizeof *to);
+}
+
+/* One panel, of which c has the first `width` columns. */
+static void multiply_panel(size_t m, size_t width, size_t k, const float *a, size_t row,
+                           size_t step, const float *panel, bool add, float *c, size_t ldc) {
+    for (size_t i = 0; i < m; i += ROWS) {
+        size_t rows = m - i < ROWS ? m - i : ROWS;
+        if (width == DML_PANEL) {
+            few_rows(rows, k, a + i * row, row, step, panel, add, c + i * ldc, ldc);
+            continue;
+        }
+        float whole[ROWS * DML_PANEL];
+        memset(whole, 0, sizeof whole);
+        if (add)
+            copy_rows(rows, width, c + i * ldc, ldc, whole, DML_PANEL);
+        few_rows(rows, k, a + i * row, row, step, panel, add, whole, DML_PANEL);
+        copy_rows(rows, width, whole, DML_PANEL, c + i * ldc, ldc);
+    }
+}
+
+void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t row, size_t step,
+                         const float *panels, bool add, float *c, size_t ldc) {
+    /* Many rows come again with every panel: so much of them at a time as stays in cache. */
+    size_t chunk = m > ROWS ? CHUNK : k;
+    for (size_t l = 0; l < k; l += chunk)
+        for (size_t j = 0; j < n; j += DML_PANEL)
+            multiply_panel(m, n - j < DML_PANEL ? n - j : DML_PANEL, k - l < chunk ? k - l : chunk,
+                           a + l * step, row, step, panels + j * k + l * DML_PANEL, add || l > 0,
+                           c + j, ldc);
+}
+
+void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panels) {
+    size_t whole = n / DML_PANEL * DML_PANEL;
+    for (size_t l = 0; l < k; l++, b += ld, panels += DML_PANEL) {
+        for (size_t j = 0; j < whole; j += DML_PANEL) /* of constant size, so not a call */
+            memcpy(panels + j * k, b + j, DML_PANEL * sizeof *b);
+        for (size_t v = 0; v < DML_PANEL && whole < n; v++)
+            panels[whole * k + v] = whole + v < n ? b[whole + v] : 0;
+    }
+}
+
+void dml_panels_pack_transposed(size_t k, size_t n, const float *bt, size_t ld, float *panels) {
+    for (size_t j = 0; j < n; j += DML_PANEL, panels += k * DML_PANEL) {
+        size_t width = n - j < DML_PANEL ? n - j : DML_PANEL;
+        for (size_t l = 0; l < k; l++) {
+            for (size_t v = 0; v < width; v++)
+                panels[l * DML_PANEL + v] = bt[(j + v) * ld + l];
+            for (size_t v = width; v < DML_PANEL; v++)
+                panels[l * DML_PANEL + v] = 0;
+        }
+    }
+}

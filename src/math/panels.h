@@ -1,0 +1,39 @@
+#ifndef DML_MATH_PANELS_H
+#define DML_MATH_PANELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Products for loops that use one operand many times, or that go on with a result while it is in
+ * cache: operand b is packed once, into panels of DML_PANEL columns, and multiplied by some rows
+ * after the other. (BLAS packs both operands anew in every call.) All of it runs on the calling
+ * thread, and an element of a result is one sum in the order of k, whatever rows it is computed
+ * with: bits depend on the operands alone. */
+
+/* Columns of a panel: two vectors of the processor that this is compiled for. */
+#if defined(__AVX512F__)
+enum { DML_PANEL = 32 };
+#elif defined(__AVX__)
+enum { DML_PANEL = 16 };
+#else
+enum { DML_PANEL = 8 };
+#endif
+
+/* Floats in the panels of b (k, n). */
+static inline size_t dml_panels_size(size_t k, size_t n) {
+    return (n + DML_PANEL - 1) / DML_PANEL * DML_PANEL * k;
+}
+
+/* Packs b (k, n), its rows `ld` apart: panel p is (k, DML_PANEL), the columns from p DML_PANEL on
+ * and 0 beyond column n; the panels lie one behind the other. */
+void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panels);
+
+/* The same from the transpose of b: bt (n, k), its rows `ld` apart. */
+void dml_panels_pack_transposed(size_t k, size_t n, const float *bt, size_t ld, float *panels);
+
+/* c (m, n), its rows `ldc` apart, becomes a b, or gains it (`add`); k is at least 1. Element (i, l)
+ * of a is a[i * row + l * step]; `panels` is b (k, n). */
+void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t row, size_t step,
+                         const float *panels, bool add, float *c, size_t ldc);
+
+#endif
