@@ -1,6 +1,7 @@
 #include "math/ranks.h"
 
 #include "base/memory.h"
+#include "math/above.h"
 #include "math/linear.h"
 #include "math/pack.h"
 
@@ -14,9 +15,8 @@
 enum {
     TILE = 384,               /* rows and columns of a tile */
     MOST_POSITIVES = 8 << 20, /* ranked in one pass over the gallery; 20 bytes each */
-    FEW = 256,                /* positives of a query that are compared with one by one */
-    LANES = 8,                /* of a vector of levels */
-    GROUP = 4,                /* vectors that are compared with together */
+    FEW = DML_ABOVE_LEVELS,   /* positives of a query that are compared with one by one */
+    LANES = 8,                /* rows and columns that are transposed together */
     STEP = 16,                /* elements of a row that are skipped together */
     PRUNE_EVERY = 16,         /* tiles, for queries with more */
 };
@@ -25,6 +25,7 @@ struct positive {
     double key;
     uint32_t index; /* of the sample */
 };
+#define NONE UINT32_MAX /* no sample: there are at most 2^31 */
 
 /* A block of queries [first, end) under way. Arrays are indexed by (position in `start`) - base. */
 struct pass {
@@ -42,11 +43,11 @@ struct pass {
 
 /* What a thread works in. */
 struct bench {
-    float *tile, *turned;     /* (TILE, TILE) */
-    float *near;              /* (TILE + 16) elements that may matter, packed */
-    float *above, *below;     /* (FEW) a query's levels, the error added and taken off */
-    uint32_t *surely, *maybe; /* (FEW) elements that are nearer than above, and than below */
+    float *tile, *turned;    /* (TILE, TILE) */
+    struct dml_above *above; /* a row's elements that may matter, packed, and their counts */
     struct positive *positives;
+    struct positive *sorted; /* (FEW) */
+    double *keys;            /* (FEW) */
 };
 
 static bool before(double key, uint32_t index, double other_key, uint32_t other_index) {
@@ -58,40 +59,79 @@ static int by_key(const void *a, const void *b) {
     return before(x->key, x->index, y->key, y->index) ? -1 : 1;
 }
 
-/* Classes are small: insertion beats a library call. */
-static void sort_positives(struct positive *found, size_t count) {
-    if (count > 100) {
-        qsort(found, count, sizeof *found, by_key);
-        return;
-    }
-    for (size_t i = 1; i < count; i++) {
-        struct positive next = found[i];
-        size_t at = i;
-        for (; at > 0 && before(next.key, next.index, found[at - 1].key, found[at - 1].index); at--)
-            found[at] = found[at - 1];
-        found[at] = next;
+/* Whether the keys of all pairs of the query's class are needed: each serves both of its samples.
+ */
+static bool shares_keys(const struct pass *pass, size_t q) {
+    const struct dml_rank_task *task = pass->task;
+    const size_t *class = task->gallery_start + task->query_class[q];
+    return pass->symmetric && task->start[q + 1] - task->start[q] + 1 == class[1] - class[0];
+}
+
+/* The keys of query q and those behind it in its class, to both: in order of the samples. */
+static void share_keys(struct pass *pass, size_t q) {
+    const struct dml_rank_task *task = pass->task;
+    size_t first = task->gallery_start[task->query_class[q]];
+    size_t end = task->gallery_start[task->query_class[q] + 1];
+    for (size_t j = q + 1; j < end; j++) {
+        double key = dml_frame_key(task->frame, task->queries->index[q], task->queries->index[j]);
+        pass->key[task->start[q] - pass->base + (j - first) - 1] = key;
+        pass->key[task->start[j] - pass->base + (q - first)] = key;
     }
 }
 
-/* Keeps the `keep` nearest of a query's positives, in order. */
-static void collect_positives(struct pass *pass, size_t q, struct positive *found) {
+/* A query's positives, in order of their samples; returns how many. Of all of them only the nearest
+ * where no more are kept. */
+static size_t find_positives(const struct pass *pass, size_t q, struct positive *found) {
     const struct dml_rank_task *task = pass->task;
-    size_t at = task->start[q] - pass->base, keep = task->start[q + 1] - task->start[q];
+    const double *shared = shares_keys(pass, q) ? pass->key + (task->start[q] - pass->base) : NULL;
+    size_t keep = task->start[q + 1] - task->start[q], count = 0;
     int32_t class = task->query_class[q];
     uint32_t self = task->queries->index[q];
-    size_t count = 0;
     for (size_t j = task->gallery_start[class]; keep && j < task->gallery_start[class + 1]; j++) {
         struct positive next = {0, task->gallery->index[j]};
         if (next.index == self)
             continue;
-        next.key = dml_frame_key(task->frame, self, next.index);
+        next.key = shared ? shared[count] : dml_frame_key(task->frame, self, next.index);
         if (keep > 1 || count == 0)
             found[count++] = next;
         else if (by_key(&next, found) < 0)
             found[0] = next;
     }
+    return count;
+}
+
+/* By key, and by sample where keys are equal, as they are found. The place of one of a few is how
+ * many have a smaller key: no branch that cannot be foreseen. */
+static void sort_positives(struct bench *bench, size_t count) {
+    struct positive *found = bench->positives, *sorted = bench->sorted;
+    if (count > FEW) {
+        qsort(found, count, sizeof *found, by_key);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        bench->keys[i] = found[i].key;
+        sorted[i].index = NONE;
+    }
+    for (size_t i = 0; i < count; i++) {
+        int64_t place = 0;
+#pragma omp simd reduction(+ : place)
+        for (size_t j = 0; j < count; j++)
+            place += bench->keys[j] < found[i].key;
+        while (sorted[place].index != NONE)
+            place++;
+        sorted[place] = found[i];
+    }
+    memcpy(found, sorted, count * sizeof *found);
+}
+
+/* Keeps the nearest of a query's positives, as many as asked for, in order. */
+static void collect_positives(struct pass *pass, struct bench *bench, size_t q) {
+    const struct dml_rank_task *task = pass->task;
+    const struct positive *found = bench->positives;
+    size_t at = task->start[q] - pass->base, keep = task->start[q + 1] - task->start[q];
+    size_t count = find_positives(pass, q, bench->positives);
     if (keep > 1)
-        sort_positives(found, count);
+        sort_positives(bench, count);
     double unit = dml_frame_unit(task->frame);
     for (size_t p = 0; p < keep; p++) {
         pass->key[at + p] = found[p].key;
@@ -120,82 +160,52 @@ struct row {
     float error;
 };
 
-/* Eight lanes of the compiler's own vectors: true is -1 in a lane. */
-typedef float lanes __attribute__((vector_size(32), may_alias));
-typedef int32_t counts __attribute__((vector_size(32), may_alias));
-
-/* How many of `near` are above each of GROUP levels, surely and maybe. Spelt out, so that all eight
- * counts stay in registers. */
-static void count_group(const float *near, size_t count, const lanes *above, const lanes *below,
-                        counts *surely, counts *maybe) {
-    counts s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, m0 = {0}, m1 = {0}, m2 = {0}, m3 = {0};
-    for (size_t c = 0; c < count; c++) {
-        lanes value = near[c] - (lanes){0};
-        s0 -= value > above[0];
-        m0 -= value >= below[0];
-        s1 -= value > above[1];
-        m1 -= value >= below[1];
-        s2 -= value > above[2];
-        m2 -= value >= below[2];
-        s3 -= value > above[3];
-        m3 -= value >= below[3];
-    }
-    surely[0] = s0, surely[1] = s1, surely[2] = s2, surely[3] = s3;
-    maybe[0] = m0, maybe[1] = m1, maybe[2] = m2, maybe[3] = m3;
-}
-
-/* The same for eight levels: most queries have fewer positives. */
-static void count_lanes(const float *near, size_t count, const lanes *above, const lanes *below,
-                        counts *surely, counts *maybe) {
-    counts s = {0}, m = {0};
-    lanes high = *above, low = *below;
-    for (size_t c = 0; c < count; c++) {
-        lanes value = near[c] - (lanes){0};
-        s -= value > high;
-        m -= value >= low;
-    }
-    *surely = s;
-    *maybe = m;
-}
-
-static void count_above(const float *near, size_t count, struct bench *bench, size_t levels) {
-    const lanes *above = (const lanes *)bench->above, *below = (const lanes *)bench->below;
-    counts *surely = (counts *)bench->surely, *maybe = (counts *)bench->maybe;
-    size_t v = 0, vectors = (levels + LANES - 1) / LANES;
-    for (; v + GROUP <= vectors; v += GROUP)
-        count_group(near, count, above + v, below + v, surely + v, maybe + v);
-    for (; v < vectors; v++)
-        count_lanes(near, count, above + v, below + v, surely + v, maybe + v);
-}
-
-static bool any_between(const struct row *row, size_t j, float above, float below) {
+static bool any_between(const float *product, const float *half, float above, float below) {
     int any = 0;
 #pragma omp simd reduction(| : any)
-    for (size_t k = j; k < j + STEP; k++) {
-        float value = row->product[k] - row->half[k];
+    for (size_t k = 0; k < STEP; k++) {
+        float value = product[k] - half[k];
         any |= (value <= above) & (value >= below);
     }
     return any;
 }
 
-/* Elements too near to level p for float32 to tell: those that are nearer in float64. */
-static uint32_t settle(const struct row *row, size_t p, float above, float below) {
+/* How many elements are nearer than level p, those too near to it for float32 to tell (`left`)
+ * compared in float64. */
+static uint32_t settle_between(const struct row *row, size_t p, float above, float below,
+                               size_t left) {
     const struct dml_rank_task *task = row->pass->task;
     size_t at = task->start[row->q] - row->pass->base + p;
     uint32_t nearer = 0, self = task->queries->index[row->q];
-    for (size_t j = 0; j < row->m; j++) {
-        if (j % STEP == 0 && j + STEP <= row->m && !any_between(row, j, above, below)) {
+    const float *product = row->product, *half = row->half;
+    for (size_t j = 0; j < row->m && left > 0; j++) {
+        if (j % STEP == 0 && j + STEP <= row->m &&
+            !any_between(product + j, half + j, above, below)) {
             j += STEP - 1;
             continue;
         }
-        float value = row->product[j] - row->half[j];
+        float value = product[j] - half[j];
         if (value > above || !(value >= below))
             continue;
         uint32_t sample = task->gallery->index[row->column + j];
         nearer += before(dml_frame_key(task->frame, self, sample), sample, row->pass->key[at],
                          row->pass->index[at]);
+        left--;
     }
     return nearer;
+}
+
+/* How many of the row's elements are nearer than level p; value[0..count) are those that may be. */
+static uint32_t settle(const struct row *row, size_t p, const float *value, size_t count) {
+    float above = row->level[p] + row->error, below = row->level[p] - row->error;
+    int32_t surely = 0, maybe = 0;
+#pragma omp simd reduction(+ : surely, maybe)
+    for (size_t c = 0; c < count; c++) {
+        surely += value[c] > above;
+        maybe += value[c] >= below;
+    }
+    size_t left = (size_t)(maybe - surely);
+    return (uint32_t)surely + (left ? settle_between(row, p, above, below, left) : 0);
 }
 
 static void lock(struct pass *pass, size_t q) {
@@ -208,22 +218,18 @@ static void unlock(struct pass *pass, size_t q) {
 }
 
 /* Few positives: every element that may matter is compared with all of them. */
-static void count_few(const struct row *row, struct bench *bench, float far) {
-    size_t count = dml_pack_differences(row->product, row->half, row->m, far, bench->near);
+static void count_few(const struct row *row, struct dml_above *work, float far) {
+    size_t count = dml_pack_differences(row->product, row->half, row->m, far, work->value);
     if (count == 0)
         return;
-    size_t padded = (row->active + LANES - 1) / LANES * LANES, active = row->active;
-    for (size_t p = 0; p < padded; p++) {
-        bench->above[p] = p < active ? row->level[p] + row->error : INFINITY;
-        bench->below[p] = p < active ? row->level[p] - row->error : INFINITY;
-    }
-    count_above(bench->near, count, bench, padded);
-    for (size_t p = 0; p < active; p++)
-        if (bench->surely[p] != bench->maybe[p])
-            bench->surely[p] += settle(row, p, bench->above[p], bench->below[p]);
+    size_t active = row->active;
+    bool unsure = dml_count_above(work, count, row->level, active, row->error);
+    for (size_t p = 0; unsure && p < active; p++)
+        if (work->surely[p] != work->maybe[p])
+            work->surely[p] = (int16_t)settle(row, p, work->value, count);
     lock(row->pass, row->q);
     for (size_t p = 0; p < active; p++)
-        row->bucket[p] += bench->surely[p];
+        row->bucket[p] += (uint32_t)work->surely[p];
     while (active > 0 && row->bucket[active - 1] + active > row->pass->task->limit[row->q])
         active--;
     if (active < row->active)
@@ -315,7 +321,7 @@ static void count_row(struct pass *pass, struct bench *bench, size_t q, size_t c
                             fmax(fabs(row.level[0]), fabs(row.level[row.active - 1])));
     float far = row.level[row.active - 1] - row.error;
     if (task->start[q + 1] - task->start[q] <= FEW)
-        count_few(&row, bench, far);
+        count_few(&row, bench->above, far);
     else
         count_many(&row, far);
 }
@@ -337,6 +343,9 @@ static float longest_norm(const struct dml_rows *rows, size_t first, size_t coun
         longest = fmaxf(longest, rows->norm[i]);
     return longest;
 }
+
+/* Eight lanes of the compiler's own vectors. */
+typedef float lanes __attribute__((vector_size(32), may_alias));
 
 /* Eight rows of eight, transposed in registers. */
 static void turn_lanes(const float *from, float *to) {
@@ -402,25 +411,21 @@ static void count_tile(struct pass *pass, struct bench *bench, size_t row, size_
 static void free_bench(struct bench *bench) {
     free(bench->tile);
     free(bench->turned);
-    free(bench->near);
     free(bench->above);
-    free(bench->below);
-    free(bench->surely);
-    free(bench->maybe);
     free(bench->positives);
+    free(bench->sorted);
+    free(bench->keys);
 }
 
 static enum dml_status make_bench(struct bench *bench, size_t most_positives) {
     bench->tile = dml_alloc(TILE * TILE, sizeof *bench->tile);
     bench->turned = dml_alloc_aligned(TILE * TILE, sizeof *bench->turned);
-    bench->near = dml_alloc_aligned(TILE + 16, sizeof *bench->near);
-    bench->above = dml_alloc_aligned(FEW, sizeof *bench->above);
-    bench->below = dml_alloc_aligned(FEW, sizeof *bench->below);
-    bench->surely = dml_alloc_aligned(FEW, sizeof *bench->surely);
-    bench->maybe = dml_alloc_aligned(FEW, sizeof *bench->maybe);
+    bench->above = dml_alloc_aligned(1, sizeof *bench->above);
     bench->positives = dml_alloc_aligned(most_positives, sizeof *bench->positives);
-    bool all = bench->tile && bench->turned && bench->near && bench->above && bench->below &&
-               bench->surely && bench->maybe && bench->positives;
+    bench->sorted = dml_alloc_aligned(FEW, sizeof *bench->sorted);
+    bench->keys = dml_alloc_aligned(FEW, sizeof *bench->keys);
+    bool all = bench->tile && bench->turned && bench->above && bench->positives && bench->sorted &&
+               bench->keys;
     return all ? DML_OK : DML_ERROR_MEMORY;
 }
 
@@ -488,9 +493,16 @@ static enum dml_status run_pass(struct pass *pass, struct bench *benches) {
         status = DML_ERROR_MEMORY;
         goto out;
     }
-#pragma omp parallel for schedule(dynamic, 16)
-    for (size_t q = pass->first; q < pass->end; q++)
-        collect_positives(pass, q, benches[omp_get_thread_num()].positives);
+#pragma omp parallel
+    {
+#pragma omp for schedule(dynamic, 16)
+        for (size_t q = pass->first; q < pass->end; q++)
+            if (shares_keys(pass, q))
+                share_keys(pass, q);
+#pragma omp for schedule(dynamic, 16)
+        for (size_t q = pass->first; q < pass->end; q++)
+            collect_positives(pass, &benches[omp_get_thread_num()], q);
+    }
     count_tiles(pass, benches);
     finish_ranks(pass);
 out:

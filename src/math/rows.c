@@ -76,7 +76,8 @@ double dml_frame_key(const struct dml_frame *frame, uint32_t a, uint32_t b) {
     const float *x = frame->embeddings + a * frame->dim, *y = frame->embeddings + b * frame->dim;
     if (!frame->inverse_norms)
         return dml_distance2(x, y, frame->dim);
-    return 1.0 - dml_dot(x, y, frame->dim) * frame->inverse_norms[a] * frame->inverse_norms[b];
+    double inverse = frame->inverse_norms[a] * frame->inverse_norms[b];
+    return 1.0 - dml_dot(x, y, frame->dim) * inverse;
 }
 
 double dml_frame_unit(const struct dml_frame *frame) {

@@ -34,7 +34,7 @@ enum dml_status dml_frame_make(const float *embeddings, size_t n, size_t dim,
 void dml_frame_free(struct dml_frame *frame);
 
 /* The exact order between samples: squared Euclidean distance, or 1 - cosine, in float64. Equal
- * vectors give equal keys. */
+ * vectors give equal keys, as do a and b the other way round. */
 double dml_frame_key(const struct dml_frame *frame, uint32_t a, uint32_t b);
 
 /* -u is about key times this. */
