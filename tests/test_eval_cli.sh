@@ -125,6 +125,12 @@ says "class 3" "$dml" eval --embeddings "$work/e.npy" --labels "$work/other.npy"
 says "--query is missing" "$dml" search --gallery "$work/e.npy"
 says "--checkpoint is needed" "$dml" search --gallery "$work/e.npy" --query x.jpg
 says "dimensions" "$dml" search --gallery "$work/e.npy" --query $golden/small/features.npy
+says "--k 5: is beyond the gallery of 4" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" \
+    --k 5
+[ "$("$dml" search --gallery "$work/e.npy" --query "$work/e.npy" | wc -l)" = 20 ] ||
+    fail "without --k all of a small gallery"
+says "--html: $work/none/page.html: cannot be written: No such file" \
+    "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" --html "$work/none/page.html"
 says "zero vector" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" --cosine
 
 # --- From a checkpoint
@@ -166,6 +172,32 @@ echo "no image" >"$work/text.jpg"
 says "text.jpg: is neither a JPEG nor a PNG" "$dml" embed --checkpoint "$checkpoint" \
     --images "$work/data/tiny/images" "$work/text.jpg" --out "$work/x"
 says "--out is missing" "$dml" embed --checkpoint "$checkpoint"
+# Told before anything is embedded: there is not even a checkpoint.
+says "--out: $work/none/x_embeddings.npy: cannot be written: No such file" \
+    "$dml" embed --checkpoint "$work/no" --out "$work/none/x"
+mkdir "$work/taken_paths.txt"
+says "--out: $work/taken_paths.txt: cannot be written: Is a directory" \
+    "$dml" embed --checkpoint "$work/no" --out "$work/taken"
+says "--html: $work/empty: cannot be written" "$dml" search --checkpoint "$work/no" \
+    --gallery "$work/empty" --query "$query" --html "$work/empty"
+says "--k 7: is beyond the gallery of 6" "$dml" search --checkpoint "$checkpoint" --query "$query" --k 7
+says "recall@6: k is beyond the set" "$dml" eval --checkpoint "$checkpoint" --metrics e_recall@6
+# An image with a good header and end that cannot be decoded: named, and nothing is written.
+mkdir -p "$work/broken/a"
+cp "$source/tests/images/rgb.png" "$work/broken/a/sound.png"
+cp "$source/tests/images/rgb.png" "$work/broken/a/torn.png"
+size=$(stat -c %s "$work/broken/a/torn.png")
+head -c $((size / 4)) /dev/zero |
+    dd of="$work/broken/a/torn.png" bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
+says "torn.png: " "$dml" embed --checkpoint "$checkpoint" --images "$work/broken" --out "$work/torn"
+[ -z "$(ls "$work" | grep '^torn')" ] || fail "files of a failed embedding: $(ls "$work")"
+says "torn.png: " "$dml" search --checkpoint "$checkpoint" --gallery "$query" --query "$work/broken"
+echo "path,label,split" >"$work/torn.csv"
+for split in train test; do
+    echo "$work/broken/a/sound.png,a,$split"
+    echo "$work/broken/a/torn.png,a,$split"
+done >>"$work/torn.csv"
+says "torn.png: " "$dml" eval --checkpoint "$checkpoint" --dataset_csv "$work/torn.csv" --metrics nmi
 says "validation" "$dml" eval --checkpoint "$checkpoint" --part validation
 
 # --- A CSV data set whose testing images are queries or gallery: trained, then evaluated alike
@@ -181,7 +213,7 @@ for folder in "$work"/data/tiny/images/*; do
     done
 done
 own() {
-    "$dml" train --dataset_csv "$1" --dataset own --arch resnet18_normalize --not_pretrained \
+    "$dml" train --dataset_csv "$1" --arch resnet18_normalize --not_pretrained \
         --image_size 32 --embed_dim 16 --n_epochs 1 --bs 4 --kernels 1 --no_train_metrics \
         --evaluation_metrics e_recall@1 --save_path "$work/own" --savename "$2"
 }
@@ -190,6 +222,12 @@ trained=$(sed -n 's/^ *e_recall@1 *\([0-9.]*\).*/\1/p' "$work/log")
 json=$("$dml" eval --checkpoint "$work"/own/own/csv/checkpoint_Test*.safetensors --json 2>/dev/null)
 [ -n "$trained" ] && near "$(value "$json" e_recall@1)" "$trained" ||
     fail "a CSV file's recall in training, '$trained', and afterwards, $json"
+[ -d "$work/own/own/csv" ] || fail "results of own.csv are in $(ls "$work/own")"
+"$dml" train --params "$work/own/own/csv/parameters.json" --savename again --dataset other \
+    --cache_images "$work/none/cache" >"$work/log" 2>"$work/err" && fail "trains without its cache"
+grep -qxF "dml train: --cache_images: $work/none/cache.training-train: cannot be written: No such file or directory" \
+    "$work/err" || fail "cache: $(cat "$work/err")"
+[ ! -e "$work/own/other" ] || fail "a run without its cache has a folder"
 sed 's/,1,0$/,0,0/' "$work/own.csv" >"$work/unasked.csv"
 own "$work/unasked.csv" unasked >/dev/null 2>"$work/err" && fail "a set without queries trains"
 grep -q "testing: the set has no query" "$work/err" || fail "no query: $(cat "$work/err")"

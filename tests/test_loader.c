@@ -258,6 +258,37 @@ static void test_little_memory(void **state) {
     free_part(&part);
 }
 
+/* Where every row must be of its own image, none takes the place of another. */
+static void test_strict(void **state) {
+    (void)state;
+    struct dml_part part;
+    make_part(&part);
+    char *good = strdup(scratch_jpeg("good.jpg", 200, 150, 4));
+    for (int threads = 1; threads < 4; threads++) {
+        if (threads < 3)
+            scratch_text("class1/2.jpg", "not an image");
+        else
+            scratch_corrupt("class1/2.jpg", good, 64, true);
+        struct dml_loader_options options = options_of(&part, false, threads);
+        const struct dml_loaded *batch;
+        struct dml_loader *loader;
+        enum dml_status status = DML_OK;
+        options.strict = true;
+        assert_ok(dml_loader_open(&options, &loader));
+        assert_ok(dml_loader_start(loader, 0, NULL, 0));
+        for (int i = 0; i < 10 && !status; i++) {
+            status = dml_loader_next(loader, &batch);
+            dml_loader_release(loader, batch);
+        }
+        assert_int_equal(status, DML_ERROR_INPUT);
+        assert_non_null(strstr(dml_error(), "class1/2.jpg: "));
+        assert_int_equal(dml_loader_replaced(loader) + dml_loader_corrupt(loader), 0);
+        dml_loader_close(loader);
+    }
+    free(good);
+    free_part(&part);
+}
+
 static void test_class_unreadable(void **state) {
     (void)state;
     struct dml_part part;
@@ -426,17 +457,22 @@ static void test_file_cache(void **state) {
     free_part(&part);
 }
 
-/* What cannot be written is left out; an interruption is passed on. Neither leaves a file. */
+/* A path that cannot be written is an error; a cache without room is left out; an interruption is
+ * passed on. None leaves a file. */
 static void test_no_file_cache(void **state) {
     (void)state;
     struct dml_part part;
     make_part(&part);
-    check_cache(&part, "/nowhere/at/all/images", 0);
     assert_ok(dml_make_folders(scratch_path("cut")));
 
     volatile sig_atomic_t interrupted = 1;
     struct dml_loader_options options = options_of(&part, false, 2);
     struct dml_loader *loader;
+    options.cache = "/nowhere/at/all/images";
+    assert_int_equal(dml_loader_open(&options, &loader), DML_ERROR_IO);
+    assert_null(loader);
+    assert_non_null(strstr(dml_error(), "--cache_images: /nowhere/at/all/images.training-eval: "
+                                        "cannot be written"));
     char *cache = strdup(scratch_path("cut/images"));
     options.cache = cache;
     options.interrupted = &interrupted;
@@ -577,11 +613,11 @@ static int teardown(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_threads),       TEST(test_batches),           TEST(test_replaced),
-        TEST(test_corrupt),       TEST(test_little_memory),     TEST(test_class_unreadable),
-        TEST(test_early_ends),    TEST(test_memory_cache),      TEST(test_file_cache),
-        TEST(test_no_file_cache), TEST(test_transform_options), TEST(test_views),
-        TEST(test_draws),
+        TEST(test_threads),    TEST(test_batches),       TEST(test_replaced),
+        TEST(test_corrupt),    TEST(test_little_memory), TEST(test_class_unreadable),
+        TEST(test_strict),     TEST(test_early_ends),    TEST(test_memory_cache),
+        TEST(test_file_cache), TEST(test_no_file_cache), TEST(test_transform_options),
+        TEST(test_views),      TEST(test_draws),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -71,6 +71,15 @@ void dml_output_discard(struct dml_output *output) {
     memset(output, 0, sizeof *output);
 }
 
+enum dml_status dml_output_check(const char *path) {
+    struct dml_output output;
+    if (dml_is_folder(path))
+        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(EISDIR));
+    enum dml_status status = dml_output_open(&output, path);
+    dml_output_discard(&output);
+    return status;
+}
+
 enum dml_status dml_write_file(const char *path, const void *data, size_t size) {
     struct dml_output output;
     enum dml_status status = dml_output_open(&output, path);

@@ -18,6 +18,10 @@ enum dml_status dml_output_open(struct dml_output *output, const char *path);
 enum dml_status dml_output_commit(struct dml_output *output); /* checks every write error */
 void dml_output_discard(struct dml_output *output);           /* no effect after a commit */
 
+/* Whether a file can be written there, before the work that it is to hold: what dml_output_open and
+ * commit would fail with. Leaves nothing behind. */
+enum dml_status dml_output_check(const char *path);
+
 /* Writes a whole file that way. */
 enum dml_status dml_write_file(const char *path, const void *data, size_t size);
 

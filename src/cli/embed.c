@@ -14,7 +14,10 @@ static const char usage[] =
     "\n"
     "Embeds images with a checkpoint's network. Writes PREFIX_embeddings.npy (float32, n x dim),\n"
     "PREFIX_labels.npy (int64: the classes of the data set, or one for each folder with images)\n"
-    "and PREFIX_paths.txt (one path a line), all in the same order.\n";
+    "and PREFIX_paths.txt (one path a line), all in the same order. An image that cannot be read\n"
+    "is an error. `dml eval` and `dml search` read the files.\n"
+    "\n"
+    "  dml embed --checkpoint C.safetensors --images photos/ --out photos\n";
 
 struct embed_options {
     char *checkpoint, *part, *out;
@@ -23,13 +26,17 @@ struct embed_options {
 
 #define AT(field) offsetof(struct embed_options, field)
 static const struct dml_param rows[] = {
-    {"checkpoint", DML_PARAM_STRING, AT(checkpoint), .help = "Checkpoint of a run."},
-    {"out", DML_PARAM_STRING, AT(out), .help = "What the names of the files begin with."},
+    {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
+     .help = "Checkpoint of a run: checkpoint_*.safetensors in its folder."},
+    {"out", DML_PARAM_STRING, AT(out),
+     .help = "What the names of the files begin with, as in results/photos; the folder must be "
+             "there."},
     {"images", DML_PARAM_STRINGS, AT(images),
-     .help = "Images, folders of images, and text files with one path a line. Without it: the data "
-             "set of the flags or the checkpoint."},
+     .help =
+         "JPEG or PNG files, folders (with all images below them), and text files with one path "
+         "a line. Without it: the checkpoint's data set, or that of the flags below."},
     {"part", DML_PARAM_STRING, AT(part), "testing", .choices = dml_cli_parts,
-     .help = "Which images of the data set."},
+     .help = "Which images of the data set, without --images."},
 };
 #undef AT
 static const struct dml_param_table table = {"Embedding", sizeof(struct embed_options), rows,
@@ -56,25 +63,44 @@ static enum dml_status write_labels(const char *path, const struct dml_part *par
     return status;
 }
 
-static enum dml_status write_all(const struct dml_embedded *embedded, const char *prefix) {
+/* The files that --out begins the names of. */
+struct names {
+    char *embeddings, *labels, *paths;
+};
+
+static void free_names(struct names *names) {
+    free(names->embeddings);
+    free(names->labels);
+    free(names->paths);
+}
+
+/* That they cannot be written is told before anything is embedded. */
+static enum dml_status make_names(const char *prefix, struct names *out) {
+    out->embeddings = dml_format("%s_embeddings.npy", prefix);
+    out->labels = dml_format("%s_labels.npy", prefix);
+    out->paths = dml_format("%s_paths.txt", prefix);
+    if (!out->embeddings || !out->labels || !out->paths)
+        return DML_ERROR_MEMORY;
+    enum dml_status status = dml_output_check(out->embeddings);
+    if (!status)
+        status = dml_output_check(out->labels);
+    if (!status)
+        status = dml_output_check(out->paths);
+    return status ? dml_fail_within(status, "--out") : DML_OK;
+}
+
+static enum dml_status write_all(const struct dml_embedded *embedded, const struct names *names) {
     const struct dml_part *part = embedded->part;
-    char *embeddings = dml_format("%s_embeddings.npy", prefix);
-    char *labels = dml_format("%s_labels.npy", prefix);
-    char *paths = dml_format("%s_paths.txt", prefix);
-    enum dml_status status = embeddings && labels && paths ? DML_OK : DML_ERROR_MEMORY;
     const size_t dims[] = {part->images, embedded->dim};
+    enum dml_status status =
+        dml_npy_write(names->embeddings, DML_NPY_F32, embedded->embeddings, dims, 2);
     if (!status)
-        status = dml_npy_write(embeddings, DML_NPY_F32, embedded->embeddings, dims, 2);
+        status = write_labels(names->labels, part);
     if (!status)
-        status = write_labels(labels, part);
+        status = write_paths(names->paths, part);
     if (!status)
-        status = write_paths(paths, part);
-    if (!status)
-        printf("%s: %zu embeddings of %zu dimensions\n%s: %zu classes\n%s\n", embeddings,
-               part->images, embedded->dim, labels, part->classes, paths);
-    free(embeddings);
-    free(labels);
-    free(paths);
+        printf("%s: %zu embeddings of %zu dimensions\n%s: %zu classes\n%s\n", names->embeddings,
+               part->images, embedded->dim, names->labels, part->classes, names->paths);
     return status;
 }
 
@@ -82,18 +108,24 @@ int dml_embed_main(int argc, char **argv) {
     struct dml_params *params;
     struct dml_model model = {0};
     struct dml_embedded embedded = {0};
+    struct names names = {0};
     enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
     if (!status && params) {
         const struct embed_options *o = dml_params_options(params, &table);
         if (!*o->checkpoint || !*o->out)
             status = dml_fail(DML_ERROR_USAGE, "--%s is missing", *o->out ? "checkpoint" : "out");
         if (!status)
+            status = make_names(o->out, &names);
+        if (!status)
             status = dml_model_open(o->checkpoint, params, &model);
         if (!status)
-            status = dml_embedded_make(&model, params, &o->images, o->part, &embedded);
+            status = dml_embedded_open(&model, params, &o->images, o->part, &embedded);
         if (!status)
-            status = write_all(&embedded, o->out);
+            status = dml_embedded_compute(&model, params, &embedded);
+        if (!status)
+            status = write_all(&embedded, &names);
     }
+    free_names(&names);
     dml_embedded_free(&embedded);
     dml_model_close(&model);
     dml_params_free(params);

@@ -9,6 +9,29 @@
 
 const char *const dml_cli_parts[] = {"testing", "training", "validation", NULL};
 
+/* Of the flags of `dml train` those that matter here. Their defaults are the checkpoint's. */
+static void print_run_flags(void) {
+    static const char *const names[] = {"dataset",       "source_path",  "dataset_csv",
+                                        "use_tv_split",  "image_size",   "tv_split_by_samples",
+                                        "tv_split_perc", "augmentation", "bs",
+                                        "kernels",       "seed",         "plugin"};
+    static const struct dml_param_table *const tables[] = {&dml_dataset_params,
+                                                           &dml_training_params, &dml_setup_params};
+    struct dml_param shown[sizeof names / sizeof *names];
+    size_t count = 0;
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+        for (size_t i = 0; i < tables[t]->count; i++)
+            for (size_t n = 0; n < sizeof names / sizeof *names; n++)
+                if (strcmp(tables[t]->params[i].name, names[n]) == 0) {
+                    shown[count] = tables[t]->params[i];
+                    shown[count++].fallback = NULL;
+                }
+    const struct dml_param_table table = {
+        "Flags of dml train that matter here; a checkpoint brings the values of its run", 0, shown,
+        count};
+    dml_param_table_help(&table, stdout);
+}
+
 enum dml_status dml_cli_params(const struct dml_param_table *table, const char *usage, int argc,
                                char **argv, struct dml_params **params) {
     *params = NULL;
@@ -18,7 +41,7 @@ enum dml_status dml_cli_params(const struct dml_param_table *table, const char *
         putchar('\n');
         dml_param_table_help(table, stdout);
         putchar('\n');
-        dml_param_table_help(&dml_dataset_params, stdout);
+        print_run_flags();
         return DML_OK;
     }
     if (!status)
@@ -40,7 +63,7 @@ static const struct dml_part *find_part(const struct dml_dataset *dataset, const
     return strcmp(name, "validation") == 0 ? &dataset->validation : &dataset->testing;
 }
 
-enum dml_status dml_embedded_make(const struct dml_model *model, struct dml_params *params,
+enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_params *params,
                                   const struct dml_strings *sources, const char *part,
                                   struct dml_embedded *out) {
     memset(out, 0, sizeof *out);
@@ -62,11 +85,14 @@ enum dml_status dml_embedded_make(const struct dml_model *model, struct dml_para
                               strcmp(part, "validation") == 0 ? " without --use_tv_split" : "");
     }
     out->dim = (size_t)model->graph->embed_dim;
-    if (!status)
-        status = dml_model_embed_part(model, out->part, params, "Embedding", &out->embeddings);
     if (status)
         dml_embedded_free(out);
     return status;
+}
+
+enum dml_status dml_embedded_compute(const struct dml_model *model, const struct dml_params *params,
+                                     struct dml_embedded *embedded) {
+    return dml_model_embed_part(model, embedded->part, params, "Embedding", &embedded->embeddings);
 }
 
 void dml_embedded_free(struct dml_embedded *embedded) {

@@ -9,7 +9,7 @@
 
 /* The tables of `dml train` (a checkpoint brings its values) and `table`, set from the command
  * line. On DML_OK *params is NULL where --help was asked for and has been printed: `usage`, the
- * table, and the flags of data sets. */
+ * table, and the flags of a run that matter here. */
 enum dml_status dml_cli_params(const struct dml_param_table *table, const char *usage, int argc,
                                char **argv, struct dml_params **params);
 
@@ -19,14 +19,19 @@ struct dml_embedded {
     struct dml_part listed;
     const struct dml_part *part;
     size_t dim;
-    float *embeddings; /* (part->images, dim) */
+    float *embeddings; /* (part->images, dim), once computed */
 };
 
-/* `sources` are images, folders and lists; where there are none the part `part` ("testing",
- * "training", "validation") of the data set that the flags (or the checkpoint) name. */
-enum dml_status dml_embedded_make(const struct dml_model *model, struct dml_params *params,
+/* Finds the images. `sources` are images, folders and lists; where there are none it is the part
+ * `part` ("testing", "training", "validation") of the data set that the flags (or the checkpoint)
+ * name. */
+enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_params *params,
                                   const struct dml_strings *sources, const char *part,
                                   struct dml_embedded *out);
+/* Embeds them, which may take long: all else is to be checked before. An image that cannot be read
+ * fails it. */
+enum dml_status dml_embedded_compute(const struct dml_model *model, const struct dml_params *params,
+                                     struct dml_embedded *embedded);
 void dml_embedded_free(struct dml_embedded *embedded);
 
 extern const char *const dml_cli_parts[]; /* choices for a flag --part */

@@ -19,7 +19,11 @@ static const char usage[] =
     "Evaluates embeddings: those of .npy files (float16, float32 or float64 of shape (n, dim),\n"
     "integer labels of any width), or those that a checkpoint's network gives the images of a\n"
     "data set. Every sample is a query against all others. With a gallery of its own, queries\n"
-    "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n";
+    "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n"
+    "Distances are Euclidean, of metrics that begin with c_ cosine.\n"
+    "\n"
+    "  dml eval --embeddings photos_embeddings.npy --labels photos_labels.npy \\\n"
+    "      --metrics e_recall@1 e_recall@10 mAP@R nmi\n";
 
 struct eval_options {
     char *checkpoint, *part;
@@ -31,17 +35,20 @@ struct eval_options {
 #define AT(field) offsetof(struct eval_options, field)
 static const struct dml_param rows[] = {
     {"embeddings", DML_PARAM_STRING, AT(embeddings),
-     .help = "Embeddings to evaluate; queries, where there is a gallery."},
-    {"labels", DML_PARAM_STRING, AT(labels), .help = "Their labels."},
+     .help = "A .npy file: embeddings to evaluate; queries, where there is a gallery."},
+    {"labels", DML_PARAM_STRING, AT(labels), .help = "A .npy file: the class of each."},
     {"gallery_embeddings", DML_PARAM_STRING, AT(gallery_embeddings),
-     .help = "What queries look among, if not among each other."},
-    {"gallery_labels", DML_PARAM_STRING, AT(gallery_labels), .help = "The gallery's labels."},
+     .help = "A .npy file: what queries look among, if not among each other."},
+    {"gallery_labels", DML_PARAM_STRING, AT(gallery_labels),
+     .help = "A .npy file: the class of each in the gallery."},
     {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
-     .help = "Checkpoint of a run; its data set and metrics are taken unless flags say otherwise."},
+     .help = "Checkpoint of a run (checkpoint_*.safetensors in its folder); its data set and "
+             "metrics are taken unless flags say otherwise."},
     {"part", DML_PARAM_STRING, AT(part), "testing", .choices = dml_cli_parts,
-     .help = "Which images of the data set."},
+     .help = "Which images of the checkpoint's data set."},
     {"metrics", DML_PARAM_STRINGS, AT(metrics),
-     .help = "What to compute; without it the study's defaults. `dml list` shows all metrics."},
+     .help = "What to compute; without it what the checkpoint's run evaluated, or the study's "
+             "defaults. `dml list` shows all metrics."},
     {"json", DML_PARAM_FLAG, AT(json), .help = "Print one JSON object instead of a table."},
 };
 #undef AT
@@ -201,12 +208,18 @@ static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_
     if (!status)
         status = choose_metrics(o, params, &names);
     if (!status)
-        status = dml_embedded_make(&model, params, NULL, o->part, &embedded);
+        status = dml_embedded_open(&model, params, NULL, o->part, &embedded);
     if (!status) {
         const struct dml_part *part = embedded.part;
-        const struct dml_evaluation_set set = {part->images, embedded.dim,   embedded.embeddings,
-                                               part->labels, part->is_query, part->is_gallery};
-        status = evaluate(&set, names, (uint64_t)run->seed, o->json);
+        struct dml_evaluation_set set = {part->images, embedded.dim,   NULL,
+                                         part->labels, part->is_query, part->is_gallery};
+        /* What the set does not allow is told before it is embedded. */
+        status = dml_metrics_check_set(&set, (const char *const *)names->items, names->count);
+        if (!status)
+            status = dml_embedded_compute(&model, params, &embedded);
+        set.embeddings = embedded.embeddings;
+        if (!status)
+            status = evaluate(&set, names, (uint64_t)run->seed, o->json);
     }
     dml_embedded_free(&embedded);
     dml_model_close(&model);

@@ -16,7 +16,9 @@ static const char usage[] =
     "\n"
     "Finds the nearest of a gallery for each query. Either side is images (then a checkpoint\n"
     "embeds them) or one .npy file of embeddings; without --gallery it is the data set that the\n"
-    "flags or the checkpoint name. Equal distances are in the gallery's order.\n";
+    "flags or the checkpoint name. Equal distances are in the gallery's order.\n"
+    "\n"
+    "  dml search --checkpoint C.safetensors --gallery photos/ --query one.jpg --html found.html\n";
 
 struct search_options {
     char *checkpoint, *part, *gallery_paths, *html;
@@ -27,12 +29,18 @@ struct search_options {
 
 #define AT(field) offsetof(struct search_options, field)
 static const struct dml_param rows[] = {
-    {"checkpoint", DML_PARAM_STRING, AT(checkpoint), .help = "Checkpoint of a run."},
-    {"gallery", DML_PARAM_STRINGS, AT(gallery), .help = "What is searched."},
+    {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
+     .help = "Checkpoint of a run (checkpoint_*.safetensors in its folder), which embeds images."},
+    {"gallery", DML_PARAM_STRINGS, AT(gallery),
+     .help = "What is searched: one .npy file, or images, folders and lists of images. Without it: "
+             "the checkpoint's data set, or that of the flags below."},
     {"gallery_paths", DML_PARAM_STRING, AT(gallery_paths),
-     .help = "Images of a gallery of embeddings, one path a line, as dml embed writes them."},
-    {"query", DML_PARAM_STRINGS, AT(query), .help = "What is searched for."},
-    {"k", DML_PARAM_INT, AT(k), "10", 1, 100000, .help = "How many to show for each query."},
+     .help = "Text file with the images of a gallery in a .npy file, one path a line, as dml embed "
+             "writes it: names and pictures for what is found."},
+    {"query", DML_PARAM_STRINGS, AT(query),
+     .help = "What is searched for: one .npy file, or images, folders and lists of images."},
+    {"k", DML_PARAM_INT, AT(k), "10", 1, 100000,
+     .help = "How many to show for each query; without it all of a smaller gallery."},
     {"cosine", DML_PARAM_FLAG, AT(cosine), .help = "By cosine instead of Euclidean distance."},
     {"html", DML_PARAM_STRING, AT(html),
      .help = "Also write a page with the pictures in it, which needs no server."},
@@ -102,12 +110,22 @@ static enum dml_status open_side(const struct dml_strings *sources, const char *
     }
     if (!model->graph)
         return dml_fail(DML_ERROR_USAGE, "--checkpoint is needed to embed images");
-    status = dml_embedded_make(model, params, sources, part, &out->embedded);
+    status = dml_embedded_open(model, params, sources, part, &out->embedded);
     if (!status) {
         out->n = out->embedded.part->images;
         out->dim = out->embedded.dim;
-        out->embeddings = out->embedded.embeddings;
         out->paths = out->embedded.part->paths;
+    }
+    return status;
+}
+
+/* Embeds a side that is of images. */
+static enum dml_status embed_side(const struct dml_model *model, const struct dml_params *params,
+                                  struct side *side) {
+    enum dml_status status = DML_OK;
+    if (side->embedded.part) {
+        status = dml_embedded_compute(model, params, &side->embedded);
+        side->embeddings = side->embedded.embeddings;
     }
     return status;
 }
@@ -182,9 +200,6 @@ static void write_found(FILE *out, const struct side *queries, size_t q, const s
 
 static enum dml_status search(const struct search_options *o, const struct side *queries,
                               const struct side *gallery, FILE *page) {
-    if (queries->dim != gallery->dim)
-        return dml_fail(DML_ERROR_INPUT, "queries have %zu dimensions, the gallery has %zu",
-                        queries->dim, gallery->dim);
     size_t k = (size_t)o->k < gallery->n ? (size_t)o->k : gallery->n;
     struct dml_neighbour *found = dml_alloc(k, sizeof *found);
     enum dml_status status = found ? DML_OK : DML_ERROR_MEMORY;
@@ -216,6 +231,18 @@ static enum dml_status search_to_page(const struct search_options *o, const stru
     return status;
 }
 
+/* What can be told before anything is embedded. */
+static enum dml_status check_sides(const struct search_options *o, const struct dml_params *params,
+                                   const struct side *queries, const struct side *gallery) {
+    if (queries->dim != gallery->dim)
+        return dml_fail(DML_ERROR_INPUT, "queries have %zu dimensions, the gallery has %zu",
+                        queries->dim, gallery->dim);
+    if (dml_params_given(params, "k") && (size_t)o->k > gallery->n)
+        return dml_fail(DML_ERROR_INPUT, "--k %lld: is beyond the gallery of %zu", (long long)o->k,
+                        gallery->n);
+    return DML_OK;
+}
+
 static enum dml_status run(const struct search_options *o, struct dml_params *params) {
     struct dml_model model = {0};
     struct side queries = {0}, gallery = {0};
@@ -224,12 +251,20 @@ static enum dml_status run(const struct search_options *o, struct dml_params *pa
         return dml_fail(DML_ERROR_USAGE, "--query is missing");
     if (o->gallery.count == 0 && !*o->checkpoint)
         return dml_fail(DML_ERROR_USAGE, "--gallery is missing");
+    if (*o->html && (status = dml_output_check(o->html)))
+        return dml_fail_within(status, "--html");
     if (*o->checkpoint)
         status = dml_model_open(o->checkpoint, params, &model);
     if (!status)
         status = open_side(&o->query, "", &model, params, o->part, &queries);
     if (!status)
         status = open_side(&o->gallery, o->gallery_paths, &model, params, o->part, &gallery);
+    if (!status)
+        status = check_sides(o, params, &queries, &gallery);
+    if (!status)
+        status = embed_side(&model, params, &queries);
+    if (!status)
+        status = embed_side(&model, params, &gallery);
     if (!status)
         status =
             *o->html ? search_to_page(o, &queries, &gallery) : search(o, &queries, &gallery, NULL);

@@ -377,8 +377,9 @@ static enum dml_status make_file(const char *path, uint64_t key,
     return status;
 }
 
-static enum dml_status open_file(struct dml_cache *cache,
-                                 const struct dml_loader_options *options) {
+/* *unwritable: nothing can be written there, for which the path is to blame. */
+static enum dml_status open_file(struct dml_cache *cache, const struct dml_loader_options *options,
+                                 bool *unwritable) {
     uint64_t key = key_of(options);
     char *path = dml_format("%s.%s-%s", options->cache, options->part->name,
                             is_evaluation(options) ? "eval" : "train");
@@ -386,7 +387,10 @@ static enum dml_status open_file(struct dml_cache *cache,
         return DML_ERROR_MEMORY;
     enum dml_status status = DML_OK;
     if (!use_file(cache, path, key, options)) {
-        status = make_file(path, key, options);
+        status = dml_output_check(path);
+        *unwritable = status != DML_OK;
+        if (!status)
+            status = make_file(path, key, options);
         if (!status && !use_file(cache, path, key, options))
             status = dml_fail(DML_ERROR_IO, "%s: changed while it was made", path);
     }
@@ -403,19 +407,22 @@ enum dml_status dml_cache_open(const struct dml_loader_options *options, struct 
     if (!cache)
         return DML_ERROR_MEMORY;
     enum dml_status status = DML_OK;
+    bool unwritable = false;
     cache->images = options->part->images;
     cache->limit = options->cache_limit;
     if (strcmp(options->cache, "memory") == 0) {
         cache->kept = dml_alloc(cache->images, sizeof *cache->kept);
         status = cache->kept ? DML_OK : DML_ERROR_MEMORY;
     } else {
-        status = open_file(cache, options);
+        status = open_file(cache, options, &unwritable);
     }
     if (!status) {
         *out = cache;
         return DML_OK;
     }
     dml_cache_close(cache);
+    if (unwritable)
+        return dml_fail_within(status, "--cache_images");
     if (status == DML_ERROR_INTERRUPTED)
         return status;
     fprintf(stderr, "dml: --cache_images: %s; going on without\n", dml_error());

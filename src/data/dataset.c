@@ -18,7 +18,7 @@ static const struct dml_param params[] = {
     {.name = "dataset",
      .type = DML_PARAM_STRING,
      .offset = FIELD(dataset),
-     .fallback = "cub200",
+     .fallback = DML_DATASET_DEFAULT,
      .help = "Data set and folder name: cub200, cars196, online_products, or any folder with a "
              "folder of images per class."},
     {.name = "source_path",
@@ -29,9 +29,10 @@ static const struct dml_param params[] = {
     {.name = "dataset_csv",
      .type = DML_PARAM_STRING,
      .offset = FIELD(dataset_csv),
-     .help =
-         "Instead of a folder: a CSV file with the columns path, label, split (train, val, "
-         "test), and optionally is_query and is_gallery; --dataset then only names the results."},
+     .help = "Instead of a folder: a CSV file with the columns path, label, split (train, val, "
+             "test), and optionally is_query and is_gallery. --dataset then only names the "
+             "results; without it they bear "
+             "the file's name."},
     {.name = "use_tv_split",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(use_tv_split),

@@ -28,6 +28,8 @@ struct dml_dataset {
     struct dml_part training, testing, validation;
 };
 
+#define DML_DATASET_DEFAULT "cub200"
+
 struct dml_dataset_options {
     char *dataset;     /* layout and folder name: cub200, cars196, online_products, any other */
     char *source_path; /* as typed; the folder is <source_path>/<dataset>, or itself */

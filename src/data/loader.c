@@ -40,6 +40,7 @@ struct dml_loader {
     struct dml_transform transform;
     size_t batch_size, image_bytes;
     uint64_t seed;
+    bool strict;
     struct dml_cache *cache;
     size_t *class_starts; /* (classes + 1) images of class c: class_starts[c]..[c+1]-1 */
 
@@ -81,13 +82,16 @@ static void report_unreadable(struct dml_loader *loader, size_t image) {
 }
 
 /* Behind the decoding of an image: what could be decoded of a corrupt one is used, as Pillow would,
- * but not silently. */
-static void report_flaw(struct worker *worker, size_t image) {
+ * but not silently, and not where every row must be of its own image. */
+static enum dml_status check_flaw(struct worker *worker, size_t image) {
     struct dml_loader *loader = worker->loader;
     const char *flaw = dml_reader_flaw(worker->transformer.reader);
+    if (flaw && loader->strict)
+        return dml_fail(DML_ERROR_INPUT, "%s: %s", loader->part->paths[image], flaw);
     if (flaw && is_new(loader, image, TOLD_CORRUPT, &loader->corrupt))
         fprintf(stderr, "dml: %s: %s; what can be decoded of it is used\n",
                 loader->part->paths[image], flaw);
+    return DML_OK;
 }
 
 /* A training image, whole: from the cache, or decoded for it. */
@@ -104,9 +108,10 @@ static enum dml_status render_whole(struct worker *worker, size_t image,
         if (!status)
             status = dml_reader_decode(own->reader, (struct dml_rect){0, 0, width, height},
                                        &own->pixels);
+        if (!status)
+            status = check_flaw(worker, image);
         if (status)
             return status;
-        report_flaw(worker, image);
         pixels = &own->pixels;
         dml_cache_offer(loader->cache, image, pixels->data, width, height);
     }
@@ -141,7 +146,7 @@ static enum dml_status render(struct worker *worker, uint64_t epoch, size_t posi
     status = dml_transform_file(&worker->transformer, &loader->transform,
                                 loader->part->paths[image], &rng, out);
     if (!status)
-        report_flaw(worker, image);
+        status = check_flaw(worker, image);
     if (!status && evaluation && dml_cache_wants(loader->cache, image))
         dml_cache_offer(loader->cache, image, out, loader->transform.crop, loader->transform.crop);
     return status;
@@ -169,7 +174,7 @@ static enum dml_status render_or_replace(struct worker *worker, uint64_t epoch, 
             *image = (uint32_t)other;
             return DML_OK;
         }
-        if (!is_about_the_file(status))
+        if (loader->strict || !is_about_the_file(status))
             return status;
         report_unreadable(loader, other);
     }
@@ -304,6 +309,7 @@ enum dml_status dml_loader_open(const struct dml_loader_options *options, struct
     loader->transform = options->transform;
     loader->batch_size = options->batch_size ? options->batch_size : 1;
     loader->seed = options->seed;
+    loader->strict = options->strict;
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->work, NULL);
     pthread_cond_init(&loader->ready, NULL);

@@ -16,6 +16,7 @@ struct dml_loader_options {
     size_t batch_size;
     int threads; /* --kernels */
     uint64_t seed;
+    bool strict;        /* an image that cannot be read, or not wholly, is an error */
     size_t memory;      /* bytes for batches, of which two are made ahead; 0: 512 MB */
     char *cache;        /* "none", "memory" or a file; NULL is none */
     size_t cache_limit; /* bytes of a cache in memory; 0: while a quarter of it stays free */
@@ -33,8 +34,9 @@ struct dml_loaded {
     const uint32_t *indices; /* (n) images of the part; a replaced image's replacement */
 };
 
-/* Starts the threads; `options->part` must stay until the loader is closed. A cache that cannot be
- * made is left out with a line on stderr. */
+/* Starts the threads; `options->part` must stay until the loader is closed. DML_ERROR_IO: the
+ * file of a cache cannot be written at all; one that has no room is left out with a line on
+ * stderr. */
 enum dml_status dml_loader_open(const struct dml_loader_options *options, struct dml_loader **out);
 /* Producers stop after the image they are at; what they wait for does not matter. */
 void dml_loader_close(struct dml_loader *loader);
@@ -46,7 +48,8 @@ enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, cons
                                  size_t count);
 
 /* The next batch, in order; *out is NULL behind the last. Release it before taking another: there
- * may be memory for one only. DML_ERROR_INPUT: no image of a class can be read. */
+ * may be memory for one only. DML_ERROR_INPUT: no image of a class can be read; with
+ * `strict` an image cannot. */
 enum dml_status dml_loader_next(struct dml_loader *loader, const struct dml_loaded **out);
 void dml_loader_release(struct dml_loader *loader, const struct dml_loaded *batch);
 

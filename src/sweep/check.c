@@ -73,6 +73,8 @@ static enum dml_status check_run(struct dml_sweep *sweep, struct plugins *plugin
     if (!status)
         status = dml_params_parse(params, run->argc, run->argv);
     if (!status)
+        status = dml_train_name_csv(params);
+    if (!status)
         status = check_methods(dml_params_options(params, &dml_training_params));
     if (!status) {
         const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);

@@ -65,6 +65,7 @@ enum dml_status dml_model_embed_part(const struct dml_model *model, const struct
                                                .batch_size =
                                                    dml_embedding_batch((size_t)training->bs),
                                                .threads = (int)training->kernels,
+                                               .strict = true,
                                                .seed = (uint64_t)training->seed};
     size_t dim = (size_t)model->graph->embed_dim;
     struct dml_loader *loader = NULL;

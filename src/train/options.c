@@ -1,5 +1,6 @@
 #include "train/options.h"
 
+#include "base/memory.h"
 #include "data/dataset.h"
 #include "dml/method.h"
 #include "dml/samplers.h"
@@ -7,6 +8,7 @@
 #include "tracking/tracking.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define COUNT(rows) (sizeof(rows) / sizeof(rows)[0])
@@ -145,5 +147,19 @@ enum dml_status dml_train_params(struct dml_params **out) {
         dml_params_free(*out);
         *out = NULL;
     }
+    return status;
+}
+
+enum dml_status dml_train_name_csv(struct dml_params *params) {
+    const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
+    bool named = strcmp(data->dataset, DML_DATASET_DEFAULT) != 0; /* by --params, for one */
+    if (!*data->dataset_csv || named || dml_params_given(params, "dataset"))
+        return DML_OK;
+    const char *slash = strrchr(data->dataset_csv, '/');
+    const char *name = slash ? slash + 1 : data->dataset_csv, *dot = strrchr(name, '.');
+    int length = dot > name ? (int)(dot - name) : (int)strlen(name);
+    char *flag = dml_format("--dataset=%.*s", length, name);
+    enum dml_status status = flag ? dml_params_parse(params, 1, &flag) : DML_ERROR_MEMORY;
+    free(flag);
     return status;
 }

@@ -51,4 +51,8 @@ enum dml_status dml_train_params(struct dml_params **out);
  * Another method, data set or network would make it another experiment. */
 bool dml_resume_may_change(const char *name);
 
+/* Results of a --dataset_csv without --dataset bear the file's name, less its folder and ending:
+ * sets --dataset so. To be called when all parameters are set. */
+enum dml_status dml_train_name_csv(struct dml_params *params);
+
 #endif

@@ -308,7 +308,9 @@ static void close_trainer(struct trainer *t) {
 enum dml_status dml_train(struct dml_params *params, const char *command,
                           const volatile sig_atomic_t *stop) {
     struct trainer t = {.stop = stop};
-    enum dml_status status = open_trainer(&t, params, command);
+    enum dml_status status = dml_train_name_csv(params);
+    if (!status)
+        status = open_trainer(&t, params, command);
     if (!status && t.e.training->n_epochs == 0)
         status = finish_epoch(&t, 0);
     while (!status && t.at.epoch < (uint64_t)t.e.training->n_epochs) {
