@@ -15,9 +15,11 @@
 #include "math/panels.h"
 #include "math/transcendental.h"
 
+#include <math.h>
 #include <omp.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct options {
     double pos_weight, neg_weight, margin, thresh;
@@ -73,8 +75,9 @@ struct step {
     float *weakest, *hardest; /* min_p s_ip, max_n s_in; INFINITY, -INFINITY for skipped anchors */
     float *pos, *neg;         /* P_i + w+ (weakest - t), N_i - w- (hardest - t) */
     double *losses;           /* P_i / w+ + N_i / w-, 0 for skipped anchors */
-    float *rows;              /* (threads, ROWS, n) */
-    float *packed;            /* panels of the embeddings (n, dim) */
+    float *kept;   /* (n, n): exponentials of an anchor's kept pairs, positives negated */
+    float *rows;   /* (threads, ROWS, n) */
+    float *packed; /* panels of the embeddings (n, dim) */
     float wp, wn, margin, thresh;
 };
 
@@ -122,17 +125,23 @@ static double softplus(double most, double sum, float *relative) {
 }
 
 static void forward_row(const struct step *step, size_t i) {
+    float *restrict kept = step->kept + i * step->n;
     step->losses[i] = 0;
-    if (!find_hardest(step, i))
+    if (!find_hardest(step, i)) {
+        memset(kept, 0, step->n * sizeof *kept);
         return;
+    }
     const float *s = step->s + i * step->n, weakest = step->weakest[i], hardest = step->hardest[i];
     const int32_t *labels = step->labels, label = labels[i];
     float wp = step->wp, wn = step->wn, margin = step->margin, sum_p = 0, sum_n = 0;
 #pragma omp simd reduction(+ : sum_p, sum_n)
     for (size_t j = 0; j < step->n; j++) {
         float e = dml_expf(labels[j] == label ? wp * (weakest - s[j]) : wn * (s[j] - hardest));
-        sum_p += labels[j] == label && s[j] - margin < hardest ? e : 0.0f;
-        sum_n += labels[j] != label && s[j] + margin > weakest ? e : 0.0f;
+        float positive = labels[j] == label && s[j] - margin < hardest ? e : 0.0f;
+        float negative = labels[j] != label && s[j] + margin > weakest ? e : 0.0f;
+        sum_p += positive;
+        sum_n += negative;
+        kept[j] = negative - positive;
     }
     step->losses[i] = softplus(-wp * (weakest - step->thresh), sum_p, &step->pos[i]) / wp +
                       softplus(wn * (hardest - step->thresh), sum_n, &step->neg[i]) / wn;
@@ -142,28 +151,27 @@ static void forward_row(const struct step *step, size_t i) {
  */
 static void backward_row(const struct step *step, size_t i, float weight, float *restrict out) {
     const float *s = step->s + i * step->n, *weakest = step->weakest, *hardest = step->hardest;
-    const float *pos = step->pos, *neg = step->neg;
+    const float *pos = step->pos, *neg = step->neg, *kept = step->kept + i * step->n;
     const int32_t *labels = step->labels, label = labels[i];
     float wp = step->wp, wn = step->wn, margin = step->margin;
-    float weakest_i = weakest[i], hardest_i = hardest[i], pos_i = pos[i], neg_i = neg[i];
+    bool skipped = hardest[i] == -INFINITY;
+    float scale_p = skipped ? 0 : expf(-pos[i]), scale_n = skipped ? 0 : expf(-neg[i]);
 #pragma omp simd
     for (size_t j = 0; j < step->n; j++) {
         int same = labels[j] == label;
-        float mine = same ? wp * (weakest_i - s[j]) - pos_i : wn * (s[j] - hardest_i) - neg_i;
-        float other = same ? wp * (weakest[j] - s[j]) - pos[j] : wn * (s[j] - hardest[j]) - neg[j];
-        float keep_mine = same ? hardest_i - (s[j] - margin) : s[j] + margin - weakest_i;
-        float keep_other = same ? hardest[j] - (s[j] - margin) : s[j] + margin - weakest[j];
-        mine = dml_expf(mine);
-        other = dml_expf(other);
-        float sum = (keep_mine > 0 ? mine : 0.0f) + (keep_other > 0 ? other : 0.0f);
-        out[j] = same ? -weight * sum : weight * sum;
+        float e = same ? wp * (weakest[j] - s[j]) - pos[j] : wn * (s[j] - hardest[j]) - neg[j];
+        float keep = same ? hardest[j] - (s[j] - margin) : s[j] + margin - weakest[j];
+        e = dml_expf(e);
+        e = keep > 0 ? e : 0.0f;
+        out[j] = weight * (kept[j] * (same ? scale_p : scale_n) + (same ? -e : e));
     }
 }
 
 static bool start(struct state *state, const struct dml_batch *batch, struct step *step) {
     size_t n = batch->n, rows = (size_t)omp_get_max_threads() * ROWS * n;
     size_t packed = dml_panels_size(n, batch->dim);
-    float *memory = dml_buffer_reserve(&state->memory, n * (n + 6) + rows + packed, sizeof *memory);
+    float *memory =
+        dml_buffer_reserve(&state->memory, n * (2 * n + 6) + rows + packed, sizeof *memory);
     if (!memory)
         return false;
     *step = (struct step){
@@ -176,8 +184,9 @@ static bool start(struct state *state, const struct dml_batch *batch, struct ste
         .pos = memory + 4 * n,
         .neg = memory + 5 * n,
         .s = memory + 6 * n,
-        .rows = memory + (6 + n) * n,
-        .packed = memory + (6 + n) * n + rows,
+        .kept = memory + (6 + n) * n,
+        .rows = memory + (6 + 2 * n) * n,
+        .packed = memory + (6 + 2 * n) * n + rows,
         .wp = (float)state->options.pos_weight,
         .wn = (float)state->options.neg_weight,
         .margin = (float)state->options.margin,
