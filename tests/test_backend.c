@@ -1,5 +1,5 @@
-#include "backends/backend.h"
 #include "support/golden.h"
+#include "support/networks.h"
 
 #include "dml/rng.h"
 
@@ -7,106 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A network with random parameters and random pixels. */
-struct setting {
-    struct dml_graph *graph;
-    struct dml_network *network;
-    struct dml_images images;
-    uint8_t *pixels;
-    size_t dim;
-    float *embeddings, *grad;
-};
-
 static const struct dml_backend *const cpu = &dml_backend_cpu;
 
 static void open_graph(struct setting *s, struct dml_graph *graph, size_t n, size_t micro) {
-    *s = (struct setting){.graph = graph, .dim = (size_t)graph->embed_dim};
-    struct dml_network_options options = {.micro_batch = micro, .batch_hint = n};
-    assert_ok(cpu->create(graph, &options, &s->network));
-    struct dml_rng rng = dml_rng_make(5, DML_PURPOSE_OTHER, 0, 0);
-    for (int p = 0; p < graph->param_count; p++) {
-        const struct dml_graph_param *param = &graph->params[p];
-        float *values = malloc(param->count * sizeof *values);
-        dml_graph_init_param(graph, p, 3, values);
-        /* Batch norms that do something. */
-        for (size_t i = 0; i < param->count && param->role >= DML_ROLE_NORM_WEIGHT; i++)
-            values[i] += (float)(0.6 * dml_rng_uniform(&rng) - 0.3);
-        assert_ok(cpu->write(s->network, p, DML_SLOT_VALUE, values));
-        free(values);
-    }
-    const struct dml_node *input = &graph->nodes[0];
-    size_t bytes = n * 3 * (size_t)(input->height * input->width);
-    s->pixels = malloc(bytes);
-    s->embeddings = calloc(n * s->dim, sizeof *s->embeddings);
-    s->grad = malloc(n * s->dim * sizeof *s->grad);
-    for (size_t i = 0; i < bytes; i++)
-        s->pixels[i] = (uint8_t)dml_rng_bits(&rng);
-    for (size_t i = 0; i < n * s->dim; i++)
-        s->grad[i] = (float)dml_rng_normal(&rng);
-    s->images = (struct dml_images){
-        .n = n, .height = input->height, .width = input->width, .pixels = s->pixels};
+    open_network(s, graph, n, (struct dml_network_options){.micro_batch = micro});
 }
 
 static void open_arch(struct setting *s, const char *arch, int size, size_t n, size_t micro) {
-    struct dml_graph *graph;
-    assert_ok(dml_graph_build(arch, 16, size, &graph));
-    open_graph(s, graph, n, micro);
+    open_graph(s, graph_of(arch, size), n, micro);
 }
 
-static void close_setting(struct setting *s) {
-    cpu->destroy(s->network);
-    dml_graph_free(s->graph);
-    free(s->pixels);
-    free(s->embeddings);
-    free(s->grad);
-}
-
-static float *read_param(const struct setting *s, int p, enum dml_slot slot) {
-    float *values = malloc(s->graph->params[p].count * sizeof *values);
-    assert_non_null(values);
-    assert_ok(cpu->read(s->network, p, slot, values));
-    return values;
-}
-
-/* Every kind of node that the backbones do not use, odd channel counts, rectangular windows, pools
- * that overhang, tensors used more than once: gradients are compared with finite differences. */
-static struct dml_graph *unusual_graph(bool frozen) {
-    struct dml_graph *g = dml_graph_new();
-    int x = dml_graph_input(g, 3, 13, 11);
-    int a = dml_graph_conv_rect(g, x, "a", 12, 3, 5, 1, 1, 2, true);
-    int b =
-        dml_graph_batch_norm(g, dml_graph_conv(g, x, "b", 12, 1, 1, 0, true), "bn", 1e-3f, 0.2f);
-    int sum = dml_graph_add(g, a, b); /* no relu behind it */
-    float scale[12], shift[12];
-    for (int c = 0; c < 12; c++) {
-        scale[c] = 0.5f + 0.1f * (float)c;
-        shift[c] = 0.3f - 0.05f * (float)c;
-    }
-    int affine = dml_graph_relu(g, dml_graph_affine(g, sum, scale, shift));
-    int max = dml_graph_max_pool(g, affine, 3, 2, 0, true);
-    int average = dml_graph_avg_pool(g, affine, 3, 2, 0, true, true);
-    int odd = dml_graph_conv(g, max, "odd", 5, 3, 1, 1, false); /* 5 channels */
-    int both = dml_graph_concat(g, (int[]){odd, average, max}, 3);
-    int norm = dml_graph_relu(g, dml_graph_batch_norm(g, both, "bn2", 1e-5f, 0.1f));
-    int inner = dml_graph_avg_pool(g, norm, 3, 1, 1, false, false);
-    int wide = dml_graph_conv(g, inner, "wide", 29, 3, 2, 1, true);
-    int pooled =
-        dml_graph_add(g, dml_graph_global_avg_pool(g, wide), dml_graph_global_max_pool(g, wide));
-    int out = dml_graph_l2_normalize(g, dml_graph_linear(g, pooled, "head", 7));
-    assert_ok(dml_graph_finish(g, out));
-    g->frozen = frozen;
-    return g;
-}
-
-static double loss_of(struct setting *s) {
-    assert_ok(cpu->forward(s->network, &s->images, s->embeddings));
-    double loss = 0;
-    for (size_t i = 0; i < s->images.n * s->dim; i++)
-        loss += (double)s->embeddings[i] * s->grad[i];
-    return loss;
-}
-
-/* Along the gradient itself, for each parameter: loss(w + h g) - loss(w - h g) = 2 h ||g||^2. */
+/* Gradients are compared with finite differences along the gradient itself, for each parameter:
+ * loss(w + h g) - loss(w - h g) = 2 h ||g||^2. */
 static void check_differences(bool frozen) {
     struct setting s;
     open_graph(&s, unusual_graph(frozen), 6, 0);
@@ -137,7 +49,7 @@ static void check_differences(bool frozen) {
         free(grad);
         free(moved);
     }
-    close_setting(&s);
+    close_network(&s);
 }
 
 static void gradients_are_slopes(void **state) {
@@ -156,16 +68,7 @@ static void embed_is_frozen_forward(void **state) {
     assert_ok(cpu->embed(s.network, &s.images, again));
     for (size_t i = 0; i < 6 * 7; i++)
         assert_true(fabsf(again[i] - s.embeddings[i]) < 2e-6f);
-    close_setting(&s);
-}
-
-static void close_to(const float *a, const float *b, size_t count, double tolerance) {
-    double difference = 0, size = 0;
-    for (size_t i = 0; i < count; i++) {
-        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        size += (double)b[i] * b[i];
-    }
-    assert_true(sqrt(difference) <= tolerance * sqrt(size) + 1e-7);
+    close_network(&s);
 }
 
 /* A batch in pieces of 4, 4 and 3 gives the gradients of the whole. */
@@ -187,8 +90,8 @@ static void micro_batches_are_exact(void **state) {
         free(a);
         free(b);
     }
-    close_setting(&whole);
-    close_setting(&pieces);
+    close_network(&whole);
+    close_network(&pieces);
 }
 
 /* Any number of images, in any order of calls, gives each image its embedding. */
@@ -207,7 +110,7 @@ static void embed_takes_any_number(void **state) {
         close_to(some, s.embeddings, counts[k] * s.dim, 1e-5);
     }
     free(some);
-    close_setting(&s);
+    close_network(&s);
 }
 
 /* 8-bit pixels and the floats that they stand for. */
@@ -235,7 +138,7 @@ static void pixels_are_normalised(void **state) {
         assert_ok(cpu->embed(s.network, &floats, other));
         close_to(other, s.embeddings, 32, 1e-5);
         free(input);
-        close_setting(&s);
+        close_network(&s);
     }
 }
 
@@ -268,8 +171,8 @@ static void repeats_to_the_bit(void **state) {
     loss_of(&b);
     /* `a` has seen one more forward pass, which moves running statistics alone. */
     assert_memory_equal(a.embeddings, b.embeddings, 12 * 16 * sizeof *a.embeddings);
-    close_setting(&a);
-    close_setting(&b);
+    close_network(&a);
+    close_network(&b);
 }
 
 /* Moments written back continue an optimiser exactly. */
@@ -295,8 +198,8 @@ static void optimiser_can_be_restored(void **state) {
         free(x);
         free(y);
     }
-    close_setting(&a);
-    close_setting(&b);
+    close_network(&a);
+    close_network(&b);
 }
 
 /* The head's own rate: with rate 0 for everything else, only the head moves. */
@@ -320,7 +223,7 @@ static void head_has_its_rate(void **state) {
         free(after);
     }
     free(before);
-    close_setting(&s);
+    close_network(&s);
 }
 
 static void gradient_size_is_reported(void **state) {
@@ -348,7 +251,7 @@ static void gradient_size_is_reported(void **state) {
     assert_ok(cpu->backward(s.network, s.grad));
     assert_ok(cpu->gradient_size(s.network, &rms, &max));
     assert_true(isnan(rms) && isnan(max));
-    close_setting(&s);
+    close_network(&s);
 }
 
 static void refusals(void **state) {
@@ -384,19 +287,7 @@ static void refusals(void **state) {
     loss_of(&s);
     assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
     assert_int_equal(cpu->backward(s.network, s.grad), DML_ERROR_USAGE);
-    close_setting(&s);
-}
-
-/* bf16 is for processors that are faster with it; elsewhere the reason is given. */
-static void bf16_needs_its_processor(void **state) {
-    (void)state;
-    struct dml_graph *graph;
-    struct dml_network *network;
-    assert_ok(dml_graph_build("resnet18_frozen", 16, 32, &graph));
-    struct dml_network_options options = {.precision = DML_PRECISION_BF16};
-    assert_int_equal(cpu->create(graph, &options, &network), DML_ERROR_UNSUPPORTED);
-    assert_non_null(strstr(dml_error(), "bf16"));
-    dml_graph_free(graph);
+    close_network(&s);
 }
 
 int main(void) {
@@ -406,7 +297,6 @@ int main(void) {
         cmocka_unit_test(pixels_are_normalised),     cmocka_unit_test(repeats_to_the_bit),
         cmocka_unit_test(optimiser_can_be_restored), cmocka_unit_test(head_has_its_rate),
         cmocka_unit_test(gradient_size_is_reported), cmocka_unit_test(refusals),
-        cmocka_unit_test(bf16_needs_its_processor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

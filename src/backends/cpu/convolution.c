@@ -1,144 +1,12 @@
 #include "backends/cpu/convolution.h"
 
+#include "backends/cpu/onednn.h"
 #include "backends/cpu/taps.h"
+#include "backends/cpu/wide.h"
 #include "base/memory.h"
-
-#include <oneapi/dnnl/dnnl.h>
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Written for oneDNN 2.x. In 3.x operation descriptors are gone (dnnl_convolution_*_desc_init and
- * dnnl_primitive_desc_create become one call each) and memory descriptors are opaque pointers:
- * describe(), the three make_* functions and the accessors of struct cpu_weights are what would
- * get a second variant. */
-#if DNNL_VERSION_MAJOR != 2
-#error "src/backends/cpu/convolution.c is written for oneDNN 2.x"
-#endif
-
-static enum dml_status check(dnnl_status_t status, const char *what) {
-    if (status == dnnl_success)
-        return DML_OK;
-    if (status == dnnl_out_of_memory)
-        return dml_fail(DML_ERROR_MEMORY, "oneDNN: %s: out of memory", what);
-    return dml_fail(DML_ERROR_UNSUPPORTED, "oneDNN: %s: status %d", what, (int)status);
-}
-
-#define TRY(call)                                                                                  \
-    do {                                                                                           \
-        enum dml_status try_status = (call);                                                       \
-        if (try_status != DML_OK)                                                                  \
-            return try_status;                                                                     \
-    } while (0)
-
-struct cpu_engine {
-    dnnl_engine_t engine;
-    dnnl_stream_t stream;
-};
-
-enum dml_status cpu_engine_create(struct cpu_engine **out) {
-    struct cpu_engine *engine = *out = dml_alloc(1, sizeof *engine);
-    if (!engine)
-        return DML_ERROR_MEMORY;
-    TRY(check(dnnl_engine_create(&engine->engine, dnnl_cpu, 0), "engine"));
-    return check(dnnl_stream_create(&engine->stream, engine->engine, dnnl_stream_default_flags),
-                 "stream");
-}
-
-void cpu_engine_destroy(struct cpu_engine *engine) {
-    if (!engine)
-        return;
-    if (engine->stream)
-        dnnl_stream_destroy(engine->stream);
-    if (engine->engine)
-        dnnl_engine_destroy(engine->engine);
-    free(engine);
-}
-
-/* oneDNN numbers instruction sets by bits, each set holding those of the sets it includes. */
-static bool has_isa(dnnl_cpu_isa_t isa) {
-    return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)isa) == (unsigned)isa;
-}
-
-int cpu_engine_block(void) {
-    return has_isa(dnnl_cpu_isa_avx512_core) ? 16 : 8;
-}
-
-bool cpu_engine_has_bf16(void) {
-    return has_isa(dnnl_cpu_isa_avx512_core_bf16);
-}
-
-/* A primitive with a memory object for each argument; their handles are set at each run. */
-enum { MOST_ARGUMENTS = 8 };
-struct operation {
-    dnnl_primitive_t primitive;
-    dnnl_exec_arg_t arguments[MOST_ARGUMENTS];
-    int count;
-    size_t scratch; /* bytes */
-};
-
-static void operation_destroy(struct operation *operation) {
-    for (int i = 0; i < operation->count; i++)
-        dnnl_memory_destroy(operation->arguments[i].memory);
-    if (operation->primitive)
-        dnnl_primitive_destroy(operation->primitive);
-}
-
-static enum dml_status add_argument(struct operation *operation, struct cpu_engine *engine,
-                                    int argument, const dnnl_memory_desc_t *md) {
-    dnnl_memory_t memory;
-    TRY(check(dnnl_memory_create(&memory, md, engine->engine, DNNL_MEMORY_NONE), "memory"));
-    operation->arguments[operation->count++] = (dnnl_exec_arg_t){argument, memory};
-    return DML_OK;
-}
-
-/* Makes the primitive of `pd` with the given arguments (ended by 0) and room for scratch. */
-static enum dml_status operation_create(struct operation *operation, struct cpu_engine *engine,
-                                        const_dnnl_primitive_desc_t pd, const int *arguments,
-                                        const dnnl_memory_desc_t *const *mds) {
-    for (int i = 0; arguments[i]; i++)
-        TRY(add_argument(operation, engine, arguments[i], mds[i]));
-    const dnnl_memory_desc_t *scratch =
-        dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
-    operation->scratch = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
-    if (operation->scratch)
-        TRY(add_argument(operation, engine, DNNL_ARG_SCRATCHPAD, scratch));
-    return check(dnnl_primitive_create(&operation->primitive, pd), "primitive");
-}
-
-/* `handles` in the order of the arguments; scratch behind them. */
-static enum dml_status run(struct cpu_engine *engine, struct operation *operation,
-                           const void *const *handles, void *scratch) {
-    for (int i = 0; i < operation->count; i++) {
-        bool is_scratch = operation->arguments[i].arg == DNNL_ARG_SCRATCHPAD;
-        void *handle = is_scratch ? scratch : (void *)handles[i];
-        TRY(check(dnnl_memory_set_data_handle(operation->arguments[i].memory, handle), "memory"));
-    }
-    TRY(check(dnnl_primitive_execute(operation->primitive, engine->stream, operation->count,
-                                     operation->arguments),
-              "execution"));
-    return check(dnnl_stream_wait(engine->stream), "execution");
-}
-
-/* Runs one reorder between two layouts, made for this one use. */
-static enum dml_status reorder_once(struct cpu_engine *engine, const dnnl_memory_desc_t *from,
-                                    const void *source, const dnnl_memory_desc_t *to,
-                                    void *target) {
-    struct operation reorder = {0};
-    dnnl_primitive_desc_t pd = NULL;
-    enum dml_status status = check(
-        dnnl_reorder_primitive_desc_create(&pd, from, engine->engine, to, engine->engine, NULL),
-        "reorder");
-    if (status == DML_OK)
-        status = operation_create(&reorder, engine, pd, (int[]){DNNL_ARG_FROM, DNNL_ARG_TO, 0},
-                                  (const dnnl_memory_desc_t *[]){from, to});
-    if (status == DML_OK)
-        status = run(engine, &reorder, (const void *[]){source, target}, NULL);
-    operation_destroy(&reorder);
-    if (pd)
-        dnnl_primitive_desc_destroy(pd);
-    return status;
-}
 
 /* Memory descriptors and geometry of a convolution, in oneDNN's terms. */
 struct description {
@@ -146,20 +14,25 @@ struct description {
     dnnl_dims_t strides, pad_left, pad_right;
 };
 
+static dnnl_data_type_t type_of(enum cpu_element element) {
+    return element == CPU_BFLOAT16 ? dnnl_bf16 : dnnl_f32;
+}
+
 static enum dml_status tensor_md(dnnl_memory_desc_t *md, const struct cpu_layout *layout,
                                  size_t n) {
     dnnl_dims_t dims = {(dnnl_dim_t)n, layout->channels, layout->height, layout->width};
     dnnl_format_tag_t tag = layout->block == 16  ? dnnl_nChw16c
                             : layout->block == 8 ? dnnl_nChw8c
                                                  : dnnl_nchw;
-    return check(dnnl_memory_desc_init_by_tag(md, 4, dims, dnnl_f32, tag), "tensor layout");
+    return check(dnnl_memory_desc_init_by_tag(md, 4, dims, type_of(layout->element), tag),
+                 "tensor layout");
 }
 
 static dnnl_dim_t padding_right(int size, int windows, int kernel, int stride, int pad) {
     return (windows - 1) * stride + kernel - size - pad;
 }
 
-/* `weights` NULL: any layout. */
+/* `weights` NULL: any layout, of the element type of input and output. Biases are float32. */
 static enum dml_status describe(const struct cpu_conv_shape *shape,
                                 const dnnl_memory_desc_t *weights, struct description *d) {
     *d = (struct description){0};
@@ -170,8 +43,8 @@ static enum dml_status describe(const struct cpu_conv_shape *shape,
     if (weights)
         d->weights = *weights;
     else
-        TRY(check(dnnl_memory_desc_init_by_tag(&d->weights, 4, weight_dims, dnnl_f32,
-                                               dnnl_format_tag_any),
+        TRY(check(dnnl_memory_desc_init_by_tag(&d->weights, 4, weight_dims,
+                                               type_of(shape->input.element), dnnl_format_tag_any),
                   "weights"));
     if (shape->bias)
         TRY(check(dnnl_memory_desc_init_by_tag(&d->bias, 1, weight_dims, dnnl_f32, dnnl_a),
@@ -227,13 +100,15 @@ static enum dml_status make_forward(struct cpu_engine *engine, const struct cpu_
     return status;
 }
 
-/* Backward data with `weights` NULL for bias and with any layout of weights, or backward weights
- * with any layout of the gradient. */
+/* Backward data with any layout of weights, or backward weights with any layout of the gradient,
+ * which is float32. */
 static enum dml_status make_backward(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                      bool data, const_dnnl_primitive_desc_t forward,
                                      dnnl_primitive_desc_t *out) {
     struct description d;
     TRY(describe(shape, NULL, &d));
+    if (!data)
+        d.weights.data_type = dnnl_f32;
     dnnl_convolution_desc_t desc;
     dnnl_status_t made =
         data ? dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &d.source,
@@ -255,9 +130,14 @@ static enum dml_status make_backward(struct cpu_engine *engine, const struct cpu
 
 struct cpu_weights {
     struct cpu_engine *engine;
-    dnnl_memory_desc_t md, plain;
+    dnnl_memory_desc_t md, plain; /* as they are kept, and PyTorch's */
     size_t count, inner;
     int block;
+    size_t narrow_bytes; /* of the bfloat16 copy, 0 without one */
+    /* Where oneDNN computes bfloat16: the copy's layout, and how it is made. Elsewhere the layout
+     * is `md`. */
+    dnnl_memory_desc_t narrow_md;
+    struct cpu_operation narrowing;
 };
 
 /* True where outputs are the outermost axis and the innermost block: the layouts that the
@@ -280,30 +160,54 @@ static bool outputs_in_blocks(const dnnl_memory_desc_t *md, size_t count, int *b
     return true;
 }
 
+/* The layout of weights that a forward convolution of this shape wants. */
+static enum dml_status wanted_layout(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
+                                     dnnl_memory_desc_t *out) {
+    struct description d;
+    TRY(describe(shape, NULL, &d));
+    dnnl_primitive_desc_t pd = NULL;
+    TRY(make_forward(engine, shape, &d, &pd));
+    *out = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    return check(dnnl_primitive_desc_destroy(pd), "convolution");
+}
+
+static enum dml_status create_narrow(struct cpu_weights *weights,
+                                     const struct cpu_conv_shape *shape) {
+    if (shape->input.element != CPU_BFLOAT16)
+        return DML_OK;
+    weights->narrow_bytes = weights->count * sizeof(uint16_t);
+    if (cpu_engine_bf16() == CPU_BF16_EMULATED)
+        return DML_OK;
+    TRY(wanted_layout(weights->engine, shape, &weights->narrow_md));
+    weights->narrow_bytes = dnnl_memory_desc_get_size(&weights->narrow_md);
+    return cpu_operation_reorder(&weights->narrowing, weights->engine, &weights->md,
+                                 &weights->narrow_md);
+}
+
 enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                    struct cpu_weights **out) {
     struct cpu_weights *weights = *out = dml_alloc(1, sizeof *weights);
     if (!weights)
         return DML_ERROR_MEMORY;
     weights->engine = engine;
-    struct description d;
-    TRY(describe(shape, NULL, &d));
-    dnnl_primitive_desc_t pd = NULL;
-    TRY(make_forward(engine, shape, &d, &pd));
-    weights->md = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    dnnl_primitive_desc_destroy(pd);
-    TRY(check(dnnl_memory_desc_init_by_tag(&weights->plain, 4, d.weights.dims, dnnl_f32, dnnl_oihw),
-              "weights"));
+    const struct cpu_conv_shape kept = cpu_wide_shape(shape);
+    TRY(wanted_layout(engine, &kept, &weights->md));
+    TRY(check(
+        dnnl_memory_desc_init_by_tag(&weights->plain, 4, weights->md.dims, dnnl_f32, dnnl_oihw),
+        "weights"));
     weights->count = dnnl_memory_desc_get_size(&weights->md) / sizeof(float);
     if (!outputs_in_blocks(&weights->md, weights->count, &weights->block, &weights->inner)) {
         weights->md = weights->plain;
         weights->count = dnnl_memory_desc_get_size(&weights->md) / sizeof(float);
         outputs_in_blocks(&weights->md, weights->count, &weights->block, &weights->inner);
     }
-    return DML_OK;
+    return create_narrow(weights, shape);
 }
 
 void cpu_weights_destroy(struct cpu_weights *weights) {
+    if (!weights)
+        return;
+    cpu_operation_destroy(&weights->narrowing);
     free(weights);
 }
 
@@ -319,6 +223,18 @@ size_t cpu_weights_inner(const struct cpu_weights *weights) {
     return weights->inner;
 }
 
+/* Runs one reorder between two layouts, made for this one use. */
+static enum dml_status reorder_once(struct cpu_engine *engine, const dnnl_memory_desc_t *from,
+                                    const void *source, const dnnl_memory_desc_t *to,
+                                    void *target) {
+    struct cpu_operation reorder = {0};
+    enum dml_status status = cpu_operation_reorder(&reorder, engine, from, to);
+    if (status == DML_OK)
+        status = cpu_operation_run(engine, &reorder, (const void *[]){source, target}, NULL);
+    cpu_operation_destroy(&reorder);
+    return status;
+}
+
 enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const float *plain,
                                        float *values) {
     return reorder_once(weights->engine, &weights->plain, plain, &weights->md, values);
@@ -329,35 +245,43 @@ enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const fl
     return reorder_once(weights->engine, &weights->md, values, &weights->plain, plain);
 }
 
+size_t cpu_weights_narrow_bytes(const struct cpu_weights *weights) {
+    return weights->narrow_bytes;
+}
+
+enum dml_status cpu_weights_narrow(struct cpu_weights *weights, const float *values, void *copy) {
+    if (weights->narrowing.primitive)
+        return cpu_operation_run(weights->engine, &weights->narrowing,
+                                 (const void *[]){values, copy}, NULL);
+    cpu_narrow(values, weights->count, copy);
+    return DML_OK;
+}
+
 struct cpu_conv {
     struct cpu_engine *engine;
     struct cpu_conv_shape shape;
     const struct cpu_weights *weights;
-    struct operation forward, data, gradient;
+    struct cpu_operation forward, data, gradient;
     /* Where a backward function wants the weights otherwise than they are kept: */
-    struct operation data_reorder, gradient_reorder;
+    struct cpu_operation data_reorder, gradient_reorder;
     size_t data_weights, gradient_weights; /* bytes of the copy, 0 without one */
     /* Computed by taps.h instead: all of it, or the weight gradient alone where oneDNN has no
      * fast one. */
     bool by_taps, gradient_by_taps;
     struct cpu_tap_strides tap_strides;
+    /* A bfloat16 convolution by one of float32 instead, likewise. */
+    bool by_wide, gradient_by_wide;
+    struct cpu_wide wide;
 };
+
+/* Of the weights that its primitives read. */
+static const dnnl_memory_desc_t *read_layout(const struct cpu_conv *conv) {
+    return conv->shape.input.element == CPU_BFLOAT16 ? &conv->weights->narrow_md
+                                                     : &conv->weights->md;
+}
 
 static size_t rounded(size_t bytes) {
     return (bytes + 63) / 64 * 64;
-}
-
-static enum dml_status make_reorder(struct cpu_engine *engine, const dnnl_memory_desc_t *from,
-                                    const dnnl_memory_desc_t *to, struct operation *out) {
-    dnnl_primitive_desc_t pd;
-    TRY(check(
-        dnnl_reorder_primitive_desc_create(&pd, from, engine->engine, to, engine->engine, NULL),
-        "reorder"));
-    enum dml_status status =
-        operation_create(out, engine, pd, (int[]){DNNL_ARG_FROM, DNNL_ARG_TO, 0},
-                         (const dnnl_memory_desc_t *[]){from, to});
-    dnnl_primitive_desc_destroy(pd);
-    return status;
 }
 
 static enum dml_status create_data(struct cpu_conv *conv, const struct description *d,
@@ -366,12 +290,12 @@ static enum dml_status create_data(struct cpu_conv *conv, const struct descripti
     TRY(make_backward(conv->engine, &conv->shape, true, forward, &pd));
     const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     enum dml_status status =
-        operation_create(&conv->data, conv->engine, pd,
-                         (int[]){DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0},
-                         (const dnnl_memory_desc_t *[]){&d->target, md, &d->source});
-    if (status == DML_OK && !dnnl_memory_desc_equal(md, &conv->weights->md)) {
+        cpu_operation_create(&conv->data, conv->engine, pd,
+                             (int[]){DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0},
+                             (const dnnl_memory_desc_t *[]){&d->target, md, &d->source});
+    if (status == DML_OK && !dnnl_memory_desc_equal(md, read_layout(conv))) {
         conv->data_weights = rounded(dnnl_memory_desc_get_size(md));
-        status = make_reorder(conv->engine, &conv->weights->md, md, &conv->data_reorder);
+        status = cpu_operation_reorder(&conv->data_reorder, conv->engine, read_layout(conv), md);
     }
     dnnl_primitive_desc_destroy(pd);
     return status;
@@ -409,18 +333,23 @@ static enum dml_status create_gradient(struct cpu_conv *conv, const struct descr
     dnnl_primitive_desc_t pd;
     TRY(make_backward(conv->engine, &conv->shape, false, forward, &pd));
     const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
+    bool narrow = conv->shape.input.element == CPU_BFLOAT16;
+    conv->gradient_by_wide = is_reference(pd) && narrow;
+    conv->gradient_by_taps = is_reference(pd) && !narrow && taps_possible(conv);
     enum dml_status status = DML_OK;
-    conv->gradient_by_taps = is_reference(pd) && taps_possible(conv);
-    if (!conv->gradient_by_taps) {
+    if (conv->gradient_by_wide)
+        status = cpu_wide_create(conv->engine, &conv->shape, conv->weights, &conv->wide);
+    else if (!conv->gradient_by_taps)
+        status = cpu_operation_create(
+            &conv->gradient, conv->engine, pd,
+            (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS,
+                    conv->shape.bias ? DNNL_ARG_DIFF_BIAS : 0, 0},
+            (const dnnl_memory_desc_t *[]){&d->source, &d->target, md, &d->bias});
+    if (status == DML_OK && conv->gradient.primitive &&
+        !dnnl_memory_desc_equal(md, &conv->weights->md)) {
+        conv->gradient_weights = rounded(dnnl_memory_desc_get_size(md));
         status =
-            operation_create(&conv->gradient, conv->engine, pd,
-                             (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS,
-                                     conv->shape.bias ? DNNL_ARG_DIFF_BIAS : 0, 0},
-                             (const dnnl_memory_desc_t *[]){&d->source, &d->target, md, &d->bias});
-        if (status == DML_OK && !dnnl_memory_desc_equal(md, &conv->weights->md)) {
-            conv->gradient_weights = rounded(dnnl_memory_desc_get_size(md));
-            status = make_reorder(conv->engine, md, &conv->weights->md, &conv->gradient_reorder);
-        }
+            cpu_operation_reorder(&conv->gradient_reorder, conv->engine, md, &conv->weights->md);
     }
     dnnl_primitive_desc_destroy(pd);
     return status;
@@ -428,12 +357,12 @@ static enum dml_status create_gradient(struct cpu_conv *conv, const struct descr
 
 static enum dml_status create_all(struct cpu_conv *conv) {
     struct description d;
-    TRY(describe(&conv->shape, &conv->weights->md, &d));
+    TRY(describe(&conv->shape, read_layout(conv), &d));
     dnnl_primitive_desc_t pd;
     TRY(make_forward(conv->engine, &conv->shape, &d, &pd));
     /* Bias and residual are both optional, in this order. */
     int arguments[6] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
-    const dnnl_memory_desc_t *mds[6] = {&d.source, &conv->weights->md, &d.target};
+    const dnnl_memory_desc_t *mds[6] = {&d.source, read_layout(conv), &d.target};
     int count = 3;
     if (conv->shape.bias) {
         mds[count] = &d.bias;
@@ -443,7 +372,7 @@ static enum dml_status create_all(struct cpu_conv *conv) {
         mds[count] = &d.target;
         arguments[count++] = DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1;
     }
-    enum dml_status status = operation_create(&conv->forward, conv->engine, pd, arguments, mds);
+    enum dml_status status = cpu_operation_create(&conv->forward, conv->engine, pd, arguments, mds);
     if (status == DML_OK && conv->shape.training)
         status = create_gradient(conv, &d, pd);
     if (status == DML_OK && conv->shape.input_gradient)
@@ -460,6 +389,11 @@ enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv
     conv->engine = engine;
     conv->shape = *shape;
     conv->weights = weights;
+    if (shape->input.element == CPU_BFLOAT16) {
+        conv->by_wide = conv->gradient_by_wide = cpu_engine_bf16() == CPU_BF16_EMULATED;
+        return conv->by_wide ? cpu_wide_create(engine, shape, weights, &conv->wide)
+                             : create_all(conv);
+    }
     conv->by_taps = conv->gradient_by_taps = cpu_taps_preferred(shape) && taps_possible(conv);
     return conv->by_taps ? DML_OK : create_all(conv);
 }
@@ -467,71 +401,89 @@ enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv
 void cpu_conv_destroy(struct cpu_conv *conv) {
     if (!conv)
         return;
-    operation_destroy(&conv->forward);
-    operation_destroy(&conv->data);
-    operation_destroy(&conv->gradient);
-    operation_destroy(&conv->data_reorder);
-    operation_destroy(&conv->gradient_reorder);
+    cpu_operation_destroy(&conv->forward);
+    cpu_operation_destroy(&conv->data);
+    cpu_operation_destroy(&conv->gradient);
+    cpu_operation_destroy(&conv->data_reorder);
+    cpu_operation_destroy(&conv->gradient_reorder);
+    cpu_wide_destroy(&conv->wide);
     free(conv);
 }
 
 size_t cpu_conv_forward_scratch(const struct cpu_conv *conv) {
+    if (conv->by_wide)
+        return cpu_wide_forward_scratch(&conv->wide);
     return conv->by_taps ? cpu_taps_scratch(&conv->shape) : conv->forward.scratch;
 }
 
 size_t cpu_conv_data_scratch(const struct cpu_conv *conv) {
+    if (conv->by_wide)
+        return cpu_wide_data_scratch(&conv->wide);
     return conv->by_taps ? cpu_taps_scratch(&conv->shape) : conv->data_weights + conv->data.scratch;
 }
 
 size_t cpu_conv_weights_scratch(const struct cpu_conv *conv) {
+    if (conv->gradient_by_wide)
+        return cpu_wide_weights_scratch(&conv->wide);
     return conv->gradient_by_taps ? cpu_taps_scratch(&conv->shape)
                                   : conv->gradient_weights + conv->gradient.scratch;
 }
 
-enum dml_status cpu_conv_forward(struct cpu_conv *conv, const float *input, const float *weights,
-                                 const float *bias, const float *residual, float *output,
+enum dml_status cpu_conv_forward(struct cpu_conv *conv, const void *input, const void *weights,
+                                 const float *bias, const void *residual, void *output,
                                  void *scratch) {
+    if (conv->by_wide)
+        return cpu_wide_forward(&conv->wide, input, weights, bias, residual, output, scratch);
     if (conv->by_taps) {
         cpu_taps_forward(&conv->shape, &conv->tap_strides, input, weights, bias, residual, output,
                          scratch);
         return DML_OK;
     }
-    const void *handles[MOST_ARGUMENTS] = {input, weights, output};
+    const void *handles[CPU_MOST_ARGUMENTS] = {input, weights, output};
     int count = 3;
     if (conv->shape.bias)
         handles[count++] = bias;
     if (conv->shape.residual == CPU_RESIDUAL_SEPARATE)
         handles[count++] = residual;
-    return run(conv->engine, &conv->forward, handles, scratch);
+    return cpu_operation_run(conv->engine, &conv->forward, handles, scratch);
 }
 
-enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const float *grad_output,
-                                       const float *weights, float *grad_input, void *scratch) {
+enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const void *grad_output,
+                                       const void *weights, void *grad_input, void *scratch) {
+    if (conv->by_wide)
+        return cpu_wide_backward_data(&conv->wide, grad_output, weights, grad_input, scratch);
     if (conv->by_taps) {
         cpu_taps_backward_data(&conv->shape, &conv->tap_strides, grad_output, weights, grad_input,
                                scratch);
         return DML_OK;
     }
     if (conv->data_weights) {
-        TRY(run(conv->engine, &conv->data_reorder, (const void *[]){weights, scratch}, NULL));
+        TRY(cpu_operation_run(conv->engine, &conv->data_reorder, (const void *[]){weights, scratch},
+                              NULL));
         weights = scratch;
     }
-    return run(conv->engine, &conv->data, (const void *[]){grad_output, weights, grad_input},
-               (char *)scratch + conv->data_weights);
+    return cpu_operation_run(conv->engine, &conv->data,
+                             (const void *[]){grad_output, weights, grad_input},
+                             (char *)scratch + conv->data_weights);
 }
 
-enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const float *input,
-                                          const float *grad_output, float *grad_weights,
+enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const void *input,
+                                          const void *grad_output, float *grad_weights,
                                           float *grad_bias, void *scratch) {
+    if (conv->gradient_by_wide)
+        return cpu_wide_backward_weights(&conv->wide, input, grad_output, grad_weights, grad_bias,
+                                         scratch);
     if (conv->gradient_by_taps) {
         cpu_taps_backward_weights(&conv->shape, &conv->tap_strides, input, grad_output,
                                   grad_weights, grad_bias, scratch);
         return DML_OK;
     }
     float *target = conv->gradient_weights ? scratch : grad_weights;
-    TRY(run(conv->engine, &conv->gradient, (const void *[]){input, grad_output, target, grad_bias},
-            (char *)scratch + conv->gradient_weights));
+    TRY(cpu_operation_run(conv->engine, &conv->gradient,
+                          (const void *[]){input, grad_output, target, grad_bias},
+                          (char *)scratch + conv->gradient_weights));
     if (!conv->gradient_weights)
         return DML_OK;
-    return run(conv->engine, &conv->gradient_reorder, (const void *[]){target, grad_weights}, NULL);
+    return cpu_operation_run(conv->engine, &conv->gradient_reorder,
+                             (const void *[]){target, grad_weights}, NULL);
 }

@@ -15,8 +15,12 @@ void cpu_engine_destroy(struct cpu_engine *engine);
 /* Channels per group that this processor's convolutions want: 16 with AVX-512, else 8. */
 int cpu_engine_block(void);
 
-/* Whether it multiplies bfloat16 faster than float32 (AVX-512 BF16 or AMX). */
-bool cpu_engine_has_bf16(void);
+/* How bfloat16 convolutions are computed: not at all where the processor has no instructions that
+ * multiply it faster than float32 (AVX-512 BF16 or AMX). There the environment variable
+ * DML_BF16=emulate has them computed by float32 convolutions between widening and rounding: the
+ * same numbers, slowly, for tests of everything around them. */
+enum cpu_bf16 { CPU_BF16_NONE, CPU_BF16_NATIVE, CPU_BF16_EMULATED };
+enum cpu_bf16 cpu_engine_bf16(void);
 
 enum cpu_residual {
     CPU_RESIDUAL_NONE,
@@ -34,8 +38,9 @@ struct cpu_conv_shape {
     bool input_gradient; /* backward_data will be called */
 };
 
-/* The layout in which a convolution's weights and their gradients and moments are kept: outputs
- * in blocks, so that element i belongs to output (i / (inner * block)) * block + i % block. */
+/* The layout in which a convolution's weights and their gradients and moments are kept, in float32:
+ * outputs in blocks, so that element i belongs to output (i / (inner * block)) * block + i % block.
+ * A bfloat16 convolution reads a copy in a layout of its own. */
 struct cpu_weights;
 enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                    struct cpu_weights **out);
@@ -48,8 +53,12 @@ enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const 
                                        float *values);
 enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const float *values,
                                      float *plain);
+/* Bytes of the copy that bfloat16 convolutions read, 0 for those in float32; and makes it. */
+size_t cpu_weights_narrow_bytes(const struct cpu_weights *weights);
+enum dml_status cpu_weights_narrow(struct cpu_weights *weights, const float *values, void *copy);
 
-/* A convolution of one shape. `weights` must outlive it. */
+/* A convolution of one shape. `weights` must outlive it. Input, output and their gradients are of
+ * the shape's element type, `weights` the narrow copy where that is bfloat16. */
 struct cpu_conv;
 enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                 const struct cpu_weights *weights, struct cpu_conv **out);
@@ -60,15 +69,15 @@ size_t cpu_conv_forward_scratch(const struct cpu_conv *conv);
 size_t cpu_conv_data_scratch(const struct cpu_conv *conv);
 size_t cpu_conv_weights_scratch(const struct cpu_conv *conv);
 
-enum dml_status cpu_conv_forward(struct cpu_conv *conv, const float *input, const float *weights,
-                                 const float *bias, const float *residual, float *output,
+enum dml_status cpu_conv_forward(struct cpu_conv *conv, const void *input, const void *weights,
+                                 const float *bias, const void *residual, void *output,
                                  void *scratch);
-enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const float *grad_output,
-                                       const float *weights, float *grad_input, void *scratch);
+enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const void *grad_output,
+                                       const void *weights, void *grad_input, void *scratch);
 /* `grad_bias` (output channels, rounded up to whole groups) may be NULL where shape.bias is
  * false. */
-enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const float *input,
-                                          const float *grad_output, float *grad_weights,
+enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const void *input,
+                                          const void *grad_output, float *grad_weights,
                                           float *grad_bias, void *scratch);
 
 #endif

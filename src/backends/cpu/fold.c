@@ -74,16 +74,29 @@ static enum dml_status fold_unit(struct cpu_params *params, const struct cpu_uni
     return DML_OK;
 }
 
-enum dml_status cpu_params_fold(struct cpu_params *params, const struct cpu_units *units) {
-    if (params->folded_current)
+static enum dml_status narrow_unit(struct cpu_params *params, const struct cpu_unit *unit) {
+    const struct cpu_param *item =
+        &params->items[cpu_params_find(params, unit->node, DML_ROLE_WEIGHT)];
+    const float *weights = unit->norm >= 0 ? params->folded : params->values;
+    return cpu_weights_narrow(item->weights, weights + item->offset, params->narrow + item->narrow);
+}
+
+enum dml_status cpu_params_prepare(struct cpu_params *params, const struct cpu_units *units,
+                                   bool fold) {
+    enum cpu_prepared wanted = fold ? CPU_PREPARED_FOLDED : CPU_PREPARED_OWN;
+    if (params->prepared == wanted || (!fold && !params->narrow))
         return DML_OK;
-    for (int u = 0; u < units->count; u++)
-        if (units->units[u].kind == CPU_CONV && units->units[u].norm >= 0) {
-            enum dml_status status = fold_unit(params, &units->units[u]);
-            if (status != DML_OK)
-                return status;
-        }
-    params->folded_current = true;
+    for (int u = 0; u < units->count; u++) {
+        const struct cpu_unit *unit = &units->units[u];
+        enum dml_status status = DML_OK;
+        if (unit->kind == CPU_CONV && unit->norm >= 0)
+            status = fold_unit(params, unit);
+        if (status == DML_OK && unit->kind == CPU_CONV && params->narrow)
+            status = narrow_unit(params, unit);
+        if (status != DML_OK)
+            return status;
+    }
+    params->prepared = wanted;
     return DML_OK;
 }
 

@@ -4,80 +4,95 @@
 #include "backends/backend.h"
 #include "backends/cpu/layout.h"
 
+#include <stdbool.h>
+
 /* What happens to activations between convolutions: functions on plain arrays in the blocked
  * layout of layout.h, parallel over images and channel groups. Results do not depend on the
  * number of threads. */
 
-/* 8-bit RGB (n, h, w, 3), or floats (n, 3, h, w), from image `first` on, to the network's input
- * (n, 3, h, w). scale and shift (3) are an affine right behind the input, or NULL. */
-void cpu_input(const struct dml_images *images, size_t first, size_t n,
-               const struct dml_input_transform *transform, const float *scale, const float *shift,
-               float *out);
-
 /* One of the gradients that add up to the gradient of a tensor. */
 struct cpu_term {
-    const float *data; /* at its first channel group */
-    size_t image;      /* floats from one image to the next */
-    bool broadcast;    /* data is (n, channels), the same for each pixel */
-    float scale;       /* of a broadcast */
+    const void *data; /* at its first channel group */
+    size_t image;     /* elements from one image to the next */
+    bool broadcast;   /* data is float32 (n, channels), the same for each pixel */
+    float scale;      /* of a broadcast */
 };
-
-/* out = sum of terms, where mask > 0 (everywhere when mask is NULL). `out` may be the data of a
- * term that has its layout. mask_image: floats from one image of the mask to the next. */
-void cpu_combine(const struct cpu_layout *layout, size_t n, const struct cpu_term *terms, int count,
-                 const float *mask, size_t mask_image, float *out);
-
-/* out = relu?(scale[c] * x + shift[c] + residual); scale and shift (whole groups) or both NULL;
- * residual or NULL. `out` may be `x` or `residual`. */
-void cpu_pointwise(const struct cpu_layout *layout, size_t n, const float *x, const float *scale,
-                   const float *shift, const float *residual, bool relu, float *out);
-
-/* Per channel mean and biased variance over images and pixels. */
-void cpu_batch_statistics(const struct cpu_layout *layout, size_t n, const float *x, float *mean,
-                          float *variance);
-
-/* Per channel sums of grad and of grad * (x - mean). */
-void cpu_channel_sums(const struct cpu_layout *layout, size_t n, const float *grad, const float *x,
-                      const float *mean, double *sum, double *sum_x);
-
-/* out = a[c] * grad + b[c] * (x - mean[c]) + d[c]: the gradient of batch normalisation.
- * `out` may be `grad`. */
-void cpu_norm_gradient(const struct cpu_layout *layout, size_t n, const float *grad, const float *x,
-                       const float *mean, const float *a, const float *b, const float *d,
-                       float *out);
 
 struct cpu_window {
     int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
     bool count_padding;
 };
 
-/* `winner` (n, output image): the position in its window of each maximum, for the backward pass;
- * NULL without one. Windows have at most 255 positions. */
-void cpu_max_pool(const struct cpu_window *window, const struct cpu_layout *in,
-                  const struct cpu_layout *out, size_t n, const float *x, float *y,
-                  uint8_t *winner);
-/* grad_x is overwritten. Where `positive` (the pool's output) is given, only its positive values
- * pass a gradient: the relu in front of the pool. */
-void cpu_max_pool_gradient(const struct cpu_window *window, const struct cpu_layout *in,
-                           const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
-                           const float *positive, const uint8_t *winner, float *grad_x);
-void cpu_avg_pool(const struct cpu_window *window, const struct cpu_layout *in,
-                  const struct cpu_layout *out, size_t n, const float *x, float *y);
-void cpu_avg_pool_gradient(const struct cpu_window *window, const struct cpu_layout *in,
-                           const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
-                           float *grad_x);
+/* The kernels for tensors of one element type. They compute in float32 (sums over many pixels in
+ * float64) and round what they store once. Tensors are `const void *` and `void *`, all of this
+ * element type; coefficients and statistics of channels are float32. */
+struct cpu_kernels {
+    /* 8-bit RGB (n, h, w, 3), or floats (n, 3, h, w), from image `first` on, to the network's input
+     * (n, 3, h, w). scale and shift (3) are an affine right behind the input, or NULL. */
+    void (*input)(const struct dml_images *images, size_t first, size_t n,
+                  const struct dml_input_transform *transform, const float *scale,
+                  const float *shift, void *out);
 
-/* Over all pixels, to (n, channels in whole groups). `winner` (the same shape): the pixel. */
-void cpu_global_avg_pool(const struct cpu_layout *in, size_t n, const float *x, float *y);
-void cpu_global_max_pool(const struct cpu_layout *in, size_t n, const float *x, float *y,
-                         int32_t *winner);
-void cpu_global_max_pool_gradient(const struct cpu_layout *in, size_t n, const float *grad,
-                                  const int32_t *winner, float *grad_x);
+    /* out = sum of terms, where mask > 0 (everywhere when mask is NULL). `out` may be the data of a
+     * term that has its layout. mask_image: elements from one image of the mask to the next. */
+    void (*combine)(const struct cpu_layout *layout, size_t n, const struct cpu_term *terms,
+                    int count, const void *mask, size_t mask_image, void *out);
 
-/* Copies `channels` channels of all images from one tensor into another of the same height and
- * width, from channel `from` to channel `to`. */
-void cpu_copy_channels(const struct cpu_layout *source, const float *x, int from,
-                       const struct cpu_layout *target, float *y, int to, int channels, size_t n);
+    /* out = relu?(scale[c] * x + shift[c] + residual); scale and shift (whole groups) or both NULL;
+     * residual or NULL. `out` may be `x` or `residual`. */
+    void (*pointwise)(const struct cpu_layout *layout, size_t n, const void *x, const float *scale,
+                      const float *shift, const void *residual, bool relu, void *out);
+
+    /* Per channel mean and biased variance over images and pixels. */
+    void (*batch_statistics)(const struct cpu_layout *layout, size_t n, const void *x, float *mean,
+                             float *variance);
+
+    /* Per channel sums of grad and of grad * (x - mean). */
+    void (*channel_sums)(const struct cpu_layout *layout, size_t n, const void *grad, const void *x,
+                         const float *mean, double *sum, double *sum_x);
+
+    /* out = a[c] * grad + b[c] * (x - mean[c]) + d[c]: the gradient of batch normalisation.
+     * `out` may be `grad`. */
+    void (*norm_gradient)(const struct cpu_layout *layout, size_t n, const void *grad,
+                          const void *x, const float *mean, const float *a, const float *b,
+                          const float *d, void *out);
+
+    /* `winner` (n, output image): the position in its window of each maximum, for the backward
+     * pass; NULL without one. Windows have at most 255 positions. */
+    void (*max_pool)(const struct cpu_window *window, const struct cpu_layout *in,
+                     const struct cpu_layout *out, size_t n, const void *x, void *y,
+                     uint8_t *winner);
+    /* grad_x is overwritten. Where `positive` (the pool's output) is given, only its positive
+     * values pass a gradient: the relu in front of the pool. */
+    void (*max_pool_gradient)(const struct cpu_window *window, const struct cpu_layout *in,
+                              const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
+                              const void *positive, const uint8_t *winner, void *grad_x);
+    void (*avg_pool)(const struct cpu_window *window, const struct cpu_layout *in,
+                     const struct cpu_layout *out, size_t n, const void *x, void *y);
+    void (*avg_pool_gradient)(const struct cpu_window *window, const struct cpu_layout *in,
+                              const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
+                              void *grad_x);
+
+    /* Over all pixels, to float32 (n, channels in whole groups). `winner` (the same shape): the
+     * pixel. The gradient that comes in is float32 too. */
+    void (*global_avg_pool)(const struct cpu_layout *in, size_t n, const void *x, float *y);
+    void (*global_max_pool)(const struct cpu_layout *in, size_t n, const void *x, float *y,
+                            int32_t *winner);
+    void (*global_max_pool_gradient)(const struct cpu_layout *in, size_t n, const float *grad,
+                                     const int32_t *winner, void *grad_x);
+
+    /* Copies `channels` channels of all images from one tensor into another of the same height and
+     * width, from channel `from` to channel `to`. */
+    void (*copy_channels)(const struct cpu_layout *source, const void *x, int from,
+                          const struct cpu_layout *target, void *y, int to, int channels, size_t n);
+};
+
+extern const struct cpu_kernels cpu_kernels_float32, cpu_kernels_bfloat16;
+
+/* Those for a tensor of this layout; for pools, the input's. */
+static inline const struct cpu_kernels *cpu_kernels_of(const struct cpu_layout *layout) {
+    return layout->element == CPU_BFLOAT16 ? &cpu_kernels_bfloat16 : &cpu_kernels_float32;
+}
 
 /* Rows y = x / max(||x||, 1e-12), the norms (n) kept; and the gradient of that. Rows are `stride`
  * floats apart. */

@@ -41,12 +41,10 @@ static void destroy(struct dml_network *network) {
 
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
-    if (options->precision == DML_PRECISION_BF16)
+    if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         return dml_fail(DML_ERROR_UNSUPPORTED,
-                        cpu_engine_has_bf16()
-                            ? "--precision bf16: the CPU backend computes in float32 only"
-                            : "--precision bf16: this processor has no fast bfloat16 arithmetic "
-                              "(AVX-512 BF16 or AMX), so it would not be faster than fp32");
+                        "--precision bf16: this processor has no fast bfloat16 arithmetic "
+                        "(AVX-512 BF16 or AMX), so it would not be faster than fp32");
     if (options->micro_batch && !graph->frozen)
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--micro_bs %zu: batch norm with the batch's statistics ties the images "
@@ -69,8 +67,9 @@ static enum dml_status create(const struct dml_graph *graph,
     network->block = cpu_engine_block();
     status = cpu_engine_create(&network->engine);
     size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
+    enum cpu_element maps = options->precision == DML_PRECISION_BF16 ? CPU_BFLOAT16 : CPU_FLOAT32;
     if (status == DML_OK)
-        status = cpu_params_create(graph, network->engine, batch ? batch : 32, network->block,
+        status = cpu_params_create(graph, network->engine, batch ? batch : 32, network->block, maps,
                                    &network->params);
     if (status != DML_OK)
         destroy(network);

@@ -19,7 +19,7 @@ int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_ro
 }
 
 static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine *engine, int index,
-                                   size_t batch, int block) {
+                                   size_t batch, int block, size_t *narrow) {
     const struct dml_graph *graph = params->graph;
     const struct dml_node *node = &graph->nodes[graph->params[index].node];
     const struct dml_node *input = &graph->nodes[node->inputs[0]];
@@ -27,8 +27,10 @@ static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine 
                  (input->op == DML_OP_AFFINE && graph->nodes[input->inputs[0]].op == DML_OP_INPUT);
     struct cpu_conv_shape shape = {
         .n = batch,
-        .input = cpu_layout_make(input->channels, input->height, input->width, image ? 1 : block),
-        .output = cpu_layout_make(node->channels, node->height, node->width, block),
+        .input = cpu_layout_make(input->channels, input->height, input->width, image ? 1 : block,
+                                 params->element),
+        .output =
+            cpu_layout_make(node->channels, node->height, node->width, block, params->element),
         .kernel_h = node->kernel_h,
         .kernel_w = node->kernel_w,
         .stride_h = node->stride_h,
@@ -42,6 +44,8 @@ static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine 
     if (status != DML_OK)
         return dml_fail_within(status, "%s", node->name);
     item->count = cpu_weights_count(item->weights);
+    item->narrow = *narrow;
+    *narrow += (cpu_weights_narrow_bytes(item->weights) + 63) / 64 * 64;
     return DML_OK;
 }
 
@@ -68,8 +72,10 @@ static float *zeros(size_t count) {
 }
 
 enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engine *engine,
-                                  size_t batch, int block, struct cpu_params *out) {
-    *out = (struct cpu_params){.graph = graph};
+                                  size_t batch, int block, enum cpu_element element,
+                                  struct cpu_params *out) {
+    *out = (struct cpu_params){.graph = graph, .element = element};
+    size_t narrow = 0;
     out->items = dml_alloc((size_t)graph->param_count, sizeof *out->items);
     if (!out->items)
         return DML_ERROR_MEMORY;
@@ -80,7 +86,7 @@ enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engi
         if (out->items[i].learnable)
             out->elements += param->count;
         if (graph->nodes[param->node].op == DML_OP_CONV && param->role == DML_ROLE_WEIGHT) {
-            enum dml_status status = conv_layout(out, engine, i, batch, block);
+            enum dml_status status = conv_layout(out, engine, i, batch, block, &narrow);
             if (status != DML_OK)
                 return status;
         }
@@ -89,7 +95,11 @@ enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engi
     out->values = zeros(out->total);
     out->grads = zeros(out->learnable);
     out->folded = zeros(out->learnable);
-    return out->values && out->grads && out->folded ? DML_OK : DML_ERROR_MEMORY;
+    if (!out->values || !out->grads || !out->folded)
+        return DML_ERROR_MEMORY;
+    if (element == CPU_BFLOAT16 && !(out->narrow = dml_alloc_aligned(narrow, 1)))
+        return DML_ERROR_MEMORY;
+    return DML_OK;
 }
 
 void cpu_params_destroy(struct cpu_params *params) {
@@ -101,6 +111,7 @@ void cpu_params_destroy(struct cpu_params *params) {
     free(params->moment1);
     free(params->moment2);
     free(params->folded);
+    free(params->narrow);
 }
 
 static enum dml_status make_moments(struct cpu_params *params) {
@@ -151,7 +162,7 @@ enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_
         status = slot_array(params, index, slot, &array);
     if (status != DML_OK)
         return status;
-    params->folded_current = false;
+    params->prepared = CPU_PREPARED_NOT;
     const struct cpu_param *item = &params->items[index];
     if (item->weights)
         return cpu_weights_from_plain(item->weights, values, array + item->offset);
@@ -163,7 +174,7 @@ enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_opti
     enum dml_status status = make_moments(params);
     if (status != DML_OK)
         return status;
-    params->folded_current = false;
+    params->prepared = CPU_PREPARED_NOT;
     /* Runs of parameters that lie side by side and share a rate are one call. */
     size_t start = 0, end = 0;
     bool head = false;

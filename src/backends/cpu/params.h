@@ -11,6 +11,7 @@
 struct cpu_param {
     size_t offset, count;        /* stored floats, padding included */
     struct cpu_weights *weights; /* of a convolution's weight, else NULL */
+    size_t narrow;               /* bytes from cpu_params.narrow to its bfloat16 copy */
     bool learnable;
 };
 
@@ -23,11 +24,16 @@ struct cpu_params {
     /* Weights with their batch norm folded in, at the weight's offset; the resulting bias at the
      * offset of the batch norm's bias. */
     float *folded;
-    bool folded_current;
+    /* Of bfloat16 convolutions: their own weights or the folded ones, as they read them; NULL in
+     * float32. */
+    char *narrow;
+    enum cpu_element element; /* of feature maps */
+    enum cpu_prepared { CPU_PREPARED_NOT, CPU_PREPARED_OWN, CPU_PREPARED_FOLDED } prepared;
 };
 
 enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engine *engine,
-                                  size_t batch, int block, struct cpu_params *out);
+                                  size_t batch, int block, enum cpu_element element,
+                                  struct cpu_params *out);
 void cpu_params_destroy(struct cpu_params *params);
 
 enum dml_status cpu_params_read(struct cpu_params *params, int index, enum dml_slot slot,
@@ -51,8 +57,10 @@ static inline float *cpu_params_grad(const struct cpu_params *params, int index)
 void cpu_norm_affine(const struct cpu_params *params, int node, float *scale, float *shift,
                      size_t room);
 
-/* Brings `folded` up to date for all convolution units of a plan that have a batch norm. */
-enum dml_status cpu_params_fold(struct cpu_params *params, const struct cpu_units *units);
+/* Brings `folded`, where the plan of these units folds batch norms into convolutions, and `narrow`
+ * up to date. */
+enum dml_status cpu_params_prepare(struct cpu_params *params, const struct cpu_units *units,
+                                   bool fold);
 
 /* From the gradients of a convolution's effective weight and bias (dW', db'), those of its own
  * parameters and of the batch norm folded into it: with W' = W g/s and b' = beta + (b - mu) g/s,

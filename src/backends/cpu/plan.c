@@ -16,8 +16,9 @@ int cpu_plan_slot(struct cpu_plan *plan, size_t bytes) {
 
 struct cpu_ref cpu_plan_tensor(struct cpu_plan *plan, const struct cpu_layout *layout) {
     return (struct cpu_ref){
-        .slot = cpu_plan_slot(plan, plan->n * layout->image * sizeof(float)),
+        .slot = cpu_plan_slot(plan, cpu_layout_bytes(layout, plan->n)),
         .image = layout->image,
+        .element = layout->element,
     };
 }
 
@@ -122,7 +123,7 @@ size_t cpu_grad_scratch_offset(const struct cpu_plan *plan, int unit) {
 
 /* What a unit keeps for its backward pass beside its tensor. */
 static struct cpu_ref make_state(struct cpu_plan *plan, const struct cpu_unit *unit) {
-    size_t floats = plan->n * unit->layout.image;
+    size_t values = plan->n * unit->layout.image;
     size_t channels = (size_t)unit->layout.groups * (size_t)unit->layout.block;
     bool training = plan->kind == CPU_PLAN_TRAIN;
     if (unit->kind == CPU_NORM) /* mean, variance; scale and shift */
@@ -130,9 +131,9 @@ static struct cpu_ref make_state(struct cpu_plan *plan, const struct cpu_unit *u
     if (unit->kind == CPU_L2_NORMALIZE)
         return cpu_plan_scratch(plan, plan->n * sizeof(float));
     if (unit->kind == CPU_MAX_POOL && training)
-        return cpu_plan_scratch(plan, floats);
+        return cpu_plan_scratch(plan, values);
     if (unit->kind == CPU_GLOBAL_MAX_POOL && training)
-        return cpu_plan_scratch(plan, floats * sizeof(int32_t));
+        return cpu_plan_scratch(plan, values * sizeof(int32_t));
     if (unit->kind == CPU_POINTWISE && (unit->norm >= 0 || unit->affine >= 0))
         return cpu_plan_scratch(plan, 2 * channels * sizeof(float)); /* scale and shift */
     return (struct cpu_ref){.slot = -1};
@@ -149,6 +150,7 @@ static void move_into_concat(struct cpu_plan *plan, int u, struct cpu_ref *value
                 .slot = values[u].slot,
                 .offset = values[u].offset + channel * unit->layout.pixels,
                 .image = values[u].image,
+                .element = values[u].element,
             };
         channel += (size_t)input->layout.channels;
     }
@@ -262,7 +264,8 @@ static enum dml_status place_slots(struct cpu_plan *plan) {
 
 static enum dml_status build(struct cpu_plan *plan, struct cpu_engine *engine, int block) {
     bool fold = plan->kind == CPU_PLAN_EMBED || plan->graph->frozen;
-    enum dml_status status = cpu_units_make(plan->graph, fold, block, &plan->units);
+    enum dml_status status =
+        cpu_units_make(plan->graph, fold, block, plan->params->element, &plan->units);
     if (status != DML_OK)
         return status;
     size_t count = (size_t)plan->units.count;

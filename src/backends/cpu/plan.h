@@ -29,8 +29,9 @@ enum cpu_step_kind {
 /* A tensor, or some channels of one, in a slot. slot -1: none. */
 struct cpu_ref {
     int slot;
-    size_t offset; /* floats from the slot's start */
-    size_t image;  /* floats from one image to the next */
+    size_t offset; /* elements from the slot's start */
+    size_t image;  /* elements from one image to the next */
+    enum cpu_element element;
     bool broadcast;
     float scale;
 };
@@ -107,10 +108,11 @@ enum dml_status cpu_run_forward(const struct cpu_run *run, float *embeddings);
 /* After cpu_run_forward with the same arena: dL/d(embeddings) (n, embed_dim) to gradients. */
 enum dml_status cpu_run_backward(const struct cpu_run *run, const float *grad);
 
-static inline float *cpu_at(const struct cpu_run *run, struct cpu_ref ref) {
+static inline void *cpu_at(const struct cpu_run *run, struct cpu_ref ref) {
     if (ref.slot < 0)
         return NULL;
-    return (float *)(run->arena + run->plan->slots[ref.slot].offset) + ref.offset;
+    return run->arena + run->plan->slots[ref.slot].offset +
+           ref.offset * cpu_element_size(ref.element);
 }
 
 /* Floats in the gradient of a convolution's weights, and where its bias gradient and oneDNN's

@@ -9,6 +9,11 @@ static const struct cpu_unit *unit_at(const struct cpu_run *run, int u) {
     return &run->plan->units.units[u];
 }
 
+/* The kernels for the unit's tensor. */
+static const struct cpu_kernels *kernels_of(const struct cpu_unit *unit) {
+    return cpu_kernels_of(&unit->layout);
+}
+
 static struct cpu_window window_of(const struct cpu_run *run, const struct cpu_unit *unit) {
     const struct dml_node *node = &run->plan->graph->nodes[unit->node];
     return (struct cpu_window){node->kernel_h, node->kernel_w, node->stride_h,     node->stride_w,
@@ -19,27 +24,32 @@ static void run_input(const struct cpu_run *run, const struct cpu_step *step) {
     const struct cpu_unit *unit = unit_at(run, step->unit);
     const struct dml_graph *graph = run->plan->graph;
     const struct dml_node *affine = unit->affine >= 0 ? &graph->nodes[unit->affine] : NULL;
-    cpu_input(run->images, run->first, run->plan->n, &graph->input, affine ? affine->scale : NULL,
-              affine ? affine->shift : NULL, cpu_at(run, step->out));
+    kernels_of(unit)->input(run->images, run->first, run->plan->n, &graph->input,
+                            affine ? affine->scale : NULL, affine ? affine->shift : NULL,
+                            cpu_at(run, step->out));
 }
 
 /* The weights and bias that a convolution computes with: its own, or folded. */
-static const float *effective(const struct cpu_run *run, const struct cpu_unit *unit,
-                              const float **bias) {
+static const void *effective(const struct cpu_run *run, const struct cpu_unit *unit,
+                             const float **bias) {
     const struct cpu_params *params = run->plan->params;
-    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
+    const struct cpu_param *weight =
+        &params->items[cpu_params_find(params, unit->node, DML_ROLE_WEIGHT)];
     if (unit->norm >= 0) {
         int shift = cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS);
         *bias = params->folded + params->items[shift].offset;
-        return params->folded + params->items[weight].offset;
+    } else {
+        int own = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
+        *bias = own >= 0 ? cpu_params_value(params, own) : NULL;
     }
-    int own = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
-    *bias = own >= 0 ? cpu_params_value(params, own) : NULL;
-    return cpu_params_value(params, weight);
+    if (params->narrow)
+        return params->narrow + weight->narrow;
+    return (unit->norm >= 0 ? params->folded : params->values) + weight->offset;
 }
 
 static enum dml_status run_conv(const struct cpu_run *run, const struct cpu_step *step) {
-    const float *bias, *weights = effective(run, unit_at(run, step->unit), &bias);
+    const float *bias;
+    const void *weights = effective(run, unit_at(run, step->unit), &bias);
     return cpu_conv_forward(run->plan->convs[step->unit], cpu_at(run, step->in), weights, bias,
                             cpu_at(run, step->other), cpu_at(run, step->out),
                             cpu_at(run, step->scratch));
@@ -58,7 +68,7 @@ static void update_running(struct cpu_params *params, const struct dml_node *nod
         running_mean[c] = keep * running_mean[c] + node->momentum * mean[c];
         running_var[c] = keep * running_var[c] + node->momentum * variance[c] * unbias;
     }
-    params->folded_current = false;
+    params->prepared = CPU_PREPARED_NOT;
 }
 
 /* State: mean, variance, scale and shift of each channel. */
@@ -74,7 +84,8 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
                         "%s: batch statistics need more than one value per channel", node->name);
     float *mean = cpu_at(run, step->state), *variance = mean + room;
     float *scale = variance + room, *shift = scale + room;
-    cpu_batch_statistics(layout, run->plan->n, cpu_at(run, step->in), mean, variance);
+    const struct cpu_kernels *kernels = kernels_of(unit);
+    kernels->batch_statistics(layout, run->plan->n, cpu_at(run, step->in), mean, variance);
     update_running(params, node, unit->norm, count, mean, variance);
     const float *weight =
         cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
@@ -86,8 +97,8 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
         scale[c] = (float)factor;
         shift[c] = real ? (float)(bias[c] - mean[c] * factor) : 0.0f;
     }
-    cpu_pointwise(layout, run->plan->n, cpu_at(run, step->in), scale, shift,
-                  cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
+    kernels->pointwise(layout, run->plan->n, cpu_at(run, step->in), scale, shift,
+                       cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
     return DML_OK;
 }
 
@@ -103,20 +114,20 @@ static void run_pointwise(const struct cpu_run *run, const struct cpu_step *step
         memcpy(scale, node->scale, (size_t)unit->layout.channels * sizeof *scale);
         memcpy(shift, node->shift, (size_t)unit->layout.channels * sizeof *shift);
     }
-    cpu_pointwise(&unit->layout, run->plan->n, cpu_at(run, step->in), scale, shift,
-                  cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
+    kernels_of(unit)->pointwise(&unit->layout, run->plan->n, cpu_at(run, step->in), scale, shift,
+                                cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
 }
 
 static void run_concat(const struct cpu_run *run, const struct cpu_step *step) {
     const struct cpu_unit *unit = unit_at(run, step->unit);
-    float *out = cpu_at(run, step->out);
+    void *out = cpu_at(run, step->out);
     int channel = 0;
     if (unit->layout.channels % unit->layout.block) /* what fills up the last group */
-        memset(out, 0, run->plan->n * unit->layout.image * sizeof *out);
+        memset(out, 0, cpu_layout_bytes(&unit->layout, run->plan->n));
     for (int k = 0; k < step->term_count; k++) {
         const struct cpu_layout *input = &unit_at(run, unit->inputs[k])->layout;
-        cpu_copy_channels(input, cpu_at(run, step->terms[k]), 0, &unit->layout, out, channel,
-                          input->channels, run->plan->n);
+        kernels_of(unit)->copy_channels(input, cpu_at(run, step->terms[k]), 0, &unit->layout, out,
+                                        channel, input->channels, run->plan->n);
         channel += input->channels;
     }
 }
@@ -143,12 +154,12 @@ static void run_linear(const struct cpu_run *run, const struct cpu_step *step) {
 static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_step *step) {
     const struct cpu_unit *unit = unit_at(run, step->unit);
     struct cpu_window window = window_of(run, unit);
-    const float *in = cpu_at(run, step->in);
-    float *out = cpu_at(run, step->out);
-    void *state = cpu_at(run, step->state);
+    const void *in = cpu_at(run, step->in);
+    void *out = cpu_at(run, step->out), *state = cpu_at(run, step->state);
     size_t n = run->plan->n;
     const struct cpu_layout *from =
-        unit->input_count ? &unit_at(run, unit->inputs[0])->layout : NULL;
+        unit->input_count ? &unit_at(run, unit->inputs[0])->layout : &unit->layout;
+    const struct cpu_kernels *kernels = cpu_kernels_of(from);
     switch (unit->kind) {
     case CPU_INPUT:
         run_input(run, step);
@@ -161,16 +172,16 @@ static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_
         run_pointwise(run, step);
         break;
     case CPU_MAX_POOL:
-        cpu_max_pool(&window, from, &unit->layout, n, in, out, state);
+        kernels->max_pool(&window, from, &unit->layout, n, in, out, state);
         break;
     case CPU_AVG_POOL:
-        cpu_avg_pool(&window, from, &unit->layout, n, in, out);
+        kernels->avg_pool(&window, from, &unit->layout, n, in, out);
         break;
     case CPU_GLOBAL_AVG_POOL:
-        cpu_global_avg_pool(from, n, in, out);
+        kernels->global_avg_pool(from, n, in, out);
         break;
     case CPU_GLOBAL_MAX_POOL:
-        cpu_global_max_pool(from, n, in, out, state);
+        kernels->global_max_pool(from, n, in, out, state);
         break;
     case CPU_CONCAT:
         run_concat(run, step);
@@ -191,9 +202,7 @@ static bool folds(const struct cpu_plan *plan) {
 
 enum dml_status cpu_run_forward(const struct cpu_run *run, float *embeddings) {
     const struct cpu_plan *plan = run->plan;
-    enum dml_status status = DML_OK;
-    if (folds(plan))
-        status = cpu_params_fold(plan->params, &plan->units);
+    enum dml_status status = cpu_params_prepare(plan->params, &plan->units, folds(plan));
     for (size_t s = 0; status == DML_OK && s < plan->forward_steps; s++)
         status = forward_step(run, &plan->steps[s]);
     if (status != DML_OK)
@@ -208,7 +217,7 @@ enum dml_status cpu_run_forward(const struct cpu_run *run, float *embeddings) {
 static enum dml_status conv_weights(const struct cpu_run *run, const struct cpu_step *step) {
     float *grad = cpu_at(run, step->scratch);
     float *bias = grad + cpu_grad_bias_offset(run->plan, step->unit);
-    float *scratch = grad + cpu_grad_scratch_offset(run->plan, step->unit);
+    void *scratch = grad + cpu_grad_scratch_offset(run->plan, step->unit);
     enum dml_status status =
         cpu_conv_backward_weights(run->plan->convs[step->unit], cpu_at(run, step->other),
                                   cpu_at(run, step->in), grad, bias, scratch);
@@ -219,7 +228,8 @@ static enum dml_status conv_weights(const struct cpu_run *run, const struct cpu_
 }
 
 static enum dml_status conv_data(const struct cpu_run *run, const struct cpu_step *step) {
-    const float *bias, *weights = effective(run, unit_at(run, step->unit), &bias);
+    const float *bias;
+    const void *weights = effective(run, unit_at(run, step->unit), &bias);
     return cpu_conv_backward_data(run->plan->convs[step->unit], cpu_at(run, step->in), weights,
                                   cpu_at(run, step->out), cpu_at(run, step->scratch));
 }
@@ -237,10 +247,10 @@ static void norm_backward(const struct cpu_run *run, const struct cpu_step *step
     size_t room = (size_t)layout->groups * (size_t)layout->block, n = run->plan->n;
     const float *mean = cpu_at(run, step->state), *variance = mean + room;
     const float *scale = variance + room;
-    double *sum = (double *)cpu_at(run, step->scratch), *sum_x = sum + room;
+    double *sum = cpu_at(run, step->scratch), *sum_x = sum + room;
     float *a = (float *)(sum_x + room), *b = a + room, *d = b + room;
-    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
-    cpu_channel_sums(layout, n, grad, x, mean, sum, sum_x);
+    const void *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
+    kernels_of(unit)->channel_sums(layout, n, grad, x, mean, sum, sum_x);
     float *grad_weight =
         cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
     float *grad_bias =
@@ -257,7 +267,7 @@ static void norm_backward(const struct cpu_run *run, const struct cpu_step *step
         store(&grad_weight[c], sum_x[c] / sqrt(s2), run->accumulate);
         store(&grad_bias[c], sum[c], run->accumulate);
     }
-    cpu_norm_gradient(layout, n, grad, x, mean, a, b, d, cpu_at(run, step->out));
+    kernels_of(unit)->norm_gradient(layout, n, grad, x, mean, a, b, d, cpu_at(run, step->out));
 }
 
 /* y = weight (x - mean) / s + bias with running mean and s. */
@@ -267,12 +277,12 @@ static void frozen_norm_backward(const struct cpu_run *run, const struct cpu_ste
     const struct cpu_layout *layout = &unit->layout;
     size_t channels = (size_t)layout->channels;
     size_t room = (size_t)layout->groups * (size_t)layout->block;
-    double *sum = (double *)cpu_at(run, step->scratch), *sum_x = sum + room;
+    double *sum = cpu_at(run, step->scratch), *sum_x = sum + room;
     /* The mean has no padding to whole groups, so it is taken off afterwards. */
     float zero[room];
     memset(zero, 0, sizeof zero);
-    cpu_channel_sums(layout, run->plan->n, cpu_at(run, step->in), cpu_at(run, step->other), zero,
-                     sum, sum_x);
+    kernels_of(unit)->channel_sums(layout, run->plan->n, cpu_at(run, step->in),
+                                   cpu_at(run, step->other), zero, sum, sum_x);
     const float *mean =
         cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_RUNNING_MEAN));
     const float *variance =
@@ -323,8 +333,9 @@ static void combine(const struct cpu_run *run, const struct cpu_step *step) {
     struct cpu_term terms[CPU_MAX_TERMS];
     for (int t = 0; t < step->term_count; t++)
         terms[t] = term_of(run, step->terms[t]);
-    cpu_combine(&unit_at(run, step->unit)->layout, run->plan->n, terms, step->term_count,
-                cpu_at(run, step->other), step->other.image, cpu_at(run, step->out));
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    kernels_of(unit)->combine(&unit->layout, run->plan->n, terms, step->term_count,
+                              cpu_at(run, step->other), step->other.image, cpu_at(run, step->out));
 }
 
 static void pool_backward(const struct cpu_run *run, const struct cpu_step *step) {
@@ -333,23 +344,24 @@ static void pool_backward(const struct cpu_run *run, const struct cpu_step *step
     struct cpu_window window = window_of(run, unit);
     struct cpu_term grad = term_of(run, step->in);
     size_t n = run->plan->n;
-    float *out = cpu_at(run, step->out);
+    void *out = cpu_at(run, step->out);
+    const struct cpu_kernels *kernels = cpu_kernels_of(in);
     if (step->kind == CPU_STEP_MAX_POOL)
-        cpu_max_pool_gradient(&window, in, &unit->layout, n, &grad, cpu_at(run, step->other),
-                              (uint8_t *)cpu_at(run, step->state), out);
+        kernels->max_pool_gradient(&window, in, &unit->layout, n, &grad, cpu_at(run, step->other),
+                                   cpu_at(run, step->state), out);
     else if (step->kind == CPU_STEP_AVG_POOL)
-        cpu_avg_pool_gradient(&window, in, &unit->layout, n, &grad, out);
+        kernels->avg_pool_gradient(&window, in, &unit->layout, n, &grad, out);
     else
-        cpu_global_max_pool_gradient(in, n, grad.data, (int32_t *)cpu_at(run, step->state), out);
+        kernels->global_max_pool_gradient(in, n, grad.data, cpu_at(run, step->state), out);
 }
 
 static void split(const struct cpu_run *run, const struct cpu_step *step,
                   const struct cpu_layout *whole) {
     const struct cpu_layout *part = &unit_at(run, step->unit)->layout;
-    float *out = cpu_at(run, step->out);
-    memset(out, 0, run->plan->n * part->image * sizeof *out);
-    cpu_copy_channels(whole, cpu_at(run, step->in), step->channel, part, out, 0, part->channels,
-                      run->plan->n);
+    void *out = cpu_at(run, step->out);
+    memset(out, 0, cpu_layout_bytes(part, run->plan->n));
+    cpu_kernels_of(part)->copy_channels(whole, cpu_at(run, step->in), step->channel, part, out, 0,
+                                        part->channels, run->plan->n);
 }
 
 static enum dml_status backward_step(const struct cpu_run *run, const struct cpu_step *step) {
@@ -375,8 +387,9 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct cpu
     case CPU_STEP_SCALE: {
         float zero[(size_t)unit->layout.groups * (size_t)unit->layout.block];
         memset(zero, 0, sizeof zero);
-        cpu_pointwise(&unit->layout, n, cpu_at(run, step->in), cpu_at(run, step->state), zero, NULL,
-                      false, cpu_at(run, step->out));
+        kernels_of(unit)->pointwise(&unit->layout, n, cpu_at(run, step->in),
+                                    cpu_at(run, step->state), zero, NULL, false,
+                                    cpu_at(run, step->out));
         break;
     }
     case CPU_STEP_MAX_POOL:

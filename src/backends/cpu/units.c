@@ -146,8 +146,50 @@ static void use(struct cpu_units *all, int user, int used) {
         all->units[user].needs_grad = true;
 }
 
+/* What the unit's tensor is made of, when those of its inputs are known. */
+static enum cpu_element element_of(const struct cpu_units *all, const struct cpu_unit *unit,
+                                   enum cpu_element maps) {
+    switch (unit->kind) {
+    case CPU_INPUT:
+    case CPU_CONV:
+        return maps;
+    case CPU_GLOBAL_AVG_POOL:
+    case CPU_GLOBAL_MAX_POOL:
+    case CPU_LINEAR:
+    case CPU_L2_NORMALIZE:
+        return CPU_FLOAT32;
+    default:
+        return all->units[unit->inputs[0]].layout.element;
+    }
+}
+
+/* With bfloat16 feature maps: whether a unit's inputs are of the kind that it takes. */
+static bool elements_match(const struct cpu_units *all, const struct cpu_unit *unit) {
+    bool pools = unit->kind == CPU_GLOBAL_AVG_POOL || unit->kind == CPU_GLOBAL_MAX_POOL;
+    for (int k = 0; k < unit->input_count && !pools; k++)
+        if (all->units[unit->inputs[k]].layout.element != unit->layout.element)
+            return false;
+    return unit->residual < 0 || all->units[unit->residual].layout.element == unit->layout.element;
+}
+
+static enum dml_status check_elements(const struct dml_graph *graph, const struct cpu_units *all) {
+    for (int u = 0; u < all->count; u++)
+        if (!elements_match(all, &all->units[u]))
+            return dml_fail(DML_ERROR_UNSUPPORTED,
+                            "--precision bf16: node %d of the network joins bfloat16 feature maps "
+                            "and float32 vectors",
+                            all->units[u].node);
+    if (all->units[all->output].layout.element != CPU_FLOAT32)
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--precision bf16: the embedding (node %d) is a feature map; it must come "
+                        "from a global pool or a linear layer",
+                        graph->output);
+    return DML_OK;
+}
+
 /* Replaces nodes by units in inputs, and works out layouts and uses. */
-static enum dml_status connect(struct fusion *f, struct cpu_units *all, int block) {
+static enum dml_status connect(struct fusion *f, struct cpu_units *all, int block,
+                               enum cpu_element element) {
     for (int u = 0; u < all->count; u++)
         f->unit_of[all->units[u].last_node] = u;
     for (int u = 0; u < all->count; u++) {
@@ -174,16 +216,17 @@ static enum dml_status connect(struct fusion *f, struct cpu_units *all, int bloc
         }
         if (unit->kind == CPU_INPUT)
             own = 1;
-        unit->layout = cpu_layout_make(node->channels, node->height, node->width, own);
+        unit->layout = cpu_layout_make(node->channels, node->height, node->width, own,
+                                       element_of(all, unit, element));
     }
     all->output = f->unit_of[f->graph->output];
     all->units[all->output].consumers++;
     all->units[all->output].last_consumer = all->count;
-    return DML_OK;
+    return element == CPU_BFLOAT16 ? check_elements(f->graph, all) : DML_OK;
 }
 
 enum dml_status cpu_units_make(const struct dml_graph *graph, bool fold, int block,
-                               struct cpu_units *out) {
+                               enum cpu_element element, struct cpu_units *out) {
     *out = (struct cpu_units){0};
     size_t count = (size_t)graph->node_count;
     int *memory = dml_alloc(4 * count, sizeof *memory);
@@ -197,7 +240,7 @@ enum dml_status cpu_units_make(const struct dml_graph *graph, bool fold, int blo
             if (!f.taken[i])
                 out->units[out->count++] = unit_from(&f, i);
         qsort(out->units, (size_t)out->count, sizeof *out->units, by_last_node);
-        status = connect(&f, out, block);
+        status = connect(&f, out, block, element);
     }
     free(memory);
     if (status != DML_OK)

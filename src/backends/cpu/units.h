@@ -41,9 +41,10 @@ struct cpu_units {
 };
 
 /* `fold`: batch norms use their running statistics, and those behind a convolution become part of
- * it. `block`: channels per group. */
+ * it. `block`: channels per group. `element`: of feature maps; what global pools, linear layers and
+ * normalisation make is float32, and so the embeddings must be. */
 enum dml_status cpu_units_make(const struct dml_graph *graph, bool fold, int block,
-                               struct cpu_units *out);
+                               enum cpu_element element, struct cpu_units *out);
 void cpu_units_free(struct cpu_units *units);
 
 #endif

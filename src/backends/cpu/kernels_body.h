@@ -1,9 +1,13 @@
+/* The kernels for one type of element: included by kernels_float32.c and kernels_bfloat16.c, which
+ * define the type `element`, load() and narrow() between it and float, and the name KERNELS. */
 #include "backends/cpu/kernels.h"
-
-#include "math/linear.h"
 
 #include <math.h>
 #include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+/* Channels of a group at most. */
+enum { LANES = 16 };
 
 /* Pieces of a row of pixels that stay in the first-level cache while several passes go over
  * them. */
@@ -25,71 +29,61 @@ static void pixel_table(const struct dml_input_transform *transform, const float
 
 static void convert_pixels(const struct dml_images *images, size_t first, size_t n,
                            const struct dml_input_transform *transform, const float *scale,
-                           const float *shift, float *out) {
-    float table[3][256];
+                           const float *shift, element *out) {
+    float values[3][256];
+    element table[3][256];
     int source[3];
-    pixel_table(transform, scale, shift, table, source);
+    pixel_table(transform, scale, shift, values, source);
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++)
+            table[c][v] = narrow(values[c][v]);
     size_t height = (size_t)images->height, width = (size_t)images->width;
     size_t plane = height * width;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < n; i++)
         for (size_t row = 0; row < height; row++) {
             const uint8_t *pixels = images->pixels + ((first + i) * plane + row * width) * 3;
-            float *target = out + i * 3 * plane + row * width;
+            element *target = out + i * 3 * plane + row * width;
             for (int c = 0; c < 3; c++)
                 for (size_t x = 0; x < width; x++)
                     target[(size_t)c * plane + x] = table[c][pixels[3 * x + (size_t)source[c]]];
         }
 }
 
-void cpu_input(const struct dml_images *images, size_t first, size_t n,
-               const struct dml_input_transform *transform, const float *scale, const float *shift,
-               float *out) {
+static void input(const struct dml_images *images, size_t first, size_t n,
+                  const struct dml_input_transform *transform, const float *scale,
+                  const float *shift, void *out) {
     if (images->pixels) {
         convert_pixels(images, first, n, transform, scale, shift, out);
         return;
     }
     size_t plane = (size_t)images->height * (size_t)images->width;
-    const float *input = images->input + first * 3 * plane;
-    if (!scale) {
-        memcpy(out, input, n * 3 * plane * sizeof *out);
-        return;
-    }
+    const float *values = images->input + first * 3 * plane;
+    element *target = out;
     for (size_t i = 0; i < n * 3; i++)
-        for (size_t p = 0; p < plane; p++)
-            out[i * plane + p] = input[i * plane + p] * scale[i % 3] + shift[i % 3];
+        for (size_t p = i * plane; p < (i + 1) * plane; p++)
+            target[p] = narrow(scale ? values[p] * scale[i % 3] + shift[i % 3] : values[p]);
 }
 
-/* The first term of a piece, `size` floats at offset `start` of channel group g. */
-static void start_piece(const struct cpu_term *term, size_t i, size_t g, size_t block, size_t row,
-                        size_t start, size_t size, float *out) {
+/* A piece of a term, `size` elements at offset `start` of channel group g, becomes or is added to
+ * `sum`. */
+INLINE void take_piece(bool add, const struct cpu_term *term, size_t i, size_t g, size_t block,
+                       size_t row, size_t start, size_t size, float *sum) {
     if (!term->broadcast) {
-        memcpy(out, term->data + i * term->image + g * row + start, size * sizeof *out);
-        return;
-    }
-    const float *values = term->data + i * term->image + g * block;
-    for (size_t k = 0; k < size; k += block)
-        for (size_t b = 0; b < block; b++)
-            out[k + b] = values[b] * term->scale;
-}
-
-static void add_piece(const struct cpu_term *term, size_t i, size_t g, size_t block, size_t row,
-                      size_t start, size_t size, float *out) {
-    if (!term->broadcast) {
-        const float *data = term->data + i * term->image + g * row + start;
+        const element *data = (const element *)term->data + i * term->image + g * row + start;
 #pragma omp simd
         for (size_t k = 0; k < size; k++)
-            out[k] += data[k];
+            sum[k] = add ? sum[k] + load(data[k]) : load(data[k]);
         return;
     }
-    const float *values = term->data + i * term->image + g * block;
+    const float *values = (const float *)term->data + i * term->image + g * block;
     for (size_t k = 0; k < size; k += block)
         for (size_t b = 0; b < block; b++)
-            out[k + b] += values[b] * term->scale;
+            sum[k + b] = (add ? sum[k + b] : 0.0f) + values[b] * term->scale;
 }
 
-void cpu_combine(const struct cpu_layout *layout, size_t n, const struct cpu_term *terms, int count,
-                 const float *mask, size_t mask_image, float *out) {
+static void combine(const struct cpu_layout *layout, size_t n, const struct cpu_term *terms,
+                    int count, const void *mask, size_t mask_image, void *out) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
     size_t most = PIECE / block * block;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -98,18 +92,19 @@ void cpu_combine(const struct cpu_layout *layout, size_t n, const struct cpu_ter
             for (size_t start = 0; start < row; start += most) {
                 float sum[PIECE];
                 size_t size = row - start < most ? row - start : most;
-                start_piece(&terms[0], i, g, block, row, start, size, sum);
+                take_piece(false, &terms[0], i, g, block, row, start, size, sum);
                 for (int t = 1; t < count; t++)
-                    add_piece(&terms[t], i, g, block, row, start, size, sum);
-                float *target = out + i * layout->image + g * row + start;
+                    take_piece(true, &terms[t], i, g, block, row, start, size, sum);
+                element *target = (element *)out + i * layout->image + g * row + start;
                 if (!mask) {
-                    memcpy(target, sum, size * sizeof *sum);
+                    for (size_t k = 0; k < size; k++)
+                        target[k] = narrow(sum[k]);
                     continue;
                 }
-                const float *gate = mask + i * mask_image + g * row + start;
+                const element *gate = (const element *)mask + i * mask_image + g * row + start;
 #pragma omp simd
                 for (size_t k = 0; k < size; k++)
-                    target[k] = gate[k] > 0.0f ? sum[k] : 0.0f;
+                    target[k] = narrow(load(gate[k]) > 0.0f ? sum[k] : 0.0f);
             }
 }
 
@@ -123,52 +118,52 @@ void cpu_combine(const struct cpu_layout *layout, size_t n, const struct cpu_ter
         else                                                                                       \
             function((size_t)(block), __VA_ARGS__);                                                \
     } while (0)
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE void affine_row(size_t block, size_t row, const float *x, const float *scale,
-                       const float *shift, const float *residual, bool relu, float *out) {
+INLINE void affine_row(size_t block, size_t row, const element *x, const float *scale,
+                       const float *shift, const element *residual, bool relu, element *out) {
     for (size_t k = 0; k < row; k += block)
 #pragma omp simd
         for (size_t b = 0; b < block; b++) {
-            float value = scale ? x[k + b] * scale[b] + shift[b] : x[k + b];
+            float value = scale ? load(x[k + b]) * scale[b] + shift[b] : load(x[k + b]);
             if (residual)
-                value += residual[k + b];
-            out[k + b] = relu && value < 0.0f ? 0.0f : value;
+                value += load(residual[k + b]);
+            out[k + b] = narrow(relu && value < 0.0f ? 0.0f : value);
         }
 }
 
-void cpu_pointwise(const struct cpu_layout *layout, size_t n, const float *x, const float *scale,
-                   const float *shift, const float *residual, bool relu, float *out) {
+static void pointwise(const struct cpu_layout *layout, size_t n, const void *x, const float *scale,
+                      const float *shift, const void *residual, bool relu, void *out) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < n; i++)
         for (size_t g = 0; g < (size_t)layout->groups; g++) {
             size_t at = i * layout->image + g * row;
+            const element *from = (const element *)x + at;
+            const element *r = residual ? (const element *)residual + at : NULL;
             const float *a = scale ? scale + g * block : NULL;
             const float *b = scale ? shift + g * block : NULL;
-            const float *r = residual ? residual + at : NULL;
+            element *to = (element *)out + at;
             if (scale && r && relu)
-                WITH_BLOCK(affine_row, block, row, x + at, a, b, r, true, out + at);
+                WITH_BLOCK(affine_row, block, row, from, a, b, r, true, to);
             else if (scale && !r)
-                WITH_BLOCK(affine_row, block, row, x + at, a, b, NULL, relu, out + at);
+                WITH_BLOCK(affine_row, block, row, from, a, b, NULL, relu, to);
             else
-                WITH_BLOCK(affine_row, block, row, x + at, a, b, r, relu, out + at);
+                WITH_BLOCK(affine_row, block, row, from, a, b, r, relu, to);
         }
 }
 
 /* Adds up x and x * y (or x * x) of a row per channel: in float32 over a few pixels, which keeps
- * the loop in registers, then in float64. A block has at most 16 channels. */
-enum { LANES = 16, FEW = 64 };
-INLINE void sum_row(size_t block, size_t pixels, const float *x, const float *y, const float *mean,
-                    double *sum, double *product) {
+ * the loop in registers, then in float64. */
+enum { FEW = 64 };
+INLINE void sum_row(size_t block, size_t pixels, const element *x, const element *y,
+                    const float *mean, double *sum, double *product) {
     for (size_t start = 0; start < pixels; start += FEW) {
         size_t end = start + FEW < pixels ? start + FEW : pixels;
         float s[LANES] = {0}, p[LANES] = {0};
         for (size_t k = start; k < end; k++)
 #pragma omp simd
             for (size_t b = 0; b < block; b++) {
-                float v = x[k * block + b];
-                float w = y ? y[k * block + b] - mean[b] : v;
+                float v = load(x[k * block + b]);
+                float w = y ? load(y[k * block + b]) - mean[b] : v;
                 s[b] += v;
                 p[b] += v * w;
             }
@@ -179,8 +174,8 @@ INLINE void sum_row(size_t block, size_t pixels, const float *x, const float *y,
     }
 }
 
-void cpu_channel_sums(const struct cpu_layout *layout, size_t n, const float *grad, const float *x,
-                      const float *mean, double *sum, double *sum_x) {
+static void channel_sums(const struct cpu_layout *layout, size_t n, const void *grad, const void *x,
+                         const float *mean, double *sum, double *sum_x) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
 #pragma omp parallel for schedule(static)
     for (size_t g = 0; g < (size_t)layout->groups; g++) {
@@ -189,25 +184,22 @@ void cpu_channel_sums(const struct cpu_layout *layout, size_t n, const float *gr
         memset(p, 0, block * sizeof *p);
         for (size_t i = 0; i < n; i++) {
             size_t at = i * layout->image + g * row;
-            if (x)
-                WITH_BLOCK(sum_row, block, layout->pixels, grad + at, x + at, mean + g * block, s,
-                           p);
-            else
-                WITH_BLOCK(sum_row, block, layout->pixels, grad + at, NULL, NULL, s, p);
+            WITH_BLOCK(sum_row, block, layout->pixels, (const element *)grad + at,
+                       (const element *)x + at, mean + g * block, s, p);
         }
     }
 }
 
-void cpu_batch_statistics(const struct cpu_layout *layout, size_t n, const float *x, float *mean,
-                          float *variance) {
+static void batch_statistics(const struct cpu_layout *layout, size_t n, const void *x, float *mean,
+                             float *variance) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
     double count = (double)n * (double)layout->pixels;
 #pragma omp parallel for schedule(static)
     for (size_t g = 0; g < (size_t)layout->groups; g++) {
         double sum[LANES] = {0}, squares[LANES] = {0};
         for (size_t i = 0; i < n; i++)
-            WITH_BLOCK(sum_row, block, layout->pixels, x + i * layout->image + g * row, NULL, NULL,
-                       sum, squares);
+            WITH_BLOCK(sum_row, block, layout->pixels,
+                       (const element *)x + i * layout->image + g * row, NULL, NULL, sum, squares);
         for (size_t b = 0; b < block; b++) {
             double m = sum[b] / count;
             mean[g * block + b] = (float)m;
@@ -216,37 +208,39 @@ void cpu_batch_statistics(const struct cpu_layout *layout, size_t n, const float
     }
 }
 
-INLINE void gradient_row(size_t block, size_t row, const float *grad, const float *x,
+INLINE void gradient_row(size_t block, size_t row, const element *grad, const element *x,
                          const float *mean, const float *a, const float *b, const float *d,
-                         float *out) {
+                         element *out) {
     for (size_t k = 0; k < row; k += block)
 #pragma omp simd
         for (size_t l = 0; l < block; l++)
-            out[k + l] = a[l] * grad[k + l] + b[l] * (x[k + l] - mean[l]) + d[l];
+            out[k + l] =
+                narrow(a[l] * load(grad[k + l]) + b[l] * (load(x[k + l]) - mean[l]) + d[l]);
 }
 
-void cpu_norm_gradient(const struct cpu_layout *layout, size_t n, const float *grad, const float *x,
-                       const float *mean, const float *a, const float *b, const float *d,
-                       float *out) {
+static void norm_gradient(const struct cpu_layout *layout, size_t n, const void *grad,
+                          const void *x, const float *mean, const float *a, const float *b,
+                          const float *d, void *out) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < n; i++)
         for (size_t g = 0; g < (size_t)layout->groups; g++) {
             size_t at = i * layout->image + g * row, c = g * block;
-            WITH_BLOCK(gradient_row, block, row, grad + at, x + at, mean + c, a + c, b + c, d + c,
-                       out + at);
+            WITH_BLOCK(gradient_row, block, row, (const element *)grad + at,
+                       (const element *)x + at, mean + c, a + c, b + c, d + c, (element *)out + at);
         }
 }
 
-void cpu_copy_channels(const struct cpu_layout *source, const float *x, int from,
-                       const struct cpu_layout *target, float *y, int to, int channels, size_t n) {
+static void copy_channels(const struct cpu_layout *source, const void *x, int from,
+                          const struct cpu_layout *target, void *y, int to, int channels,
+                          size_t n) {
     size_t block = (size_t)source->block, pixels = source->pixels;
     bool whole = source->block == target->block && from % source->block == 0 &&
                  to % source->block == 0 && channels % source->block == 0;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++) {
-        const float *image = x + i * source->image;
-        float *out = y + i * target->image;
+        const element *image = (const element *)x + i * source->image;
+        element *out = (element *)y + i * target->image;
         if (whole) {
             memcpy(out + (size_t)to * pixels, image + (size_t)from * pixels,
                    (size_t)channels * pixels * sizeof *out);
@@ -262,26 +256,21 @@ void cpu_copy_channels(const struct cpu_layout *source, const float *x, int from
     }
 }
 
-void cpu_l2_normalize(size_t n, size_t dim, size_t stride, const float *x, float *y, float *norms) {
-    for (size_t i = 0; i < n; i++) {
-        norms[i] = (float)fmax(sqrt(dml_dot(x + i * stride, x + i * stride, dim)), 1e-12);
-        for (size_t k = 0; k < dim; k++)
-            y[i * stride + k] = x[i * stride + k] / norms[i];
-        for (size_t k = dim; k < stride; k++)
-            y[i * stride + k] = 0.0f;
-    }
-}
+#include "backends/cpu/pools_body.h"
 
-void cpu_l2_normalize_gradient(size_t n, size_t dim, size_t stride, const float *grad,
-                               const float *y, const float *norms, float *grad_x) {
-    for (size_t i = 0; i < n; i++) {
-        const float *g = grad + i * stride, *unit = y + i * stride;
-        double along = dml_dot(g, unit, dim);
-        if (norms[i] <= 1e-12f) /* below the clamp the norm is a constant */
-            along = 0;
-        for (size_t k = 0; k < dim; k++)
-            grad_x[i * stride + k] = (float)((g[k] - along * unit[k]) / norms[i]);
-        for (size_t k = dim; k < stride; k++)
-            grad_x[i * stride + k] = 0.0f;
-    }
-}
+const struct cpu_kernels KERNELS = {
+    .input = input,
+    .combine = combine,
+    .pointwise = pointwise,
+    .batch_statistics = batch_statistics,
+    .channel_sums = channel_sums,
+    .norm_gradient = norm_gradient,
+    .max_pool = max_pool,
+    .max_pool_gradient = max_pool_gradient,
+    .avg_pool = avg_pool,
+    .avg_pool_gradient = avg_pool_gradient,
+    .global_avg_pool = global_avg_pool,
+    .global_max_pool = global_max_pool,
+    .global_max_pool_gradient = global_max_pool_gradient,
+    .copy_channels = copy_channels,
+};

@@ -1,0 +1,102 @@
+#include "backends/cpu/wide.h"
+
+#include "base/half.h"
+
+struct cpu_conv_shape cpu_wide_shape(const struct cpu_conv_shape *shape) {
+    struct cpu_conv_shape wide = *shape;
+    wide.input.element = wide.output.element = CPU_FLOAT32;
+    return wide;
+}
+
+enum dml_status cpu_wide_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
+                                const struct cpu_weights *weights, struct cpu_wide *out) {
+    *out = (struct cpu_wide){.shape = cpu_wide_shape(shape), .weights = cpu_weights_count(weights)};
+    return cpu_conv_create(engine, &out->shape, weights, &out->conv);
+}
+
+void cpu_wide_destroy(struct cpu_wide *wide) {
+    cpu_conv_destroy(wide->conv);
+}
+
+void cpu_narrow(const float *source, size_t count, uint16_t *target) {
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < count; i++)
+        target[i] = dml_bfloat16_bits(source[i]);
+}
+
+static void widen(const uint16_t *source, size_t count, float *target) {
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < count; i++)
+        target[i] = dml_bfloat16_value(source[i]);
+}
+
+/* Sizes of tensors in float32, in floats, rounded up so that what lies behind stays aligned. */
+static size_t aligned(size_t floats) {
+    return (floats + 15) / 16 * 16;
+}
+static size_t inputs(const struct cpu_wide *wide) {
+    return wide->shape.n * wide->shape.input.image;
+}
+static size_t outputs(const struct cpu_wide *wide) {
+    return wide->shape.n * wide->shape.output.image;
+}
+
+size_t cpu_wide_forward_scratch(const struct cpu_wide *wide) {
+    size_t residual = wide->shape.residual == CPU_RESIDUAL_SEPARATE ? outputs(wide) : 0;
+    size_t floats =
+        aligned(inputs(wide)) + aligned(wide->weights) + aligned(outputs(wide)) + aligned(residual);
+    return floats * sizeof(float) + cpu_conv_forward_scratch(wide->conv);
+}
+
+size_t cpu_wide_data_scratch(const struct cpu_wide *wide) {
+    size_t floats = aligned(inputs(wide)) + aligned(wide->weights) + aligned(outputs(wide));
+    return floats * sizeof(float) + cpu_conv_data_scratch(wide->conv);
+}
+
+size_t cpu_wide_weights_scratch(const struct cpu_wide *wide) {
+    return (aligned(inputs(wide)) + aligned(outputs(wide))) * sizeof(float) +
+           cpu_conv_weights_scratch(wide->conv);
+}
+
+enum dml_status cpu_wide_forward(const struct cpu_wide *wide, const uint16_t *input,
+                                 const uint16_t *weights, const float *bias,
+                                 const uint16_t *residual, uint16_t *output, void *scratch) {
+    float *in = scratch, *w = in + aligned(inputs(wide)), *out = w + aligned(wide->weights);
+    float *rest = out + aligned(outputs(wide)), *other = NULL;
+    widen(input, inputs(wide), in);
+    widen(weights, wide->weights, w);
+    if (wide->shape.residual == CPU_RESIDUAL_IN_PLACE)
+        widen(output, outputs(wide), out);
+    if (wide->shape.residual == CPU_RESIDUAL_SEPARATE) {
+        other = rest;
+        rest += aligned(outputs(wide));
+        widen(residual, outputs(wide), other);
+    }
+    enum dml_status status = cpu_conv_forward(wide->conv, in, w, bias, other, out, rest);
+    if (status == DML_OK)
+        cpu_narrow(out, outputs(wide), output);
+    return status;
+}
+
+enum dml_status cpu_wide_backward_data(const struct cpu_wide *wide, const uint16_t *grad_output,
+                                       const uint16_t *weights, uint16_t *grad_input,
+                                       void *scratch) {
+    float *in = scratch, *w = in + aligned(inputs(wide)), *out = w + aligned(wide->weights);
+    widen(grad_output, outputs(wide), out);
+    widen(weights, wide->weights, w);
+    enum dml_status status =
+        cpu_conv_backward_data(wide->conv, out, w, in, out + aligned(outputs(wide)));
+    if (status == DML_OK)
+        cpu_narrow(in, inputs(wide), grad_input);
+    return status;
+}
+
+enum dml_status cpu_wide_backward_weights(const struct cpu_wide *wide, const uint16_t *input,
+                                          const uint16_t *grad_output, float *grad_weights,
+                                          float *grad_bias, void *scratch) {
+    float *in = scratch, *out = in + aligned(inputs(wide));
+    widen(input, inputs(wide), in);
+    widen(grad_output, outputs(wide), out);
+    return cpu_conv_backward_weights(wide->conv, in, out, grad_weights, grad_bias,
+                                     out + aligned(outputs(wide)));
+}

@@ -1,0 +1,42 @@
+#ifndef DML_CPU_WIDE_H
+#define DML_CPU_WIDE_H
+
+#include "backends/cpu/convolution.h"
+
+#include <stdint.h>
+
+/* A convolution of bfloat16 tensors, computed by one of float32: what it reads is widened into
+ * scratch memory, and what it makes is rounded. For tests where the processor has no bfloat16
+ * (DML_BF16=emulate), and for the weight gradients of shapes that oneDNN has no fast primitive
+ * for. */
+struct cpu_wide {
+    struct cpu_conv *conv; /* NULL: none */
+    struct cpu_conv_shape shape;
+    size_t weights; /* elements of the narrow copy, in the layout of the float32 ones */
+};
+
+/* The same shape of float32 tensors. */
+struct cpu_conv_shape cpu_wide_shape(const struct cpu_conv_shape *shape);
+
+enum dml_status cpu_wide_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
+                                const struct cpu_weights *weights, struct cpu_wide *out);
+void cpu_wide_destroy(struct cpu_wide *wide);
+
+/* As the functions of convolution.h. */
+size_t cpu_wide_forward_scratch(const struct cpu_wide *wide);
+size_t cpu_wide_data_scratch(const struct cpu_wide *wide);
+size_t cpu_wide_weights_scratch(const struct cpu_wide *wide);
+enum dml_status cpu_wide_forward(const struct cpu_wide *wide, const uint16_t *input,
+                                 const uint16_t *weights, const float *bias,
+                                 const uint16_t *residual, uint16_t *output, void *scratch);
+enum dml_status cpu_wide_backward_data(const struct cpu_wide *wide, const uint16_t *grad_output,
+                                       const uint16_t *weights, uint16_t *grad_input,
+                                       void *scratch);
+enum dml_status cpu_wide_backward_weights(const struct cpu_wide *wide, const uint16_t *input,
+                                          const uint16_t *grad_output, float *grad_weights,
+                                          float *grad_bias, void *scratch);
+
+/* target = source rounded to the nearest bfloat16. */
+void cpu_narrow(const float *source, size_t count, uint16_t *target);
+
+#endif

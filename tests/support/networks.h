@@ -1,0 +1,40 @@
+#ifndef TESTS_SUPPORT_NETWORKS_H
+#define TESTS_SUPPORT_NETWORKS_H
+
+#include "backends/backend.h"
+
+/* A network on the CPU backend with random parameters, random pixels and a random gradient. */
+struct setting {
+    struct dml_graph *graph;
+    struct dml_network *network;
+    struct dml_images images;
+    uint8_t *pixels;
+    size_t dim;
+    float *embeddings, *grad;
+};
+
+/* Takes the graph over; sets options.batch_hint to n. Failures fail the test. */
+void open_network(struct setting *s, struct dml_graph *graph, size_t n,
+                  struct dml_network_options options);
+void close_network(struct setting *s);
+
+/* Of an architecture, 16 dimensions. */
+struct dml_graph *graph_of(const char *arch, int size);
+
+/* Every kind of node that the backbones do not use, odd channel counts, rectangular windows, pools
+ * that overhang, tensors used more than once; 7 dimensions. */
+struct dml_graph *unusual_graph(bool frozen);
+
+/* A forward pass; the sum of embeddings times grad. */
+double loss_of(struct setting *s);
+
+/* What a slot of parameter p holds; free() it. */
+float *read_param(const struct setting *s, int p, enum dml_slot slot);
+
+/* Asserts ||a - b|| <= tolerance * ||b||. */
+void close_to(const float *a, const float *b, size_t count, double tolerance);
+
+/* Makes --precision bf16 work: natively, or emulated where the processor has none. */
+void need_bf16(void);
+
+#endif
