@@ -1,4 +1,5 @@
 #include "backends/backend.h"
+#include "backends/cpu/convolution.h"
 #include "bench.h"
 #include "conv_bound.h"
 #include "data/loader.h"
@@ -37,10 +38,20 @@ struct job {
     struct dml_tuples tuples;
 };
 
-static void open_job(struct job *job, const char *arch, int size, size_t batch, size_t micro) {
+/* What a case computes. */
+struct what {
+    const char *arch;
+    int size;
+    size_t batch, micro;
+    enum dml_precision precision;
+};
+
+static void open_job(struct job *job, const struct what *what) {
+    size_t batch = what->batch;
     *job = (struct job){0};
-    ok(dml_graph_build(arch, 128, size, &job->graph));
-    struct dml_network_options options = {.micro_batch = micro, .batch_hint = batch};
+    ok(dml_graph_build(what->arch, 128, what->size, &job->graph));
+    struct dml_network_options options = {
+        .precision = what->precision, .micro_batch = what->micro, .batch_hint = batch};
     ok(dml_backend_cpu.create(job->graph, &options, &job->network));
     for (int p = 0; p < job->graph->param_count; p++) {
         float *values = malloc(job->graph->params[p].count * sizeof *values);
@@ -143,13 +154,13 @@ static void embed(struct job *job) {
 
 /* Seconds of the fastest call beside the fastest run of all bare primitives, measured in turns so
  * that whatever else the machine does falls on both. */
-static void race(const char *name, const char *arch, int size, size_t batch, bool training,
-                 int rounds, bool files) {
+static void race(const char *name, const struct what *what, bool training, int rounds, bool files) {
     struct job job;
-    open_job(&job, arch, size, batch, 0);
+    open_job(&job, what);
     if (files)
         open_files(&job);
-    struct conv_bound *bound = conv_bound_create(job.graph, (int)batch, training);
+    struct conv_bound *bound = conv_bound_create(job.graph, (int)what->batch, training,
+                                                 what->precision == DML_PRECISION_BF16);
     void (*work)(struct job *) = training ? step : embed;
     struct bench_times best = {INFINITY, INFINITY}, bare = best;
     work(&job);
@@ -162,7 +173,7 @@ static void race(const char *name, const char *arch, int size, size_t batch, boo
         conv_bound_run(bound);
         bare = bench_times_best(bare, start);
     }
-    double images = (double)batch;
+    double images = (double)what->batch;
     char longer[96];
     bench_report("train", name, images / best.wall, "images/s", images / bare.wall);
     snprintf(longer, sizeof longer, "%s_processor_time", name);
@@ -173,48 +184,72 @@ static void race(const char *name, const char *arch, int size, size_t batch, boo
     close_job(&job);
 }
 
-/* Peak memory of the process after two steps, in GB; the bound is what the project allows. */
-static void peak(const char *name, size_t micro, double allowed) {
+/* Peak memory of the process after a step, in GB; the bound is what the project allows. */
+static void peak(const char *name, const struct what *what, double allowed) {
     struct job job;
-    open_job(&job, "resnet50_frozen_normalize", 224, 112, micro);
+    open_job(&job, what);
     step(&job);
     bench_report("train", name, (double)bench_peak_memory() / 1e9, "GB", allowed);
     close_job(&job);
 }
 
+/* The bfloat16 case; where the processor has none, the reason instead of a figure. */
+static void race_bf16(const struct what *what) {
+    if (cpu_engine_bf16() == CPU_BF16_NATIVE)
+        race("resnet50_224_frozen_b32_bf16_step", what, true, 3, false);
+    else
+        fprintf(stderr, "bench_train: bf16: this processor has no fast bfloat16 arithmetic\n");
+}
+
 static void run_case(const char *name) {
+    struct what resnet50 = {"resnet50_frozen_normalize", 224, 32, 0, DML_PRECISION_FP32};
+    struct what large = {resnet50.arch, 224, WHOLE_BATCH, 0, DML_PRECISION_FP32};
+    struct what demo = {"resnet18_normalize", 64, 112, 0, DML_PRECISION_FP32};
     if (!strcmp(name, "step"))
-        race("resnet50_224_frozen_b32_step", "resnet50_frozen_normalize", 224, 32, true, 3, false);
+        race("resnet50_224_frozen_b32_step", &resnet50, true, 3, false);
     else if (!strcmp(name, "whole"))
-        race("resnet50_224_frozen_b112_whole_step", "resnet50_frozen_normalize", 224, WHOLE_BATCH,
-             true, 2, true);
+        race("resnet50_224_frozen_b112_whole_step", &large, true, 2, true);
     else if (!strcmp(name, "forward"))
-        race("resnet50_224_b32_forward", "resnet50_frozen_normalize", 224, 32, false, 5, false);
+        race("resnet50_224_b32_forward", &resnet50, false, 5, false);
     else if (!strcmp(name, "demo"))
-        race("resnet18_64_b112_step", "resnet18_normalize", 64, 112, true, 8, false);
-    else if (!strcmp(name, "demo_frozen"))
-        race("resnet18_64_frozen_b112_step", "resnet18_frozen_normalize", 64, 112, true, 8, false);
+        race("resnet18_64_b112_step", &demo, true, 8, false);
     else if (!strcmp(name, "demo_forward"))
-        race("resnet18_64_b112_forward", "resnet18_normalize", 64, 112, false, 8, false);
-    else if (!strcmp(name, "googlenet"))
-        race("googlenet_227_frozen_b32_step", "googlenet_frozen_normalize", 227, 32, true, 3,
-             false);
-    else if (!strcmp(name, "bninception"))
-        race("bninception_224_frozen_b32_step", "bninception_frozen_normalize", 224, 32, true, 3,
-             false);
-    else if (!strcmp(name, "memory"))
-        peak("resnet50_224_b112_peak_memory", 0, 6.0);
-    else if (!strcmp(name, "memory_micro"))
-        peak("resnet50_224_b112_micro16_peak_memory", 16, 1.5);
-    else {
+        race("resnet18_64_b112_forward", &demo, false, 8, false);
+    else if (!strcmp(name, "demo_frozen")) {
+        demo.arch = "resnet18_frozen_normalize";
+        race("resnet18_64_frozen_b112_step", &demo, true, 8, false);
+    } else if (!strcmp(name, "googlenet")) {
+        const struct what what = {"googlenet_frozen_normalize", 227, 32, 0, DML_PRECISION_FP32};
+        race("googlenet_227_frozen_b32_step", &what, true, 3, false);
+    } else if (!strcmp(name, "bninception")) {
+        const struct what what = {"bninception_frozen_normalize", 224, 32, 0, DML_PRECISION_FP32};
+        race("bninception_224_frozen_b32_step", &what, true, 3, false);
+    } else if (!strcmp(name, "bf16")) {
+        resnet50.precision = DML_PRECISION_BF16;
+        race_bf16(&resnet50);
+    } else if (!strcmp(name, "memory")) {
+        peak("resnet50_224_b112_peak_memory", &large, 6.0);
+    } else if (!strcmp(name, "memory_micro")) {
+        large.micro = 16;
+        peak("resnet50_224_b112_micro16_peak_memory", &large, 1.5);
+    } else if (!strcmp(name, "memory_bf16")) {
+        /* What emulation widens is memory too: an upper bound. */
+        if (cpu_engine_bf16() == CPU_BF16_NONE)
+            setenv("DML_BF16", "emulate", 1);
+        large.precision = DML_PRECISION_BF16;
+        peak(cpu_engine_bf16() == CPU_BF16_NATIVE ? "resnet50_224_b112_bf16_peak_memory"
+                                                  : "resnet50_224_b112_bf16_emulated_peak_memory",
+             &large, 3.5);
+    } else {
         fprintf(stderr, "bench_train: unknown case '%s'\n", name);
         exit(2);
     }
 }
 
 int main(int argc, char **argv) {
-    static char *all[] = {"step",         "whole",     "forward",     "demo",   "demo_frozen",
-                          "demo_forward", "googlenet", "bninception", "memory", "memory_micro"};
+    static char *all[] = {"step",        "whole",       "forward",      "bf16",
+                          "demo",        "demo_frozen", "demo_forward", "googlenet",
+                          "bninception", "memory",      "memory_micro", "memory_bf16"};
     if (argc == 2) {
         run_case(argv[1]);
         return 0;

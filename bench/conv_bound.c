@@ -1,5 +1,7 @@
 #include "conv_bound.h"
 
+#include "backends/cpu/convolution.h"
+#include "base/half.h"
 #include "base/progress.h"
 
 #include <oneapi/dnnl/dnnl.h>
@@ -20,8 +22,9 @@ struct conv_bound {
     dnnl_stream_t stream;
     struct primitive *primitives;
     int count;
+    dnnl_data_type_t type;
     double flops;
-    float *memory[3]; /* source, target and weights of any convolution */
+    void *memory[3]; /* source, target and weights of any convolution */
     size_t bytes[3];
 };
 
@@ -67,9 +70,12 @@ static void add_conv(struct conv_bound *bound, const struct dml_graph *graph,
         (node->height - 1) * node->stride_h + node->kernel_h - input->height - node->pad_h,
         (node->width - 1) * node->stride_w + node->kernel_w - input->width - node->pad_w};
     dnnl_memory_desc_t s, w, t;
-    check(dnnl_memory_desc_init_by_tag(&s, 4, source_dims, dnnl_f32, dnnl_format_tag_any), "any");
-    check(dnnl_memory_desc_init_by_tag(&w, 4, weight_dims, dnnl_f32, dnnl_format_tag_any), "any");
-    check(dnnl_memory_desc_init_by_tag(&t, 4, target_dims, dnnl_f32, dnnl_format_tag_any), "any");
+    dnnl_data_type_t type = bound->type;
+    check(dnnl_memory_desc_init_by_tag(&s, 4, source_dims, type, dnnl_format_tag_any), "any");
+    check(dnnl_memory_desc_init_by_tag(&w, 4, weight_dims, type, dnnl_format_tag_any), "any");
+    check(dnnl_memory_desc_init_by_tag(&t, 4, target_dims, type, dnnl_format_tag_any), "any");
+    dnnl_memory_desc_t gradient = w;
+    gradient.data_type = dnnl_f32;
     dnnl_convolution_desc_t desc;
     dnnl_primitive_desc_t hint;
     check(dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct,
@@ -78,8 +84,8 @@ static void add_conv(struct conv_bound *bound, const struct dml_graph *graph,
     add(bound, &desc, NULL, (int[]){DNNL_ARG_SRC, DNNL_ARG_DST, DNNL_ARG_WEIGHTS}, &hint);
     bool first = input->op == DML_OP_INPUT || input->op == DML_OP_AFFINE;
     if (backward) {
-        check(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &s, &w,
-                                                          NULL, &t, strides, pad, right),
+        check(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &s,
+                                                          &gradient, NULL, &t, strides, pad, right),
               "backward weights");
         add(bound, &desc, hint, (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS},
             NULL);
@@ -99,20 +105,34 @@ static void add_conv(struct conv_bound *bound, const struct dml_graph *graph,
     dnnl_primitive_desc_destroy(hint);
 }
 
-struct conv_bound *conv_bound_create(const struct dml_graph *graph, int batch, bool backward) {
+/* Ordinary numbers: zeros or denormals could be faster or slower. */
+static void fill(struct conv_bound *bound, int k) {
+    bound->memory[k] = aligned_alloc(64, (bound->bytes[k] + 63) / 64 * 64);
+    for (size_t i = 0; i < bound->bytes[k] / sizeof(float); i++) {
+        float value = (float)(i % 31) * 0.01f - 0.15f;
+        if (bound->type == dnnl_bf16) {
+            uint16_t pair[2] = {dml_bfloat16_bits(value), dml_bfloat16_bits(0.05f - value)};
+            memcpy((char *)bound->memory[k] + i * sizeof pair, pair, sizeof pair);
+        } else {
+            memcpy((char *)bound->memory[k] + i * sizeof value, &value, sizeof value);
+        }
+    }
+}
+
+struct conv_bound *conv_bound_create(const struct dml_graph *graph, int batch, bool backward,
+                                     bool bf16) {
+    if (bf16 && cpu_engine_bf16() != CPU_BF16_NATIVE)
+        return NULL;
     struct conv_bound *bound = calloc(1, sizeof *bound);
+    bound->type = bf16 ? dnnl_bf16 : dnnl_f32;
     bound->primitives = calloc((size_t)graph->node_count * 3, sizeof *bound->primitives);
     check(dnnl_engine_create(&bound->engine, dnnl_cpu, 0), "engine");
     check(dnnl_stream_create(&bound->stream, bound->engine, dnnl_stream_default_flags), "stream");
     for (int i = 0; i < graph->node_count; i++)
         if (graph->nodes[i].op == DML_OP_CONV)
             add_conv(bound, graph, &graph->nodes[i], batch, backward);
-    for (int k = 0; k < 3; k++) {
-        bound->memory[k] = aligned_alloc(64, (bound->bytes[k] + 63) / 64 * 64);
-        /* Ordinary numbers: zeros or denormals could be faster or slower. */
-        for (size_t i = 0; i < bound->bytes[k] / sizeof(float); i++)
-            bound->memory[k][i] = (float)(i % 31) * 0.01f - 0.15f;
-    }
+    for (int k = 0; k < 3; k++)
+        fill(bound, k);
     for (int p = 0; p < bound->count; p++)
         for (int k = 0; k < 3; k++)
             check(dnnl_memory_set_data_handle(bound->primitives[p].arguments[k].memory,

@@ -16,8 +16,10 @@ struct bench_times bench_times_now(void);
 /* The shorter of `best` and what has passed since `start`, for both. */
 struct bench_times bench_times_best(struct bench_times best, struct bench_times start);
 
-/* Exits on failure, as all of a benchmark. */
-struct conv_bound *conv_bound_create(const struct dml_graph *graph, int batch, bool backward);
+/* Of float32 tensors, or bfloat16 ones (with float32 weight gradients). Exits on failure, as all of
+ * a benchmark; NULL where this processor has no bfloat16 primitives. */
+struct conv_bound *conv_bound_create(const struct dml_graph *graph, int batch, bool backward,
+                                     bool bf16);
 void conv_bound_free(struct conv_bound *bound);
 
 /* Runs every primitive once. The caller takes the time, and the shortest of several as for what it
