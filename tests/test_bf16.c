@@ -156,6 +156,44 @@ static void weights_are_float32(void **state) {
     close_network(&s);
 }
 
+static void adam(struct setting *s, int64_t index) {
+    struct dml_optimiser_step step = {.kind = DML_ADAM,
+                                      .lr = 1e-3,
+                                      .head_lr = -1,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.999,
+                                      .epsilon = 1e-8,
+                                      .step = index};
+    loss_of(s);
+    assert_ok(cpu->backward(s->network, s->grad));
+    assert_ok(cpu->step(s->network, &step));
+}
+
+/* What checkpoints hold, float32 weights and moments, continues a run to the bit. */
+static void is_restored_exactly(void **state) {
+    (void)state;
+    need_bf16();
+    struct setting a, b;
+    open_network(&a, graph_of("resnet18_normalize", 32), 6, bf16);
+    open_network(&b, graph_of("resnet18_normalize", 32), 6, bf16);
+    adam(&a, 1);
+    for (int p = 0; p < a.graph->param_count; p++)
+        for (enum dml_slot slot = DML_SLOT_VALUE; slot <= DML_SLOT_MOMENT2; slot++) {
+            if (slot != DML_SLOT_VALUE && a.graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
+                continue;
+            float *values = read_param(&a, p, slot);
+            assert_ok(cpu->write(b.network, p, slot, values));
+            free(values);
+        }
+    adam(&a, 2);
+    adam(&b, 2);
+    assert_ok(cpu->embed(a.network, &a.images, a.embeddings));
+    assert_ok(cpu->embed(b.network, &b.images, b.embeddings));
+    assert_memory_equal(a.embeddings, b.embeddings, 6 * 16 * sizeof *a.embeddings);
+    close_network(&a);
+    close_network(&b);
+}
+
 /* Training and inference in turns: each reads its own form of the weights. */
 static void weights_follow_the_pass(void **state) {
     (void)state;
@@ -216,7 +254,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(needs_its_processor),     cmocka_unit_test(is_near_float32),
         cmocka_unit_test(micro_batches_are_exact), cmocka_unit_test(weights_are_float32),
-        cmocka_unit_test(weights_follow_the_pass), cmocka_unit_test(refuses_mixed_graphs),
+        cmocka_unit_test(is_restored_exactly),     cmocka_unit_test(weights_follow_the_pass),
+        cmocka_unit_test(refuses_mixed_graphs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
