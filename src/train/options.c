@@ -117,9 +117,10 @@ const struct dml_param_table dml_setup_params = {"Setup", sizeof(struct dml_setu
 bool dml_resume_may_change(const char *name) {
     static const struct dml_param_table *const tables[] = {&dml_evaluation_params,
                                                            &dml_setup_params, &dml_tracking_params};
-    static const char *const others[] = {
-        "n_epochs", "lr",        "fc_lr",          "decay",   "scheduler",   "tau",         "gamma",
-        "kernels",  "precision", "not_pretrained", "weights", "source_path", "cache_images"};
+    static const char *const others[] = {"n_epochs",    "lr",          "fc_lr",          "decay",
+                                         "scheduler",   "tau",         "gamma",          "kernels",
+                                         "precision",   "micro_bs",    "not_pretrained", "weights",
+                                         "source_path", "cache_images"};
     for (size_t i = 0; i < COUNT(others); i++)
         if (strcmp(name, others[i]) == 0)
             return true;
