@@ -142,19 +142,6 @@ static void pixels_are_normalised(void **state) {
     }
 }
 
-static void train_step(struct setting *s, int64_t index) {
-    struct dml_optimiser_step step = {.kind = DML_ADAM,
-                                      .lr = 1e-3,
-                                      .head_lr = -1,
-                                      .beta1 = 0.9,
-                                      .beta2 = 0.999,
-                                      .epsilon = 1e-8,
-                                      .step = index};
-    loss_of(s);
-    assert_ok(cpu->backward(s->network, s->grad));
-    assert_ok(cpu->step(s->network, &step));
-}
-
 /* Two runs give the same bits, and training goes down the slope. */
 static void repeats_to_the_bit(void **state) {
     (void)state;
@@ -182,14 +169,7 @@ static void optimiser_can_be_restored(void **state) {
     open_arch(&a, "resnet18_frozen", 32, 4, 0);
     open_arch(&b, "resnet18_frozen", 32, 4, 0);
     train_step(&a, 1);
-    for (int p = 0; p < a.graph->param_count; p++)
-        for (enum dml_slot slot = DML_SLOT_VALUE; slot <= DML_SLOT_MOMENT2; slot++) {
-            if (slot != DML_SLOT_VALUE && a.graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
-                continue;
-            float *values = read_param(&a, p, slot);
-            assert_ok(cpu->write(b.network, p, slot, values));
-            free(values);
-        }
+    copy_parameters(&a, &b);
     train_step(&a, 2);
     train_step(&b, 2);
     for (int p = 0; p < a.graph->param_count; p++) {

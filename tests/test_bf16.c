@@ -10,19 +10,24 @@
 static const struct dml_backend *const cpu = &dml_backend_cpu;
 static const struct dml_network_options bf16 = {.precision = DML_PRECISION_BF16};
 
-/* bf16 is for processors that are faster with it; elsewhere the reason is given. */
+/* bf16 is for processors that are faster with it, which take it; elsewhere the reason is given. */
 static void needs_its_processor(void **state) {
     (void)state;
     unsetenv("DML_BF16");
-    if (cpu_engine_bf16() == CPU_BF16_NATIVE)
-        skip();
     struct dml_graph *graph = graph_of("resnet18_frozen", 32);
+    bool native = cpu_engine_bf16() == CPU_BF16_NATIVE;
     static const char *const values[] = {NULL, "", "yes", "1"}; /* none of them asks for it */
     for (size_t k = 0; k < sizeof values / sizeof *values; k++) {
         struct dml_network *network = NULL;
         if (values[k])
             setenv("DML_BF16", values[k], 1);
-        assert_int_equal(cpu->create(graph, &bf16, &network), DML_ERROR_UNSUPPORTED);
+        enum dml_status status = cpu->create(graph, &bf16, &network);
+        if (native) {
+            assert_ok(status);
+            cpu->destroy(network);
+            continue;
+        }
+        assert_int_equal(status, DML_ERROR_UNSUPPORTED);
         assert_null(network);
         assert_non_null(strstr(dml_error(), "--precision bf16: this processor"));
     }
@@ -156,19 +161,6 @@ static void weights_are_float32(void **state) {
     close_network(&s);
 }
 
-static void adam(struct setting *s, int64_t index) {
-    struct dml_optimiser_step step = {.kind = DML_ADAM,
-                                      .lr = 1e-3,
-                                      .head_lr = -1,
-                                      .beta1 = 0.9,
-                                      .beta2 = 0.999,
-                                      .epsilon = 1e-8,
-                                      .step = index};
-    loss_of(s);
-    assert_ok(cpu->backward(s->network, s->grad));
-    assert_ok(cpu->step(s->network, &step));
-}
-
 /* What checkpoints hold, float32 weights and moments, continues a run to the bit. */
 static void is_restored_exactly(void **state) {
     (void)state;
@@ -176,17 +168,10 @@ static void is_restored_exactly(void **state) {
     struct setting a, b;
     open_network(&a, graph_of("resnet18_normalize", 32), 6, bf16);
     open_network(&b, graph_of("resnet18_normalize", 32), 6, bf16);
-    adam(&a, 1);
-    for (int p = 0; p < a.graph->param_count; p++)
-        for (enum dml_slot slot = DML_SLOT_VALUE; slot <= DML_SLOT_MOMENT2; slot++) {
-            if (slot != DML_SLOT_VALUE && a.graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
-                continue;
-            float *values = read_param(&a, p, slot);
-            assert_ok(cpu->write(b.network, p, slot, values));
-            free(values);
-        }
-    adam(&a, 2);
-    adam(&b, 2);
+    train_step(&a, 1);
+    copy_parameters(&a, &b);
+    train_step(&a, 2);
+    train_step(&b, 2);
     assert_ok(cpu->embed(a.network, &a.images, a.embeddings));
     assert_ok(cpu->embed(b.network, &b.images, b.embeddings));
     assert_memory_equal(a.embeddings, b.embeddings, 6 * 16 * sizeof *a.embeddings);

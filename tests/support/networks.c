@@ -95,6 +95,30 @@ double loss_of(struct setting *s) {
     return loss;
 }
 
+void train_step(struct setting *s, int64_t index) {
+    struct dml_optimiser_step step = {.kind = DML_ADAM,
+                                      .lr = 1e-3,
+                                      .head_lr = -1,
+                                      .beta1 = 0.9,
+                                      .beta2 = 0.999,
+                                      .epsilon = 1e-8,
+                                      .step = index};
+    loss_of(s);
+    assert_ok(dml_backend_cpu.backward(s->network, s->grad));
+    assert_ok(dml_backend_cpu.step(s->network, &step));
+}
+
+void copy_parameters(const struct setting *from, struct setting *to) {
+    for (int p = 0; p < from->graph->param_count; p++)
+        for (enum dml_slot slot = DML_SLOT_VALUE; slot <= DML_SLOT_MOMENT2; slot++) {
+            if (slot != DML_SLOT_VALUE && from->graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
+                continue;
+            float *values = read_param(from, p, slot);
+            assert_ok(dml_backend_cpu.write(to->network, p, slot, values));
+            free(values);
+        }
+}
+
 void close_to(const float *a, const float *b, size_t count, double tolerance) {
     double difference = 0, size = 0;
     for (size_t i = 0; i < count; i++) {

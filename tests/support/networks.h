@@ -28,6 +28,12 @@ struct dml_graph *unusual_graph(bool frozen);
 /* A forward pass; the sum of embeddings times grad. */
 double loss_of(struct setting *s);
 
+/* Forward, backward, and step `index` (from 1) of Adam with a rate of 1e-3. */
+void train_step(struct setting *s, int64_t index);
+
+/* Values, gradients and moments of a network to one of the same graph. */
+void copy_parameters(const struct setting *from, struct setting *to);
+
 /* What a slot of parameter p holds; free() it. */
 float *read_param(const struct setting *s, int p, enum dml_slot slot);
 
