@@ -1,4 +1,3 @@
-#include "base/half.h"
 #include "support/fill.h"
 #include "support/golden.h"
 #include "support/networks.h"
@@ -161,41 +160,26 @@ static double norms_error(const struct golden_case *s) {
     return sqrt(difference / size);
 }
 
-/* How far rounding nothing but the images and the convolutions' weights to bfloat16 moves the
- * embeddings when all is computed in float32: what the case itself makes of bfloat16. */
-static double rounding_error(const char *name, const char *mode) {
-    struct golden_case s;
-    open_case(&s, name, mode, (struct how){0});
-    struct dml_images images = images_of(&s);
-    for (size_t i = 0; i < s.batch * 3 * (size_t)(images.height * images.width); i++)
-        s.input[i] = dml_bfloat16_value(dml_bfloat16_bits(s.input[i]));
-    for (int p = 0; p < s.graph->param_count; p++) {
-        if (s.graph->params[p].dim_count != 4)
-            continue;
-        size_t count = s.graph->params[p].count;
-        float *values = malloc(count * sizeof *values);
-        assert_non_null(values);
-        fill_param(&s.graph->params[p], values);
-        for (size_t i = 0; i < count; i++)
-            values[i] = dml_bfloat16_value(dml_bfloat16_bits(values[i]));
-        assert_ok(dml_backend_cpu.write(s.network, p, DML_SLOT_VALUE, values));
-        free(values);
-    }
-    assert_ok(dml_backend_cpu.forward(s.network, &images, s.embeddings));
-    double error = embedding_error(&s, name, mode);
-    close_case(&s);
-    return error;
+/* How far embeddings may be from the golden ones: 2e-2. With batch statistics rounding nothing but
+ * the weights moves those of the deep networks farther; there, half as far again as PyTorch 2.15's
+ * own autocast to bfloat16 was for the same case (docs/performance/train.md). */
+static double bfloat16_tolerance(const char *name, bool frozen) {
+    static const struct {
+        const char *name;
+        double autocast;
+    } deep[] = {{"resnet50", 0.144}, {"googlenet", 0.0993}, {"bninception", 0.154}};
+    for (size_t i = 0; !frozen && i < sizeof deep / sizeof *deep; i++)
+        if (!strcmp(name, deep[i].name))
+            return 1.5 * deep[i].autocast;
+    return 2e-2;
 }
 
-/* Embeddings within 2e-2. The batch statistics of four images, 16 values a channel in the last
- * stage, make 0.06 of rounding the input and weights of the deeper networks alone; there, four
- * times that, and gradients are not compared. */
 static void check_bfloat16(const char *name, const char *mode, size_t micro) {
     struct golden_case s;
     open_case(&s, name, mode, (struct how){micro, DML_PRECISION_BF16});
     struct dml_images images = images_of(&s);
     bool frozen = s.graph->frozen;
-    double tolerance = frozen ? 2e-2 : fmax(2e-2, 4 * rounding_error(name, mode));
+    double tolerance = bfloat16_tolerance(name, frozen);
     assert_ok(dml_backend_cpu.forward(s.network, &images, s.embeddings));
     check_embeddings(&s, name, mode, tolerance);
     float *grad = malloc(s.batch * 32 * sizeof *grad);
