@@ -19,9 +19,10 @@ static void open_arch(struct setting *s, const char *arch, int size, size_t n, s
 
 /* Gradients are compared with finite differences along the gradient itself, for each parameter:
  * loss(w + h g) - loss(w - h g) = 2 h ||g||^2. */
-static void check_differences(bool frozen) {
+static void check_differences(struct dml_graph *graph) {
     struct setting s;
-    open_graph(&s, unusual_graph(frozen), 6, 0);
+    open_graph(&s, graph, 6, 0);
+    bool frozen = graph->frozen;
     loss_of(&s);
     assert_ok(cpu->backward(s.network, s.grad));
     for (int p = 0; p < s.graph->param_count; p++) {
@@ -54,8 +55,9 @@ static void check_differences(bool frozen) {
 
 static void gradients_are_slopes(void **state) {
     (void)state;
-    check_differences(true);
-    check_differences(false);
+    check_differences(unusual_graph(true));
+    check_differences(unusual_graph(false));
+    check_differences(sharing_graph(true));
 }
 
 /* Training and inference fold differently but mean the same. */

@@ -78,6 +78,7 @@ static void is_near_float32(void **state) {
     need_bf16();
     check_near_float32(unusual_graph, true);
     check_near_float32(unusual_graph, false);
+    check_near_float32(sharing_graph, true);
 }
 
 /* Adds the gradients of images first..first+n-1 alone to those of `sums`, parameter by parameter.

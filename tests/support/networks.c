@@ -87,6 +87,22 @@ struct dml_graph *unusual_graph(bool frozen) {
     return g;
 }
 
+struct dml_graph *sharing_graph(bool frozen) {
+    struct dml_graph *g = dml_graph_new();
+    int x = dml_graph_input(g, 3, 9, 9);
+    int relu = dml_graph_relu(g, dml_graph_conv(g, x, "a", 16, 3, 1, 1, true));
+    int max = dml_graph_max_pool(g, relu, 3, 2, 0, false); /* applies the relu's mask */
+    int odd = dml_graph_conv(g, x, "odd", 5, 3, 2, 0, true);
+    int whole = dml_graph_concat(g, (int[]){max, odd}, 2);
+    int split = dml_graph_concat(g, (int[]){odd, whole}, 2); /* within groups of channels */
+    int again = dml_graph_add(g, dml_graph_conv(g, split, "again", 5, 1, 1, 0, true), odd);
+    int pooled = dml_graph_global_avg_pool(g, dml_graph_relu(g, again));
+    int both = dml_graph_concat(g, (int[]){dml_graph_l2_normalize(g, pooled), pooled}, 2);
+    assert_ok(dml_graph_finish(g, dml_graph_linear(g, both, "head", 7)));
+    g->frozen = frozen;
+    return g;
+}
+
 double loss_of(struct setting *s) {
     assert_ok(dml_backend_cpu.forward(s->network, &s->images, s->embeddings));
     double loss = 0;

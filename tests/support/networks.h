@@ -25,6 +25,10 @@ struct dml_graph *graph_of(const char *arch, int size);
  * that overhang, tensors used more than once; 7 dimensions. */
 struct dml_graph *unusual_graph(bool frozen);
 
+/* Tensors that live on in a concatenation while their backward pass or another node needs them;
+ * 7 dimensions. */
+struct dml_graph *sharing_graph(bool frozen);
+
 /* A forward pass; the sum of embeddings times grad. */
 double loss_of(struct setting *s);
 

@@ -139,13 +139,20 @@ static struct cpu_ref make_state(struct cpu_plan *plan, const struct cpu_unit *u
     return (struct cpu_ref){.slot = -1};
 }
 
+/* Whether the backward pass reads the unit's value as more than the mask of its own relu: by steps
+ * that expect it in the tensor's own layout, not inside a concatenation's. */
+static bool value_is_read_back(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+    return unit->kind == CPU_L2_NORMALIZE ||
+           (unit->kind == CPU_MAX_POOL && cpu_plan_masked_by_pool(plan, unit->inputs[0]));
+}
+
 /* Inputs that only the concatenation uses live on in it, so their own memory is free. */
 static void move_into_concat(struct cpu_plan *plan, int u, struct cpu_ref *values) {
     const struct cpu_unit *unit = &plan->units.units[u];
     size_t block = (size_t)unit->layout.block, channel = 0;
     for (int k = 0; k < unit->input_count; k++) {
         const struct cpu_unit *input = &plan->units.units[unit->inputs[k]];
-        if (input->consumers == 1 && channel % block == 0)
+        if (input->consumers == 1 && channel % block == 0 && !value_is_read_back(plan, input))
             values[unit->inputs[k]] = (struct cpu_ref){
                 .slot = values[u].slot,
                 .offset = values[u].offset + channel * unit->layout.pixels,

@@ -47,7 +47,7 @@ struct cpu_step {
     struct cpu_ref scratch;
     struct cpu_ref terms[CPU_MAX_TERMS]; /* inputs of a concatenation, terms of a gradient */
     int term_count;
-    int channel; /* split: where the part begins in the concatenation */
+    int input, channel; /* split: which input, and where it begins in the concatenation */
 };
 
 struct cpu_slot {

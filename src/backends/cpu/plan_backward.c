@@ -30,7 +30,7 @@ static struct cpu_ref new_tensor(struct backward *b, const struct cpu_layout *la
     return ref;
 }
 
-/* Adds a term to the gradient of unit u's tensor. */
+/* Adds a term to the gradient of unit u's tensor; nothing once building has failed. */
 static void add_term(struct backward *b, int u, struct cpu_ref ref) {
     struct terms *terms = &b->terms[u];
     if (b->failed || !b->plan->units.units[u].needs_grad)
@@ -95,8 +95,7 @@ static void to_input(struct backward *b, struct cpu_step step) {
     int input = b->plan->units.units[step.unit].inputs[0];
     step.out = new_tensor(b, &b->plan->units.units[input].layout);
     emit(b, &step);
-    if (!b->failed)
-        add_term(b, input, step.out);
+    add_term(b, input, step.out);
 }
 
 static void conv(struct backward *b, int u, struct cpu_ref grad) {
@@ -131,8 +130,7 @@ static void norm(struct backward *b, int u, struct cpu_ref grad) {
     bool free_to_take = !b->failed && b->plan->slots[grad.slot].pending == 0;
     step.out = free_to_take ? grad : new_tensor(b, &unit->layout);
     emit(b, &step);
-    if (!b->failed)
-        add_term(b, unit->inputs[0], step.out);
+    add_term(b, unit->inputs[0], step.out);
 }
 
 static void pointwise(struct backward *b, int u, struct cpu_ref grad) {
@@ -159,7 +157,41 @@ static void pointwise(struct backward *b, int u, struct cpu_ref grad) {
     to_input(b, step);
 }
 
-/* Each input's channels of the concatenation's terms are terms of the input. */
+/* Where every input begins with a whole group of channels, its channels of the concatenation's
+ * terms are terms of its own. */
+static void concat_views(struct backward *b, int u) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    struct terms own = b->terms[u];
+    b->terms[u].count = 0;
+    for (int t = 0; t < own.count; t++)
+        b->plan->slots[own.refs[t].slot].pending--;
+    size_t channel = 0;
+    for (int k = 0; k < unit->input_count; k++) {
+        for (int t = 0; t < own.count; t++) {
+            struct cpu_ref part = own.refs[t];
+            part.offset += channel * (part.broadcast ? 1 : unit->layout.pixels);
+            add_term(b, unit->inputs[k], part);
+        }
+        channel += (size_t)b->plan->units.units[unit->inputs[k]].layout.channels;
+    }
+}
+
+/* Elsewhere they are copied. */
+static void concat_copies(struct backward *b, int u) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    struct cpu_step step = cpu_step_make(CPU_STEP_SPLIT, u);
+    step.in = gather(b, u);
+    for (step.input = 0; step.input < unit->input_count; step.input++) {
+        const struct cpu_unit *input = &b->plan->units.units[unit->inputs[step.input]];
+        if (input->needs_grad) {
+            step.out = new_tensor(b, &input->layout);
+            emit(b, &step);
+            add_term(b, unit->inputs[step.input], step.out);
+        }
+        step.channel += input->layout.channels;
+    }
+}
+
 static void concat(struct backward *b, int u) {
     const struct cpu_unit *unit = &b->plan->units.units[u];
     bool whole_groups = true;
@@ -168,35 +200,10 @@ static void concat(struct backward *b, int u) {
         whole_groups &= channel % unit->layout.block == 0;
         channel += b->plan->units.units[unit->inputs[k]].layout.channels;
     }
-    struct terms own = {.count = 1};
-    if (whole_groups) {
-        own = b->terms[u];
-        for (int t = 0; t < own.count; t++)
-            b->plan->slots[own.refs[t].slot].pending--;
-        b->terms[u].count = 0;
-    } else {
-        own.refs[0] = gather(b, u);
-    }
-    channel = 0;
-    for (int k = 0; k < unit->input_count; k++) {
-        const struct cpu_layout *layout = &b->plan->units.units[unit->inputs[k]].layout;
-        for (int t = 0; t < own.count && whole_groups; t++) {
-            struct cpu_ref part = own.refs[t];
-            part.offset += (size_t)channel * (part.broadcast ? 1 : unit->layout.pixels);
-            add_term(b, unit->inputs[k], part);
-        }
-        if (!whole_groups && b->plan->units.units[unit->inputs[k]].needs_grad) {
-            struct cpu_step step = cpu_step_make(CPU_STEP_SPLIT, u);
-            step.in = own.refs[0];
-            step.channel = channel;
-            step.out = new_tensor(b, layout);
-            step.unit = unit->inputs[k];
-            emit(b, &step);
-            if (!b->failed)
-                add_term(b, unit->inputs[k], step.out);
-        }
-        channel += layout->channels;
-    }
+    if (whole_groups)
+        concat_views(b, u);
+    else
+        concat_copies(b, u);
 }
 
 static void pool(struct backward *b, int u, enum cpu_step_kind kind) {
@@ -280,8 +287,7 @@ enum dml_status cpu_plan_backward_steps(struct cpu_plan *plan, const struct cpu_
     step.out = new_tensor(&b, &plan->units.units[output].layout);
     emit(&b, &step);
     plan->output_grad = step.out;
-    if (!b.failed)
-        add_term(&b, output, step.out);
+    add_term(&b, output, step.out);
     for (int u = output; u >= 0 && !b.failed; u--)
         if (plan->units.units[u].needs_grad && b.terms[u].count)
             backward_of(&b, u);

@@ -355,13 +355,13 @@ static void pool_backward(const struct cpu_run *run, const struct cpu_step *step
         kernels->global_max_pool_gradient(in, n, grad.data, cpu_at(run, step->state), out);
 }
 
-static void split(const struct cpu_run *run, const struct cpu_step *step,
-                  const struct cpu_layout *whole) {
-    const struct cpu_layout *part = &unit_at(run, step->unit)->layout;
+static void split(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    const struct cpu_layout *part = &unit_at(run, unit->inputs[step->input])->layout;
     void *out = cpu_at(run, step->out);
     memset(out, 0, cpu_layout_bytes(part, run->plan->n));
-    cpu_kernels_of(part)->copy_channels(whole, cpu_at(run, step->in), step->channel, part, out, 0,
-                                        part->channels, run->plan->n);
+    cpu_kernels_of(part)->copy_channels(&unit->layout, cpu_at(run, step->in), step->channel, part,
+                                        out, 0, part->channels, run->plan->n);
 }
 
 static enum dml_status backward_step(const struct cpu_run *run, const struct cpu_step *step) {
@@ -406,7 +406,7 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct cpu
                                   cpu_at(run, step->state), cpu_at(run, step->out));
         break;
     case CPU_STEP_SPLIT:
-        split(run, step, &unit_at(run, unit->last_consumer)->layout);
+        split(run, step);
         break;
     }
     return DML_OK;
