@@ -185,33 +185,44 @@ static void raise_shift(struct step *step, size_t i, size_t first) {
     step->shift[i] = (float)fmax(step->shift[i], z);
 }
 
-/* Cosines of sample i to a block become exps, whose sum it returns; own class and classes without
- * gradient become 0. */
-static float exponentials(const struct step *step, size_t i, size_t start, float *row) {
-    size_t width = width_of(step, start);
-    float scale = (float)step->rule->scale, shift = (float)step->shift[i], sum = 0;
-    size_t own = (size_t)step->labels[i] - start;
-    if (own < width)
-        row[own] = -INFINITY;
+/* Cosines become exps, whose sum it returns; classes without gradient become 0. */
+static float exponentials(const struct step *step, float shift, size_t count, float *row) {
+    const float scale = (float)step->rule->scale, least = (float)COSINE_LEAST;
+    float sum = 0;
     if (step->rule->clamp) {
-        const float least = (float)COSINE_LEAST;
 #pragma omp simd reduction(+ : sum)
-        for (size_t j = 0; j < width; j++) {
+        for (size_t j = 0; j < count; j++) {
             float cosine = row[j], inside = cosine < least ? least : cosine;
             inside = inside > 1.0f ? 1.0f : inside;
             float e = dml_expf(scale * inside - shift);
-            e = cosine == -INFINITY ? 0.0f : e;
             sum += e;
             row[j] = cosine == inside && cosine < 1.0f ? e : 0.0f;
         }
+    } else if (step->bounded) {
+#pragma omp simd reduction(+ : sum)
+        for (size_t j = 0; j < count; j++) {
+            row[j] = dml_expf_normal(scale * row[j] - shift);
+            sum += row[j];
+        }
     } else {
 #pragma omp simd reduction(+ : sum)
-        for (size_t j = 0; j < width; j++) {
+        for (size_t j = 0; j < count; j++) {
             row[j] = dml_expf(scale * row[j] - shift);
             sum += row[j];
         }
     }
     return sum;
+}
+
+/* The same for sample i and a whole block, without the sample's own class, which becomes 0. */
+static float block_exponentials(const struct step *step, size_t i, size_t start, float *row) {
+    size_t width = width_of(step, start), own = (size_t)step->labels[i] - start;
+    float shift = (float)step->shift[i];
+    if (own >= width)
+        return exponentials(step, shift, width, row);
+    row[own] = 0;
+    return exponentials(step, shift, own, row) +
+           exponentials(step, shift, width - own - 1, row + own + 1);
 }
 
 /* Samples from `first` on, SAMPLES or what is left, and one block of classes: cosines, then exps,
@@ -230,7 +241,8 @@ static void forward_tile(const struct step *step, enum stages stages, struct pac
         bool add = start > part * step->blocks * BLOCK;
         double *sums = step->sums + part * n + first;
         for (size_t i = 0; i < count; i++)
-            sums[i] = (add ? sums[i] : 0) + exponentials(step, first + i, start, rows + i * width);
+            sums[i] =
+                (add ? sums[i] : 0) + block_exponentials(step, first + i, start, rows + i * width);
         dml_panels_multiply(count, dim, width, rows, width, 1, packed.along, add,
                             step->pulls + (part * n + first) * dim, dim);
     }
