@@ -96,8 +96,9 @@ struct dml_graph *sharing_graph(bool frozen) {
     int whole = dml_graph_concat(g, (int[]){max, odd}, 2);
     int split = dml_graph_concat(g, (int[]){odd, whole}, 2); /* within groups of channels */
     int again = dml_graph_add(g, dml_graph_conv(g, split, "again", 5, 1, 1, 0, true), odd);
-    int pooled = dml_graph_global_avg_pool(g, dml_graph_relu(g, again));
-    int both = dml_graph_concat(g, (int[]){dml_graph_l2_normalize(g, pooled), pooled}, 2);
+    int average = dml_graph_l2_normalize(g, dml_graph_global_avg_pool(g, again));
+    int largest = dml_graph_l2_normalize(g, dml_graph_global_max_pool(g, again));
+    int both = dml_graph_concat(g, (int[]){average, largest}, 2);
     assert_ok(dml_graph_finish(g, dml_graph_linear(g, both, "head", 7)));
     g->frozen = frozen;
     return g;
