@@ -280,6 +280,44 @@ static void pools(void **state) {
         check_pools(&windows[k]);
 }
 
+/* Where all of a window is minus infinity, one of its pixels wins and not the padding. */
+static void pools_of_minus_infinity(void **state) {
+    (void)state;
+    const struct cpu_window w = {3, 3, 2, 2, 1, 1, false};
+    struct pair x = maps(HEIGHT, WIDTH), grad_x = maps(HEIGHT, WIDTH);
+    int height = windows_over(HEIGHT, 3, 2, 1), width = windows_over(WIDTH, 3, 2, 1);
+    struct pair y = maps(height, width), grad = maps(height, width);
+    for (size_t i = 0; i < x.count; i++)
+        x.f[i] = -INFINITY;
+    uint8_t *winner = malloc(y.count);
+    float *right = malloc(x.count * sizeof *right);
+    assert_true(winner && right);
+    wide->max_pool(&w, &x.wide, &y.wide, N, x.f, y.f, winner);
+    struct cpu_term term = {grad.f, grad.wide.image, false, 0};
+    wide->max_pool_gradient(&w, &x.wide, &y.wide, N, &term, NULL, winner, grad_x.f);
+    for (size_t i = 0; i < y.count; i++) {
+        assert_true(y.f[i] == -INFINITY);
+        y.f[i] = 1; /* no mask in the definition */
+    }
+    plain_gradient(&w, &x, &grad, winner, &y, right);
+    assert_near("gradient of minus infinity", grad_x.f, right, x.count, 1e-6);
+    double sent = 0, arrived = 0;
+    for (size_t i = 0; i < grad.count; i++)
+        sent += fabs(grad.f[i]);
+    for (size_t i = 0; i < y.count; i++)
+        grad.f[i] = fabsf(grad.f[i]);
+    wide->max_pool_gradient(&w, &x.wide, &y.wide, N, &term, NULL, winner, grad_x.f);
+    for (size_t i = 0; i < x.count; i++)
+        arrived += grad_x.f[i];
+    assert_true(fabs(arrived - sent) <= 1e-5 * sent);
+    free(winner);
+    free(right);
+    pair_free(&x);
+    pair_free(&grad_x);
+    pair_free(&y);
+    pair_free(&grad);
+}
+
 static void global_pools(void **state) {
     (void)state;
     struct pair x = maps(HEIGHT, WIDTH), grad_x = maps(HEIGHT, WIDTH);
@@ -480,6 +518,7 @@ int main(void) {
         cmocka_unit_test(combines),
         cmocka_unit_test(affines_and_norms),
         cmocka_unit_test(pools),
+        cmocka_unit_test(pools_of_minus_infinity),
         cmocka_unit_test(global_pools),
         cmocka_unit_test(copies),
         cmocka_unit_test(convolutions),

@@ -16,9 +16,11 @@ INLINE void max_of_window(size_t block, const struct cpu_layout *in, struct span
                           uint8_t *winner) {
     float best[LANES];
     int32_t where[LANES];
+    /* Its first pixel inside the image wins where all are minus infinity. */
+    int32_t first = (rows.first - rows.start) * kernel_w + columns.first - columns.start;
     for (size_t b = 0; b < block; b++) {
         best[b] = -INFINITY;
-        where[b] = 0;
+        where[b] = first;
     }
     for (int iy = rows.first; iy < rows.end; iy++)
         for (int ix = columns.first; ix < columns.end; ix++) {
