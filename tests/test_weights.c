@@ -302,6 +302,30 @@ static void test_pickles_of_old_versions(void **state) {
     dml_tensors_free(&tensors);
 }
 
+/* An empty tensor may begin anywhere: nothing is read there. */
+static void test_empty_tensor_far_away(void **state) {
+    (void)state;
+    static const char file[] =
+        "\x80\2\x8a\nl\xfc\x9c"
+        "F\xf9 j\xa8P\x19."
+        "\x80\2M\xe9\3."
+        "\x80\2}U\rlittle_endian\x88s."
+        "\x80\2}U\1"
+        "actorch._utils\n_rebuild_tensor\n" STORAGE "\x8a\x08\0\0\0\0\0\0\0\x20" /* offset 2^61 */
+        "K\0\x85K\1\x85tRs."
+        "\x80\2]U\1"
+        "7a."
+        "\4\0\0\0\0\0\0\0"
+        "\0\0\200?\0\0\0@\0\0@@\0\0\200@";
+    struct dml_tensors tensors;
+    assert_ok(dml_tensors_parse(file, sizeof file - 1, "empty.pth", &tensors));
+    assert_int_equal(tensors.count, 1);
+    assert_int_equal(tensors.items[0].count, 0);
+    uintptr_t begin = (uintptr_t)file, at = (uintptr_t)tensors.items[0].data;
+    assert_true(at >= begin && at <= begin + sizeof file);
+    dml_tensors_free(&tensors);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trips),
@@ -313,6 +337,7 @@ int main(void) {
         cmocka_unit_test(test_cut_files),
         cmocka_unit_test(test_expanded_tensor_is_bounded),
         cmocka_unit_test(test_pickles_of_old_versions),
+        cmocka_unit_test(test_empty_tensor_far_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -289,7 +289,8 @@ enum dml_status dml_torch_state_tensors(const struct dml_torch_state *state, con
         const struct dml_torch_view *view = &state->views[i];
         const struct dml_torch_storage *storage = view->storage;
         size_t width = dml_dtype_size(storage->dtype), need;
-        const unsigned char *data = storage->data ? storage->data + view->offset * width : begin;
+        /* An empty tensor's storage may be missing and its offset anything. */
+        const unsigned char *data = view->count ? storage->data + view->offset * width : begin;
         if (view->count == 0 || (is_contiguous(view) && data >= begin && data < begin + size)) {
             status = dml_tensors_add_view(out, view->name, storage->dtype, view->dims,
                                           view->dim_count, data);
