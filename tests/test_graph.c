@@ -1,6 +1,7 @@
 #include "nn/graph.h"
 #include "support/golden.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,13 +84,32 @@ static void misuse_is_refused(void **state) {
     assert_int_equal(dml_graph_add(g, x, y), -1);
     assert_int_equal(dml_graph_relu(g, y), -1); /* failed from now on */
     assert_int_equal(dml_graph_finish(g, y), DML_ERROR_USAGE);
-    assert_non_null(strstr(dml_error(), "shape"));
+    assert_non_null(strstr(dml_error(), "node 2 add: the two inputs differ in shape"));
     dml_graph_free(g);
     g = dml_graph_new();
     x = dml_graph_input(g, 3, 4, 4);
     assert_int_equal(dml_graph_conv(g, x, "conv", 4, 7, 1, 1, false), -1);
     assert_int_equal(dml_graph_finish(g, x), DML_ERROR_USAGE);
     dml_graph_free(g);
+}
+
+/* Sizes whose products would overflow. */
+static void sizes_are_bounded(void **state) {
+    (void)state;
+    enum { HUGE_SIZE = 1 << 30 };
+    for (int k = 0; k < 9; k++) {
+        struct dml_graph *g = dml_graph_new();
+        int x = dml_graph_input(g, 3, k == 0 ? HUGE_SIZE : 16, k == 1 ? HUGE_SIZE : 16);
+        x = dml_graph_conv_rect(g, x, "conv", k == 2 ? HUGE_SIZE : 1 << 18, k == 3 ? HUGE_SIZE : 1,
+                                k == 4 ? HUGE_SIZE : 1, k == 5 ? HUGE_SIZE : 1,
+                                k == 6 ? INT_MAX : 0, k == 7 ? INT_MAX : 0, false);
+        x = dml_graph_concat(g, (int[]){x, x, x, x, x}, k == 8 ? 5 : 4);
+        x = dml_graph_global_avg_pool(g, x);
+        assert_int_equal(x, -1);
+        assert_int_equal(dml_graph_finish(g, x), DML_ERROR_USAGE);
+        assert_non_null(strstr(dml_error(), k == 8 ? "too many channels" : "out of range"));
+        dml_graph_free(g);
+    }
 }
 
 /* Mean and variance of the initial values, and that they depend on the seed. */
@@ -127,8 +147,11 @@ static void init_has_pytorchs_moments(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_and_shapes_are_pytorchs), cmocka_unit_test(options_of_arch),
-        cmocka_unit_test(pools_round_as_pytorch),        cmocka_unit_test(misuse_is_refused),
+        cmocka_unit_test(names_and_shapes_are_pytorchs),
+        cmocka_unit_test(options_of_arch),
+        cmocka_unit_test(pools_round_as_pytorch),
+        cmocka_unit_test(misuse_is_refused),
+        cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(init_has_pytorchs_moments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,12 +26,19 @@ void dml_graph_free(struct dml_graph *graph) {
     free(graph);
 }
 
+/* Sides of an image, channels, and what kernels, strides and padding measure have at most so much:
+ * products of them fit into the types they are computed in. */
+enum { MOST_PIXELS = 1 << 14, MOST_CHANNELS = 1 << 20, MOST_KERNEL = 1 << 10 };
+
+static bool within(int value, int least, int most) {
+    return value >= least && value <= most;
+}
+
 /* Marks the graph as failed; the message of the first failure stays. */
-static int refuse(struct dml_graph *graph, const char *name, const char *why) {
-    if (!graph->failed)
-        dml_fail(DML_ERROR_USAGE, "network graph: node %d%s%s: %s", graph->node_count,
-                 *name ? " " : "", name, why);
-    graph->failed = 1;
+static int refuse(struct dml_graph *graph, int node, const char *name, const char *why) {
+    if (graph->failure == DML_OK)
+        graph->failure = dml_fail(DML_ERROR_USAGE, "network graph: node %d%s%s: %s", node,
+                                  *name ? " " : "", name, why);
     return -1;
 }
 
@@ -39,21 +46,21 @@ static int refuse(struct dml_graph *graph, const char *name, const char *why) {
  * the first input. */
 static struct dml_node *append(struct dml_graph *graph, enum dml_op op, const char *name,
                                const int *inputs, int count) {
-    if (graph->failed)
+    if (graph->failure)
         return NULL;
     for (int i = 0; i < count; i++)
         if (inputs[i] < 0 || inputs[i] >= graph->node_count) {
-            refuse(graph, name, "an input is not an earlier node");
+            refuse(graph, graph->node_count, name, "an input is not an earlier node");
             return NULL;
         }
     if (strlen(name) + sizeof ".running_mean" > DML_GRAPH_NAME) {
-        refuse(graph, name, "the name is too long");
+        refuse(graph, graph->node_count, name, "the name is too long");
         return NULL;
     }
     void *nodes = graph->nodes;
     if (dml_grow(&nodes, &graph->node_capacity, (size_t)graph->node_count + 1,
                  sizeof *graph->nodes) != DML_OK) {
-        graph->failed = 1;
+        graph->failure = DML_ERROR_MEMORY;
         return NULL;
     }
     graph->nodes = nodes;
@@ -75,10 +82,12 @@ static struct dml_node *append(struct dml_graph *graph, enum dml_op op, const ch
 /* Adds a parameter to the last node. */
 static void add_param(struct dml_graph *graph, const char *suffix, enum dml_param_role role,
                       const int *dims, int dim_count) {
+    if (graph->failure)
+        return;
     void *params = graph->params;
-    if (graph->failed || dml_grow(&params, &graph->param_capacity, (size_t)graph->param_count + 1,
-                                  sizeof *graph->params) != DML_OK) {
-        graph->failed = 1;
+    if (dml_grow(&params, &graph->param_capacity, (size_t)graph->param_count + 1,
+                 sizeof *graph->params) != DML_OK) {
+        graph->failure = DML_ERROR_MEMORY;
         return;
     }
     graph->params = params;
@@ -95,7 +104,7 @@ static void add_param(struct dml_graph *graph, const char *suffix, enum dml_para
 }
 
 static int last(const struct dml_graph *graph) {
-    return graph->failed ? -1 : graph->node_count - 1;
+    return graph->failure ? -1 : graph->node_count - 1;
 }
 
 /* Windows of a convolution or pool along one axis (PyTorch's rule): with ceil_mode, a last window
@@ -113,12 +122,15 @@ static int windows(int size, int kernel, int stride, int pad, bool ceil_mode) {
 /* Sets the window of a node and the shape that follows from it. */
 static int slide(struct dml_graph *graph, struct dml_node *node, int kernel_h, int kernel_w,
                  int stride, int pad_h, int pad_w, bool ceil_mode) {
-    if (kernel_h < 1 || kernel_w < 1 || stride < 1 || pad_h < 0 || pad_w < 0)
-        return refuse(graph, node->name, "kernel, stride or padding out of range");
+    if (!within(kernel_h, 1, MOST_KERNEL) || !within(kernel_w, 1, MOST_KERNEL) ||
+        !within(stride, 1, MOST_KERNEL) || !within(pad_h, 0, MOST_KERNEL) ||
+        !within(pad_w, 0, MOST_KERNEL))
+        return refuse(graph, last(graph), node->name, "kernel, stride or padding out of range");
     if (node->op != DML_OP_CONV && (2 * pad_h > kernel_h || 2 * pad_w > kernel_w))
-        return refuse(graph, node->name, "a pool's padding is at most half of its window");
+        return refuse(graph, last(graph), node->name,
+                      "a pool's padding is at most half of its window");
     if (node->op != DML_OP_CONV && (kernel_h > 15 || kernel_w > 15))
-        return refuse(graph, node->name, "a pool's window has at most 15 x 15 pixels");
+        return refuse(graph, last(graph), node->name, "a pool's window has at most 15 x 15 pixels");
     node->kernel_h = kernel_h;
     node->kernel_w = kernel_w;
     node->stride_h = node->stride_w = stride;
@@ -128,13 +140,14 @@ static int slide(struct dml_graph *graph, struct dml_node *node, int kernel_h, i
     node->height = windows(node->height, kernel_h, stride, pad_h, ceil_mode);
     node->width = windows(node->width, kernel_w, stride, pad_w, ceil_mode);
     if (node->height < 1 || node->width < 1)
-        return refuse(graph, node->name, "the image is too small for its window");
+        return refuse(graph, last(graph), node->name, "the image is too small for its window");
     return last(graph);
 }
 
 int dml_graph_input(struct dml_graph *graph, int channels, int height, int width) {
-    if (channels < 1 || height < 1 || width < 1)
-        return refuse(graph, "input", "empty image");
+    if (!within(channels, 1, MOST_CHANNELS) || !within(height, 1, MOST_PIXELS) ||
+        !within(width, 1, MOST_PIXELS))
+        return refuse(graph, graph->node_count, "input", "sides or channels out of range");
     struct dml_node *node = append(graph, DML_OP_INPUT, "", NULL, 0);
     if (!node)
         return -1;
@@ -156,8 +169,8 @@ int dml_graph_conv_rect(struct dml_graph *graph, int input, const char *name, in
     if (!node)
         return -1;
     int in_channels = node->channels;
-    if (out_channels < 1)
-        return refuse(graph, name, "no output channels");
+    if (!within(out_channels, 1, MOST_CHANNELS))
+        return refuse(graph, last(graph), name, "output channels out of range");
     if (slide(graph, node, kernel_h, kernel_w, stride, pad_h, pad_w, false) < 0)
         return -1;
     node->channels = out_channels;
@@ -225,21 +238,23 @@ int dml_graph_add(struct dml_graph *graph, int a, int b) {
         return -1;
     const struct dml_node *x = &graph->nodes[a], *y = &graph->nodes[b];
     if (x->channels != y->channels || x->height != y->height || x->width != y->width)
-        return refuse(graph, "add", "the two inputs differ in shape");
+        return refuse(graph, last(graph), "add", "the two inputs differ in shape");
     return last(graph);
 }
 
 int dml_graph_concat(struct dml_graph *graph, const int *inputs, int count) {
     if (count < 1 || count > DML_GRAPH_MAX_INPUTS)
-        return refuse(graph, "concat", "needs 1 to 8 inputs");
+        return refuse(graph, graph->node_count, "concat", "needs 1 to 8 inputs");
     struct dml_node *node = append(graph, DML_OP_CONCAT, "", inputs, count);
     if (!node)
         return -1;
     for (int i = 1; i < count; i++) {
         const struct dml_node *input = &graph->nodes[inputs[i]];
         if (input->height != node->height || input->width != node->width)
-            return refuse(graph, "concat", "the inputs differ in height or width");
+            return refuse(graph, last(graph), "concat", "the inputs differ in height or width");
         node->channels += input->channels;
+        if (node->channels > MOST_CHANNELS)
+            return refuse(graph, last(graph), "concat", "too many channels");
     }
     return last(graph);
 }
@@ -252,7 +267,7 @@ int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, con
     node->scale = dml_alloc(channels, sizeof *scale);
     node->shift = dml_alloc(channels, sizeof *shift);
     if (!node->scale || !node->shift) {
-        graph->failed = 1;
+        graph->failure = DML_ERROR_MEMORY;
         return -1;
     }
     memcpy(node->scale, scale, channels * sizeof *scale);
@@ -266,9 +281,9 @@ int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int o
         return -1;
     int in_features = node->channels;
     if (node->height != 1 || node->width != 1)
-        return refuse(graph, name, "a linear layer needs an input of one pixel");
-    if (out_features < 1)
-        return refuse(graph, name, "no output features");
+        return refuse(graph, last(graph), name, "a linear layer needs an input of one pixel");
+    if (!within(out_features, 1, MOST_CHANNELS))
+        return refuse(graph, last(graph), name, "output features out of range");
     node->channels = out_features;
     node->has_bias = true;
     add_param(graph, "weight", DML_ROLE_WEIGHT, (int[]){out_features, in_features}, 2);
@@ -279,7 +294,7 @@ int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int o
 int dml_graph_l2_normalize(struct dml_graph *graph, int input) {
     struct dml_node *node = append(graph, DML_OP_L2_NORMALIZE, "", &input, 1);
     if (node && (node->height != 1 || node->width != 1))
-        return refuse(graph, "l2_normalize", "needs an input of one pixel");
+        return refuse(graph, last(graph), "l2_normalize", "needs an input of one pixel");
     return last(graph);
 }
 
@@ -298,14 +313,16 @@ int dml_graph_head(struct dml_graph *graph, int input, const char *name,
 }
 
 enum dml_status dml_graph_finish(struct dml_graph *graph, int output) {
-    if (graph->failed || output < 0 || output >= graph->node_count) {
-        refuse(graph, "output", "is not a node");
-        return *dml_error() ? DML_ERROR_USAGE : DML_ERROR_MEMORY;
+    if (graph->failure)
+        return graph->failure;
+    if (output < 0 || output >= graph->node_count) {
+        refuse(graph, output, "output", "is not a node");
+        return graph->failure;
     }
     const struct dml_node *node = &graph->nodes[output];
     if (node->height != 1 || node->width != 1) {
-        refuse(graph, "output", "is not a vector");
-        return DML_ERROR_USAGE;
+        refuse(graph, output, "output", "is not a vector");
+        return graph->failure;
     }
     graph->output = output;
     graph->embed_dim = node->channels;

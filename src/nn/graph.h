@@ -89,8 +89,8 @@ struct dml_graph {
     bool normalize; /* the last node is L2_NORMALIZE */
     struct dml_input_transform input;
     enum dml_weight_init weight_init;
-    bool he_head; /* the head starts N(0, 2 / embed_dim) with bias 0 */
-    int failed;   /* the builder ran out of memory or was misused; checked by graph_finish */
+    bool he_head;            /* the head starts N(0, 2 / embed_dim) with bias 0 */
+    enum dml_status failure; /* of the first builder that failed; dml_graph_finish returns it */
     size_t node_capacity, param_capacity;
 };
 
