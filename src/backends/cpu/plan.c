@@ -6,8 +6,11 @@
 
 int cpu_plan_slot(struct cpu_plan *plan, size_t bytes) {
     void *slots = plan->slots;
-    if (dml_grow(&slots, &plan->slot_capacity, plan->slot_count + 1, sizeof *plan->slots) != DML_OK)
+    if (dml_grow(&slots, &plan->slot_capacity, plan->slot_count + 1, sizeof *plan->slots) !=
+        DML_OK) {
+        plan->failed = true;
         return -1;
+    }
     plan->slots = slots;
     plan->slots[plan->slot_count] =
         (struct cpu_slot){.bytes = (bytes + 63) / 64 * 64, .first = -1, .last = -1};
@@ -49,7 +52,8 @@ static void touch(struct cpu_plan *plan, struct cpu_ref ref) {
 
 bool cpu_plan_step(struct cpu_plan *plan, const struct cpu_step *step) {
     void *steps = plan->steps;
-    if (dml_grow(&steps, &plan->step_capacity, plan->step_count + 1, sizeof *plan->steps) != DML_OK)
+    if (plan->failed ||
+        dml_grow(&steps, &plan->step_capacity, plan->step_count + 1, sizeof *plan->steps) != DML_OK)
         return false;
     plan->steps = steps;
     touch(plan, step->in);
@@ -190,7 +194,7 @@ static bool forward_step(struct cpu_plan *plan, int u, struct cpu_ref *values,
     states[u] = step.state = make_state(plan, unit);
     if (plan->convs[u])
         step.scratch = cpu_plan_scratch(plan, cpu_conv_forward_scratch(plan->convs[u]));
-    if (step.out.slot < 0 || !cpu_plan_step(plan, &step))
+    if (!cpu_plan_step(plan, &step))
         return false;
     if (unit->kind == CPU_CONCAT)
         move_into_concat(plan, u, values);

@@ -67,6 +67,7 @@ struct cpu_plan {
     size_t step_count, step_capacity, forward_steps;
     struct cpu_slot *slots;
     size_t slot_count, slot_capacity;
+    bool failed; /* there was no memory for a slot or a step */
     size_t arena_bytes;
     struct cpu_ref embeddings, output_grad;
 };

@@ -15,30 +15,31 @@ struct terms {
 struct backward {
     struct cpu_plan *plan;
     const struct cpu_ref *values, *states;
-    struct terms *terms; /* per unit */
-    bool failed;
+    struct terms *terms;    /* per unit */
+    enum dml_status status; /* of the first failure; nothing is added behind it */
 };
 
 static void emit(struct backward *b, const struct cpu_step *step) {
-    if (!b->failed && !cpu_plan_step(b->plan, step))
-        b->failed = true;
+    if (b->status == DML_OK && !cpu_plan_step(b->plan, step))
+        b->status = DML_ERROR_MEMORY;
 }
 
 static struct cpu_ref new_tensor(struct backward *b, const struct cpu_layout *layout) {
     struct cpu_ref ref = cpu_plan_tensor(b->plan, layout);
-    b->failed |= ref.slot < 0;
+    if (b->status == DML_OK && ref.slot < 0)
+        b->status = DML_ERROR_MEMORY;
     return ref;
 }
 
 /* Adds a term to the gradient of unit u's tensor; nothing once building has failed. */
 static void add_term(struct backward *b, int u, struct cpu_ref ref) {
     struct terms *terms = &b->terms[u];
-    if (b->failed || !b->plan->units.units[u].needs_grad)
+    if (b->status != DML_OK || !b->plan->units.units[u].needs_grad)
         return;
     if (terms->count == CPU_MAX_TERMS) {
-        dml_fail(DML_ERROR_UNSUPPORTED, "network graph: node %d is used by more than %d others",
-                 b->plan->units.units[u].last_node, CPU_MAX_TERMS);
-        b->failed = true;
+        b->status =
+            dml_fail(DML_ERROR_UNSUPPORTED, "network graph: node %d is used by more than %d others",
+                     b->plan->units.units[u].last_node, CPU_MAX_TERMS);
         return;
     }
     terms->refs[terms->count++] = ref;
@@ -127,7 +128,7 @@ static void norm(struct backward *b, int u, struct cpu_ref grad) {
     if (unit->residual >= 0)
         add_term(b, unit->residual, grad);
     /* The input's gradient replaces that of the output unless a term still names it. */
-    bool free_to_take = !b->failed && b->plan->slots[grad.slot].pending == 0;
+    bool free_to_take = b->status == DML_OK && b->plan->slots[grad.slot].pending == 0;
     step.out = free_to_take ? grad : new_tensor(b, &unit->layout);
     emit(b, &step);
     add_term(b, unit->inputs[0], step.out);
@@ -279,7 +280,7 @@ static void backward_of(struct backward *b, int u) {
 enum dml_status cpu_plan_backward_steps(struct cpu_plan *plan, const struct cpu_ref *values,
                                         const struct cpu_ref *states) {
     struct backward b = {plan, values, states,
-                         dml_alloc((size_t)plan->units.count, sizeof(struct terms)), false};
+                         dml_alloc((size_t)plan->units.count, sizeof(struct terms)), DML_OK};
     if (!b.terms)
         return DML_ERROR_MEMORY;
     int output = plan->units.output;
@@ -288,9 +289,9 @@ enum dml_status cpu_plan_backward_steps(struct cpu_plan *plan, const struct cpu_
     emit(&b, &step);
     plan->output_grad = step.out;
     add_term(&b, output, step.out);
-    for (int u = output; u >= 0 && !b.failed; u--)
+    for (int u = output; u >= 0 && b.status == DML_OK; u--)
         if (plan->units.units[u].needs_grad && b.terms[u].count)
             backward_of(&b, u);
     free(b.terms);
-    return b.failed ? DML_ERROR_UNSUPPORTED : DML_OK;
+    return b.status;
 }
