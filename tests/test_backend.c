@@ -272,13 +272,30 @@ static void refusals(void **state) {
     close_network(&s);
 }
 
+/* A tensor with more users than a plan adds up the gradients of. */
+static void too_many_users_are_refused(void **state) {
+    (void)state;
+    struct dml_graph *g = dml_graph_new();
+    int x = dml_graph_conv(g, dml_graph_input(g, 3, 8, 8), "conv", 8, 3, 1, 1, true), sum = x;
+    for (int k = 0; k < 13; k++)
+        sum = dml_graph_relu(g, dml_graph_add(g, sum, x));
+    assert_ok(dml_graph_finish(g, dml_graph_global_avg_pool(g, sum)));
+    struct setting s;
+    open_graph(&s, g, 2, 0);
+    assert_int_equal(cpu->forward(s.network, &s.images, s.embeddings), DML_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(dml_error(), "node 1 is used by more than 12 others"));
+    assert_ok(cpu->embed(s.network, &s.images, s.embeddings)); /* which needs no gradients */
+    close_network(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_are_slopes),      cmocka_unit_test(embed_is_frozen_forward),
-        cmocka_unit_test(micro_batches_are_exact),   cmocka_unit_test(embed_takes_any_number),
-        cmocka_unit_test(pixels_are_normalised),     cmocka_unit_test(repeats_to_the_bit),
-        cmocka_unit_test(optimiser_can_be_restored), cmocka_unit_test(head_has_its_rate),
-        cmocka_unit_test(gradient_size_is_reported), cmocka_unit_test(refusals),
+        cmocka_unit_test(gradients_are_slopes),       cmocka_unit_test(embed_is_frozen_forward),
+        cmocka_unit_test(micro_batches_are_exact),    cmocka_unit_test(embed_takes_any_number),
+        cmocka_unit_test(pixels_are_normalised),      cmocka_unit_test(repeats_to_the_bit),
+        cmocka_unit_test(optimiser_can_be_restored),  cmocka_unit_test(head_has_its_rate),
+        cmocka_unit_test(gradient_size_is_reported),  cmocka_unit_test(refusals),
+        cmocka_unit_test(too_many_users_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

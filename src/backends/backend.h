@@ -21,9 +21,8 @@ struct dml_images {
 
 struct dml_network_options {
     enum dml_precision precision;
-    size_t
-        micro_batch;   /* > 0: train in pieces of so many images, exactly; frozen batch norm only */
-    size_t batch_hint; /* training batch size, for plans made ahead; 0: unknown */
+    size_t micro_batch; /* > 0: train in pieces of so many images; frozen batch norm only */
+    size_t batch_hint;  /* training batch size, for the layout of weights; 0: unknown */
 };
 
 /* What a network holds per parameter. Moments are 0 until the first step. */

@@ -140,8 +140,8 @@ struct cpu_weights {
     struct cpu_operation narrowing;
 };
 
-/* True where outputs are the outermost axis and the innermost block: the layouts that the
- * per-output scaling of folded batch norms can walk. */
+/* True where outputs are the outermost axis and the innermost block, not too large a one: the
+ * layouts that the per-output scaling of folded batch norms can walk. */
 static bool outputs_in_blocks(const dnnl_memory_desc_t *md, size_t count, int *block,
                               size_t *inner) {
     const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
@@ -153,6 +153,8 @@ static bool outputs_in_blocks(const dnnl_memory_desc_t *md, size_t count, int *b
     if (output_blocks > 1 || (output_blocks == 1 && b->inner_idxs[last] != 0))
         return false;
     *block = output_blocks ? (int)b->inner_blks[last] : 1;
+    if (*block > CPU_MOST_WEIGHT_BLOCK)
+        return false;
     size_t stride = (size_t)b->strides[0];
     if (stride * (size_t)(md->padded_dims[0] / *block) != count)
         return false;
@@ -280,10 +282,6 @@ static const dnnl_memory_desc_t *read_layout(const struct cpu_conv *conv) {
                                                      : &conv->weights->md;
 }
 
-static size_t rounded(size_t bytes) {
-    return (bytes + 63) / 64 * 64;
-}
-
 static enum dml_status create_data(struct cpu_conv *conv, const struct description *d,
                                    const_dnnl_primitive_desc_t forward) {
     dnnl_primitive_desc_t pd;
@@ -294,7 +292,7 @@ static enum dml_status create_data(struct cpu_conv *conv, const struct descripti
                              (int[]){DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0},
                              (const dnnl_memory_desc_t *[]){&d->target, md, &d->source});
     if (status == DML_OK && !dnnl_memory_desc_equal(md, read_layout(conv))) {
-        conv->data_weights = rounded(dnnl_memory_desc_get_size(md));
+        conv->data_weights = cpu_aligned_bytes(dnnl_memory_desc_get_size(md));
         status = cpu_operation_reorder(&conv->data_reorder, conv->engine, read_layout(conv), md);
     }
     dnnl_primitive_desc_destroy(pd);
@@ -347,7 +345,7 @@ static enum dml_status create_gradient(struct cpu_conv *conv, const struct descr
             (const dnnl_memory_desc_t *[]){&d->source, &d->target, md, &d->bias});
     if (status == DML_OK && conv->gradient.primitive &&
         !dnnl_memory_desc_equal(md, &conv->weights->md)) {
-        conv->gradient_weights = rounded(dnnl_memory_desc_get_size(md));
+        conv->gradient_weights = cpu_aligned_bytes(dnnl_memory_desc_get_size(md));
         status =
             cpu_operation_reorder(&conv->gradient_reorder, conv->engine, md, &conv->weights->md);
     }

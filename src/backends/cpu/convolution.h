@@ -46,7 +46,8 @@ enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_c
                                    struct cpu_weights **out);
 void cpu_weights_destroy(struct cpu_weights *weights);
 size_t cpu_weights_count(const struct cpu_weights *weights); /* floats, with padding (zeros) */
-int cpu_weights_block(const struct cpu_weights *weights);
+enum { CPU_MOST_WEIGHT_BLOCK = 64 };
+int cpu_weights_block(const struct cpu_weights *weights); /* at most that */
 size_t cpu_weights_inner(const struct cpu_weights *weights);
 /* Between that layout and PyTorch's (out, in, kh, kw). */
 enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const float *plain,

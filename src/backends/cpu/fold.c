@@ -14,10 +14,10 @@ struct norm {
 
 static struct norm norm_of(const struct cpu_params *params, int node) {
     return (struct norm){
-        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_NORM_WEIGHT)),
-        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_NORM_BIAS)),
-        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_RUNNING_MEAN)),
-        cpu_params_value(params, cpu_params_find(params, node, DML_ROLE_RUNNING_VAR)),
+        cpu_params_value(params, node, DML_ROLE_NORM_WEIGHT),
+        cpu_params_value(params, node, DML_ROLE_NORM_BIAS),
+        cpu_params_value(params, node, DML_ROLE_RUNNING_MEAN),
+        cpu_params_value(params, node, DML_ROLE_RUNNING_VAR),
         params->graph->nodes[node].epsilon,
     };
 }
@@ -43,7 +43,7 @@ static void scale_outputs(const struct cpu_weights *weights, size_t outputs, con
     size_t block = (size_t)cpu_weights_block(weights), inner = cpu_weights_inner(weights);
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < outputs; first += block) {
-        float factor[64];
+        float factor[CPU_MOST_WEIGHT_BLOCK];
         for (size_t l = 0; l < block; l++)
             factor[l] = first + l < outputs ? scale[first + l] : 0.0f;
         const float *from = source + first * inner;
@@ -61,14 +61,14 @@ static enum dml_status fold_unit(struct cpu_params *params, const struct cpu_uni
     if (!scale)
         return DML_ERROR_MEMORY;
     int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
-    int bias = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
+    const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
     int norm_bias = cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS);
     float *folded_bias = params->folded + params->items[norm_bias].offset;
     cpu_norm_affine(params, unit->norm, scale, folded_bias, channels);
-    if (bias >= 0)
-        for (size_t c = 0; c < channels; c++)
-            folded_bias[c] += cpu_params_value(params, bias)[c] * scale[c];
-    scale_outputs(params->items[weight].weights, channels, cpu_params_value(params, weight), scale,
+    for (size_t c = 0; bias && c < channels; c++)
+        folded_bias[c] += bias[c] * scale[c];
+    scale_outputs(params->items[weight].weights, channels,
+                  params->values + params->items[weight].offset, scale,
                   params->folded + params->items[weight].offset);
     free(scale);
     return DML_OK;
@@ -106,17 +106,17 @@ static void unfold(const struct cpu_weights *weights, size_t outputs, const floa
                    const float *values, const float *scale, bool accumulate, float *grads,
                    double *dots) {
     size_t block = (size_t)cpu_weights_block(weights), inner = cpu_weights_inner(weights);
-    enum { FEW = 64, MOST = 64 };
+    enum { FEW = 64 };
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < outputs; first += block) {
-        float factor[MOST];
-        double dot[MOST] = {0};
+        float factor[CPU_MOST_WEIGHT_BLOCK];
+        double dot[CPU_MOST_WEIGHT_BLOCK] = {0};
         for (size_t l = 0; l < block; l++)
             factor[l] = first + l < outputs ? scale[first + l] : 0.0f;
         size_t base = first * inner;
         for (size_t start = 0; start < inner; start += FEW) {
             size_t end = start + FEW < inner ? start + FEW : inner;
-            float part[MOST] = {0};
+            float part[CPU_MOST_WEIGHT_BLOCK] = {0};
             for (size_t at = base + start * block; at < base + end * block; at += block)
 #pragma omp simd
                 for (size_t l = 0; l < block; l++) {
@@ -132,29 +132,24 @@ static void unfold(const struct cpu_weights *weights, size_t outputs, const floa
     }
 }
 
-static void add(float *target, double value, bool accumulate) {
-    *target = (float)(accumulate ? *target + value : value);
-}
-
-/* A convolution without a batch norm: the gradients are those of its own parameters. */
-static void plain_grads(struct cpu_params *params, int weight, int bias, size_t outputs,
-                        const float *grad_weights, const float *grad_bias, bool accumulate) {
-    size_t count = params->items[weight].count;
-    float *target = cpu_params_grad(params, weight);
+static void add_plain(const float *grad, size_t count, bool accumulate, float *target) {
 #pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < count; i++)
-        target[i] = (accumulate ? target[i] : 0.0f) + grad_weights[i];
-    for (size_t c = 0; bias >= 0 && c < outputs; c++)
-        add(&cpu_params_grad(params, bias)[c], grad_bias[c], accumulate);
+        target[i] = (accumulate ? target[i] : 0.0f) + grad[i];
 }
 
 void cpu_params_conv_grads(struct cpu_params *params, const struct cpu_unit *unit,
                            const float *grad_weights, const float *grad_bias, bool accumulate) {
     size_t outputs = (size_t)params->graph->nodes[unit->node].channels;
-    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
-    int bias = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
-    if (unit->norm < 0) {
-        plain_grads(params, weight, bias, outputs, grad_weights, grad_bias, accumulate);
+    const struct cpu_param *item =
+        &params->items[cpu_params_find(params, unit->node, DML_ROLE_WEIGHT)];
+    float *target = cpu_params_grad(params, unit->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
+    float *target_bias = cpu_params_grad(params, unit->node, DML_ROLE_BIAS);
+    if (unit->norm < 0) { /* its own parameters are the effective ones */
+        add_plain(grad_weights, item->count, accumulate, target);
+        if (bias)
+            add_plain(grad_bias, outputs, accumulate, target_bias);
         return;
     }
     struct norm norm = norm_of(params, unit->norm);
@@ -163,18 +158,16 @@ void cpu_params_conv_grads(struct cpu_params *params, const struct cpu_unit *uni
     double dots[outputs];
     for (size_t c = 0; c < outputs; c++)
         scale[c] = (float)(norm.weight[c] / sqrt(norm.variance[c] + norm.epsilon));
-    unfold(params->items[weight].weights, outputs, grad_weights, cpu_params_value(params, weight),
-           scale, accumulate, cpu_params_grad(params, weight), dots);
-    float *grad_g =
-        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
-    float *grad_beta =
-        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    unfold(item->weights, outputs, grad_weights,
+           cpu_params_value(params, unit->node, DML_ROLE_WEIGHT), scale, accumulate, target, dots);
+    float *grad_g = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT);
+    float *grad_beta = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS);
     for (size_t c = 0; c < outputs; c++) {
-        double own = bias >= 0 ? cpu_params_value(params, bias)[c] : 0.0;
-        double s = sqrt(norm.variance[c] + norm.epsilon);
-        add(&grad_g[c], (dots[c] + (own - norm.mean[c]) * grad_bias[c]) / s, accumulate);
-        add(&grad_beta[c], grad_bias[c], accumulate);
-        if (bias >= 0)
-            add(&cpu_params_grad(params, bias)[c], (double)grad_bias[c] * scale[c], accumulate);
+        double own = bias ? bias[c] : 0.0, s = sqrt(norm.variance[c] + norm.epsilon);
+        cpu_params_store(&grad_g[c], (dots[c] + (own - norm.mean[c]) * grad_bias[c]) / s,
+                         accumulate);
+        cpu_params_store(&grad_beta[c], grad_bias[c], accumulate);
+        if (bias)
+            cpu_params_store(&target_bias[c], (double)grad_bias[c] * scale[c], accumulate);
     }
 }

@@ -36,6 +36,19 @@ static inline struct cpu_layout cpu_layout_make(int channels, int height, int wi
     return layout;
 }
 
+/* Channels in whole groups: the values in an array of one for each channel. */
+static inline size_t cpu_layout_channels(const struct cpu_layout *layout) {
+    return (size_t)layout->groups * (size_t)layout->block;
+}
+
+/* Sizes rounded up to multiples of 64 bytes, so that what lies behind stays aligned. */
+static inline size_t cpu_aligned_bytes(size_t bytes) {
+    return (bytes + 63) / 64 * 64;
+}
+static inline size_t cpu_aligned_floats(size_t floats) {
+    return (floats + 15) / 16 * 16;
+}
+
 /* Bytes of n images. */
 static inline size_t cpu_layout_bytes(const struct cpu_layout *layout, size_t n) {
     return n * layout->image * cpu_element_size(layout->element);

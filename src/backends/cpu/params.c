@@ -45,7 +45,7 @@ static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine 
         return dml_fail_within(status, "%s", node->name);
     item->count = cpu_weights_count(item->weights);
     item->narrow = *narrow;
-    *narrow += (cpu_weights_narrow_bytes(item->weights) + 63) / 64 * 64;
+    *narrow += cpu_aligned_bytes(cpu_weights_narrow_bytes(item->weights));
     return DML_OK;
 }
 
@@ -57,7 +57,7 @@ static void place(struct cpu_params *params) {
             if (item->learnable != (pass == 0))
                 continue;
             item->offset = params->total;
-            params->total += (item->count + 15) / 16 * 16;
+            params->total += cpu_aligned_floats(item->count);
         }
         if (pass == 0)
             params->learnable = params->total;
@@ -192,7 +192,7 @@ enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_opti
         }
         if (!last) {
             head = params->graph->params[i].head;
-            end = params->items[i].offset + (params->items[i].count + 15) / 16 * 16;
+            end = params->items[i].offset + cpu_aligned_floats(params->items[i].count);
         }
     }
     return DML_OK;

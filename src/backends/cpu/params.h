@@ -45,11 +45,20 @@ void cpu_params_gradient_size(const struct cpu_params *params, double *rms, doub
 
 /* Index of a node's parameter with a role, or -1. */
 int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role);
-static inline float *cpu_params_value(const struct cpu_params *params, int index) {
-    return params->values + params->items[index].offset;
+/* A node's values or gradients of that role; NULL where it has no such parameter. */
+static inline float *cpu_params_value(const struct cpu_params *params, int node,
+                                      enum dml_param_role role) {
+    int index = cpu_params_find(params, node, role);
+    return index < 0 ? NULL : params->values + params->items[index].offset;
 }
-static inline float *cpu_params_grad(const struct cpu_params *params, int index) {
-    return params->grads + params->items[index].offset;
+static inline float *cpu_params_grad(const struct cpu_params *params, int node,
+                                     enum dml_param_role role) {
+    int index = cpu_params_find(params, node, role);
+    return index < 0 ? NULL : params->grads + params->items[index].offset;
+}
+/* A gradient, which replaces the last one or is added to it. */
+static inline void cpu_params_store(float *grad, double value, bool accumulate) {
+    *grad = (float)(accumulate ? *grad + value : value);
 }
 
 /* Scale and shift of a batch norm with its running statistics: y = scale[c] x + shift[c].

@@ -13,7 +13,7 @@ int cpu_plan_slot(struct cpu_plan *plan, size_t bytes) {
     }
     plan->slots = slots;
     plan->slots[plan->slot_count] =
-        (struct cpu_slot){.bytes = (bytes + 63) / 64 * 64, .first = -1, .last = -1};
+        (struct cpu_slot){.bytes = cpu_aligned_bytes(bytes), .first = -1, .last = -1};
     return (int)plan->slot_count++;
 }
 
@@ -116,19 +116,18 @@ static enum dml_status make_conv(struct cpu_plan *plan, struct cpu_engine *engin
 
 size_t cpu_grad_bias_offset(const struct cpu_plan *plan, int unit) {
     int weight = cpu_params_find(plan->params, plan->units.units[unit].node, DML_ROLE_WEIGHT);
-    return (plan->params->items[weight].count + 15) / 16 * 16;
+    return cpu_aligned_floats(plan->params->items[weight].count);
 }
 
 size_t cpu_grad_scratch_offset(const struct cpu_plan *plan, int unit) {
     const struct cpu_layout *layout = &plan->units.units[unit].layout;
-    return cpu_grad_bias_offset(plan, unit) +
-           ((size_t)layout->groups * (size_t)layout->block + 15) / 16 * 16;
+    return cpu_grad_bias_offset(plan, unit) + cpu_aligned_floats(cpu_layout_channels(layout));
 }
 
 /* What a unit keeps for its backward pass beside its tensor. */
 static struct cpu_ref make_state(struct cpu_plan *plan, const struct cpu_unit *unit) {
     size_t values = plan->n * unit->layout.image;
-    size_t channels = (size_t)unit->layout.groups * (size_t)unit->layout.block;
+    size_t channels = cpu_layout_channels(&unit->layout);
     bool training = plan->kind == CPU_PLAN_TRAIN;
     if (unit->kind == CPU_NORM) /* mean, variance; scale and shift */
         return cpu_plan_scratch(plan, 4 * channels * sizeof(float));
@@ -274,9 +273,8 @@ static enum dml_status place_slots(struct cpu_plan *plan) {
 }
 
 static enum dml_status build(struct cpu_plan *plan, struct cpu_engine *engine, int block) {
-    bool fold = plan->kind == CPU_PLAN_EMBED || plan->graph->frozen;
-    enum dml_status status =
-        cpu_units_make(plan->graph, fold, block, plan->params->element, &plan->units);
+    enum dml_status status = cpu_units_make(plan->graph, cpu_plan_folds(plan), block,
+                                            plan->params->element, &plan->units);
     if (status != DML_OK)
         return status;
     size_t count = (size_t)plan->units.count;

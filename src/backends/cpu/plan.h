@@ -77,6 +77,9 @@ enum dml_status cpu_plan_create(const struct dml_graph *graph, struct cpu_params
                                 struct cpu_engine *engine, int block, enum cpu_plan_kind kind,
                                 size_t n, struct cpu_plan **out);
 void cpu_plan_destroy(struct cpu_plan *plan);
+static inline bool cpu_plan_folds(const struct cpu_plan *plan) {
+    return plan->kind == CPU_PLAN_EMBED || plan->graph->frozen;
+}
 
 /* plan_backward.c: appends the steps of the backward pass; values[u] is where unit u's tensor
  * lies, states[u] what its forward pass kept beside. */

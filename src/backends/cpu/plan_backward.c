@@ -123,7 +123,7 @@ static void norm(struct backward *b, int u, struct cpu_ref grad) {
     step.in = grad;
     step.other = b->values[unit->inputs[0]];
     step.state = b->states[u];
-    size_t channels = (size_t)unit->layout.groups * (size_t)unit->layout.block;
+    size_t channels = cpu_layout_channels(&unit->layout);
     step.scratch = cpu_plan_scratch(b->plan, channels * (2 * sizeof(double) + 3 * sizeof(float)));
     if (unit->residual >= 0)
         add_term(b, unit->residual, grad);
@@ -140,7 +140,7 @@ static void pointwise(struct backward *b, int u, struct cpu_ref grad) {
         add_term(b, unit->residual, grad);
     if (unit->norm >= 0) {
         struct cpu_step step = cpu_step_make(CPU_STEP_FROZEN_NORM, u);
-        size_t channels = (size_t)unit->layout.groups * (size_t)unit->layout.block;
+        size_t channels = cpu_layout_channels(&unit->layout);
         step.in = grad;
         step.other = b->values[unit->inputs[0]];
         step.scratch = cpu_plan_scratch(b->plan, channels * 2 * sizeof(double));

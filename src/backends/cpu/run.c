@@ -39,8 +39,7 @@ static const void *effective(const struct cpu_run *run, const struct cpu_unit *u
         int shift = cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS);
         *bias = params->folded + params->items[shift].offset;
     } else {
-        int own = cpu_params_find(params, unit->node, DML_ROLE_BIAS);
-        *bias = own >= 0 ? cpu_params_value(params, own) : NULL;
+        *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
     }
     if (params->narrow)
         return params->narrow + weight->narrow;
@@ -58,10 +57,8 @@ static enum dml_status run_conv(const struct cpu_run *run, const struct cpu_step
 /* Running statistics move towards the batch's, PyTorch's way: the variance unbiased. */
 static void update_running(struct cpu_params *params, const struct dml_node *node, int index,
                            double count, const float *mean, const float *variance) {
-    float *running_mean =
-        cpu_params_value(params, cpu_params_find(params, index, DML_ROLE_RUNNING_MEAN));
-    float *running_var =
-        cpu_params_value(params, cpu_params_find(params, index, DML_ROLE_RUNNING_VAR));
+    float *running_mean = cpu_params_value(params, index, DML_ROLE_RUNNING_MEAN);
+    float *running_var = cpu_params_value(params, index, DML_ROLE_RUNNING_VAR);
     float keep = 1.0f - node->momentum;
     float unbias = (float)(count > 1 ? count / (count - 1) : 1.0);
     for (int c = 0; c < node->channels; c++) {
@@ -77,7 +74,7 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
     struct cpu_params *params = run->plan->params;
     const struct dml_node *node = &run->plan->graph->nodes[unit->norm];
     const struct cpu_layout *layout = &unit->layout;
-    size_t room = (size_t)layout->groups * (size_t)layout->block;
+    size_t room = cpu_layout_channels(layout);
     double count = (double)run->plan->n * (double)layout->pixels;
     if (count < 2)
         return dml_fail(DML_ERROR_INPUT,
@@ -87,10 +84,8 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
     const struct cpu_kernels *kernels = kernels_of(unit);
     kernels->batch_statistics(layout, run->plan->n, cpu_at(run, step->in), mean, variance);
     update_running(params, node, unit->norm, count, mean, variance);
-    const float *weight =
-        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
-    const float *bias =
-        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    const float *weight = cpu_params_value(params, unit->norm, DML_ROLE_NORM_WEIGHT);
+    const float *bias = cpu_params_value(params, unit->norm, DML_ROLE_NORM_BIAS);
     for (size_t c = 0; c < room; c++) {
         bool real = c < (size_t)layout->channels;
         double factor = real ? weight[c] / sqrt((double)variance[c] + node->epsilon) : 0.0;
@@ -104,7 +99,7 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
 
 static void run_pointwise(const struct cpu_run *run, const struct cpu_step *step) {
     const struct cpu_unit *unit = unit_at(run, step->unit);
-    size_t room = (size_t)unit->layout.groups * (size_t)unit->layout.block;
+    size_t room = cpu_layout_channels(&unit->layout);
     float *scale = cpu_at(run, step->state), *shift = scale ? scale + room : NULL;
     if (unit->norm >= 0)
         cpu_norm_affine(run->plan->params, unit->norm, scale, shift, room);
@@ -138,10 +133,8 @@ static void run_linear(const struct cpu_run *run, const struct cpu_step *step) {
     struct cpu_params *params = run->plan->params;
     size_t n = run->plan->n, outputs = (size_t)unit->layout.channels;
     size_t inputs = (size_t)input->channels, stride = unit->layout.image;
-    const float *weight =
-        cpu_params_value(params, cpu_params_find(params, unit->node, DML_ROLE_WEIGHT));
-    const float *bias =
-        cpu_params_value(params, cpu_params_find(params, unit->node, DML_ROLE_BIAS));
+    const float *weight = cpu_params_value(params, unit->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
     float *out = cpu_at(run, step->out);
     for (size_t i = 0; i < n; i++) {
         memcpy(out + i * stride, bias, outputs * sizeof *out);
@@ -196,13 +189,9 @@ static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_
     return DML_OK;
 }
 
-static bool folds(const struct cpu_plan *plan) {
-    return plan->kind == CPU_PLAN_EMBED || plan->graph->frozen;
-}
-
 enum dml_status cpu_run_forward(const struct cpu_run *run, float *embeddings) {
     const struct cpu_plan *plan = run->plan;
-    enum dml_status status = cpu_params_prepare(plan->params, &plan->units, folds(plan));
+    enum dml_status status = cpu_params_prepare(plan->params, &plan->units, cpu_plan_folds(plan));
     for (size_t s = 0; status == DML_OK && s < plan->forward_steps; s++)
         status = forward_step(run, &plan->steps[s]);
     if (status != DML_OK)
@@ -234,27 +223,21 @@ static enum dml_status conv_data(const struct cpu_run *run, const struct cpu_ste
                                   cpu_at(run, step->out), cpu_at(run, step->scratch));
 }
 
-static void store(float *target, double value, bool accumulate) {
-    *target = (float)(accumulate ? *target + value : value);
-}
-
 /* With N values per channel, x^ = (x - mean) / s, and gradient g of the output:
  * dx = weight / s * (g - mean(g) - x^ * mean(g x^)). */
 static void norm_backward(const struct cpu_run *run, const struct cpu_step *step) {
     const struct cpu_unit *unit = unit_at(run, step->unit);
     const struct cpu_layout *layout = &unit->layout;
     struct cpu_params *params = run->plan->params;
-    size_t room = (size_t)layout->groups * (size_t)layout->block, n = run->plan->n;
+    size_t room = cpu_layout_channels(layout), n = run->plan->n;
     const float *mean = cpu_at(run, step->state), *variance = mean + room;
     const float *scale = variance + room;
     double *sum = cpu_at(run, step->scratch), *sum_x = sum + room;
     float *a = (float *)(sum_x + room), *b = a + room, *d = b + room;
     const void *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     kernels_of(unit)->channel_sums(layout, n, grad, x, mean, sum, sum_x);
-    float *grad_weight =
-        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
-    float *grad_bias =
-        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    float *grad_weight = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT);
+    float *grad_bias = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS);
     double epsilon = run->plan->graph->nodes[unit->norm].epsilon;
     double count = (double)n * (double)layout->pixels;
     for (size_t c = 0; c < room; c++) {
@@ -264,8 +247,8 @@ static void norm_backward(const struct cpu_run *run, const struct cpu_step *step
         d[c] = (float)(-scale[c] * sum[c] / count);
         if (c >= (size_t)layout->channels)
             continue;
-        store(&grad_weight[c], sum_x[c] / sqrt(s2), run->accumulate);
-        store(&grad_bias[c], sum[c], run->accumulate);
+        cpu_params_store(&grad_weight[c], sum_x[c] / sqrt(s2), run->accumulate);
+        cpu_params_store(&grad_bias[c], sum[c], run->accumulate);
     }
     kernels_of(unit)->norm_gradient(layout, n, grad, x, mean, a, b, d, cpu_at(run, step->out));
 }
@@ -276,26 +259,22 @@ static void frozen_norm_backward(const struct cpu_run *run, const struct cpu_ste
     struct cpu_params *params = run->plan->params;
     const struct cpu_layout *layout = &unit->layout;
     size_t channels = (size_t)layout->channels;
-    size_t room = (size_t)layout->groups * (size_t)layout->block;
+    size_t room = cpu_layout_channels(layout);
     double *sum = cpu_at(run, step->scratch), *sum_x = sum + room;
     /* The mean has no padding to whole groups, so it is taken off afterwards. */
     float zero[room];
     memset(zero, 0, sizeof zero);
     kernels_of(unit)->channel_sums(layout, run->plan->n, cpu_at(run, step->in),
                                    cpu_at(run, step->other), zero, sum, sum_x);
-    const float *mean =
-        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_RUNNING_MEAN));
-    const float *variance =
-        cpu_params_value(params, cpu_params_find(params, unit->norm, DML_ROLE_RUNNING_VAR));
-    float *grad_weight =
-        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_WEIGHT));
-    float *grad_bias =
-        cpu_params_grad(params, cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS));
+    const float *mean = cpu_params_value(params, unit->norm, DML_ROLE_RUNNING_MEAN);
+    const float *variance = cpu_params_value(params, unit->norm, DML_ROLE_RUNNING_VAR);
+    float *grad_weight = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT);
+    float *grad_bias = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS);
     double epsilon = run->plan->graph->nodes[unit->norm].epsilon;
     for (size_t c = 0; c < channels; c++) {
         double s = sqrt(variance[c] + epsilon);
-        store(&grad_weight[c], (sum_x[c] - mean[c] * sum[c]) / s, run->accumulate);
-        store(&grad_bias[c], sum[c], run->accumulate);
+        cpu_params_store(&grad_weight[c], (sum_x[c] - mean[c] * sum[c]) / s, run->accumulate);
+        cpu_params_store(&grad_bias[c], sum[c], run->accumulate);
     }
 }
 
@@ -305,24 +284,24 @@ static void linear_backward(const struct cpu_run *run, const struct cpu_step *st
     struct cpu_params *params = run->plan->params;
     size_t n = run->plan->n, outputs = (size_t)unit->layout.channels;
     size_t inputs = (size_t)input->channels, stride = unit->layout.image;
-    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
-    float *grad_bias = cpu_params_grad(params, cpu_params_find(params, unit->node, DML_ROLE_BIAS));
+    const float *weight = cpu_params_value(params, unit->node, DML_ROLE_WEIGHT);
+    float *grad_weight = cpu_params_grad(params, unit->node, DML_ROLE_WEIGHT);
+    float *grad_bias = cpu_params_grad(params, unit->node, DML_ROLE_BIAS);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     dml_gemm(1, 0, outputs, inputs, n, 1.0f, grad, stride, x, input->image,
-             run->accumulate ? 1.0f : 0.0f, cpu_params_grad(params, weight), inputs);
+             run->accumulate ? 1.0f : 0.0f, grad_weight, inputs);
     for (size_t o = 0; o < outputs; o++) {
         double sum = 0;
         for (size_t i = 0; i < n; i++)
             sum += grad[i * stride + o];
-        store(&grad_bias[o], sum, run->accumulate);
+        cpu_params_store(&grad_bias[o], sum, run->accumulate);
     }
     float *out = cpu_at(run, step->out);
     if (!out)
         return;
     if (input->image != inputs)
         memset(out, 0, n * input->image * sizeof *out);
-    dml_gemm(0, 0, n, inputs, outputs, 1.0f, grad, stride, cpu_params_value(params, weight), inputs,
-             0.0f, out, input->image);
+    dml_gemm(0, 0, n, inputs, outputs, 1.0f, grad, stride, weight, inputs, 0.0f, out, input->image);
 }
 
 static struct cpu_term term_of(const struct cpu_run *run, struct cpu_ref ref) {
@@ -385,7 +364,7 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct cpu
         frozen_norm_backward(run, step);
         break;
     case CPU_STEP_SCALE: {
-        float zero[(size_t)unit->layout.groups * (size_t)unit->layout.block];
+        float zero[cpu_layout_channels(&unit->layout)];
         memset(zero, 0, sizeof zero);
         kernels_of(unit)->pointwise(&unit->layout, n, cpu_at(run, step->in),
                                     cpu_at(run, step->state), zero, NULL, false,

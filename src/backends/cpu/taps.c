@@ -7,16 +7,12 @@
 /* In scratch memory, activations lie pixel by pixel: (pixels, n, channels), so that neighbouring
  * pixels of a row, for all images, are consecutive rows of one matrix. */
 
-static size_t padded(const struct cpu_layout *layout) {
-    return (size_t)layout->groups * (size_t)layout->block;
-}
-
 static size_t rows_size(const struct cpu_conv_shape *shape, const struct cpu_layout *layout) {
-    return shape->n * layout->pixels * padded(layout);
+    return shape->n * layout->pixels * cpu_layout_channels(layout);
 }
 
 static size_t tap_size(const struct cpu_conv_shape *shape) {
-    return padded(&shape->input) * padded(&shape->output);
+    return cpu_layout_channels(&shape->input) * cpu_layout_channels(&shape->output);
 }
 
 /* Where it was found faster than oneDNN's direct convolution, on AVX2 (docs/performance/train.md);
@@ -82,8 +78,8 @@ static void from_rows(const struct cpu_layout *layout, size_t n, const float *ro
 static void unpack_weights(const struct cpu_conv_shape *shape,
                            const struct cpu_tap_strides *strides, const float *weights,
                            float *taps) {
-    size_t block = (size_t)strides->block, outputs = padded(&shape->output);
-    size_t inputs = padded(&shape->input);
+    size_t block = (size_t)strides->block, outputs = cpu_layout_channels(&shape->output);
+    size_t inputs = cpu_layout_channels(&shape->input);
     int count = shape->kernel_h * shape->kernel_w;
 #pragma omp parallel for collapse(2) schedule(static)
     for (int t = 0; t < count; t++)
@@ -165,7 +161,8 @@ static void set_part(struct work *work, size_t part, size_t columns) {
 void cpu_taps_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_strides *strides,
                       const float *input, const float *weights, const float *bias,
                       const float *residual, float *output, float *scratch) {
-    size_t inputs = padded(&shape->input), outputs = padded(&shape->output);
+    size_t inputs = cpu_layout_channels(&shape->input),
+           outputs = cpu_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
     float *taps = out + rows_size(shape, &shape->output);
     to_rows(&shape->input, shape->n, input, in);
@@ -196,7 +193,8 @@ void cpu_taps_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_s
 void cpu_taps_backward_data(const struct cpu_conv_shape *shape,
                             const struct cpu_tap_strides *strides, const float *grad_output,
                             const float *weights, float *grad_input, float *scratch) {
-    size_t inputs = padded(&shape->input), outputs = padded(&shape->output);
+    size_t inputs = cpu_layout_channels(&shape->input),
+           outputs = cpu_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
     float *taps = out + rows_size(shape, &shape->output);
     to_rows(&shape->output, shape->n, grad_output, out);
@@ -224,7 +222,7 @@ void cpu_taps_backward_data(const struct cpu_conv_shape *shape,
 
 static void bias_gradient(const struct cpu_conv_shape *shape, const float *rows, float *grad_bias) {
     enum { WIDTH = 16 };
-    size_t outputs = padded(&shape->output), count = shape->n * shape->output.pixels;
+    size_t outputs = cpu_layout_channels(&shape->output), count = shape->n * shape->output.pixels;
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < outputs; first += WIDTH) {
         size_t width = outputs - first < WIDTH ? outputs - first : WIDTH;
@@ -252,7 +250,8 @@ void cpu_taps_backward_weights(const struct cpu_conv_shape *shape,
                                const struct cpu_tap_strides *strides, const float *input,
                                const float *grad_output, float *grad_weights, float *grad_bias,
                                float *scratch) {
-    size_t inputs = padded(&shape->input), outputs = padded(&shape->output);
+    size_t inputs = cpu_layout_channels(&shape->input),
+           outputs = cpu_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
     float *taps = out + rows_size(shape, &shape->output);
     to_rows(&shape->input, shape->n, input, in);

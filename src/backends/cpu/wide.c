@@ -30,10 +30,6 @@ static void widen(const uint16_t *source, size_t count, float *target) {
         target[i] = dml_bfloat16_value(source[i]);
 }
 
-/* Sizes of tensors in float32, in floats, rounded up so that what lies behind stays aligned. */
-static size_t aligned(size_t floats) {
-    return (floats + 15) / 16 * 16;
-}
 static size_t inputs(const struct cpu_wide *wide) {
     return wide->shape.n * wide->shape.input.image;
 }
@@ -43,33 +39,35 @@ static size_t outputs(const struct cpu_wide *wide) {
 
 size_t cpu_wide_forward_scratch(const struct cpu_wide *wide) {
     size_t residual = wide->shape.residual == CPU_RESIDUAL_SEPARATE ? outputs(wide) : 0;
-    size_t floats =
-        aligned(inputs(wide)) + aligned(wide->weights) + aligned(outputs(wide)) + aligned(residual);
+    size_t floats = cpu_aligned_floats(inputs(wide)) + cpu_aligned_floats(wide->weights) +
+                    cpu_aligned_floats(outputs(wide)) + cpu_aligned_floats(residual);
     return floats * sizeof(float) + cpu_conv_forward_scratch(wide->conv);
 }
 
 size_t cpu_wide_data_scratch(const struct cpu_wide *wide) {
-    size_t floats = aligned(inputs(wide)) + aligned(wide->weights) + aligned(outputs(wide));
+    size_t floats = cpu_aligned_floats(inputs(wide)) + cpu_aligned_floats(wide->weights) +
+                    cpu_aligned_floats(outputs(wide));
     return floats * sizeof(float) + cpu_conv_data_scratch(wide->conv);
 }
 
 size_t cpu_wide_weights_scratch(const struct cpu_wide *wide) {
-    return (aligned(inputs(wide)) + aligned(outputs(wide))) * sizeof(float) +
+    return (cpu_aligned_floats(inputs(wide)) + cpu_aligned_floats(outputs(wide))) * sizeof(float) +
            cpu_conv_weights_scratch(wide->conv);
 }
 
 enum dml_status cpu_wide_forward(const struct cpu_wide *wide, const uint16_t *input,
                                  const uint16_t *weights, const float *bias,
                                  const uint16_t *residual, uint16_t *output, void *scratch) {
-    float *in = scratch, *w = in + aligned(inputs(wide)), *out = w + aligned(wide->weights);
-    float *rest = out + aligned(outputs(wide)), *other = NULL;
+    float *in = scratch, *w = in + cpu_aligned_floats(inputs(wide)),
+          *out = w + cpu_aligned_floats(wide->weights);
+    float *rest = out + cpu_aligned_floats(outputs(wide)), *other = NULL;
     widen(input, inputs(wide), in);
     widen(weights, wide->weights, w);
     if (wide->shape.residual == CPU_RESIDUAL_IN_PLACE)
         widen(output, outputs(wide), out);
     if (wide->shape.residual == CPU_RESIDUAL_SEPARATE) {
         other = rest;
-        rest += aligned(outputs(wide));
+        rest += cpu_aligned_floats(outputs(wide));
         widen(residual, outputs(wide), other);
     }
     enum dml_status status = cpu_conv_forward(wide->conv, in, w, bias, other, out, rest);
@@ -81,11 +79,12 @@ enum dml_status cpu_wide_forward(const struct cpu_wide *wide, const uint16_t *in
 enum dml_status cpu_wide_backward_data(const struct cpu_wide *wide, const uint16_t *grad_output,
                                        const uint16_t *weights, uint16_t *grad_input,
                                        void *scratch) {
-    float *in = scratch, *w = in + aligned(inputs(wide)), *out = w + aligned(wide->weights);
+    float *in = scratch, *w = in + cpu_aligned_floats(inputs(wide)),
+          *out = w + cpu_aligned_floats(wide->weights);
     widen(grad_output, outputs(wide), out);
     widen(weights, wide->weights, w);
     enum dml_status status =
-        cpu_conv_backward_data(wide->conv, out, w, in, out + aligned(outputs(wide)));
+        cpu_conv_backward_data(wide->conv, out, w, in, out + cpu_aligned_floats(outputs(wide)));
     if (status == DML_OK)
         cpu_narrow(in, inputs(wide), grad_input);
     return status;
@@ -94,9 +93,9 @@ enum dml_status cpu_wide_backward_data(const struct cpu_wide *wide, const uint16
 enum dml_status cpu_wide_backward_weights(const struct cpu_wide *wide, const uint16_t *input,
                                           const uint16_t *grad_output, float *grad_weights,
                                           float *grad_bias, void *scratch) {
-    float *in = scratch, *out = in + aligned(inputs(wide));
+    float *in = scratch, *out = in + cpu_aligned_floats(inputs(wide));
     widen(input, inputs(wide), in);
     widen(grad_output, outputs(wide), out);
     return cpu_conv_backward_weights(wide->conv, in, out, grad_weights, grad_bias,
-                                     out + aligned(outputs(wide)));
+                                     out + cpu_aligned_floats(outputs(wide)));
 }
