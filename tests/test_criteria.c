@@ -456,6 +456,11 @@ static void bad_batches(void **state) {
         refuse(objective, &batch, tuples, "7 dimensions");
         batch.dim = 0;
         refuse(objective, &batch, tuples, "0 dimensions");
+        batch.dim = DIM;
+        batch.labels = NULL;
+        refuse(objective, &batch, tuples, "no labels");
+        batch.embeddings = NULL;
+        refuse(objective, &batch, tuples, "no embeddings");
         batch = (struct dml_batch){.dim = DIM, .embeddings = x, .labels = labels};
         refuse(objective, &batch, tuples, "0 embeddings");
         dml_objective_free(objective);

@@ -11,16 +11,16 @@ extern "C" {
 
 /* What a criterion may need to know of the run beside its own options. */
 struct dml_criterion_context {
-    size_t dim;        /* of the embeddings */
-    size_t classes;    /* training classes; labels are 0..classes-1 */
-    double lr;         /* of the network: some learnable parameters use a multiple of it */
+    size_t dim;        /* of the embeddings, 1 or more; snr: 2 or more */
+    size_t classes;    /* training classes, 1 or more; labels are 0..classes-1 */
+    double lr;         /* of the network, >= 0: proxynca and softtriplet use a multiple of it */
     uint64_t seed;     /* for initial values of learnable parameters */
     const char *miner; /* name, or NULL: snr drops its regulariser with "distance" */
     const char *arch;  /* name, or NULL: npair rescales the batch of a "bninception" */
 };
 
 struct dml_loss {
-    double value;
+    double value;  /* as the criterion's paper scales it: a mean over what it looks at */
     size_t tuples; /* tuples, anchors or pairs that were looked at */
     size_t active; /* those that contributed a gradient */
 };
@@ -31,8 +31,8 @@ struct dml_criterion_parameter {
     const char *name; /* "beta", "proxies", "class_map", "centroids" */
     float *values;
     float *grad;    /* of the last forward_backward */
-    size_t dims[2]; /* shape; dims[1] is 1 for a vector */
-    double lr;
+    size_t dims[2]; /* shape, row-major; dims[1] is 1 for a vector */
+    double lr;      /* its own learning rate, before any schedule */
 };
 
 /* A criterion (loss). Functions get the `state` that create made. */
@@ -40,6 +40,8 @@ struct dml_criterion {
     struct dml_method method;
     enum dml_tuple_kind takes;
 
+    /* Sets *state; NULL: there is none. `options` is the struct of the method's table and outlives
+     * the state, `context` does not. */
     enum dml_status (*create)(const void *options, const struct dml_criterion_context *context,
                               void **state);
 
@@ -47,7 +49,8 @@ struct dml_criterion {
      * the gradients of the learnable parameters into their own arrays (overwritten).
      * `tuples` is NULL for DML_TUPLES_NONE. With nothing to learn from (no tuples, no active
      * anchors) the loss and all gradients are 0. Inputs are finite and labels in range: the
-     * caller has checked. */
+     * caller has checked. Working memory is to be had before the first value is written.
+     * `rng` may be NULL where nothing is drawn: only quadruplet draws, without `fourth`. */
     enum dml_status (*forward_backward)(void *state, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss);
@@ -57,7 +60,7 @@ struct dml_criterion {
 
     void (*destroy)(void *state); /* may be NULL when create is; accepts NULL */
 
-    /* The margin that the semihard miner shall use; NULL: 0.2. */
+    /* The margin that the semihard miner shall use, as a distance; NULL: 0.2. */
     double (*margin)(const void *options);
 };
 
@@ -66,7 +69,9 @@ struct dml_criterion {
 struct dml_objective;
 
 /* `flags` sets options as on the command line ("--loss_margin_beta 0.6"), or is NULL.
- * The caller frees the result with dml_objective_free. */
+ * The caller frees the result with dml_objective_free; `context` may go. DML_ERROR_USAGE: no such
+ * criterion or flag, a value out of bounds. DML_ERROR_INPUT: what the context holds. On failure
+ * *out is as it was. */
 enum dml_status dml_objective_open(const char *criterion, const char *flags,
                                    const struct dml_criterion_context *context,
                                    struct dml_objective **out);
@@ -80,12 +85,17 @@ const struct dml_criterion *dml_objective_criterion(const struct dml_objective *
 
 /* Checks its input (finite embeddings, labels in range, tuples of the right kind with indices in
  * the batch), then computes loss and gradients as dml_criterion.forward_backward documents.
- * On failure nothing is written: DML_ERROR_INPUT names the first culprit. */
+ * On failure nothing is written: DML_ERROR_INPUT names the first culprit. Embeddings so large
+ * that float32 overflows may give a loss that is not finite: that is for the caller to look at.
+ * An objective keeps working memory between calls: one thread at a time. */
 enum dml_status dml_objective_compute(struct dml_objective *objective,
                                       const struct dml_batch *batch,
                                       const struct dml_tuples *tuples, struct dml_rng *rng,
                                       float *grad, struct dml_loss *loss);
 
+/* The learnable parameters, at most `max` of them (no built-in one has more than one); returns how
+ * many were listed. The caller may change `values` between two computations, as an optimiser does.
+ */
 size_t dml_objective_parameters(struct dml_objective *objective,
                                 struct dml_criterion_parameter *out, size_t max);
 

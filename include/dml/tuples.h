@@ -10,11 +10,11 @@
 extern "C" {
 #endif
 
-/* A batch of embeddings as miners and criteria see it. */
+/* A batch of embeddings as miners and criteria see it; both arrays stay the caller's. */
 struct dml_batch {
-    size_t n, dim;
+    size_t n, dim;           /* 1 to 2^31 - 1 embeddings of 1 or more dimensions */
     const float *embeddings; /* (n, dim), row-major */
-    const int32_t *labels;   /* (n), each in 0..classes-1 */
+    const int32_t *labels;   /* (n), each in 0..classes-1; for miners any of 0 and more */
 };
 
 /* What a miner gives and a criterion takes. */
@@ -34,7 +34,7 @@ struct dml_tuples {
 };
 
 /* Makes it empty, of `kind`, with room for `capacity` tuples; reuses what it already holds.
- * A zero-initialised struct is a valid empty one. */
+ * A zero-initialised struct is a valid empty one. DML_ERROR_MEMORY leaves it empty. */
 enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kind kind,
                                    size_t capacity);
 void dml_tuples_free(struct dml_tuples *tuples);

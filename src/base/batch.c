@@ -20,6 +20,9 @@ enum dml_status dml_batch_check(const struct dml_batch *batch, size_t dim, size_
     if (batch->dim != dim)
         return dml_fail(DML_ERROR_INPUT, "the embeddings have %zu dimensions where %zu were set up",
                         batch->dim, dim);
+    if (!batch->embeddings || !batch->labels)
+        return dml_fail(DML_ERROR_INPUT, "the batch has no %s: its pointer is NULL",
+                        batch->embeddings ? "labels" : "embeddings");
     for (size_t i = 0; i < batch->n; i++) {
         int32_t label = batch->labels[i];
         if (label < 0 || (classes && (size_t)label >= classes))

@@ -8,4 +8,7 @@
  * DML_ERROR_INPUT names the first culprit. */
 enum dml_status dml_batch_check(const struct dml_batch *batch, size_t dim, size_t classes);
 
+/* "triplets", "pairs of anchor and positive": for messages. */
+const char *dml_tuple_kind_words(enum dml_tuple_kind kind);
+
 #endif

@@ -1,5 +1,7 @@
 #include "dml/tuples.h"
 
+#include "base/batch.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,4 +44,18 @@ void dml_tuples_free(struct dml_tuples *tuples) {
     free(tuples->negatives);
     free(tuples->fourth);
     memset(tuples, 0, sizeof *tuples);
+}
+
+const char *dml_tuple_kind_words(enum dml_tuple_kind kind) {
+    switch (kind) {
+    case DML_TUPLES_TRIPLETS:
+        return "triplets";
+    case DML_TUPLES_PAIRS:
+        return "pairs of anchor and positive";
+    case DML_TUPLES_SETS:
+        return "anchors with all their positives and negatives";
+    case DML_TUPLES_NONE:
+        break;
+    }
+    return "no tuples";
 }

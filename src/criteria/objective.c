@@ -3,6 +3,7 @@
 #include "base/batch.h"
 #include "base/memory.h"
 
+#include <float.h>
 #include <stdlib.h>
 
 struct dml_objective {
@@ -10,13 +11,6 @@ struct dml_objective {
     struct dml_params *params; /* NULL when the options are the caller's */
     size_t dim, classes;
     void *state;
-};
-
-static const char *const kind_names[] = {
-    [DML_TUPLES_NONE] = "the whole batch",
-    [DML_TUPLES_TRIPLETS] = "triplets",
-    [DML_TUPLES_PAIRS] = "pairs of anchor and positive",
-    [DML_TUPLES_SETS] = "anchors with their sets",
 };
 
 enum dml_status dml_objective_create(const struct dml_criterion *criterion, const void *options,
@@ -27,6 +21,8 @@ enum dml_status dml_objective_create(const struct dml_criterion *criterion, cons
         return dml_fail(DML_ERROR_INPUT, "%s: embeddings of 0 dimensions", name);
     if (context->classes == 0)
         return dml_fail(DML_ERROR_INPUT, "%s: there are no training classes", name);
+    if (!(context->lr >= 0 && context->lr <= DBL_MAX))
+        return dml_fail(DML_ERROR_INPUT, "%s: a learning rate of %g", name, context->lr);
     struct dml_objective *objective = dml_alloc(1, sizeof *objective);
     if (!objective)
         return DML_ERROR_MEMORY;
@@ -94,8 +90,8 @@ static enum dml_status check_tuples(const struct dml_criterion *criterion,
     const char *name = criterion->method.name;
     enum dml_tuple_kind kind = tuples ? tuples->kind : DML_TUPLES_NONE;
     if (kind != criterion->takes)
-        return dml_fail(DML_ERROR_INPUT, "%s takes %s, not %s", name, kind_names[criterion->takes],
-                        kind_names[kind]);
+        return dml_fail(DML_ERROR_INPUT, "%s takes %s, not %s", name,
+                        dml_tuple_kind_words(criterion->takes), dml_tuple_kind_words(kind));
     if (kind == DML_TUPLES_NONE)
         return DML_OK;
     size_t count = tuples->count;

@@ -18,9 +18,10 @@ enum dml_status dml_mining_create(const struct dml_miner *miner, const void *opt
                                   const struct dml_miner_context *context,
                                   struct dml_mining **out) {
     if (context->dim == 0)
-        return dml_fail(DML_ERROR_INPUT, "the embeddings have 0 dimensions");
+        return dml_fail(DML_ERROR_INPUT, "%s: embeddings of 0 dimensions", miner->method.name);
     if (!(context->margin >= 0 && context->margin <= 1e18))
-        return dml_fail(DML_ERROR_INPUT, "%s: a margin of %g", miner->method.name, context->margin);
+        return dml_fail(DML_ERROR_INPUT, "%s: a margin of %g: it must be 0 to 1e18",
+                        miner->method.name, context->margin);
     struct dml_mining *mining = dml_alloc(1, sizeof *mining);
     if (!mining)
         return DML_ERROR_MEMORY;
@@ -76,27 +77,13 @@ enum dml_status dml_mining_compute(struct dml_mining *mining, const struct dml_b
                                    struct dml_rng *rng, struct dml_tuples *out, size_t *swapped) {
     enum dml_status status = dml_batch_check(batch, mining->context.dim, 0);
     if (status)
-        return status;
+        return dml_fail_within(status, "%s", mining->miner->method.name);
     if (swapped)
         *swapped = 0;
     status = mining->miner->mine(mining->state, batch, rng, out, swapped);
     if (status)
         out->count = 0; /* no half-made tuples */
     return status;
-}
-
-static const char *kind_in_words(enum dml_tuple_kind kind) {
-    switch (kind) {
-    case DML_TUPLES_TRIPLETS:
-        return "triplets";
-    case DML_TUPLES_PAIRS:
-        return "pairs of anchor and positive";
-    case DML_TUPLES_SETS:
-        return "anchors with all their positives and negatives";
-    case DML_TUPLES_NONE:
-        break;
-    }
-    return "no tuples";
 }
 
 /* The names of all miners that give `kind`: "random, semihard". */
@@ -118,12 +105,12 @@ enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
         return DML_OK;
     char allowed[1200];
     list_miners(criterion->takes, allowed, sizeof allowed);
-    const char *name = criterion->method.name, *needs = kind_in_words(criterion->takes);
+    const char *name = criterion->method.name, *needs = dml_tuple_kind_words(criterion->takes);
     if (!miner)
         return dml_fail(DML_ERROR_USAGE,
                         "the criterion '%s' needs %s, so a batch miner: use one of: %s", name,
                         needs, allowed);
     return dml_fail(DML_ERROR_USAGE,
                     "the criterion '%s' needs %s, the batch miner '%s' gives %s: use one of: %s",
-                    name, needs, miner->method.name, kind_in_words(miner->gives), allowed);
+                    name, needs, miner->method.name, dml_tuple_kind_words(miner->gives), allowed);
 }
