@@ -123,6 +123,8 @@ says "class 3" "$dml" eval --embeddings "$work/e.npy" --labels "$work/other.npy"
 [ "$(sed -n 2p "$work/found" | tr -s ' ')" = " 1 0 number 0" ] || fail "search: $(cat "$work/found")"
 [ "$(sed -n 3p "$work/found" | tr -s ' ')" = " 2 0.5 number 1" ] || fail "search: $(cat "$work/found")"
 says "--query is missing" "$dml" search --gallery "$work/e.npy"
+says "--gallery_paths: goes with" "$dml" search --checkpoint none --gallery "$work" --query x.jpg \
+    --gallery_paths "$work/paths.txt"
 says "--checkpoint is needed" "$dml" search --gallery "$work/e.npy" --query x.jpg
 says "dimensions" "$dml" search --gallery "$work/e.npy" --query $golden/small/features.npy
 says "--k 5: is beyond the gallery of 4" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" \

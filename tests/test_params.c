@@ -84,6 +84,7 @@ static void test_wrong_usage_names_the_culprit(void **state) {
         {"--fc_lr -2", "at least 0"},
         {"--loss mine", "choose from margin, triplet"},
         {"--evalua x", "ambiguous"},
+        {"--fast yes", "--fast is a switch and takes no value: 'yes'"},
         {"stray", "'stray' is not a flag"},
         {"--fast=maybe", "takes no value"},
         {"--evaluation_metrics", "needs a value"},

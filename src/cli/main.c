@@ -36,7 +36,9 @@ static void usage(FILE *out) {
 int dml_cli_finish(const char *name, enum dml_status status) {
     if (status == DML_OK)
         return 0;
-    fprintf(stderr, "dml %s: %s\n", name, dml_error());
+    fflush(stdout); /* in a file that takes both, the message stands last */
+    fprintf(stderr, "dml %s: %s\n", name,
+            *dml_error() ? dml_error() : "failed without a message, as a plugin may");
     return status == DML_ERROR_USAGE ? 2 : 1;
 }
 

@@ -251,6 +251,8 @@ static enum dml_status run(const struct search_options *o, struct dml_params *pa
         return dml_fail(DML_ERROR_USAGE, "--query is missing");
     if (o->gallery.count == 0 && !*o->checkpoint)
         return dml_fail(DML_ERROR_USAGE, "--gallery is missing");
+    if (*o->gallery_paths && !is_npy(&o->gallery))
+        return dml_fail(DML_ERROR_USAGE, "--gallery_paths: goes with a --gallery of one .npy file");
     if (*o->html && (status = dml_output_check(o->html)))
         return dml_fail_within(status, "--html");
     if (*o->checkpoint)

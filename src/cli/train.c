@@ -29,12 +29,26 @@ static void on_interrupt(int signal_number) {
         _exit(128 + signal_number);
 }
 
+/* A word within apostrophes; those in it stand outside of them, as in 'it'\''s'. */
+static char *quoted(const char *word) {
+    char *text = dml_alloc(4 * strlen(word) + 3, 1), *at = text;
+    if (!text)
+        return NULL;
+    *at++ = '\'';
+    for (; *word; word++)
+        at = *word == '\'' ? stpcpy(at, "'\\''") : stpcpy(at, (char[2]){*word, 0});
+    strcpy(at, "'");
+    return text;
+}
+
 /* The command line as one text that a shell would read back. */
 static char *join_command(int argc, char **argv) {
     char *text = dml_strdup("dml");
     for (int i = 0; text && i < argc; i++) {
-        bool quote = !*argv[i] || strpbrk(argv[i], " \t\"$*?()<>|&;\\");
-        char *longer = dml_format(quote ? "%s '%s'" : "%s %s", text, argv[i]);
+        bool quote = !*argv[i] || strpbrk(argv[i], " \t\n\"'$*?()[]{}<>|&;\\`~#!");
+        char *word = quote ? quoted(argv[i]) : dml_strdup(argv[i]);
+        char *longer = word ? dml_format("%s %s", text, word) : NULL;
+        free(word);
         free(text);
         text = longer;
     }
@@ -45,6 +59,9 @@ static char *join_command(int argc, char **argv) {
 static enum dml_status read_params(struct dml_params *params, int argc, char **argv) {
     enum dml_status status = dml_params_parse(params, argc - 1, argv + 1);
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
+    /* That of a resumed run holds what it went on from, which is not this run's affair. */
+    if (!status && *setup->params && !dml_params_given(params, "resume"))
+        status = dml_params_parse_text(params, "--resume=");
     if (!status && *setup->params) {
         char *json, *path = dml_strdup(setup->params);
         status = path ? dml_read_file(path, &json, NULL) : DML_ERROR_MEMORY;

@@ -55,7 +55,7 @@ static enum dml_status mine(void *state, const struct dml_batch *batch, struct d
 const struct dml_miner dml_miner_semihard = {
     .method = {.name = "semihard",
                .summary =
-                   "a random positive, and a negative beyond it by less than the criterion's "
+                   "A random positive, and a negative beyond it by less than the criterion's "
                    "margin",
                .paper =
                    "Schroff et al. 2015, FaceNet: a unified embedding for face recognition and "

@@ -26,6 +26,7 @@ static enum dml_status resolve(const struct dml_params *params, const char *name
                                struct dml_param_place *place) {
     if (dml_params_find(params, name, place))
         return DML_OK;
+    enum { SHOWN = 6 };
     char matches[400] = "";
     size_t count = 0, used = 0, length = strlen(name);
     for (size_t g = 0; g < params->count; g++) {
@@ -35,7 +36,7 @@ static enum dml_status resolve(const struct dml_params *params, const char *name
                 continue;
             count++;
             *place = (struct dml_param_place){&params->groups[g], i};
-            if (used < sizeof matches)
+            if (count <= SHOWN && used < sizeof matches)
                 used += (size_t)snprintf(matches + used, sizeof matches - used, " --%s",
                                          table->params[i].name);
         }
@@ -43,7 +44,10 @@ static enum dml_status resolve(const struct dml_params *params, const char *name
     if (count == 0)
         return unknown_flag(params, name);
     if (count > 1)
-        return dml_fail(DML_ERROR_USAGE, "--%s is ambiguous: it could be%s", name, matches);
+        return count > SHOWN
+                   ? dml_fail(DML_ERROR_USAGE, "--%s is ambiguous: it could be%s and %zu more",
+                              name, matches, count - SHOWN)
+                   : dml_fail(DML_ERROR_USAGE, "--%s is ambiguous: it could be%s", name, matches);
     return DML_OK;
 }
 
@@ -78,7 +82,10 @@ static enum dml_status parse_flag(struct dml_params *params, int argc, char *con
         int most = param->type == DML_PARAM_FLAG ? 0 : param->type < DML_PARAM_INTS ? 1 : argc;
         while (*taken <= most && *taken < argc && !is_flag(argv[*taken]))
             ++*taken;
-        if (most > 0 && *taken == 1)
+        if (most == 0 && argc > 1 && !is_flag(argv[1]))
+            status = dml_fail(DML_ERROR_USAGE, "--%s is a switch and takes no value: '%s'",
+                              param->name, argv[1]);
+        else if (most > 0 && *taken == 1)
             status = dml_fail(DML_ERROR_USAGE, "--%s needs a value", param->name);
         else
             status = assign(place, (size_t)(*taken - 1), (const char *const *)argv + 1);

@@ -39,8 +39,7 @@ static const struct dml_param training[] = {
     {"tau", DML_PARAM_INTS, AT(tau), "1000", 1, INFINITY,
      .help = "Epochs after which all learning rates are multiplied by gamma."},
     {"gamma", DML_PARAM_FLOAT, AT(gamma), "0.3", 0, 1, true, .help = "See tau."},
-    {"seed", DML_PARAM_INT, AT(seed), "1", 0, INFINITY,
-     .help = "Seed of everything that is random."},
+    {"seed", DML_PARAM_INT, AT(seed), "1", 0, 1e15, .help = "Seed of everything that is random."},
     {"kernels", DML_PARAM_INT, AT(kernels), "6", 1, 1024,
      .help = "Threads that load images; results do not depend on it."},
 };
