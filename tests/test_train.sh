@@ -36,6 +36,18 @@ cmp <(losses one | head -2) <(losses again) || fail "--params gave other losses"
 echo "going on from an epoch's end gives the losses of an uninterrupted run"
 train --resume "$work/runs/emoji40/again/state.safetensors" --n_epochs 2
 cmp <(losses one) <(losses again) || fail "--resume gave other losses"
+train --resume "$work/runs/emoji40/again/state.safetensors" --n_epochs 2
+grep -q "the run has its 2 epochs already; a larger --n_epochs goes on" "$work/log" ||
+    { cat "$work/log"; fail "a finished run does not say so"; }
+
+echo "the parameters of a resumed run start a run of their own"
+grep -q '"resume":[[:space:]]*"..*"' "$work/runs/emoji40/again/parameters.json" || fail "no resume is kept"
+train --params "$work/runs/emoji40/again/parameters.json" --savename fresh --n_epochs 1
+cmp <(losses one | head -2) <(losses fresh) || fail "--params resumed the run that it describes"
+
+echo "the command that is kept is one that a shell reads back"
+train --n_epochs 0 --savename quoted --group "it's \$HOME (1)"
+grep -aqF -- "--group 'it'\\''s \$HOME (1)'" "$work/runs/runs.sqlite" || fail "the group is not quoted"
 
 echo "Ctrl-C ends after the step, or in the evaluation, with everything written; --resume goes on"
 "$dml" train "${base[@]}" --n_epochs 2 --savename cut >"$work/log" 2>&1 &
@@ -102,9 +114,21 @@ echo "bad input: one line that names the culprit"
 bad 2 "did you mean --loss" --lss margin
 bad 2 "there is no criterion 'marginn'" --loss marginn
 bad 2 "there is no batch miner 'distanc'" --batch_mining distanc
+bad 2 "there is no batch miner 'distanc'" --loss softmax --batch_mining distanc # not used, but kept
+bad 2 "--not_pretrained is a switch and takes no value: 'yes'" --not_pretrained yes
+bad 2 "--seed: 1e+18 is out of bounds" --seed 1000000000000000512
+bad 2 "--loss_mar is ambiguous: .* --loss_margin_nu --loss_margin_beta_constant$" --loss_mar 1
+bad 2 "--loss_ is ambiguous: .* and [0-9]* more$" --loss_ 1
 bad 2 "--bs 33 is not a multiple" --bs 33
 bad 2 "--gamma: 7 is out of bounds" --gamma 7
 bad 2 "resnet1" --arch resnet1
+bad 2 "no option '_double'" --arch resnet18_double
+[ ! -s "$work/out" ] || fail "data were read before a wrong --arch was told"
+bad 1 "ties the images of a batch together" --micro_bs 8
+[ ! -s "$work/out" ] || fail "data were read before a wrong --micro_bs was told"
+status=0
+"$dml" train "${base[@]}" --loss margin --bs 4096 >"$work/out" 2>&1 || status=$?
+tail -1 "$work/out" | grep -q "larger than the training set" || fail "the message is not last"
 bad 2 "no metric" --evaluation_metrics e_recal@1
 bad 1 "evaluation_metrics, testing: recall@9999: k is beyond" --evaluation_metrics e_recall@9999
 bad 1 "rho_spectrum@31: k is beyond the 7" --embed_dim 8 --storage_metrics rho_spectrum@31
@@ -133,5 +157,5 @@ cp -r "$source/data/emoji200/images"/00[1-4].* "$work/broken/images/"
 victim=$(find "$work/broken" -name '*.jpg' | sort | head -1)
 head -c 300 "$victim" >"$victim.cut" && mv "$victim.cut" "$victim"
 bad 1 "$(basename "$victim")" --source_path "$work" --dataset broken --bs 8
-bad 1 "step [0-9]* (epoch 0)" --lr 1e38
+bad 1 "step [0-9]* (epoch 1)" --lr 1e38
 echo "all passed"

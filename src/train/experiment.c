@@ -60,7 +60,7 @@ static enum dml_status check_methods(const struct dml_experiment *e) {
         return dml_method_unknown(DML_CRITERION, t->loss);
     if (!dml_method_find(DML_SAMPLER, t->data_sampler))
         return dml_method_unknown(DML_SAMPLER, t->data_sampler);
-    if (criterion_of(e)->takes != DML_TUPLES_NONE && !miner_of(e))
+    if (!dml_method_find(DML_MINER, t->batch_mining)) /* in use or not: names are recorded */
         return dml_method_unknown(DML_MINER, t->batch_mining);
     enum dml_status status = dml_mining_allowed(criterion_of(e), miner_of(e));
     if (!status)
@@ -174,6 +174,7 @@ static enum dml_status load_backbone(struct dml_experiment *e) {
     return status;
 }
 
+/* The network without values: what its flags contradict is told before data are read. */
 static enum dml_status open_network(struct dml_experiment *e,
                                     const struct dml_architecture *architecture) {
     const struct dml_network_flags *flags = e->network_flags;
@@ -189,15 +190,17 @@ static enum dml_status open_network(struct dml_experiment *e,
     const struct dml_network_options options = {
         strcmp(flags->precision, "bf16") == 0 ? DML_PRECISION_BF16 : DML_PRECISION_FP32,
         (size_t)flags->micro_bs, (size_t)e->training->bs};
-    status = e->backend->create(e->graph, &options, &e->network);
-    if (!status)
-        status =
-            dml_network_initialise(e->graph, e->backend, e->network, (uint64_t)e->training->seed);
+    return e->backend->create(e->graph, &options, &e->network);
+}
+
+static enum dml_status fill_network(struct dml_experiment *e) {
+    enum dml_status status =
+        dml_network_initialise(e->graph, e->backend, e->network, (uint64_t)e->training->seed);
     if (!status && e->weights)
         status = load_backbone(e);
     if (status)
         return status;
-    printf("network: %s, %s parameters, %s; %s, %d threads\n", flags->arch,
+    printf("network: %s, %s parameters, %s; %s, %d threads\n", e->network_flags->arch,
            dml_thousands(parameter_count(e->graph)), e->weights ? e->weights : "random weights",
            e->backend->name, omp_get_max_threads());
     if (strcmp(e->backend->name, "cpu") == 0 &&
@@ -271,11 +274,13 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
     if (!status && !own_weights)
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
+        status = open_network(out, architecture);
+    if (!status)
         status = open_data(out);
     if (!status)
         status = check_evaluation(out);
     if (!status)
-        status = open_network(out, architecture);
+        status = fill_network(out);
     if (!status)
         status = open_methods(out);
     if (status)

@@ -104,7 +104,7 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
     if (status)
         return dml_fail_within(status == DML_ERROR_INPUT ? DML_ERROR_NUMERIC : status,
                                "step %llu (epoch %llu)", (unsigned long long)t->at.step,
-                               (unsigned long long)t->at.epoch);
+                               (unsigned long long)t->at.epoch + 1);
     dml_sampling_update(t->e.sampling, batch->indices, batch->n, t->embeddings);
     record.seconds = dml_now() - started;
     t->at.step++;
@@ -288,6 +288,10 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     if (status)
         return status;
     printf("results: %s\n\n", t->folder);
+    uint64_t epochs = (uint64_t)t->e.training->n_epochs;
+    if (*t->e.setup->resume && t->at.epoch >= epochs)
+        printf("the run has its %llu epochs already; a larger --n_epochs goes on\n",
+               (unsigned long long)epochs);
     fflush(stdout);
     dml_experiment_describe(&t->e, t->folder, t->name, command, &t->run);
     t->last_state = dml_now();
