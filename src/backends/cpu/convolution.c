@@ -320,6 +320,7 @@ static bool tap_strides(const dnnl_memory_desc_t *md, struct cpu_tap_strides *ou
     return true;
 }
 
+/* Whether taps.h can compute the convolution; then its strides are set. */
 static bool taps_possible(struct cpu_conv *conv) {
     return tap_strides(&conv->weights->md, &conv->tap_strides) &&
            conv->tap_strides.block == conv->shape.input.block &&

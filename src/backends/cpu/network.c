@@ -175,19 +175,16 @@ static enum dml_status embed(struct dml_network *network, const struct dml_image
 static enum dml_status forward(struct dml_network *network, const struct dml_images *images,
                                float *embeddings) {
     size_t micro = network->options.micro_batch;
-    if (images->n == 0)
-        return dml_fail(DML_ERROR_INPUT, "network: an empty batch");
-    enum dml_status status = DML_OK;
     const struct cpu_plan *plan = NULL;
-    if (micro && micro < images->n) {
-        status = embed(network, images, embeddings);
-    } else {
-        status = check_images(network, images);
-        network->waiting.valid = false;
-        if (status == DML_OK)
-            status =
-                forward_piece(network, CPU_PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
-    }
+    network->waiting.valid = false;
+    enum dml_status status = check_images(network, images);
+    if (status == DML_OK && images->n == 0)
+        status = dml_fail(DML_ERROR_INPUT, "network: an empty batch");
+    if (status != DML_OK)
+        return status;
+    status = micro && micro < images->n
+                 ? embed(network, images, embeddings)
+                 : forward_piece(network, CPU_PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
     if (status != DML_OK)
         return status;
     network->waiting.plan = plan;

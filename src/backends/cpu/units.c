@@ -38,6 +38,14 @@ static void take(struct fusion *f, struct cpu_unit *unit, int node) {
     unit->last_node = node;
 }
 
+static void take_relu(struct fusion *f, struct cpu_unit *unit) {
+    int relu = next_of(f, unit->last_node, DML_OP_RELU);
+    if (relu >= 0) {
+        unit->relu = true;
+        take(f, unit, relu);
+    }
+}
+
 /* Lets the unit take over an add (its other input becomes the residual, a node until units are
  * linked) and a relu behind it. */
 static void take_add_and_relu(struct fusion *f, struct cpu_unit *unit) {
@@ -47,21 +55,10 @@ static void take_add_and_relu(struct fusion *f, struct cpu_unit *unit) {
         unit->residual = inputs[0] == unit->last_node ? inputs[1] : inputs[0];
         take(f, unit, add);
     }
-    int relu = next_of(f, unit->last_node, DML_OP_RELU);
-    if (relu >= 0) {
-        unit->relu = true;
-        take(f, unit, relu);
-    }
-}
-
-static void fuse_batch_norm(struct fusion *f, struct cpu_unit *unit, int node) {
-    unit->norm = node;
-    unit->kind = f->fold ? CPU_POINTWISE : CPU_NORM;
-    take_add_and_relu(f, unit);
+    take_relu(f, unit);
 }
 
 static void fuse_conv(struct fusion *f, struct cpu_unit *unit) {
-    unit->kind = CPU_CONV;
     int norm = f->fold ? next_of(f, unit->last_node, DML_OP_BATCH_NORM) : -1;
     if (norm >= 0) {
         unit->norm = norm;
@@ -70,66 +67,61 @@ static void fuse_conv(struct fusion *f, struct cpu_unit *unit) {
     take_add_and_relu(f, unit);
 }
 
+static enum cpu_unit_kind kind_of(enum dml_op op, bool fold) {
+    switch (op) {
+    case DML_OP_INPUT:
+        return CPU_INPUT;
+    case DML_OP_CONV:
+        return CPU_CONV;
+    case DML_OP_BATCH_NORM:
+        return fold ? CPU_POINTWISE : CPU_NORM;
+    case DML_OP_MAX_POOL:
+        return CPU_MAX_POOL;
+    case DML_OP_AVG_POOL:
+        return CPU_AVG_POOL;
+    case DML_OP_GLOBAL_AVG_POOL:
+        return CPU_GLOBAL_AVG_POOL;
+    case DML_OP_GLOBAL_MAX_POOL:
+        return CPU_GLOBAL_MAX_POOL;
+    case DML_OP_CONCAT:
+        return CPU_CONCAT;
+    case DML_OP_LINEAR:
+        return CPU_LINEAR;
+    case DML_OP_L2_NORMALIZE:
+        return CPU_L2_NORMALIZE;
+    case DML_OP_RELU:
+    case DML_OP_ADD:
+    case DML_OP_AFFINE:
+        break;
+    }
+    return CPU_POINTWISE;
+}
+
 /* The unit that begins with `node`. Inputs and residual are nodes until units are linked. */
 static struct cpu_unit unit_from(struct fusion *f, int node) {
     const struct dml_node *n = &f->graph->nodes[node];
-    struct cpu_unit unit = {
-        .node = node, .norm = -1, .affine = -1, .residual = -1, .input_count = n->input_count};
+    struct cpu_unit unit = {.kind = kind_of(n->op, f->fold),
+                            .node = node,
+                            .norm = n->op == DML_OP_BATCH_NORM ? node : -1,
+                            .affine = n->op == DML_OP_AFFINE ? node : -1,
+                            .residual = -1,
+                            .relu = n->op == DML_OP_RELU,
+                            .input_count = n->input_count};
     for (int k = 0; k < n->input_count; k++)
         unit.inputs[k] = n->inputs[k];
     take(f, &unit, node);
-    switch (n->op) {
-    case DML_OP_INPUT:
-        unit.kind = CPU_INPUT;
+    if (n->op == DML_OP_CONV) {
+        fuse_conv(f, &unit);
+    } else if (n->op == DML_OP_BATCH_NORM || n->op == DML_OP_AFFINE) {
+        take_add_and_relu(f, &unit);
+    } else if (n->op == DML_OP_ADD) {
+        unit.residual = unit.inputs[1];
+        unit.input_count = 1;
+        take_relu(f, &unit);
+    } else if (n->op == DML_OP_INPUT) {
         unit.affine = next_of(f, node, DML_OP_AFFINE);
         if (unit.affine >= 0)
             take(f, &unit, unit.affine);
-        break;
-    case DML_OP_CONV:
-        fuse_conv(f, &unit);
-        break;
-    case DML_OP_BATCH_NORM:
-        fuse_batch_norm(f, &unit, node);
-        break;
-    case DML_OP_AFFINE:
-        unit.kind = CPU_POINTWISE;
-        unit.affine = node;
-        take_add_and_relu(f, &unit);
-        break;
-    case DML_OP_ADD:
-        unit.kind = CPU_POINTWISE;
-        unit.residual = unit.inputs[1];
-        unit.input_count = 1;
-        if (next_of(f, node, DML_OP_RELU) >= 0) {
-            unit.relu = true;
-            take(f, &unit, f->user[node]);
-        }
-        break;
-    case DML_OP_RELU:
-        unit.kind = CPU_POINTWISE;
-        unit.relu = true;
-        break;
-    case DML_OP_MAX_POOL:
-        unit.kind = CPU_MAX_POOL;
-        break;
-    case DML_OP_AVG_POOL:
-        unit.kind = CPU_AVG_POOL;
-        break;
-    case DML_OP_GLOBAL_AVG_POOL:
-        unit.kind = CPU_GLOBAL_AVG_POOL;
-        break;
-    case DML_OP_GLOBAL_MAX_POOL:
-        unit.kind = CPU_GLOBAL_MAX_POOL;
-        break;
-    case DML_OP_CONCAT:
-        unit.kind = CPU_CONCAT;
-        break;
-    case DML_OP_LINEAR:
-        unit.kind = CPU_LINEAR;
-        break;
-    case DML_OP_L2_NORMALIZE:
-        unit.kind = CPU_L2_NORMALIZE;
-        break;
     }
     return unit;
 }
