@@ -40,6 +40,16 @@ train --resume "$work/runs/emoji40/again/state.safetensors" --n_epochs 2
 grep -q "the run has its 2 epochs already; a larger --n_epochs goes on" "$work/log" ||
     { cat "$work/log"; fail "a finished run does not say so"; }
 
+echo "the store of a sampler with momentum goes on too"
+# data_of STATE prints its tensors without the header, which holds the flags
+data_of() { tail -c +$((9 + $(od -An -tu8 -N8 "$1"))) "$1"; }
+momentum=(--data_sampler greedy_coreset --data_batchmatch_bigbs 64 --data_mb_mom 0.9 --no_train_metrics)
+train --n_epochs 2 --savename whole "${momentum[@]}"
+train --n_epochs 1 --savename parts "${momentum[@]}"
+train --resume "$work/runs/emoji40/parts/state.safetensors" --n_epochs 2 "${momentum[@]}"
+cmp <(data_of "$work/runs/emoji40/whole/state.safetensors") \
+    <(data_of "$work/runs/emoji40/parts/state.safetensors") || fail "the resumed state differs"
+
 echo "the parameters of a resumed run start a run of their own"
 grep -q '"resume":[[:space:]]*"..*"' "$work/runs/emoji40/again/parameters.json" || fail "no resume is kept"
 train --params "$work/runs/emoji40/again/parameters.json" --savename fresh --n_epochs 1

@@ -210,6 +210,9 @@ static enum dml_status restore_sampler(struct dml_experiment *e, const char *pat
     if (store)
         status =
             take(tensors, path, "sampler.", "store", store->images * store->dim, store->embeddings);
+    if (!status && store && store->changes)
+        status =
+            take(tensors, path, "sampler.", "changes", store->images * store->dim, store->changes);
     const struct dml_tensor *plan = dml_tensors_find(tensors, "sampler.plan");
     *has_plan = plan != NULL;
     if (status || !plan)
