@@ -72,7 +72,7 @@ static const struct dml_param params[] = {
      .type = DML_PARAM_STRING,
      .offset = FIELD(cache_images),
      .fallback = "none",
-     .help = "Keep decoded images: none, memory, or the path of a cache file."},
+     .help = "Keep decoded images: none, memory, or what the paths of cache files begin with."},
 };
 const struct dml_param_table dml_dataset_params = {
     .title = "Data set",
