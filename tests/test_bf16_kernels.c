@@ -197,6 +197,32 @@ static void affines_and_norms(void **state) {
     pair_free(&y);
 }
 
+/* A variance a millionth of the squared mean. */
+static void statistics_far_from_zero(void **state) {
+    (void)state;
+    struct pair x = maps(HEIGHT, WIDTH);
+    size_t block = (size_t)x.wide.block, room = (size_t)x.wide.groups * block;
+    for (size_t i = 0; i < x.count; i++)
+        x.f[i] = 1000 + x.f[i];
+    float *mean = random_floats(2 * room, 0), *variance = mean + room;
+    wide->batch_statistics(&x.wide, N, x.f, mean, variance);
+    for (size_t c = 0; c < CHANNELS; c++) {
+        double sum = 0, squares = 0, count = (double)(N * x.wide.pixels);
+        for (size_t i = 0; i < N * x.wide.pixels; i++) {
+            const float *group =
+                x.f + i / x.wide.pixels * x.wide.image + c / block * x.wide.pixels * block;
+            double v = group[i % x.wide.pixels * block + c % block] - 1000.0;
+            sum += v;
+            squares += v * v;
+        }
+        assert_float_equal(mean[c], 1000 + sum / count, 1e-4);
+        double right = squares / count - sum / count * (sum / count);
+        assert_float_equal(variance[c], right, 1e-5 * right);
+    }
+    free(mean);
+    pair_free(&x);
+}
+
 static const struct cpu_window windows[] = {
     {3, 3, 2, 2, 1, 1, false}, {3, 3, 1, 1, 1, 1, true},  {2, 2, 3, 3, 0, 0, false},
     {5, 3, 2, 1, 2, 1, true},  {2, 3, 2, 3, 0, 1, false}, {3, 3, 2, 2, 0, 0, true},
@@ -517,6 +543,7 @@ int main(void) {
         cmocka_unit_test(inputs),
         cmocka_unit_test(combines),
         cmocka_unit_test(affines_and_norms),
+        cmocka_unit_test(statistics_far_from_zero),
         cmocka_unit_test(pools),
         cmocka_unit_test(pools_of_minus_infinity),
         cmocka_unit_test(global_pools),

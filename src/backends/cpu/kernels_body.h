@@ -151,19 +151,19 @@ static void pointwise(const struct cpu_layout *layout, size_t n, const void *x, 
         }
 }
 
-/* Adds up x and x * y (or x * x) of a row per channel: in float32 over a few pixels, which keeps
- * the loop in registers, then in float64. */
+/* Adds up v and v * w of a row per channel, w being x less the channel's `shift` and v a gradient
+ * or w itself: in float32 over a few pixels, which keeps the loop in registers, then in float64. */
 enum { FEW = 64 };
-INLINE void sum_row(size_t block, size_t pixels, const element *x, const element *y,
-                    const float *mean, double *sum, double *product) {
+INLINE void sum_row(size_t block, size_t pixels, const element *grad, const element *x,
+                    const float *shift, double *sum, double *product) {
     for (size_t start = 0; start < pixels; start += FEW) {
         size_t end = start + FEW < pixels ? start + FEW : pixels;
         float s[LANES] = {0}, p[LANES] = {0};
         for (size_t k = start; k < end; k++)
 #pragma omp simd
             for (size_t b = 0; b < block; b++) {
-                float v = load(x[k * block + b]);
-                float w = y ? load(y[k * block + b]) - mean[b] : v;
+                float w = load(x[k * block + b]) - shift[b];
+                float v = grad ? load(grad[k * block + b]) : w;
                 s[b] += v;
                 p[b] += v * w;
             }
@@ -196,13 +196,17 @@ static void batch_statistics(const struct cpu_layout *layout, size_t n, const vo
     double count = (double)n * (double)layout->pixels;
 #pragma omp parallel for schedule(static)
     for (size_t g = 0; g < (size_t)layout->groups; g++) {
+        const element *first = (const element *)x + g * row;
+        float shift[LANES]; /* near the mean, so that the variance is no difference of large sums */
         double sum[LANES] = {0}, squares[LANES] = {0};
+        for (size_t b = 0; b < block; b++)
+            shift[b] = load(first[b]);
         for (size_t i = 0; i < n; i++)
-            WITH_BLOCK(sum_row, block, layout->pixels,
-                       (const element *)x + i * layout->image + g * row, NULL, NULL, sum, squares);
+            WITH_BLOCK(sum_row, block, layout->pixels, NULL, first + i * layout->image, shift, sum,
+                       squares);
         for (size_t b = 0; b < block; b++) {
             double m = sum[b] / count;
-            mean[g * block + b] = (float)m;
+            mean[g * block + b] = (float)(shift[b] + m);
             variance[g * block + b] = (float)fmax(squares[b] / count - m * m, 0.0);
         }
     }
