@@ -25,17 +25,19 @@ void *dml_alloc_aligned(size_t count, size_t size) {
     return memory ? memory : refused(count, size);
 }
 
-enum dml_status dml_grow(void **items, size_t *capacity, size_t need, size_t size) {
+enum dml_status dml_grow(void *items, size_t *capacity, size_t need, size_t size) {
     if (need <= *capacity)
         return DML_OK;
     size_t wanted = *capacity * 2 > need ? *capacity * 2 : need;
     size_t bytes;
-    void *grown = __builtin_mul_overflow(wanted, size, &bytes) ? NULL : realloc(*items, bytes);
+    void *old, *grown; /* copied, for the caller's pointer is not a void * */
+    memcpy(&old, items, sizeof old);
+    grown = __builtin_mul_overflow(wanted, size, &bytes) ? NULL : realloc(old, bytes);
     if (!grown) {
         refused(wanted, size);
         return DML_ERROR_MEMORY;
     }
-    *items = grown;
+    memcpy(items, &grown, sizeof grown);
     *capacity = wanted;
     return DML_OK;
 }

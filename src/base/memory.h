@@ -12,9 +12,9 @@ void *dml_alloc(size_t count, size_t size);
 /* Aligned to 64 bytes, not zeroed; freed with free(). */
 void *dml_alloc_aligned(size_t count, size_t size);
 
-/* Grows an array to hold `need` items, at least doubling. `*items` and `*capacity` change on
- * success only. */
-enum dml_status dml_grow(void **items, size_t *capacity, size_t need, size_t size);
+/* Grows an array to hold `need` items of `size` bytes, at least doubling. `items` is the address of
+ * the pointer to it, of whatever type; that pointer and `*capacity` change on success only. */
+enum dml_status dml_grow(void *items, size_t *capacity, size_t need, size_t size);
 
 char *dml_strdup(const char *text);
 char *dml_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* free() it */

@@ -46,7 +46,7 @@ enum dml_status dml_method_register(enum dml_kind kind, const struct dml_method 
     if (dml_method_find(kind, method->name))
         return dml_fail(DML_ERROR_INPUT, "there is a %s called '%s' already", dml_kind_name(kind),
                         method->name);
-    enum dml_status status = dml_grow((void **)&added[kind].items, &added[kind].capacity,
+    enum dml_status status = dml_grow(&added[kind].items, &added[kind].capacity,
                                       added[kind].count + 1, sizeof *added[kind].items);
     if (!status)
         added[kind].items[added[kind].count++] = method;

@@ -31,8 +31,7 @@ static enum dml_status add(struct found *found, char *path, const char *class) {
     char *name = dml_strdup(class);
     enum dml_status status = path && name ? DML_OK : DML_ERROR_MEMORY;
     if (!status)
-        status = dml_grow((void **)&found->items, &found->capacity, found->count + 1,
-                          sizeof *found->items);
+        status = dml_grow(&found->items, &found->capacity, found->count + 1, sizeof *found->items);
     if (status) {
         free(path);
         free(name);

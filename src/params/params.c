@@ -85,8 +85,8 @@ enum dml_status dml_params_add(struct dml_params *params, const struct dml_param
         if (dml_params_find(params, table->params[i].name, NULL))
             return dml_fail(DML_ERROR_USAGE, "%s: the parameter --%s is declared elsewhere too",
                             table->title, table->params[i].name);
-    enum dml_status status = dml_grow((void **)&params->groups, &params->capacity,
-                                      params->count + 1, sizeof *params->groups);
+    enum dml_status status =
+        dml_grow(&params->groups, &params->capacity, params->count + 1, sizeof *params->groups);
     if (status)
         return status;
     struct dml_param_group *group = &params->groups[params->count];

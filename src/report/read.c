@@ -48,7 +48,7 @@ int dml_report_find(const struct dml_report *report, const char *part, const cha
 
 static enum dml_status add_column(struct dml_report *report, const char *part, const char *name,
                                   const char *label) {
-    enum dml_status status = dml_grow((void **)&report->columns, &report->column_capacity,
+    enum dml_status status = dml_grow(&report->columns, &report->column_capacity,
                                       report->column_count + 1, sizeof *report->columns);
     if (status)
         return status;
@@ -94,8 +94,8 @@ static enum dml_status find_group(struct dml_report *report, const char *dataset
     *out = report->group_count ? &report->groups[report->group_count - 1] : NULL;
     if (*out && strcmp((*out)->name, name) == 0 && strcmp((*out)->dataset, dataset) == 0)
         return DML_OK; /* rows come by group */
-    enum dml_status status = dml_grow((void **)&report->groups, &report->group_capacity,
-                                      report->group_count + 1, sizeof **out);
+    enum dml_status status =
+        dml_grow(&report->groups, &report->group_capacity, report->group_count + 1, sizeof **out);
     if (status)
         return status;
     *out = &report->groups[report->group_count++];
@@ -143,8 +143,8 @@ static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *opt
     enum dml_status status = find_group(report, (const char *)sqlite3_column_text(row, 2),
                                         (const char *)sqlite3_column_text(row, 3), &group);
     if (!status)
-        status = dml_grow((void **)&group->runs, &group->run_capacity, group->run_count + 1,
-                          sizeof *group->runs);
+        status =
+            dml_grow(&group->runs, &group->run_capacity, group->run_count + 1, sizeof *group->runs);
     if (status)
         return status;
     struct dml_report_run *run = &group->runs[group->run_count++];

@@ -19,8 +19,8 @@ static enum dml_status load_plugin(struct plugins *plugins, char *path) {
     for (size_t i = 0; i < plugins->count; i++)
         if (strcmp(plugins->paths[i], path) == 0)
             return DML_OK;
-    enum dml_status status = dml_grow((void **)&plugins->paths, &plugins->capacity,
-                                      plugins->count + 1, sizeof *plugins->paths);
+    enum dml_status status =
+        dml_grow(&plugins->paths, &plugins->capacity, plugins->count + 1, sizeof *plugins->paths);
     if (status)
         return status;
     plugins->paths[plugins->count++] = path;

@@ -69,7 +69,7 @@ enum dml_status dml_identity_of_json(const struct dml_identity *identity, const 
         const cJSON *usual = cJSON_GetObjectItemCaseSensitive(identity->defaults, item->string);
         if (status || makes_no_difference(item->string) || cJSON_Compare(item, usual, true))
             continue;
-        status = dml_grow((void **)&lines, &capacity, count + 1, sizeof *lines);
+        status = dml_grow(&lines, &capacity, count + 1, sizeof *lines);
         char *value = status ? NULL : cJSON_PrintUnformatted(item);
         if (!status && !(lines[count++] = dml_format("%s=%s", item->string, value ? value : "")))
             status = DML_ERROR_MEMORY;

@@ -23,7 +23,7 @@ struct done_list {
 static enum dml_status add_done(struct done_list *list, const struct dml_identity *identity,
                                 const cJSON *params, double result) {
     enum dml_status status =
-        dml_grow((void **)&list->items, &list->capacity, list->count + 1, sizeof *list->items);
+        dml_grow(&list->items, &list->capacity, list->count + 1, sizeof *list->items);
     if (status)
         return status;
     list->items[list->count] = (struct done){.result = result};

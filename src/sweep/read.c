@@ -257,7 +257,7 @@ static enum dml_status add_run(struct dml_sweep *sweep, size_t line, const struc
                                size_t own, size_t own_end, const struct axes *axes,
                                const size_t *indices) {
     enum dml_status status =
-        dml_grow((void **)&sweep->runs, &sweep->capacity, sweep->count + 1, sizeof *sweep->runs);
+        dml_grow(&sweep->runs, &sweep->capacity, sweep->count + 1, sizeof *sweep->runs);
     if (status)
         return status;
     struct dml_sweep_run *run = &sweep->runs[sweep->count++];

@@ -24,7 +24,7 @@ static enum dml_status obtain(struct dml_bests *bests, const char *part, const c
     if (*out)
         return DML_OK;
     enum dml_status status =
-        dml_grow((void **)&bests->items, &bests->capacity, bests->count + 1, sizeof **out);
+        dml_grow(&bests->items, &bests->capacity, bests->count + 1, sizeof **out);
     if (status)
         return status;
     *out = &bests->items[bests->count++];

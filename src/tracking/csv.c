@@ -74,7 +74,7 @@ static enum dml_status find(struct logs *logs, const char *name, const char *hea
             return DML_OK;
         }
     enum dml_status status =
-        dml_grow((void **)&logs->tables, &logs->capacity, logs->count + 1, sizeof(struct table));
+        dml_grow(&logs->tables, &logs->capacity, logs->count + 1, sizeof(struct table));
     if (status)
         return status;
     struct table *table = &logs->tables[logs->count++];

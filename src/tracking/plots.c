@@ -169,7 +169,7 @@ static enum dml_status draw(struct plots *plots) {
             continue;
         status = write_graph(plots, name);
         if (!status)
-            status = dml_grow((void **)&scripts, &capacity, count + 1, sizeof *scripts);
+            status = dml_grow(&scripts, &capacity, count + 1, sizeof *scripts);
         if (!status && !(scripts[count++] = dml_format("Graph_%s.gp", name)))
             status = DML_ERROR_MEMORY;
         free(name);

@@ -16,7 +16,7 @@ void dml_bytes_free(struct dml_bytes *bytes) {
 void dml_bytes_add(struct dml_bytes *bytes, const void *data, size_t size) {
     if (bytes->failed || size == 0)
         return;
-    if (dml_grow((void **)&bytes->data, &bytes->capacity, bytes->size + size, 1) != DML_OK) {
+    if (dml_grow(&bytes->data, &bytes->capacity, bytes->size + size, 1) != DML_OK) {
         bytes->failed = true;
         return;
     }

@@ -328,7 +328,7 @@ static enum dml_status write_all(struct recorder *recorder, int wait_ms, const c
 
 static enum dml_status sqlite_step(void *state, const struct dml_step_record *record) {
     struct recorder *recorder = state;
-    enum dml_status status = dml_grow((void **)&recorder->steps, &recorder->step_capacity,
+    enum dml_status status = dml_grow(&recorder->steps, &recorder->step_capacity,
                                       recorder->step_count + 1, sizeof *record);
     if (status)
         return status;
@@ -341,7 +341,7 @@ static enum dml_status sqlite_step(void *state, const struct dml_step_record *re
 
 static enum dml_status sqlite_epoch(void *state, const struct dml_epoch_record *record) {
     struct recorder *recorder = state;
-    enum dml_status status = dml_grow((void **)&recorder->epochs, &recorder->epoch_capacity,
+    enum dml_status status = dml_grow(&recorder->epochs, &recorder->epoch_capacity,
                                       recorder->epoch_count + 1, sizeof *recorder->epochs);
     if (!status)
         status = copy_epoch(&recorder->epochs[recorder->epoch_count], record);

@@ -71,7 +71,7 @@ static struct dml_storage_best *find_best(struct dml_evaluator *v, const char *p
     for (size_t i = 0; i < v->best_count; i++)
         if (strcmp(v->bests[i].part, part) == 0 && strcmp(v->bests[i].metric, metric) == 0)
             return &v->bests[i];
-    if (dml_grow((void **)&v->bests, &v->best_capacity, v->best_count + 1, sizeof *v->bests))
+    if (dml_grow(&v->bests, &v->best_capacity, v->best_count + 1, sizeof *v->bests))
         return NULL;
     struct dml_storage_best *best = &v->bests[v->best_count++];
     *best = (struct dml_storage_best){.value = NAN};

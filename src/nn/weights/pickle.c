@@ -82,7 +82,7 @@ static enum dml_status take_number(struct machine *m, size_t length, uint64_t *o
 
 static enum dml_status push(struct machine *m, value *item) {
     enum dml_status status =
-        dml_grow((void **)&m->stack, &m->stack_capacity, m->depth + 1, sizeof *m->stack);
+        dml_grow(&m->stack, &m->stack_capacity, m->depth + 1, sizeof *m->stack);
     if (!status)
         m->stack[m->depth++] = item;
     return status;
@@ -153,8 +153,8 @@ static enum dml_status append(struct machine *m, value *list, value *const *item
     if (m->items > MAX_ITEMS)
         return dml_fail(DML_ERROR_INPUT, "%s: the lists in its pickle have more than %d items",
                         m->file, MAX_ITEMS);
-    enum dml_status status = dml_grow((void **)&list->list.items, &list->list.capacity,
-                                      list->list.count + count, sizeof *items);
+    enum dml_status status =
+        dml_grow(&list->list.items, &list->list.capacity, list->list.count + count, sizeof *items);
     if (status)
         return status;
     memcpy(list->list.items + list->list.count, items, count * sizeof *items);
@@ -348,7 +348,7 @@ static enum dml_status put(struct machine *m, size_t index) {
     if (index >= MAX_MEMO || index > m->size)
         return broken(m, "a memo index out of bounds");
     size_t had = m->memo_capacity;
-    if ((status = dml_grow((void **)&m->memo, &m->memo_capacity, index + 1, sizeof *m->memo)))
+    if ((status = dml_grow(&m->memo, &m->memo_capacity, index + 1, sizeof *m->memo)))
         return status;
     memset(m->memo + had, 0, (m->memo_capacity - had) * sizeof *m->memo);
     m->memo_count += !m->memo[index];

@@ -142,8 +142,8 @@ enum dml_status dml_tensors_add_view(struct dml_tensors *tensors, const char *na
     }
     if (__builtin_mul_overflow(tensor.count, dml_dtype_size(dtype), &bytes))
         return dml_fail(DML_ERROR_INPUT, "tensor %s: its shape overflows", name);
-    enum dml_status status = dml_grow((void **)&tensors->items, &tensors->capacity,
-                                      tensors->count + 1, sizeof *tensors->items);
+    enum dml_status status =
+        dml_grow(&tensors->items, &tensors->capacity, tensors->count + 1, sizeof *tensors->items);
     if (status)
         return status;
     tensor.name = dml_strdup(name);
@@ -182,8 +182,8 @@ enum dml_status dml_tensors_set_note(struct dml_tensors *tensors, const char *ke
         return DML_OK;
     }
     char *name = dml_strdup(key);
-    if (!name || dml_grow((void **)&tensors->notes, &tensors->note_capacity,
-                          tensors->note_count + 1, sizeof *tensors->notes)) {
+    if (!name || dml_grow(&tensors->notes, &tensors->note_capacity, tensors->note_count + 1,
+                          sizeof *tensors->notes)) {
         free(name);
         free(copy);
         return DML_ERROR_MEMORY;

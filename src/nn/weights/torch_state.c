@@ -188,8 +188,7 @@ static const char *parse_tensor(const struct dml_torch_state *state,
 
 static enum dml_status add_view(struct dml_torch_state *state, const struct dml_pickle_value *key,
                                 const struct dml_pickle_value *tensor) {
-    if (dml_grow((void **)&state->views, &state->view_capacity, state->view_count + 1,
-                 sizeof *state->views))
+    if (dml_grow(&state->views, &state->view_capacity, state->view_count + 1, sizeof *state->views))
         return DML_ERROR_MEMORY;
     struct dml_torch_view *view = &state->views[state->view_count];
     memset(view, 0, sizeof *view);

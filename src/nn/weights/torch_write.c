@@ -26,7 +26,7 @@ struct buffer {
 };
 
 static void put(struct buffer *b, const void *bytes, size_t size) {
-    if (b->status || (b->status = dml_grow((void **)&b->bytes, &b->capacity, b->size + size, 1)))
+    if (b->status || (b->status = dml_grow(&b->bytes, &b->capacity, b->size + size, 1)))
         return;
     memcpy(b->bytes + b->size, bytes, size);
     b->size += size;
