@@ -29,8 +29,7 @@ static const struct dml_param rows[] = {
      .help = "Metrics."},
     {"evaluate_on_gpu", DML_PARAM_FLAG, offsetof(struct options, fast), .help = "GPU."},
 };
-static const struct dml_param_table table = {"Test", sizeof(struct options), rows,
-                                             sizeof rows / sizeof rows[0]};
+static const struct dml_param_table table = DML_PARAM_TABLE("Test", struct options, rows);
 
 static struct dml_params *fresh(void) {
     struct dml_params *params;

@@ -18,10 +18,10 @@ static const struct dml_param loss_params[] = {
      .min = 0,
      .max = 1000,
      .above_min = true,
-     .help = "steepness: large is nearly a hinge"},
+     .help = "Steepness: large is nearly a hinge"},
 };
-static const struct dml_param_table loss_table = {"Criterion: mine", sizeof(struct loss_options),
-                                                  loss_params, 1};
+static const struct dml_param_table loss_table =
+    DML_PARAM_TABLE("Criterion: mine", struct loss_options, loss_params);
 
 static enum dml_status loss_create(const void *options, const struct dml_criterion_context *context,
                                    void **state) {
@@ -81,8 +81,8 @@ static const struct dml_param miner_params[] = {
      .max = 16,
      .help = "draw among so many of the nearest negatives"},
 };
-static const struct dml_param_table miner_table = {"Batch miner: mine",
-                                                   sizeof(struct miner_options), miner_params, 1};
+static const struct dml_param_table miner_table =
+    DML_PARAM_TABLE("Batch miner: mine", struct miner_options, miner_params);
 
 static enum dml_status miner_create(const void *options, const struct dml_miner_context *context,
                                     void **state) {

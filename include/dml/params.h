@@ -58,6 +58,13 @@ struct dml_param_table {
     size_t count;
 };
 
+/* The table of the array `list`, whose parameters fill a `type`. */
+#define DML_PARAM_TABLE(heading, type, list)                                                       \
+    {                                                                                              \
+        .title = heading, .options_size = sizeof(type), .params = list,                            \
+        .count = sizeof(list) / sizeof *(list)                                                     \
+    }
+
 /* A set of tables, each with the options struct that its parameters fill. Owns both the structs
  * and the strings and lists in them. */
 struct dml_params;

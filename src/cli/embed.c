@@ -39,8 +39,8 @@ static const struct dml_param rows[] = {
      .help = "Which images of the data set, without --images."},
 };
 #undef AT
-static const struct dml_param_table table = {"Embedding", sizeof(struct embed_options), rows,
-                                             sizeof rows / sizeof rows[0]};
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Embedding", struct embed_options, rows);
 
 static enum dml_status write_paths(const char *path, const struct dml_part *part) {
     struct dml_output output;

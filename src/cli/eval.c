@@ -52,8 +52,8 @@ static const struct dml_param rows[] = {
     {"json", DML_PARAM_FLAG, AT(json), .help = "Print one JSON object instead of a table."},
 };
 #undef AT
-static const struct dml_param_table table = {"Evaluation", sizeof(struct eval_options), rows,
-                                             sizeof rows / sizeof rows[0]};
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Evaluation", struct eval_options, rows);
 
 static enum dml_status check_options(const struct eval_options *o) {
     bool files = *o->embeddings || *o->labels || *o->gallery_embeddings || *o->gallery_labels;

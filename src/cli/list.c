@@ -8,12 +8,12 @@
 #include <string.h>
 
 static void print_method(const struct dml_method *method) {
-    printf("  %-20s %s\n", method->name, method->summary);
+    printf("  %-22s %s\n", method->name, method->summary);
     if (method->paper)
-        printf("  %-20s %s\n", "", method->paper);
+        printf("  %-22s %s\n", "", method->paper);
     for (size_t i = 0; method->params && i < method->params->count; i++) {
         const struct dml_param *param = &method->params->params[i];
-        printf("  %-20s   --%s%s%s\n", "", param->name,
+        printf("  %-22s   --%s%s%s\n", "", param->name,
                param->fallback && *param->fallback ? " " : "",
                param->fallback ? param->fallback : "");
     }
@@ -24,7 +24,7 @@ static void print_miners(const struct dml_criterion *criterion) {
     const struct dml_method *method;
     if (criterion->takes == DML_TUPLES_NONE)
         return;
-    printf("  %-20s   miners:", "");
+    printf("  %-22s   miners:", "");
     for (size_t i = 0; (method = dml_method_at(DML_MINER, i)); i++)
         if (((const struct dml_miner *)method)->gives == criterion->takes)
             printf(" %s", method->name);
@@ -62,7 +62,7 @@ int dml_list_main(int argc, char **argv) {
     puts("Backbones (--arch NAME with _OPTIONs)");
     const struct dml_architecture *architecture;
     for (size_t i = 0; (architecture = dml_architecture_at(i)); i++) {
-        printf("  %-20s %s\n  %-20s %s\n  %-20s   options:", architecture->name,
+        printf("  %-22s %s\n  %-22s %s\n  %-22s   options:", architecture->name,
                architecture->summary, "", architecture->paper, "");
         for (const char *const *option = architecture->options; *option; option++)
             printf(" %s", *option);

@@ -48,8 +48,7 @@ static const struct dml_param rows[] = {
      .help = "Which images of the data set, without --gallery."},
 };
 #undef AT
-static const struct dml_param_table table = {"Search", sizeof(struct search_options), rows,
-                                             sizeof rows / sizeof rows[0]};
+static const struct dml_param_table table = DML_PARAM_TABLE("Search", struct search_options, rows);
 
 /* Queries or gallery: from images, or from files. */
 struct side {

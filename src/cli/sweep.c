@@ -45,10 +45,8 @@ static const struct dml_param parameters[] = {
      .offset = offsetof(struct sweep_options, retry),
      .help = "Run what failed before once more."},
 };
-static const struct dml_param_table table = {.title = "Sweep",
-                                             .options_size = sizeof(struct sweep_options),
-                                             .params = parameters,
-                                             .count = sizeof parameters / sizeof parameters[0]};
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Sweep", struct sweep_options, parameters);
 
 static void print_run(const struct dml_sweep_run *run) {
     char result[32] = "";

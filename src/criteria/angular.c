@@ -42,7 +42,8 @@ static const struct dml_param params[] = {
      .max = INFINITY,
      .help = "Weight of the mean norm of the embeddings."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: angular", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: angular", struct options, params);
 
 static const double CLAMP = 50;
 

@@ -36,7 +36,8 @@ static const struct dml_param params[] = {
      .above_min = true,
      .help = "What the cosines are multiplied by."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: arcface", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: arcface", struct options, params);
 
 struct state {
     struct dml_class_scores scores;

@@ -46,10 +46,4 @@ void dml_units_forward(const float *x, size_t n, size_t dim, float *units, float
 /* The gradient back through it, in place: g_i becomes (g_i - u_i <u_i, g_i>) / norm_i. */
 void dml_units_backward(const float *units, const float *norms, size_t n, size_t dim, float *grad);
 
-#define DML_TABLE(heading, type, list)                                                             \
-    {                                                                                              \
-        .title = heading, .options_size = sizeof(type), .params = list,                            \
-        .count = sizeof(list) / sizeof *(list)                                                     \
-    }
-
 #endif

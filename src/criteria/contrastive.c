@@ -29,7 +29,7 @@ static const struct dml_param params[] = {
      .help = "Distance from which on negatives cost nothing."},
 };
 static const struct dml_param_table table =
-    DML_TABLE("Criterion: contrastive", struct options, params);
+    DML_PARAM_TABLE("Criterion: contrastive", struct options, params);
 
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **state) {

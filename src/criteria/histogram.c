@@ -31,7 +31,7 @@ static const struct dml_param params[] = {
      .help = "Nodes of the histograms on [-1, 1]."},
 };
 static const struct dml_param_table table =
-    DML_TABLE("Criterion: histogram", struct options, params);
+    DML_PARAM_TABLE("Criterion: histogram", struct options, params);
 
 struct state {
     size_t nbins;

@@ -34,7 +34,8 @@ static const struct dml_param params[] = {
      .max = INFINITY,
      .help = "Weight of the mean norm of the embeddings."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: lifted", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: lifted", struct options, params);
 
 struct state {
     struct options options;

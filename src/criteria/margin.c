@@ -50,7 +50,8 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, beta_constant),
      .help = "The boundaries are not trained."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: margin", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: margin", struct options, params);
 
 struct state {
     struct options options;

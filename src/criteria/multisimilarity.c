@@ -55,7 +55,7 @@ static const struct dml_param params[] = {
      .help = "Similarity around which pairs are weighted."},
 };
 static const struct dml_param_table table =
-    DML_TABLE("Criterion: multisimilarity", struct options, params);
+    DML_PARAM_TABLE("Criterion: multisimilarity", struct options, params);
 
 /* Rows of the gradient matrix that exist at a time, per thread: they stay in a core's cache from
  * the exponentials to the product. */

@@ -26,7 +26,8 @@ static const struct dml_param params[] = {
      .max = INFINITY,
      .help = "Weight of the mean norm of the embeddings."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: npair", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: npair", struct options, params);
 
 struct state {
     struct options options;

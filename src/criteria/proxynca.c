@@ -24,7 +24,7 @@ static const struct dml_param params[] = {
      .help = "Learning rate of the proxies, as a multiple of --lr."},
 };
 static const struct dml_param_table table =
-    DML_TABLE("Criterion: proxynca", struct options, params);
+    DML_PARAM_TABLE("Criterion: proxynca", struct options, params);
 
 #define SCALE 18.0 /* 2 * 3 * 3 */
 

@@ -32,7 +32,7 @@ static const struct dml_param params[] = {
      .help = "Margin between the positive's distance and that of two negatives."},
 };
 static const struct dml_param_table table =
-    DML_TABLE("Criterion: quadruplet", struct options, params);
+    DML_PARAM_TABLE("Criterion: quadruplet", struct options, params);
 
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **state) {

@@ -37,7 +37,8 @@ static const struct dml_param params[] = {
      .max = INFINITY,
      .help = "Weight of the penalty on an anchor's sum; taken as 0 with the miner distance."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: snr", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: snr", struct options, params);
 
 struct state {
     struct options options;

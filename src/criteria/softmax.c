@@ -27,7 +27,8 @@ static const struct dml_param params[] = {
      .above_min = true,
      .help = "What the similarities are divided by."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: softmax", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: softmax", struct options, params);
 
 struct state {
     struct dml_class_scores scores;

@@ -67,7 +67,7 @@ static const struct dml_param params[] = {
      .help = "Learning rate of the centroids, as a multiple of --lr."},
 };
 static const struct dml_param_table table =
-    DML_TABLE("Criterion: softtriplet", struct options, params);
+    DML_PARAM_TABLE("Criterion: softtriplet", struct options, params);
 
 struct state {
     struct options options;

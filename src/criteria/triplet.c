@@ -24,7 +24,8 @@ static const struct dml_param params[] = {
      .max = INFINITY,
      .help = "How much farther than the positive, in squared distance, a negative shall be."},
 };
-static const struct dml_param_table table = DML_TABLE("Criterion: triplet", struct options, params);
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: triplet", struct options, params);
 
 static enum dml_status create(const void *options, const struct dml_criterion_context *context,
                               void **state) {

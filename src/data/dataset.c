@@ -74,12 +74,8 @@ static const struct dml_param params[] = {
      .fallback = "none",
      .help = "Keep decoded images: none, memory, or what the paths of cache files begin with."},
 };
-const struct dml_param_table dml_dataset_params = {
-    .title = "Data set",
-    .options_size = sizeof(struct dml_dataset_options),
-    .params = params,
-    .count = sizeof params / sizeof *params,
-};
+const struct dml_param_table dml_dataset_params =
+    DML_PARAM_TABLE("Data set", struct dml_dataset_options, params);
 
 static bool has_folder(const char *folder, const char *name) {
     char *path = dml_path_join(folder, name);

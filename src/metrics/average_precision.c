@@ -101,9 +101,9 @@ MEAN_AT_R(e_r_precision, euclidean, false)
 MEAN_AT_R(c_map_at_r, cosine, true)
 MEAN_AT_R(c_r_precision, cosine, false)
 
-static const char study[] =
-    "Roth et al. 2020, Revisiting Training Strategies and Generalization Performance in DML";
-static const char musgrave[] = "Musgrave et al. 2020, A Metric Learning Reality Check";
+static const char study[] = "Roth et al. 2020, Revisiting training strategies and generalization "
+                            "performance in deep metric learning";
+static const char musgrave[] = "Musgrave et al. 2020, A metric learning reality check";
 
 #define METRIC(id, spelt, text, source, space, depth, function)                                    \
     const struct dml_metric dml_metric_##id = {                                                    \
@@ -114,27 +114,27 @@ static const char musgrave[] = "Musgrave et al. 2020, A Metric Learning Reality 
         .compute = function,                                                                       \
     }
 
-METRIC(e_map, "mAP", "mean average precision over all ranks (Euclidean)", study,
+METRIC(e_map, "mAP", "Mean average precision over all ranks (Euclidean)", study,
        DML_NEEDS_RANKS_EUCLIDEAN, NULL, e_map);
-METRIC(e_map_1000, "mAP_1000", "mean average precision over the first 1000 (Euclidean)", study,
+METRIC(e_map_1000, "mAP_1000", "Mean average precision over the first 1000 (Euclidean)", study,
        DML_NEEDS_RANKS_EUCLIDEAN, at_1000, e_map_1000);
-METRIC(e_map_lim, "mAP_lim", "mean average precision over the first 1023 (Euclidean)", study,
+METRIC(e_map_lim, "mAP_lim", "Mean average precision over the first 1023 (Euclidean)", study,
        DML_NEEDS_RANKS_EUCLIDEAN, at_1023, e_map_lim);
-METRIC(e_map_c, "mAP_c", "mean average precision over as many as the class has (Euclidean)", study,
+METRIC(e_map_c, "mAP_c", "Mean average precision over as many as the class has (Euclidean)", study,
        DML_NEEDS_RANKS_EUCLIDEAN, at_freq, e_map_c);
-METRIC(e_map_at_r, "mAP@R", "mean average precision at R, Musgrave's definition (Euclidean)",
+METRIC(e_map_at_r, "mAP@R", "Mean average precision at R, Musgrave's definition (Euclidean)",
        musgrave, DML_NEEDS_RANKS_EUCLIDEAN, at_r, e_map_at_r);
-METRIC(e_r_precision, "r_precision", "share of the class among the R nearest (Euclidean)", musgrave,
+METRIC(e_r_precision, "r_precision", "Share of the class among the R nearest (Euclidean)", musgrave,
        DML_NEEDS_RANKS_EUCLIDEAN, at_r, e_r_precision);
-METRIC(c_map, "c_mAP", "mean average precision over all ranks (cosine)", study,
+METRIC(c_map, "c_mAP", "Mean average precision over all ranks (cosine)", study,
        DML_NEEDS_RANKS_COSINE, NULL, c_map);
-METRIC(c_map_1000, "c_mAP_1000", "mean average precision over the first 1000 (cosine)", study,
+METRIC(c_map_1000, "c_mAP_1000", "Mean average precision over the first 1000 (cosine)", study,
        DML_NEEDS_RANKS_COSINE, at_1000, c_map_1000);
-METRIC(c_map_lim, "c_mAP_lim", "mean average precision over the first 1023 (cosine)", study,
+METRIC(c_map_lim, "c_mAP_lim", "Mean average precision over the first 1023 (cosine)", study,
        DML_NEEDS_RANKS_COSINE, at_1023, c_map_lim);
-METRIC(c_map_c, "c_mAP_c", "mean average precision over as many as the class has (cosine)", study,
+METRIC(c_map_c, "c_mAP_c", "Mean average precision over as many as the class has (cosine)", study,
        DML_NEEDS_RANKS_COSINE, at_freq, c_map_c);
-METRIC(c_map_at_r, "c_mAP@R", "mean average precision at R, Musgrave's definition (cosine)",
+METRIC(c_map_at_r, "c_mAP@R", "Mean average precision at R, Musgrave's definition (cosine)",
        musgrave, DML_NEEDS_RANKS_COSINE, at_r, c_map_at_r);
-METRIC(c_r_precision, "c_r_precision", "share of the class among the R nearest (cosine)", musgrave,
+METRIC(c_r_precision, "c_r_precision", "Share of the class among the R nearest (cosine)", musgrave,
        DML_NEEDS_RANKS_COSINE, at_r, c_r_precision);

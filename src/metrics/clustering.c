@@ -109,14 +109,15 @@ static enum dml_status f1(const struct dml_metric_inputs *in, const struct dml_c
     }
 
 static const char mcdaid[] =
-    "McDaid et al. 2011, Normalized Mutual Information to evaluate overlapping communities";
-static const char song[] = "Song et al. 2016, Deep Metric Learning via Lifted Structured Features";
+    "McDaid et al. 2011, Normalized mutual information to evaluate overlapping communities";
+static const char song[] =
+    "Song et al. 2016, Deep metric learning via lifted structured feature embedding";
 
-METRIC(e_nmi, "nmi", "normalised mutual information of k-means clusters and classes", mcdaid,
+METRIC(e_nmi, "nmi", "Normalised mutual information of k-means clusters and classes", mcdaid,
        euclidean, DML_NEEDS_CLUSTERS_EUCLIDEAN, nmi);
-METRIC(e_f1, "f1", "pairwise F1 of k-means clusters and classes", song, euclidean,
+METRIC(e_f1, "f1", "Pairwise F1 of k-means clusters and classes", song, euclidean,
        DML_NEEDS_CLUSTERS_EUCLIDEAN, f1);
-METRIC(c_nmi, "c_nmi", "nmi of the normalised embeddings", mcdaid, cosine,
+METRIC(c_nmi, "c_nmi", "NMI of the normalised embeddings", mcdaid, cosine,
        DML_NEEDS_CLUSTERS_COSINE, nmi);
-METRIC(c_f1, "c_f1", "f1 of the normalised embeddings", song, cosine, DML_NEEDS_CLUSTERS_COSINE,
+METRIC(c_f1, "c_f1", "F1 of the normalised embeddings", song, cosine, DML_NEEDS_CLUSTERS_COSINE,
        f1);

@@ -89,12 +89,12 @@ static enum dml_status compute_ratio(const struct dml_metric_inputs *in, long k,
     return status;
 }
 
-static const char study[] =
-    "Roth et al. 2020, Revisiting Training Strategies and Generalization Performance in DML";
+static const char study[] = "Roth et al. 2020, Revisiting training strategies and generalization "
+                            "performance in deep metric learning";
 
 const struct dml_metric dml_metric_intra = {
     .method = {.name = "dists@intra",
-               .summary = "mean cosine distance between samples of a class",
+               .summary = "Mean cosine distance between samples of a class",
                .paper = study},
     .needs = DML_NEEDS_INVERSE_NORMS,
     .compute = compute_intra,
@@ -102,7 +102,7 @@ const struct dml_metric dml_metric_intra = {
 
 const struct dml_metric dml_metric_inter = {
     .method = {.name = "dists@inter",
-               .summary = "mean cosine distance between class means",
+               .summary = "Mean cosine distance between class means",
                .paper = study},
     .needs = DML_NEEDS_CLASS_MEANS,
     .compute = compute_inter,

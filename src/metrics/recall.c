@@ -42,7 +42,7 @@ static const char paper[] = "Jegou et al. 2011, Product quantization for nearest
 
 const struct dml_metric dml_metric_e_recall = {
     .method = {.name = "e_recall@",
-               .summary = "queries with a sample of their class among the k nearest (Euclidean)",
+               .summary = "Queries with a sample of their class among the k nearest (Euclidean)",
                .paper = paper},
     .needs = DML_NEEDS_RANKS_EUCLIDEAN,
     .larger_is_better = true,
@@ -55,7 +55,7 @@ const struct dml_metric dml_metric_e_recall = {
 
 const struct dml_metric dml_metric_c_recall = {
     .method = {.name = "c_recall@",
-               .summary = "queries with a sample of their class among the k nearest (cosine)",
+               .summary = "Queries with a sample of their class among the k nearest (cosine)",
                .paper = paper},
     .needs = DML_NEEDS_RANKS_COSINE,
     .larger_is_better = true,

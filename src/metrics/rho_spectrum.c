@@ -57,9 +57,9 @@ static enum dml_status compute(const struct dml_metric_inputs *in, long k,
 
 const struct dml_metric dml_metric_rho_spectrum = {
     .method = {.name = "rho_spectrum@",
-               .summary = "divergence of the singular values of the embeddings from uniform",
-               .paper = "Roth et al. 2020, Revisiting Training Strategies and Generalization "
-                        "Performance in DML"},
+               .summary = "Divergence of the singular values of the embeddings from uniform",
+               .paper = "Roth et al. 2020, Revisiting training strategies and generalization "
+                        "performance in deep metric learning"},
     .needs = DML_NEEDS_SINGULAR_VALUES,
     .least_k = LONG_MIN,
     .check = check,

@@ -1,3 +1,9 @@
+/* Distance-weighted negatives. Wu, Manmatha, Smola, Kraehenbuehl 2017, "Sampling matters in deep
+ * embedding learning".
+ *
+ * For every anchor a random positive (itself where it is alone in its class), and a negative with
+ * probability proportional to 1/q(d_an), so that distances are drawn evenly: see inverse_sphere.h.
+ */
 #include "miners/distance.h"
 
 #include "miners/inverse_sphere.h"
@@ -19,12 +25,8 @@ static const struct dml_param params[] = {
      .help = "Accepted and ignored, as in the study: cutting large distances off hurts."},
 };
 
-const struct dml_param_table miner_distance_params = {
-    .title = "Batch miners: distance, random_distance",
-    .options_size = sizeof(struct miner_distance_options),
-    .params = params,
-    .count = sizeof params / sizeof *params,
-};
+const struct dml_param_table miner_distance_params = DML_PARAM_TABLE(
+    "Batch miners: distance, random_distance", struct miner_distance_options, params);
 
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {

@@ -1,8 +1,8 @@
+/* n triplets: a random class of the batch, then anchor, positive and negative all drawn from it,
+ * with replacement (a class of one sample gives (a, a, a)). A baseline of the study that holds no
+ * signal between classes. */
 #include "miners/common.h"
 
-/* n triplets: a random class of the batch, then anchor, positive and negative all drawn from it,
- * with replacement (a class of one sample gives (a, a, a)). A baseline that holds no signal between
- * classes. */
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {
     (void)swapped;

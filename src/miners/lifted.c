@@ -1,7 +1,9 @@
+/* Sets for the lifted structure loss. Song, Xiang, Jegelka, Savarese 2016, "Deep metric learning
+ * via lifted structured feature embedding".
+ *
+ * Every sample with a positive and a negative; both sets follow from the labels. */
 #include "miners/common.h"
 
-/* Every sample with a positive and a negative; its positives and negatives follow from the
- * labels. */
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {
     (void)rng;

@@ -1,7 +1,10 @@
+/* Pairs for the N-pair and angular losses. Sohn 2016, "Improved deep metric learning with
+ * multi-class n-pair loss objective".
+ *
+ * Every sample with a positive and a negative, and one of its positives at random; its negatives
+ * are all samples of other classes and follow from the labels. */
 #include "miners/common.h"
 
-/* Every sample with a positive and a negative, and one of its positives; its negatives follow
- * from the labels. */
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {
     (void)swapped;

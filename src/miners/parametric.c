@@ -1,3 +1,10 @@
+/* Negatives by a given distribution over distance. Roth, Milbich, Ommer 2020, "PADS: policy-adapted
+ * sampling for visual similarity learning" (whose learnt policy it is without).
+ *
+ * For every anchor a random positive, and a negative with probability proportional to the weight of
+ * the bin that d_an lies in. n_support points cut the range support_lim into bins of equal width;
+ * the mode gives each the weight 1 or 1e-15. Negatives beyond the range are drawn only where an
+ * anchor has no other. */
 #include "miners/weighted.h"
 
 #include "base/memory.h"
@@ -37,12 +44,8 @@ static const struct dml_param params[] = {
      .help = "Where the weight lies: everywhere, distances up to 0.5, 0.3 to 0.7, up to 0.3."},
 };
 
-static const struct dml_param_table table = {
-    .title = "Batch miner: parametric",
-    .options_size = sizeof(struct options),
-    .params = params,
-    .count = sizeof params / sizeof *params,
-};
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Batch miner: parametric", struct options, params);
 
 static enum dml_status create(const void *options, const struct dml_miner_context *context,
                               void **state) {

@@ -1,3 +1,9 @@
+/* Random triplets. Hu, Lu, Tan 2014, "Discriminative deep metric learning for face verification in
+ * the wild".
+ *
+ * n triplets without replacement from all (a, p, n) with a != p of one class and n of another, or
+ * all of them in random order where there are fewer. They are numbered instead of listed: their
+ * count grows with n^2 times the size of a class. */
 #include "miners/common.h"
 
 #include "base/memory.h"
@@ -25,9 +31,6 @@ static void triplet_at(const struct miner_classes *classes, const uint64_t *befo
               miner_negative_at(classes, anchor, negative));
 }
 
-/* n triplets without replacement from all with a != p of one class and n of another, all of them
- * in random order where there are fewer. They are numbered instead of listed: their count grows
- * with n^2 times the size of a class. */
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {
     (void)swapped;

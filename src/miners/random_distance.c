@@ -1,3 +1,6 @@
+/* Distance mining (distance.c) on labels permuted at random: its triplets say nothing about the
+ * classes, a baseline of the study. As there, a sample that ends up alone in its class gives no
+ * triplet. */
 #include "miners/distance.h"
 #include "miners/inverse_sphere.h"
 
@@ -5,8 +8,6 @@
 
 #include <stdlib.h>
 
-/* Distance mining on labels permuted at random: its triplets say nothing about the classes, a
- * baseline. As the study: a sample that ends up alone in its class gives no triplet. */
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {
     const struct miner_state *own = state;

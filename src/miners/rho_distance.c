@@ -1,3 +1,8 @@
+/* Distance mining with the study's rho regularisation. Roth, Milbich, Sinha, Gupta, Ommer, Cohen
+ * 2020, "Revisiting training strategies and generalization performance in deep metric learning".
+ *
+ * As distance.c, but with probability cp the triplet is (a, a, another sample of the class), which
+ * pushes that sample away. As in the study, a sample alone in its class gives no triplet. */
 #include "miners/inverse_sphere.h"
 
 struct options {
@@ -28,14 +33,9 @@ static const struct dml_param params[] = {
      .help = "Probability of pushing a sample of the anchor's own class away instead."},
 };
 
-static const struct dml_param_table table = {
-    .title = "Batch miner: rho_distance",
-    .options_size = sizeof(struct options),
-    .params = params,
-    .count = sizeof params / sizeof *params,
-};
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Batch miner: rho_distance", struct options, params);
 
-/* As the study: a sample alone in its class gives no triplet. */
 static enum dml_status mine(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped) {
     const struct miner_state *own = state;

@@ -1,3 +1,11 @@
+/* Semihard negatives. Schroff, Kalenichenko, Philbin 2015, "FaceNet: a unified embedding for face
+ * recognition and clustering".
+ *
+ * For every anchor a random positive p, and evenly one of the negatives with
+ *
+ *     d_ap < d_an < d_ap + margin
+ *
+ * or of all negatives where there is none. The margin is the criterion's, 0.2 for one without. */
 #include "miners/weighted.h"
 
 #include <math.h>

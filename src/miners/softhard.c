@@ -1,3 +1,8 @@
+/* Softhard triplets. Roth, Milbich, Sinha, Gupta, Ommer, Cohen 2020, "Revisiting training
+ * strategies and generalization performance in deep metric learning".
+ *
+ * For every anchor evenly one of the positives with d_ap > min_n d_an and one of the negatives with
+ * d_an < max_p d_ap; one of all positives or negatives where there is none. */
 #include "miners/common.h"
 
 #include "base/memory.h"

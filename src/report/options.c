@@ -73,9 +73,5 @@ static const struct dml_param parameters[] = {
      .help = "File for a page with tables, figures, plots and contact sheets."},
 };
 
-const struct dml_param_table dml_report_params = {
-    .title = "Report",
-    .options_size = sizeof(struct dml_report_options),
-    .params = parameters,
-    .count = sizeof parameters / sizeof parameters[0],
-};
+const struct dml_param_table dml_report_params =
+    DML_PARAM_TABLE("Report", struct dml_report_options, parameters);

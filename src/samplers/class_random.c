@@ -1,3 +1,5 @@
+/* bs / samples_per_class classes drawn with replacement, from each samples_per_class images drawn
+ * with replacement. The study's default. */
 #include "samplers/planning.h"
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
@@ -17,11 +19,8 @@ static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store 
 }
 
 const struct dml_sampler dml_sampler_class_random = {
-    .method =
-        {
-            .name = "class_random",
-            .summary = "random classes, samples_per_class random images of each",
-        },
+    .method = {.name = "class_random",
+               .summary = "Random classes, samples_per_class random images of each"},
     .create = dml_planner_create,
     .plan = plan,
     .destroy = dml_planner_destroy,

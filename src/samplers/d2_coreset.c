@@ -1,3 +1,13 @@
+/* Points far from each other but where the others are, as the seeding of Arthur, Vassilvitskii
+ * 2007, "k-means++: the advantages of careful seeding".
+ *
+ * Of candidates drawn from the store, with N the Gaussian of their mean and covariance: start at
+ * the one nearest to a draw from N, then draw bs / samples_per_class - 1 others x with probability
+ * proportional to
+ *
+ *     N(x) (sum over the chosen c of ||x - c||^2)^lambda
+ *
+ * The rest of the batch are random images of the same classes. */
 #include "samplers/d2_coreset.h"
 
 #include "base/memory.h"
@@ -18,12 +28,8 @@ static const struct dml_param params[] = {
      "Exponent of a candidate's summed squared distances to those chosen, against its density."},
 };
 
-static const struct dml_param_table table = {
-    .title = "Batch sampler: d2_coreset",
-    .options_size = sizeof(struct options),
-    .params = params,
-    .count = sizeof params / sizeof params[0],
-};
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Batch sampler: d2_coreset", struct options, params);
 
 /* Share of the mean variance added to every variance, so that a set of fewer candidates than
  * dimensions has a density too; far below what float32 embeddings resolve otherwise. */
@@ -176,14 +182,12 @@ static enum dml_status create(const void *options, const struct dml_sampler_cont
 }
 
 const struct dml_sampler dml_sampler_d2_coreset = {
-    .method =
-        {
-            .name = "d2_coreset",
-            .summary = "images drawn by density and distance to those drawn before, with random "
-                       "images of their classes",
-            .paper = "Arthur 2007, k-means++: The Advantages of Careful Seeding",
-            .params = &table,
-        },
+    .method = {.name = "d2_coreset",
+               .summary = "Images drawn by density and distance to those drawn before, with random "
+                          "images of their classes",
+               .paper =
+                   "Arthur and Vassilvitskii 2007, k-means++: the advantages of careful seeding",
+               .params = &table},
     .needs_store = true,
     .create = create,
     .plan = plan,

@@ -1,3 +1,9 @@
+/* Of some random batches of a big set the one that is most like the set:
+ *
+ *     cost = ||mean - mean'|| + ||std - std'|| + 75 (W(H, h) + W(h, H))
+ *
+ * of the components of embeddings; H and h are histograms of pairwise distances, over the big set's
+ * range in 50 bins that sum to 1, and W the Wasserstein distance of the two sets of bin heights. */
 #include "samplers/disthist_batchmatch.h"
 
 #include "base/memory.h"
@@ -187,14 +193,11 @@ static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store 
 }
 
 const struct dml_sampler dml_sampler_disthist_batchmatch = {
-    .method =
-        {
-            .name = "disthist_batchmatch",
-            .summary = "of some random batches the one whose means, deviations and histogram of "
-                       "distances are most like a big set's",
-            .paper = "Roth 2020, Revisiting Training Strategies and Generalization Performance in "
-                     "Deep Metric Learning",
-        },
+    .method = {.name = "disthist_batchmatch",
+               .summary = "Of some random batches the one whose means, deviations and histogram of "
+                          "distances are most like a big set's",
+               .paper = "Roth et al. 2020, Revisiting training strategies and generalization "
+                        "performance in deep metric learning"},
     .needs_store = true,
     .create = dml_matching_create,
     .plan = plan,

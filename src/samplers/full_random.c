@@ -1,3 +1,5 @@
+/* bs - 1 images, each a random one of a random class, and one more from the class of one of them,
+ * so that there is at least one pair of a class. */
 #include "samplers/planning.h"
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
@@ -23,12 +25,9 @@ static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store 
 }
 
 const struct dml_sampler dml_sampler_full_random = {
-    .method =
-        {
-            .name = "full_random",
-            .summary = "every image from a random class of its own, the last one from a class "
-                       "already in the batch",
-        },
+    .method = {.name = "full_random",
+               .summary = "Every image from a random class of its own, the last one from a class "
+                          "already in the batch"},
     .create = dml_planner_create,
     .plan = plan,
     .destroy = dml_planner_destroy,

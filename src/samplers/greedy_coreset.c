@@ -1,3 +1,9 @@
+/* Farthest points. Sener, Savarese 2018, "Active learning for convolutional neural networks: a
+ * core-set approach".
+ *
+ * Of candidates drawn from the store, starting at a random one, bs / samples_per_class times the
+ * one with the largest squared distance to its nearest chosen one (softened: a random one of the
+ * farthest 3 percent). The rest of the batch are random images of the same classes. */
 #include "samplers/greedy_coreset.h"
 
 #include "base/memory.h"
@@ -17,12 +23,8 @@ static const struct dml_param params[] = {
      "are left the rest is drawn at random."},
 };
 
-static const struct dml_param_table table = {
-    .title = "Batch sampler: greedy_coreset",
-    .options_size = sizeof(struct dml_greedy_options),
-    .params = params,
-    .count = sizeof params / sizeof params[0],
-};
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Batch sampler: greedy_coreset", struct dml_greedy_options, params);
 
 enum { CHOSEN = -1 }; /* in place of a squared distance */
 
@@ -156,15 +158,12 @@ static enum dml_status create(const void *options, const struct dml_sampler_cont
 }
 
 const struct dml_sampler dml_sampler_greedy_coreset = {
-    .method =
-        {
-            .name = "greedy_coreset",
-            .summary = "images far from each other in the embedding space, by farthest-point "
-                       "traversal, with random images of their classes",
-            .paper = "Sener 2018, Active Learning for Convolutional Neural Networks: A Core-Set "
-                     "Approach",
-            .params = &table,
-        },
+    .method = {.name = "greedy_coreset",
+               .summary = "Images far from each other in the embedding space, by farthest-point "
+                          "traversal, with random images of their classes",
+               .paper = "Sener and Savarese 2018, Active learning for convolutional neural "
+                        "networks: a core-set approach",
+               .params = &table},
     .needs_store = true,
     .create = create,
     .plan = plan,

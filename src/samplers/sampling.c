@@ -31,12 +31,8 @@ static const struct dml_param params[] = {
      "Deprecated, without effect."},
 };
 
-const struct dml_param_table dml_sampling_params = {
-    .title = "Batch samplers",
-    .options_size = sizeof(struct dml_sampling_options),
-    .params = params,
-    .count = sizeof params / sizeof params[0],
-};
+const struct dml_param_table dml_sampling_params =
+    DML_PARAM_TABLE("Batch samplers", struct dml_sampling_options, params);
 
 struct dml_sampling {
     const struct dml_sampler *sampler;

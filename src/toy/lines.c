@@ -63,10 +63,8 @@ static const struct dml_param parameters[] = {
      .fallback = "svg",
      .help = "Formats of the figure: svg, pdf, png."},
 };
-const struct dml_param_table dml_toy_params = {.title = "Toy experiment",
-                                               .options_size = sizeof(struct dml_toy_options),
-                                               .params = parameters,
-                                               .count = sizeof parameters / sizeof parameters[0]};
+const struct dml_param_table dml_toy_params =
+    DML_PARAM_TABLE("Toy experiment", struct dml_toy_options, parameters);
 
 /* 15 of 100 equally spaced points of a segment. */
 static void segment(double (*out)[2], double x0, double y0, double x1, double y1,

@@ -33,12 +33,8 @@ static const struct dml_param parameters[] = {
      .help = "Do not draw Progression_Plots."},
 };
 
-const struct dml_param_table dml_tracking_params = {
-    .title = "Tracking",
-    .options_size = sizeof(struct dml_tracking_options),
-    .params = parameters,
-    .count = sizeof parameters / sizeof parameters[0],
-};
+const struct dml_param_table dml_tracking_params =
+    DML_PARAM_TABLE("Tracking", struct dml_tracking_options, parameters);
 
 struct slot {
     const struct dml_tracker *tracker;

@@ -44,8 +44,8 @@ static const struct dml_param training[] = {
      .help = "Threads that load images; results do not depend on it."},
 };
 #undef AT
-const struct dml_param_table dml_training_params = {"Training", sizeof(struct dml_training_options),
-                                                    training, COUNT(training)};
+const struct dml_param_table dml_training_params =
+    DML_PARAM_TABLE("Training", struct dml_training_options, training);
 
 #define AT(field) offsetof(struct dml_network_flags, field)
 static const char *const precisions[] = {"fp32", "bf16", NULL};
@@ -67,8 +67,8 @@ static const struct dml_param network[] = {
      .help = "Of activations and convolutions."},
 };
 #undef AT
-const struct dml_param_table dml_network_params = {"Network", sizeof(struct dml_network_flags),
-                                                   network, COUNT(network)};
+const struct dml_param_table dml_network_params =
+    DML_PARAM_TABLE("Network", struct dml_network_flags, network);
 
 #define AT(field) offsetof(struct dml_evaluation_flags, field)
 static const char *const evaltypes[] = {"discriminative", NULL};
@@ -87,8 +87,8 @@ static const struct dml_param evaluation[] = {
      .help = "Accepted; metrics are computed on the processor."},
 };
 #undef AT
-const struct dml_param_table dml_evaluation_params = {
-    "Evaluation", sizeof(struct dml_evaluation_flags), evaluation, COUNT(evaluation)};
+const struct dml_param_table dml_evaluation_params =
+    DML_PARAM_TABLE("Evaluation", struct dml_evaluation_flags, evaluation);
 
 #define AT(field) offsetof(struct dml_setup_options, field)
 static const struct dml_param setup[] = {
@@ -110,8 +110,8 @@ static const struct dml_param setup[] = {
      .help = "GPUs to use, where this build has a GPU backend."},
 };
 #undef AT
-const struct dml_param_table dml_setup_params = {"Setup", sizeof(struct dml_setup_options), setup,
-                                                 COUNT(setup)};
+const struct dml_param_table dml_setup_params =
+    DML_PARAM_TABLE("Setup", struct dml_setup_options, setup);
 
 bool dml_resume_may_change(const char *name) {
     static const struct dml_param_table *const tables[] = {&dml_evaluation_params,

@@ -41,9 +41,8 @@ struct dml_setup_options {
 };
 extern const struct dml_param_table dml_setup_params;
 
-/* All tables of `dml train` with their defaults: the four above, the data set's, the
- * trackers', and those of
- * every registered criterion, miner, sampler and metric. Plugins must be loaded before. */
+/* All tables of `dml train` with their defaults: the four above, the data set's, the trackers', and
+ * those of every registered criterion, miner, sampler and metric. Plugins must be loaded before. */
 enum dml_status dml_train_params(struct dml_params **out);
 
 /* Whether a run that goes on by --resume may have another value of this parameter than before:

@@ -90,9 +90,9 @@ static const char *const options[] = {"frozen", "normalize", "double", "he", NUL
 
 const struct dml_architecture dml_bninception = {
     .name = "bninception",
-    .summary = "inception modules with batch norm, Caffe's input: BGR in 0..255",
-    .paper = "Ioffe, Szegedy 2015, Batch Normalization: Accelerating Deep Network Training by "
-             "Reducing Internal Covariate Shift",
+    .summary = "Inception modules with batch norm, Caffe's input: BGR in 0..255",
+    .paper = "Ioffe, Szegedy 2015, Batch normalization: accelerating deep network training by "
+             "reducing internal covariate shift",
     .weights_file = "bninception.pth",
     .weights_from = "http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth",
     .crop = 224,

@@ -77,7 +77,7 @@ static int build_resnet50(struct dml_graph *graph, const struct dml_architecture
 static const char *const options[] = {"frozen", "normalize", NULL};
 
 static const char paper[] =
-    "He, Zhang, Ren, Sun 2016, Deep Residual Learning for Image Recognition";
+    "He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition";
 
 const struct dml_architecture dml_resnet18 = {
     .name = "resnet18",
