@@ -17,6 +17,8 @@
 enum { BLOCK = 240, SAMPLES = 6, GROUP = 48, SMALL_GROUP = 24, PARTS = 8 };
 
 #define COSINE_LEAST 1e-10
+/* How far a float32 cosine may be from the true one. */
+#define COSINE_DOUBT 1e-6f
 /* exp(z - shift) stays normal in float32 down to here. */
 #define RANGE 80.0
 
@@ -135,6 +137,13 @@ static size_t packed_size(const struct step *step) {
     return dml_panels_size(dim, width) + dml_panels_size(width, dim);
 }
 
+static double cosine_of(const struct step *step, size_t i, size_t class) {
+    size_t dim = step->scores->dim;
+    const float *w = step->scores->vectors + class * dim;
+    double norm = sqrt(dml_dot(w, w, dim));
+    return norm < 1e-12 ? 0 : dml_dot(step->x + i * dim, w, dim) / norm;
+}
+
 /* The samples' own classes in float64, and a shift for each sample: a bound of its logits where
  * that is near enough, -infinity where the maximum must be found first. */
 static void prepare(struct step *step) {
@@ -143,9 +152,8 @@ static void prepare(struct step *step) {
     size_t dim = scores->dim, far = 0;
 #pragma omp parallel for reduction(+ : far) if (step->n * dim > 10000)
     for (size_t i = 0; i < step->n; i++) {
-        const float *x = step->x + i * dim, *w = scores->vectors + (size_t)step->labels[i] * dim;
-        double norm = sqrt(dml_dot(w, w, dim));
-        double cosine = norm < 1e-12 ? 0 : dml_dot(x, w, dim) / norm;
+        const float *x = step->x + i * dim;
+        double cosine = cosine_of(step, i, (size_t)step->labels[i]);
         bool clamped = rule->clamp && (cosine < COSINE_LEAST || cosine > 1 - COSINE_LEAST);
         if (clamped)
             cosine = fmin(fmax(cosine, COSINE_LEAST), 1 - COSINE_LEAST);
@@ -196,7 +204,7 @@ static float exponentials(const struct step *step, float shift, size_t count, fl
             inside = inside > 1.0f ? 1.0f : inside;
             float e = dml_expf(scale * inside - shift);
             sum += e;
-            row[j] = cosine == inside && cosine < 1.0f ? e : 0.0f;
+            row[j] = cosine == inside ? e : 0.0f;
         }
     } else if (step->bounded) {
 #pragma omp simd reduction(+ : sum)
@@ -214,10 +222,30 @@ static float exponentials(const struct step *step, float shift, size_t count, fl
     return sum;
 }
 
-/* The same for sample i and a whole block, without the sample's own class, which becomes 0. */
+/* Cosines that float32 cannot tell from a bound of the clamp get to the side of it that float64
+ * puts them on: whether a class has a gradient depends on it. */
+static void settle_clamp(const struct step *step, size_t i, size_t start, float *row) {
+    size_t width = width_of(step, start);
+    int unsure = 0;
+#pragma omp simd reduction(| : unsure)
+    for (size_t j = 0; j < width; j++)
+        unsure |= (fabsf(row[j]) < COSINE_DOUBT) | (row[j] > 1 - COSINE_DOUBT);
+    for (size_t j = 0; unsure && j < width; j++)
+        if (fabsf(row[j]) < COSINE_DOUBT || row[j] > 1 - COSINE_DOUBT) {
+            double cosine = cosine_of(step, i, start + j);
+            row[j] = cosine < COSINE_LEAST       ? -1.0f
+                     : cosine > 1 - COSINE_LEAST ? 2.0f
+                                                 : fminf((float)cosine, 1);
+        }
+}
+
+/* The exponentials of sample i and a whole block, without the sample's own class, which becomes 0.
+ */
 static float block_exponentials(const struct step *step, size_t i, size_t start, float *row) {
     size_t width = width_of(step, start), own = (size_t)step->labels[i] - start;
     float shift = (float)step->shift[i];
+    if (step->rule->clamp)
+        settle_clamp(step, i, start, row);
     if (own >= width)
         return exponentials(step, shift, width, row);
     row[own] = 0;

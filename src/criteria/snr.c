@@ -122,16 +122,17 @@ static void backward(const struct dml_batch *batch, size_t a, size_t p, size_t n
                      const struct ratio *ratio, double weight, float *grad) {
     size_t dim = batch->dim;
     const float *x = batch->embeddings;
-    float q = (float)(2 * weight / ratio->anchor.spread), r = (float)ratio->difference;
-    float mean_a = (float)(ratio->anchor.sum / (double)dim);
-    float mean_p = (float)(ratio->positive.sum / (double)dim);
-    float mean_n = (float)(ratio->negative.sum / (double)dim);
+    double q = 2 * weight / ratio->anchor.spread, r = ratio->difference;
+    double mean_a = ratio->anchor.sum / (double)dim, mean_p = ratio->positive.sum / (double)dim;
+    double mean_n = ratio->negative.sum / (double)dim;
+    const float *xa = x + a * dim, *xp = x + p * dim, *xn = x + n * dim;
+    float *ga = grad + a * dim, *gp = grad + p * dim, *gn = grad + n * dim;
+    /* An anchor of little variance has a large r, whose part of the gradient cancels the rest. */
     for (size_t k = 0; k < dim; k++) {
-        float to_p = x[a * dim + k] - x[p * dim + k] - mean_p;
-        float to_n = x[a * dim + k] - x[n * dim + k] - mean_n;
-        grad[a * dim + k] += q * (to_p - to_n - r * (x[a * dim + k] - mean_a));
-        grad[p * dim + k] -= q * to_p;
-        grad[n * dim + k] += q * to_n;
+        double to_p = (double)xa[k] - xp[k] - mean_p, to_n = (double)xa[k] - xn[k] - mean_n;
+        ga[k] += (float)(q * (to_p - to_n - r * (xa[k] - mean_a)));
+        gp[k] -= (float)(q * to_p);
+        gn[k] += (float)(q * to_n);
     }
 }
 
