@@ -19,7 +19,6 @@ struct dml_evaluation_set {
 };
 
 struct dml_evaluation_options {
-    uint64_t seed; /* of k-means */
     /* Called now and then with the share done, 0..1, and what is being done, always on the thread
      * that called dml_evaluate; may be NULL. */
     void (*progress)(void *data, double share, const char *what);
@@ -49,7 +48,7 @@ enum dml_status dml_metrics_check_set(const struct dml_evaluation_set *set,
 bool dml_metric_larger_is_better(const char *name);
 
 /* Computes all metrics together; what they share is computed once, and only what is asked for.
- * Memory does not grow with n^2. Reproducible for a seed, whatever the number of threads.
+ * Memory does not grow with n^2. The same bits whatever the number of threads.
  *
  * Ranks are exact: distances are compared as if all were computed in double precision; equal ones
  * rank in the order of the samples' indices.

@@ -17,8 +17,7 @@ enum dml_purpose {
     DML_PURPOSE_AUGMENT,   /* (epoch, position in the epoch) */
     DML_PURPOSE_MINER,     /* (step, 0) */
     DML_PURPOSE_CRITERION, /* (step, 0), or for initial proxies (0, parameter) */
-    DML_PURPOSE_CLUSTER,   /* k-means: (0, iteration) */
-    DML_PURPOSE_SPLIT,     /* train and validation: (class, 0) */
+    DML_PURPOSE_SPLIT = 7, /* train and validation: (class, 0) */
     DML_PURPOSE_OTHER,
 };
 

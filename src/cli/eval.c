@@ -115,14 +115,14 @@ static enum dml_status print_json(const struct dml_metric_value *values, size_t 
 }
 
 static enum dml_status evaluate(const struct dml_evaluation_set *set,
-                                const struct dml_strings *names, uint64_t seed, bool json) {
+                                const struct dml_strings *names, bool json) {
     struct dml_metric_value *values = dml_alloc(names->count, sizeof *values);
     if (!values)
         return DML_ERROR_MEMORY;
     struct dml_progress progress;
     dml_progress_start(&progress, "Metrics", "percent", 100);
     progress.quiet = !progress.terminal;
-    const struct dml_evaluation_options options = {seed, show_progress, &progress};
+    const struct dml_evaluation_options options = {show_progress, &progress};
     enum dml_status status =
         dml_evaluate(set, (const char *const *)names->items, names->count, &options, values);
     if (!status) {
@@ -176,8 +176,7 @@ static void tell_left_out(const struct dml_strings *names, const struct dml_stri
                     names->items[i]);
 }
 
-static enum dml_status eval_files(const struct eval_options *o, const struct dml_strings *names,
-                                  uint64_t seed) {
+static enum dml_status eval_files(const struct eval_options *o, const struct dml_strings *names) {
     const struct dml_embedding_files files = {o->embeddings, o->labels,
                                               *o->gallery_embeddings ? o->gallery_embeddings : NULL,
                                               *o->gallery_labels ? o->gallery_labels : NULL};
@@ -188,7 +187,7 @@ static enum dml_status eval_files(const struct eval_options *o, const struct dml
         if (!o->metrics.count)
             status = fit_defaults(&set.set, names, &fitting);
         if (!status)
-            status = evaluate(&set.set, fitting.items ? &fitting : names, seed, o->json);
+            status = evaluate(&set.set, fitting.items ? &fitting : names, o->json);
         if (!status && fitting.items)
             tell_left_out(names, &fitting);
         if (status == DML_ERROR_INPUT)
@@ -204,7 +203,6 @@ static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_
     struct dml_embedded embedded = {0};
     const struct dml_strings *names;
     enum dml_status status = dml_model_open(o->checkpoint, params, &model);
-    const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
     if (!status)
         status = choose_metrics(o, params, &names);
     if (!status)
@@ -219,7 +217,7 @@ static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_
             status = dml_embedded_compute(&model, params, &embedded);
         set.embeddings = embedded.embeddings;
         if (!status)
-            status = evaluate(&set, names, (uint64_t)run->seed, o->json);
+            status = evaluate(&set, names, o->json);
     }
     dml_embedded_free(&embedded);
     dml_model_close(&model);
@@ -231,7 +229,6 @@ int dml_eval_main(int argc, char **argv) {
     enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
     if (!status && params) {
         const struct eval_options *o = dml_params_options(params, &table);
-        const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
         const struct dml_strings *names;
         status = check_options(o);
         if (!status)
@@ -239,7 +236,7 @@ int dml_eval_main(int argc, char **argv) {
         if (!status && *o->checkpoint)
             status = eval_checkpoint(o, params);
         else if (!status)
-            status = eval_files(o, names, (uint64_t)run->seed);
+            status = eval_files(o, names);
     }
     dml_params_free(params);
     return dml_cli_finish("eval", status);

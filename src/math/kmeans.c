@@ -1,8 +1,8 @@
 #include "math/kmeans.h"
 
 #include "base/memory.h"
-#include "dml/rng.h"
 #include "math/linear.h"
+#include "math/mt19937.h"
 
 #include <math.h>
 #include <omp.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum { POINTS = 256, CENTROIDS = 512 }; /* of a tile */
+enum { SEED = 1234 };                   /* faiss's own */
 
 /* The two nearest centroids of a point that a scan has seen. Nearness is <x,c> - |c|^2/2: the
  * larger, the nearer. */
@@ -101,17 +102,17 @@ static void set_half(struct state *s, size_t c) {
     s->half[c] = (float)(dml_dot(centroid, centroid, s->dim) / 2);
 }
 
-/* k different points, in random order (the start of a Fisher-Yates shuffle). */
-static enum dml_status first_centroids(struct state *s, uint64_t seed) {
+/* k different points: the first of a Fisher-Yates shuffle of the points as they were given. */
+static enum dml_status first_centroids(struct state *s) {
     size_t n = s->rows->n;
     uint32_t *order = dml_alloc(n, sizeof *order);
     if (!order)
         return DML_ERROR_MEMORY;
-    struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_CLUSTER, 0, 0);
+    struct dml_mt19937 generator = dml_mt19937_make(SEED + 1);
     for (size_t i = 0; i < n; i++)
-        order[i] = (uint32_t)i;
+        order[s->rows->index[i]] = (uint32_t)i;
     for (size_t c = 0; c < s->k; c++) {
-        size_t other = c + dml_rng_below(&rng, n - c);
+        size_t other = c + dml_mt19937_draw(&generator) % (n - c);
         uint32_t point = order[other];
         order[other] = order[c];
         memcpy(s->centroids + c * s->dim, s->rows->x + point * s->dim, s->dim * sizeof(float));
@@ -341,33 +342,34 @@ static enum dml_status move_centroids(struct state *s) {
     return DML_OK;
 }
 
-/* An empty cluster takes half of one that is drawn with a probability proportional to its size
- * less one: both become its centroid, moved a little apart in opposite directions. */
-static void split_clusters(struct state *s, uint64_t seed, size_t iteration) {
-    struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_CLUSTER, 0, iteration + 1);
-    double *weights = s->sizes; /* become sizes less one; empty ones 0 */
-    size_t empty = 0;
-    for (size_t c = 0; c < s->k; c++)
-        empty += s->sizes[c] == 0;
-    if (empty == 0)
+/* The first cluster, going round, that a draw takes with a probability proportional to its size
+ * less one. */
+static size_t cluster_to_split(const struct state *s, struct dml_mt19937 *generator) {
+    for (size_t c = 0;; c = (c + 1) % s->k) {
+        float draw = (float)dml_mt19937_draw(generator) / 0x1p32f;
+        if (draw < (float)((s->sizes[c] - 1) / (double)(s->rows->n - s->k)))
+            return c;
+    }
+}
+
+/* An empty cluster takes half of another one: both become its centroid, of which the components, as
+ * they were before the frame moved them, are made a little larger and smaller. */
+static void split_clusters(struct state *s, const struct dml_frame *frame) {
+    if (s->rows->n == s->k) /* points that are alike: there is nothing to split */
         return;
-    for (size_t c = 0; c < s->k; c++)
-        weights[c] = s->sizes[c] > 0 ? s->sizes[c] - 1 : 0;
+    struct dml_mt19937 generator = dml_mt19937_make(SEED);
     for (size_t c = 0; c < s->k; c++) {
-        if (s->member_start[c + 1] > s->member_start[c])
+        if (s->sizes[c] > 0)
             continue;
-        size_t from = dml_rng_choice(&rng, weights, s->k);
-        if (from == s->k)
-            return; /* no cluster has two points */
+        size_t from = cluster_to_split(s, &generator);
         float *old = s->centroids + from * s->dim, *new = s->centroids + c * s->dim;
         for (size_t d = 0; d < s->dim; d++) {
-            float by = d % 2 == 0 ? 0x1p-10f : -0x1p-10f;
-            new[d] = old[d] * (1 + by);
-            old[d] *= 1 - by;
+            double value = old[d] + frame->mean[d] * frame->scale;
+            double by = d % 2 == 0 ? value * 0x1p-10 : -value * 0x1p-10;
+            new[d] = (float)(old[d] + by);
+            old[d] = (float)(old[d] - by);
         }
-        double left = weights[from] + 1;
-        weights[c] = fmax(floor(left / 2) - 1, 0);
-        weights[from] = fmax(left - floor(left / 2) - 1, 0);
+        s->sizes[c] = s->sizes[from] /= 2;
         set_half(s, c);
         set_half(s, from);
         s->moved_at[c] = s->moved_at[from] = 0;
@@ -383,7 +385,7 @@ static double total_distance(const struct state *s) {
     return total;
 }
 
-enum dml_status dml_kmeans_run(const struct dml_rows *rows,
+enum dml_status dml_kmeans_run(const struct dml_frame *frame, const struct dml_rows *rows,
                                const struct dml_kmeans_options *options, struct dml_kmeans *out) {
     struct state s = {.rows = rows,
                       .k = options->clusters,
@@ -393,7 +395,7 @@ enum dml_status dml_kmeans_run(const struct dml_rows *rows,
     int32_t *before = dml_alloc(rows->n, sizeof *before);
     enum dml_status status = before ? make_state(&s) : DML_ERROR_MEMORY;
     if (!status)
-        status = first_centroids(&s, options->seed);
+        status = first_centroids(&s);
     if (status)
         goto out;
     for (size_t i = 0; i < rows->n; i++)
@@ -406,11 +408,11 @@ enum dml_status dml_kmeans_run(const struct dml_rows *rows,
             break;
         if ((status = move_centroids(&s)))
             goto out;
-        split_clusters(&s, options->seed, iteration);
+        split_clusters(&s, frame);
         if (options->progress)
             options->progress(options->data, (double)(iteration + 1) / (double)options->iterations);
     }
-    out->objective = total_distance(&s);
+    out->objective = total_distance(&s) / (frame->scale * frame->scale);
 out:
     free(before);
     free_state(&s);

@@ -3,9 +3,10 @@
 
 #include "math/rows.h"
 
-/* Lloyd's k-means (Lloyd 1982, "Least squares quantization in PCM") as faiss runs it: the first
- * centroids are k random points, every point is used, and a cluster that loses all its points is
- * re-seeded by splitting a large one.
+/* Lloyd's k-means (Lloyd 1982, "Least squares quantization in PCM") as faiss runs it, with the same
+ * draws: the first centroids are k random points, every point is used, and a cluster that loses all
+ * its points is re-seeded by splitting a large one. So what is measured on a clustering is what the
+ * study's code measures, up to rounding.
  *
  * An iteration looks only at what can have changed. A centroid whose cluster kept its points did
  * not move, so points are compared with the centroids that moved; each point also keeps a bound on
@@ -16,7 +17,6 @@
 struct dml_kmeans_options {
     size_t clusters; /* 1..n */
     size_t iterations;
-    uint64_t seed;
     void (*progress)(void *data, double share); /* on the calling thread; may be NULL */
     void *data;
 };
@@ -24,13 +24,13 @@ struct dml_kmeans_options {
 struct dml_kmeans {
     int32_t *assigned; /* (n) 0..clusters-1, owned by the caller */
     float *centroids;  /* (clusters, dim) of the rows, owned by the caller */
-    double objective;  /* sum of squared distances of the rows to their centroids */
+    double objective;  /* sum of squared distances of the embeddings to their centroids */
     size_t iterations; /* that were run: fewer than asked for when nothing changed any more */
 };
 
-/* Both arrays of `out` are to be set by the caller. The result depends on the rows and the seed
- * alone, never on the number of threads. */
-enum dml_status dml_kmeans_run(const struct dml_rows *rows,
+/* Rows of all samples of the frame, in any order. Both arrays of `out` are to be set by the caller.
+ * The result never depends on the number of threads. */
+enum dml_status dml_kmeans_run(const struct dml_frame *frame, const struct dml_rows *rows,
                                const struct dml_kmeans_options *options, struct dml_kmeans *out);
 
 #endif

@@ -1,4 +1,5 @@
-/* nmi, f1 and their c_ variants: how well k-means with as many clusters as classes finds them. */
+/* nmi, f1 and their c_ variants: how well k-means with as many clusters as classes finds them,
+ * drawn as faiss does by default (math/kmeans.h). */
 #include "metrics/clustering.h"
 
 #include "base/memory.h"
@@ -113,9 +114,9 @@ static const char mcdaid[] =
 static const char song[] =
     "Song et al. 2016, Deep metric learning via lifted structured feature embedding";
 
-METRIC(e_nmi, "nmi", "Normalised mutual information of k-means clusters and classes", mcdaid,
-       euclidean, DML_NEEDS_CLUSTERS_EUCLIDEAN, nmi);
-METRIC(e_f1, "f1", "Pairwise F1 of k-means clusters and classes", song, euclidean,
+METRIC(e_nmi, "nmi", "Normalised mutual information of classes and clusters of faiss's k-means",
+       mcdaid, euclidean, DML_NEEDS_CLUSTERS_EUCLIDEAN, nmi);
+METRIC(e_f1, "f1", "Pairwise F1 of classes and clusters of faiss's k-means", song, euclidean,
        DML_NEEDS_CLUSTERS_EUCLIDEAN, f1);
 METRIC(c_nmi, "c_nmi", "NMI of the normalised embeddings", mcdaid, cosine,
        DML_NEEDS_CLUSTERS_COSINE, nmi);

@@ -302,20 +302,17 @@ static enum dml_status rank_masked(struct dml_prepared *p, struct dml_prepared_s
 static enum dml_status cluster(struct dml_prepared *p, struct dml_prepared_space *space,
                                const struct dml_frame *frame, const struct dml_rows *rows) {
     size_t n = rows->n, classes = p->inputs.classes;
-    struct dml_kmeans_options options = {
+    const struct dml_kmeans_options options = {
         .clusters = classes, .iterations = 20, .progress = pass_on, .data = p};
-    if (p->options)
-        options.seed = p->options->seed;
     struct dml_kmeans result = {.assigned = dml_alloc(n, sizeof *result.assigned),
                                 .centroids = dml_alloc_aligned(classes * rows->dim, sizeof(float))};
     space->assigned = dml_alloc(n, sizeof *space->assigned);
     enum dml_status status = DML_ERROR_MEMORY;
     if (result.assigned && result.centroids && space->assigned)
-        status = dml_kmeans_run(rows, &options, &result);
+        status = dml_kmeans_run(frame, rows, &options, &result);
     for (size_t i = 0; i < n && !status; i++)
         space->assigned[rows->index[i]] = result.assigned[i];
-    space->clusters = (struct dml_clusters){classes, space->assigned,
-                                            result.objective / (frame->scale * frame->scale)};
+    space->clusters = (struct dml_clusters){classes, space->assigned, result.objective};
     free(result.assigned);
     free(result.centroids);
     return status;

@@ -50,8 +50,7 @@ static enum dml_status measure(const struct dml_experiment *e, const struct dml_
     snprintf(title, sizeof title, "%s metrics", name);
     dml_progress_start(&progress, title, "percent", 100);
     progress.quiet = !progress.terminal; /* a log shows the table alone */
-    const struct dml_evaluation_options options = {(uint64_t)e->training->seed, show_progress,
-                                                   &progress};
+    const struct dml_evaluation_options options = {show_progress, &progress};
     enum dml_status status = dml_evaluate(&set, names, count, &options, values);
     if (!status)
         dml_progress_end(&progress);
