@@ -49,6 +49,18 @@ static void test_greedy_sequence(void **state) {
     free_storage(&s);
 }
 
+/* The second point that the third draw was made after: its file's name has it. */
+static int32_t second_chosen(size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        char file[100];
+        snprintf(file, sizeof file, "samplers/d2_third_draw_after_%zu_indices.npy", i);
+        if (golden_exists(file))
+            return (int32_t)i;
+    }
+    fail_msg("samplers/ has no d2_third_draw_after_N_indices.npy");
+    return -1;
+}
+
 /* The draw after the points `chosen`. */
 static void check_d2(const struct storage *s, const double *log_density, const char *name,
                      const int32_t *chosen, size_t chosen_count) {
@@ -88,9 +100,11 @@ static void test_d2_probabilities(void **state) {
     for (size_t i = 0; i < s.n; i++)
         log_density[i] *= -0.5;
     int32_t *start = golden_ints(NULL, "samplers/greedy_start.npy");
-    const int32_t chosen[] = {start[0], 90};
+    const int32_t chosen[] = {start[0], second_chosen(s.n)};
+    char third[50];
+    snprintf(third, sizeof third, "d2_third_draw_after_%d", chosen[1]);
     check_d2(&s, log_density, "d2_second_draw", chosen, 1);
-    check_d2(&s, log_density, "d2_third_draw_after_90", chosen, 2);
+    check_d2(&s, log_density, third, chosen, 2);
     free(start), free(log_density);
     dml_gaussian_close(&gaussian);
     free_storage(&s);
