@@ -7,16 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { STEPS = 12, BATCH = 16, SIZE = 64, DIM = 32, CLASSES = 8 };
-
-/* The loss of 12 training steps with margin loss on given triplets, against PyTorch's: forward,
+/* The loss of some training steps with margin loss on given triplets, against PyTorch's: forward,
  * backward, both optimisers, weight decay, a learnable criterion parameter and a milestone. */
 struct trajectory {
+    size_t batch, size, dim, classes;
     struct dml_graph *graph;
     struct dml_network *network;
     struct dml_objective *objective;
     struct dml_criterion_parameter beta;
-    float *beta_moments; /* (2, CLASSES) */
+    float *beta_moments; /* (2, classes) */
     struct dml_optimiser_step step;
     double beta_lr, gamma;
     int milestone;
@@ -28,11 +27,12 @@ static double number(const cJSON *json, const char *name) {
     return entry->valuedouble;
 }
 
-static void open_trajectory(struct trajectory *t, const char *name) {
+static void open_trajectory(struct trajectory *t, const char *name, size_t classes) {
     cJSON *json = golden_json("trajectory/%s/case.json", name);
-    assert_int_equal((int)number(json, "batch"), BATCH);
-    assert_int_equal((int)number(json, "size"), SIZE);
-    assert_int_equal((int)number(json, "embed_dim"), DIM);
+    t->batch = (size_t)number(json, "batch");
+    t->size = (size_t)number(json, "size");
+    t->dim = (size_t)number(json, "embed_dim");
+    t->classes = classes;
     bool adam = !strcmp(cJSON_GetObjectItem(json, "optimizer")->valuestring, "adam");
     t->step = (struct dml_optimiser_step){.kind = adam ? DML_ADAM : DML_SGD,
                                           .lr = number(json, "lr"),
@@ -48,15 +48,15 @@ static void open_trajectory(struct trajectory *t, const char *name) {
     char arch[64];
     snprintf(arch, sizeof arch, "%s_frozen_normalize",
              cJSON_GetObjectItem(json, "arch")->valuestring);
-    assert_ok(dml_graph_build(arch, DIM, SIZE, &t->graph));
-    struct dml_network_options options = {.batch_hint = BATCH};
+    assert_ok(dml_graph_build(arch, (int)t->dim, (int)t->size, &t->graph));
+    struct dml_network_options options = {.batch_hint = t->batch};
     assert_ok(dml_backend_cpu.create(t->graph, &options, &t->network));
     fill_network(&dml_backend_cpu, t->network, t->graph);
-    struct dml_criterion_context context = {.dim = DIM, .classes = CLASSES, .lr = t->step.lr};
+    struct dml_criterion_context context = {.dim = t->dim, .classes = classes, .lr = t->step.lr};
     assert_ok(dml_objective_open("margin", NULL, &context, &t->objective));
     assert_int_equal(dml_objective_parameters(t->objective, &t->beta, 1), 1);
-    assert_int_equal(t->beta.dims[0], CLASSES);
-    t->beta_moments = calloc(2 * CLASSES, sizeof *t->beta_moments);
+    assert_int_equal(t->beta.dims[0], classes);
+    t->beta_moments = calloc(2 * classes, sizeof *t->beta_moments);
     assert_non_null(t->beta_moments);
     cJSON_Delete(json);
 }
@@ -71,16 +71,18 @@ static void close_trajectory(struct trajectory *t) {
 /* One step on input `index`; returns its loss. */
 static double train(struct trajectory *t, int index, const float *input, const int32_t *labels,
                     const int32_t *triplets) {
-    float embeddings[BATCH * DIM], grad[BATCH * DIM];
-    struct dml_images images = {.n = BATCH, .height = SIZE, .width = SIZE, .input = input};
+    size_t n = t->batch;
+    float embeddings[n * t->dim], grad[n * t->dim];
+    struct dml_images images = {
+        .n = n, .height = (int)t->size, .width = (int)t->size, .input = input};
     assert_ok(dml_backend_cpu.forward(t->network, &images, embeddings));
-    struct dml_batch batch = {BATCH, DIM, embeddings, labels};
+    struct dml_batch batch = {n, t->dim, embeddings, labels};
     struct dml_tuples tuples = {.kind = DML_TUPLES_TRIPLETS,
-                                .count = BATCH,
-                                .capacity = BATCH,
+                                .count = n,
+                                .capacity = n,
                                 .anchors = (int32_t *)triplets,
-                                .positives = (int32_t *)triplets + BATCH,
-                                .negatives = (int32_t *)triplets + 2 * BATCH};
+                                .positives = (int32_t *)triplets + n,
+                                .negatives = (int32_t *)triplets + 2 * n};
     struct dml_rng rng = dml_rng_make(0, DML_PURPOSE_CRITERION, 0, 0);
     struct dml_loss loss;
     assert_ok(dml_objective_compute(t->objective, &batch, &tuples, &rng, grad, &loss));
@@ -94,35 +96,36 @@ static double train(struct trajectory *t, int index, const float *input, const i
     own.lr = t->beta_lr * factor;
     own.decay = 0;
     dml_optimiser_update(&own, t->beta.values, t->beta.grad, t->beta_moments,
-                         t->beta_moments + CLASSES, CLASSES);
+                         t->beta_moments + t->classes, t->classes);
     return loss.value;
 }
 
 static void check_trajectory(const char *name) {
     struct trajectory t;
-    open_trajectory(&t, name);
-    double *expected = golden_doubles(NULL, "trajectory/%s/losses.npy", name);
-    double *final_beta = golden_doubles(NULL, "trajectory/%s/final_beta.npy", name);
+    size_t steps, classes;
+    double *expected = golden_doubles(&steps, "trajectory/%s/losses.npy", name);
+    double *final_beta = golden_doubles(&classes, "trajectory/%s/final_beta.npy", name);
+    open_trajectory(&t, name, classes);
     int32_t *labels = golden_ints(NULL, "trajectory/%s/labels.npy", name);
     size_t count;
     int32_t *triplets = golden_ints(&count, "trajectory/%s/triplets.npy", name);
-    assert_int_equal(count, STEPS * 3 * BATCH);
-    size_t pixels = (size_t)BATCH * 3 * SIZE * SIZE;
+    assert_int_equal(count, steps * 3 * t.batch);
+    size_t pixels = t.batch * 3 * t.size * t.size;
     float *input = malloc(pixels * sizeof *input);
     assert_non_null(input);
     double worst = 0;
-    for (int s = 0; s < STEPS; s++) {
+    for (size_t s = 0; s < steps; s++) {
         char source[16];
-        snprintf(source, sizeof source, "input%d", s % 3);
+        snprintf(source, sizeof source, "input%zu", s % 3);
         fill_signed(source, 2.0, input, pixels);
-        double loss = train(&t, s, input, labels, triplets + s * 3 * BATCH);
+        double loss = train(&t, (int)s, input, labels, triplets + s * 3 * t.batch);
         double error = fabs(loss - expected[s]) / fabs(expected[s]);
         worst = fmax(worst, error);
         if (!(error <= 1e-4))
-            fail_msg("%s, step %d: loss %.9g, expected %.9g", name, s, loss, expected[s]);
+            fail_msg("%s, step %zu: loss %.9g, expected %.9g", name, s, loss, expected[s]);
     }
     printf("%s: losses %.2g\n", name, worst);
-    for (int c = 0; c < CLASSES; c++)
+    for (size_t c = 0; c < classes; c++)
         assert_true(fabs(t.beta.values[c] - final_beta[c]) < 1e-5);
     free(expected);
     free(final_beta);
@@ -132,17 +135,16 @@ static void check_trajectory(const char *name) {
     close_trajectory(&t);
 }
 
-static void adam(void **state) {
+static void trajectories(void **state) {
     (void)state;
-    check_trajectory("adam");
-}
-
-static void sgd(void **state) {
-    (void)state;
-    check_trajectory("sgd");
+    size_t count;
+    char **names = golden_names("trajectory", &count);
+    for (size_t i = 0; i < count; i++)
+        check_trajectory(names[i]);
+    golden_free_names(names, count);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(adam), cmocka_unit_test(sgd)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(trajectories)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
