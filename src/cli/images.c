@@ -49,8 +49,11 @@ static enum dml_status add_folder(struct found *found, const char *folder, int d
         return dml_fail(DML_ERROR_IO, "%s: cannot be read: %s", folder, strerror(errno));
     for (int i = 0; i < count; i++) {
         const char *name = entries[i]->d_name;
-        char *path = status || name[0] == '.' ? NULL : dml_path_join(folder, name);
-        if (path && dml_is_folder(path) && depth < 32)
+        bool wanted = !status && name[0] != '.';
+        char *path = wanted ? dml_path_join(folder, name) : NULL;
+        if (wanted && !path)
+            status = DML_ERROR_MEMORY;
+        else if (path && dml_is_folder(path) && depth < 32)
             status = add_folder(found, path, depth + 1);
         else if (path && is_image(path)) {
             status = add(found, path, folder);

@@ -1,27 +1,13 @@
 #include "cli/cli.h"
 
+#include "cli/interrupt.h"
 #include "sweep/sweep.h"
 #include "tracking/tracking.h"
 
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-static volatile sig_atomic_t stop; /* set by the first Ctrl-C */
-
-static volatile time_t stopped; /* timeout(1) sends its signal twice in one moment */
-
-static void on_interrupt(int signal_number) {
-    if (stop && time(NULL) > stopped + 1)
-        _exit(128 + signal_number);
-    if (!stop)
-        stopped = time(NULL);
-    stop = 1;
-}
 
 struct sweep_options {
     int64_t jobs;
@@ -83,11 +69,12 @@ static enum dml_status run_sweep(const char *path, const struct sweep_options *o
     if (!status)
         *failed = print_status(&sweep, options->status);
     if (!status && !options->status) {
+        volatile sig_atomic_t *stop = dml_cli_catch_interrupts(NULL);
         fflush(stdout);
-        status = dml_sweep_execute(&sweep, (long)options->jobs, options->retry, &stop);
+        status = dml_sweep_execute(&sweep, (long)options->jobs, options->retry, stop);
         if (!status)
             *failed = print_status(&sweep, false);
-        if (!status && stop)
+        if (!status && *stop)
             status = dml_fail(DML_ERROR_INTERRUPTED, "stopped; the same command goes on from here");
     }
     dml_sweep_free(&sweep);
@@ -123,9 +110,6 @@ int dml_sweep_main(int argc, char **argv) {
     if (!status)
         status = dml_params_parse(params, own - 2, argv + 2);
     if (!status) {
-        struct sigaction action = {.sa_handler = on_interrupt};
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
         int behind = own < argc ? own + 1 : own;
         status = run_sweep(argv[1], dml_params_options(params, &table), argv + behind,
                            (size_t)(argc - behind), &failed);

@@ -2,32 +2,13 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "cli/interrupt.h"
 #include "tracking/tracking.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-static volatile sig_atomic_t stop; /* set by the first Ctrl-C */
-static volatile sig_atomic_t stopped_at;
-
-static void on_interrupt(int signal_number) {
-    static const char text[] = "\nstopping after this step; once more to stop at once\n";
-    struct timespec now; /* timeout(1) and terminals may send one signal twice at once */
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    if (stop && now.tv_sec - stopped_at > 0)
-        _exit(128 + signal_number);
-    if (stop)
-        return;
-    stop = 1;
-    stopped_at = (sig_atomic_t)now.tv_sec;
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
-        _exit(128 + signal_number);
-}
 
 /* A word within apostrophes; those in it stand outside of them, as in 'it'\''s'. */
 static char *quoted(const char *word) {
@@ -99,13 +80,12 @@ int dml_train_main(int argc, char **argv) {
     if (!status && dml_cli_wants_help(argc, argv)) {
         print_help(params);
     } else {
-        struct sigaction action = {.sa_handler = on_interrupt};
-        sigaction(SIGINT, &action, NULL);
-        sigaction(SIGTERM, &action, NULL);
+        const volatile sig_atomic_t *stop =
+            dml_cli_catch_interrupts("\nstopping after this step; once more to stop at once\n");
         if (!status)
             status = read_params(params, argc, argv);
         if (!status)
-            status = dml_train(params, command, &stop);
+            status = dml_train(params, command, stop);
     }
     dml_params_free(params);
     free(command);
