@@ -4,7 +4,8 @@
 #include "data/image.h"
 
 /* Pillow's antialiased bilinear resampling of 8-bit images, to the bit: weights of 22 fractional
- * bits, columns first, rounded to 8 bits, then rows. */
+ * bits, columns first, rounded to 8 bits, then rows. (Pillow 13 takes rows first where a box is
+ * much taller than wide, which changes some values by one level; Pillow 9 never does.) */
 
 /* What is asked for: the rectangle `box` of an image, scaled to width x height; and of that
  * result the rectangle `part`, mirrored left to right if `flip`. */
