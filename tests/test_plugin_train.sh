@@ -26,6 +26,8 @@ cd "$work" # a name without a slash is a file here
 grep -q 'criterion: mine; batch miner: mine' "$work/log"
 grep -q '"loss_mine_scale":[[:space:]]*8' "$(find "$work/results" -name parameters.json)"
 
+run=$(dirname "$(find "$work/results" -name parameters.json)")
+
 # $1: what the message must hold; the rest: flags. One line, and a status other than 0.
 refused() {
     local part=$1
@@ -48,3 +50,5 @@ refused 'did you mean --loss_mine_scale' --plugin mine.so --loss mine --loss_min
 refused 'use one of: random,' --plugin mine.so --loss mine --batch_mining lifted
 refused "there is a criterion called 'mine' already" --plugin mine.so --plugin mine.so --loss mine
 refused "no criterion 'mine'" --loss mine
+refused 'that run had --plugin mine.so' --params "$run/parameters.json"
+refused 'that run had --plugin mine.so' --resume "$run"

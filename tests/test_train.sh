@@ -71,7 +71,7 @@ kill -INT $pid
 status=0; wait $pid || status=$?
 [ $status = 1 ] || { cat "$work/log"; fail "an interrupted run ended with $status"; }
 [ -s "$work/runs/emoji40/cut/state.safetensors" ] || fail "no state after Ctrl-C"
-train --resume "$work/runs/emoji40/cut/state.safetensors"
+train --resume "$work/runs/emoji40/cut"
 cmp <(losses one) <(losses cut) || fail "resumed losses differ"
 
 echo "dml eval repeats the numbers of the log"

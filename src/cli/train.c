@@ -36,6 +36,16 @@ static char *join_command(int argc, char **argv) {
     return text;
 }
 
+/* --resume FOLDER is the state in a run's folder. */
+static enum dml_status name_state(struct dml_params *params, const char *resume) {
+    if (!dml_is_folder(resume))
+        return DML_OK;
+    char *flag = dml_format("--resume=%s/state.safetensors", resume);
+    enum dml_status status = flag ? dml_params_parse(params, 1, &flag) : DML_ERROR_MEMORY;
+    free(flag);
+    return status;
+}
+
 /* Flags first, then what --params and the state of --resume say where no flag was given. */
 static enum dml_status read_params(struct dml_params *params, int argc, char **argv) {
     enum dml_status status = dml_params_parse(params, argc - 1, argv + 1);
@@ -55,7 +65,13 @@ static enum dml_status read_params(struct dml_params *params, int argc, char **a
         free(path);
     }
     if (!status && *setup->resume)
+        status = name_state(params, setup->resume);
+    if (!status && *setup->resume)
         status = dml_state_params(setup->resume, params);
+    /* Code is loaded where the command line says so, never because a file does. */
+    if (setup->plugin.count && !dml_params_given(params, "plugin"))
+        status = dml_fail(DML_ERROR_USAGE, "that run had --plugin %s: give it here, too",
+                          setup->plugin.items[0]);
     return status;
 }
 

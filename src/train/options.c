@@ -100,8 +100,9 @@ static const struct dml_param setup[] = {
     {"params", DML_PARAM_STRING, AT(params),
      .help = "Read parameters from a run's parameters.json; flags on the command line win."},
     {"resume", DML_PARAM_STRING, AT(resume),
-     .help = "Go on from a run's state.safetensors, in its folder (with --savename: in a new one). "
-             "Flags left out are those of the run; what makes it another experiment is refused."},
+     .help = "A run's folder, or its state.safetensors: go on with it there (with --savename: in a "
+             "new folder). Flags left out are those of the run; what makes it another experiment "
+             "is refused."},
     {"state_minutes", DML_PARAM_FLOAT, AT(state_minutes), "10", 0, INFINITY,
      .help = "Minutes between two savings of the whole state that --resume reads; it is also saved "
              "at the end and at Ctrl-C."},
