@@ -343,7 +343,7 @@ static enum dml_status move_centroids(struct state *s) {
 }
 
 /* The first cluster, going round, that a draw takes with a probability proportional to its size
- * less one. */
+ * less one. There is one above 1: fewer clusters than points share the points. */
 static size_t cluster_to_split(const struct state *s, struct dml_mt19937 *generator) {
     for (size_t c = 0;; c = (c + 1) % s->k) {
         float draw = (float)dml_mt19937_draw(generator) / 0x1p32f;
@@ -369,7 +369,8 @@ static void split_clusters(struct state *s, const struct dml_frame *frame) {
             new[d] = (float)(old[d] + by);
             old[d] = (float)(old[d] - by);
         }
-        s->sizes[c] = s->sizes[from] /= 2;
+        s->sizes[from] /= 2;
+        s->sizes[c] = s->sizes[from];
         set_half(s, c);
         set_half(s, from);
         s->moved_at[c] = s->moved_at[from] = 0;
