@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that are missing; says nothing when none is.
 set -eu
-packages=(gcc clang make cmake pkg-config git clang-format libdnnl-dev libopenblas-openmp-dev
+packages=(gcc clang make cmake pkg-config git clang-format libdnnl-dev ocl-icd-opencl-dev libopenblas-openmp-dev
     liblapacke-dev libjpeg-dev libpng-dev libsqlite3-dev libzip-dev zlib1g-dev libprotobuf-c-dev
     protobuf-c-compiler libcjson-dev libcmocka-dev gnuplot-nox)
 # Newer releases keep clang's runtime for sanitizers and fuzzing in a package of its own.
