@@ -1,10 +1,9 @@
 #include "conv_bound.h"
 
 #include "backends/cpu/convolution.h"
+#include "backends/cpu/descriptors.h"
 #include "base/half.h"
 #include "base/progress.h"
-
-#include <oneapi/dnnl/dnnl.h>
 
 #include <math.h>
 #include <stdio.h>
@@ -35,28 +34,25 @@ static void check(dnnl_status_t status, const char *what) {
     exit(1);
 }
 
-/* One of forward, backward data and backward weights, with its memory objects left empty. */
-static void add(struct conv_bound *bound, const dnnl_convolution_desc_t *desc,
-                const_dnnl_primitive_desc_t hint, const int arguments[3],
-                dnnl_primitive_desc_t *out) {
-    dnnl_primitive_desc_t pd;
-    check(dnnl_primitive_desc_create(&pd, desc, NULL, bound->engine, hint), "convolution");
+/* Keeps one of forward, backward data and backward weights, with its memory objects empty. */
+static void add(struct conv_bound *bound, const_dnnl_primitive_desc_t pd, const int arguments[3]) {
     struct primitive *p = &bound->primitives[bound->count++];
     *p = (struct primitive){0};
     check(dnnl_primitive_create(&p->primitive, pd), "convolution");
     for (int i = 0; i < 3; i++) {
-        const dnnl_memory_desc_t *md =
-            dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[i]);
+        cpu_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[i]);
         size_t bytes = dnnl_memory_desc_get_size(md);
         bound->bytes[i] = bytes > bound->bytes[i] ? bytes : bound->bytes[i];
         p->arguments[i].arg = arguments[i];
         check(dnnl_memory_create(&p->arguments[i].memory, md, bound->engine, DNNL_MEMORY_NONE),
               "memory");
     }
-    if (out)
-        *out = pd;
-    else
-        dnnl_primitive_desc_destroy(pd);
+}
+
+static cpu_md any_layout(const dnnl_dims_t dims, dnnl_data_type_t type) {
+    cpu_md md;
+    check(cpu_md_create(&md, 4, dims, type, dnnl_format_tag_any), "any");
+    return md;
 }
 
 static void add_conv(struct conv_bound *bound, const struct dml_graph *graph,
@@ -65,44 +61,42 @@ static void add_conv(struct conv_bound *bound, const struct dml_graph *graph,
     dnnl_dims_t source_dims = {batch, input->channels, input->height, input->width};
     dnnl_dims_t target_dims = {batch, node->channels, node->height, node->width};
     dnnl_dims_t weight_dims = {node->channels, input->channels, node->kernel_h, node->kernel_w};
-    dnnl_dims_t strides = {node->stride_h, node->stride_w}, pad = {node->pad_h, node->pad_w};
-    dnnl_dims_t right = {
-        (node->height - 1) * node->stride_h + node->kernel_h - input->height - node->pad_h,
-        (node->width - 1) * node->stride_w + node->kernel_w - input->width - node->pad_w};
-    dnnl_memory_desc_t s, w, t;
-    dnnl_data_type_t type = bound->type;
-    check(dnnl_memory_desc_init_by_tag(&s, 4, source_dims, type, dnnl_format_tag_any), "any");
-    check(dnnl_memory_desc_init_by_tag(&w, 4, weight_dims, type, dnnl_format_tag_any), "any");
-    check(dnnl_memory_desc_init_by_tag(&t, 4, target_dims, type, dnnl_format_tag_any), "any");
-    dnnl_memory_desc_t gradient = w;
-    gradient.data_type = dnnl_f32;
-    dnnl_convolution_desc_t desc;
-    dnnl_primitive_desc_t hint;
-    check(dnnl_convolution_forward_desc_init(&desc, dnnl_forward_training, dnnl_convolution_direct,
-                                             &s, &w, NULL, &t, strides, pad, right),
-          "forward");
-    add(bound, &desc, NULL, (int[]){DNNL_ARG_SRC, DNNL_ARG_DST, DNNL_ARG_WEIGHTS}, &hint);
+    cpu_md s = any_layout(source_dims, bound->type), w = any_layout(weight_dims, bound->type),
+           t = any_layout(target_dims, bound->type), gradient = any_layout(weight_dims, dnnl_f32);
+    struct cpu_conv_description d = {
+        .source = s,
+        .weights = w,
+        .target = t,
+        .strides = {node->stride_h, node->stride_w},
+        .pad_left = {node->pad_h, node->pad_w},
+        .pad_right = {
+            (node->height - 1) * node->stride_h + node->kernel_h - input->height - node->pad_h,
+            (node->width - 1) * node->stride_w + node->kernel_w - input->width - node->pad_w}};
+    dnnl_primitive_desc_t forward, pd;
+    check(cpu_conv_forward_pd(&forward, bound->engine, true, &d, NULL), "forward");
+    add(bound, forward, (int[]){DNNL_ARG_SRC, DNNL_ARG_DST, DNNL_ARG_WEIGHTS});
     bool first = input->op == DML_OP_INPUT || input->op == DML_OP_AFFINE;
-    if (backward) {
-        check(dnnl_convolution_backward_weights_desc_init(&desc, dnnl_convolution_direct, &s,
-                                                          &gradient, NULL, &t, strides, pad, right),
-              "backward weights");
-        add(bound, &desc, hint, (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS},
-            NULL);
-    }
     if (backward && !first) {
-        check(dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &s, &w, &t,
-                                                       strides, pad, right),
-              "backward data");
-        add(bound, &desc, hint, (int[]){DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS},
-            NULL);
+        check(cpu_conv_data_pd(&pd, bound->engine, &d, forward, NULL), "backward data");
+        add(bound, pd, (int[]){DNNL_ARG_DIFF_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS});
+        dnnl_primitive_desc_destroy(pd);
+    }
+    if (backward) {
+        d.weights = gradient;
+        check(cpu_conv_weights_pd(&pd, bound->engine, &d, forward, NULL), "backward weights");
+        add(bound, pd, (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS});
+        dnnl_primitive_desc_destroy(pd);
     }
     bound->flops += 2.0 * batch * input->channels * node->kernel_h * node->kernel_w *
                     node->channels * node->height * node->width *
                     (!backward ? 1
                      : first   ? 2
                                : 3);
-    dnnl_primitive_desc_destroy(hint);
+    dnnl_primitive_desc_destroy(forward);
+    cpu_md_destroy(s);
+    cpu_md_destroy(w);
+    cpu_md_destroy(t);
+    cpu_md_destroy(gradient);
 }
 
 /* Ordinary numbers: zeros or denormals could be faster or slower. */

@@ -8,93 +8,97 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Memory descriptors and geometry of a convolution, in oneDNN's terms. */
+/* Memory descriptors of a convolution, and its geometry. */
 struct description {
-    dnnl_memory_desc_t source, weights, bias, target;
-    dnnl_dims_t strides, pad_left, pad_right;
+    cpu_md source, weights, bias, target;
+    struct cpu_conv_description geometry; /* borrows the descriptors */
 };
+
+static void undescribe(struct description *d) {
+    cpu_md_destroy(d->source);
+    cpu_md_destroy(d->weights);
+    cpu_md_destroy(d->bias);
+    cpu_md_destroy(d->target);
+}
 
 static dnnl_data_type_t type_of(enum cpu_element element) {
     return element == CPU_BFLOAT16 ? dnnl_bf16 : dnnl_f32;
 }
 
-static enum dml_status tensor_md(dnnl_memory_desc_t *md, const struct cpu_layout *layout,
-                                 size_t n) {
+static enum dml_status tensor_md(cpu_md *md, const struct cpu_layout *layout, size_t n) {
     dnnl_dims_t dims = {(dnnl_dim_t)n, layout->channels, layout->height, layout->width};
     dnnl_format_tag_t tag = layout->block == 16  ? dnnl_nChw16c
                             : layout->block == 8 ? dnnl_nChw8c
                                                  : dnnl_nchw;
-    return check(dnnl_memory_desc_init_by_tag(md, 4, dims, type_of(layout->element), tag),
-                 "tensor layout");
+    return check(cpu_md_create(md, 4, dims, type_of(layout->element), tag), "tensor layout");
 }
 
 static dnnl_dim_t padding_right(int size, int windows, int kernel, int stride, int pad) {
     return (windows - 1) * stride + kernel - size - pad;
 }
 
-/* `weights` NULL: any layout, of the element type of input and output. Biases are float32. */
-static enum dml_status describe(const struct cpu_conv_shape *shape,
-                                const dnnl_memory_desc_t *weights, struct description *d) {
-    *d = (struct description){0};
-    TRY(tensor_md(&d->source, &shape->input, shape->n));
-    TRY(tensor_md(&d->target, &shape->output, shape->n));
+/* `weights` NULL: any layout, of `type`. Biases are float32. `d` is zeroed before and undescribed
+ * after, whatever comes back. */
+static enum dml_status describe(const struct cpu_conv_shape *shape, cpu_const_md weights,
+                                dnnl_data_type_t type, struct description *d) {
     dnnl_dims_t weight_dims = {shape->output.channels, shape->input.channels, shape->kernel_h,
                                shape->kernel_w};
-    if (weights)
-        d->weights = *weights;
-    else
-        TRY(check(dnnl_memory_desc_init_by_tag(&d->weights, 4, weight_dims,
-                                               type_of(shape->input.element), dnnl_format_tag_any),
-                  "weights"));
+    TRY(tensor_md(&d->source, &shape->input, shape->n));
+    TRY(tensor_md(&d->target, &shape->output, shape->n));
+    TRY(check(weights ? cpu_md_clone(&d->weights, weights)
+                      : cpu_md_create(&d->weights, 4, weight_dims, type, dnnl_format_tag_any),
+              "weights"));
     if (shape->bias)
-        TRY(check(dnnl_memory_desc_init_by_tag(&d->bias, 1, weight_dims, dnnl_f32, dnnl_a),
-                  "bias"));
-    d->strides[0] = shape->stride_h;
-    d->strides[1] = shape->stride_w;
-    d->pad_left[0] = shape->pad_h;
-    d->pad_left[1] = shape->pad_w;
-    d->pad_right[0] = padding_right(shape->input.height, shape->output.height, shape->kernel_h,
-                                    shape->stride_h, shape->pad_h);
-    d->pad_right[1] = padding_right(shape->input.width, shape->output.width, shape->kernel_w,
-                                    shape->stride_w, shape->pad_w);
+        TRY(check(cpu_md_create(&d->bias, 1, weight_dims, dnnl_f32, dnnl_a), "bias"));
+    d->geometry = (struct cpu_conv_description){
+        .source = d->source,
+        .weights = d->weights,
+        .bias = d->bias,
+        .target = d->target,
+        .strides = {shape->stride_h, shape->stride_w},
+        .pad_left = {shape->pad_h, shape->pad_w},
+        .pad_right = {padding_right(shape->input.height, shape->output.height, shape->kernel_h,
+                                    shape->stride_h, shape->pad_h),
+                      padding_right(shape->input.width, shape->output.width, shape->kernel_w,
+                                    shape->stride_w, shape->pad_w)}};
     return DML_OK;
 }
 
-/* Post-operations (residual, relu) and scratch memory that the caller provides. */
-static enum dml_status make_attributes(const struct cpu_conv_shape *shape,
-                                       const dnnl_memory_desc_t *target,
-                                       dnnl_primitive_attr_t *out) {
+/* Scratch memory that the caller provides. */
+static enum dml_status make_attributes(dnnl_primitive_attr_t *out) {
     TRY(check(dnnl_primitive_attr_create(out), "attributes"));
-    TRY(check(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user),
-              "scratchpad"));
+    return check(dnnl_primitive_attr_set_scratchpad_mode(*out, dnnl_scratchpad_mode_user),
+                 "scratchpad");
+}
+
+/* Residual and relu. */
+static enum dml_status set_post_operations(const struct cpu_conv_shape *shape, cpu_const_md target,
+                                           dnnl_primitive_attr_t attributes) {
     dnnl_post_ops_t post;
     TRY(check(dnnl_post_ops_create(&post), "post-operations"));
     dnnl_status_t status = dnnl_success;
     if (shape->residual == CPU_RESIDUAL_IN_PLACE)
-        status = dnnl_post_ops_append_sum(post, 1.0f);
+        status = cpu_post_add_output(post);
     else if (shape->residual == CPU_RESIDUAL_SEPARATE)
-        status = dnnl_post_ops_append_binary(post, dnnl_binary_add, target);
+        status = cpu_post_add(post, target);
     if (status == dnnl_success && shape->relu)
-        status = dnnl_post_ops_append_eltwise(post, 1.0f, dnnl_eltwise_relu, 0.0f, 0.0f);
+        status = cpu_post_relu(post);
     if (status == dnnl_success)
-        status = dnnl_primitive_attr_set_post_ops(*out, post);
+        status = dnnl_primitive_attr_set_post_ops(attributes, post);
     dnnl_post_ops_destroy(post);
     return check(status, "post-operations");
 }
 
 static enum dml_status make_forward(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                     const struct description *d, dnnl_primitive_desc_t *out) {
-    dnnl_convolution_desc_t desc;
-    TRY(check(dnnl_convolution_forward_desc_init(
-                  &desc, shape->training ? dnnl_forward_training : dnnl_forward_inference,
-                  dnnl_convolution_direct, &d->source, &d->weights, shape->bias ? &d->bias : NULL,
-                  &d->target, d->strides, d->pad_left, d->pad_right),
-              "convolution"));
     dnnl_primitive_attr_t attributes = NULL;
-    enum dml_status status = make_attributes(shape, &d->target, &attributes);
+    enum dml_status status = make_attributes(&attributes);
     if (status == DML_OK)
-        status = check(dnnl_primitive_desc_create(out, &desc, attributes, engine->engine, NULL),
-                       "convolution");
+        status = set_post_operations(shape, d->target, attributes);
+    if (status == DML_OK)
+        status = check(
+            cpu_conv_forward_pd(out, engine->engine, shape->training, &d->geometry, attributes),
+            "convolution");
     if (attributes)
         dnnl_primitive_attr_destroy(attributes);
     return status;
@@ -105,58 +109,50 @@ static enum dml_status make_forward(struct cpu_engine *engine, const struct cpu_
 static enum dml_status make_backward(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                      bool data, const_dnnl_primitive_desc_t forward,
                                      dnnl_primitive_desc_t *out) {
-    struct description d;
-    TRY(describe(shape, NULL, &d));
-    if (!data)
-        d.weights.data_type = dnnl_f32;
-    dnnl_convolution_desc_t desc;
-    dnnl_status_t made =
-        data ? dnnl_convolution_backward_data_desc_init(&desc, dnnl_convolution_direct, &d.source,
-                                                        &d.weights, &d.target, d.strides,
-                                                        d.pad_left, d.pad_right)
-             : dnnl_convolution_backward_weights_desc_init(
-                   &desc, dnnl_convolution_direct, &d.source, &d.weights,
-                   shape->bias ? &d.bias : NULL, &d.target, d.strides, d.pad_left, d.pad_right);
-    TRY(check(made, "convolution gradient"));
+    struct description d = {0};
     dnnl_primitive_attr_t attributes = NULL;
-    TRY(check(dnnl_primitive_attr_create(&attributes), "attributes"));
-    dnnl_status_t status =
-        dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user);
-    if (status == dnnl_success)
-        status = dnnl_primitive_desc_create(out, &desc, attributes, engine->engine, forward);
-    dnnl_primitive_attr_destroy(attributes);
-    return check(status, "convolution gradient");
+    enum dml_status status =
+        describe(shape, NULL, data ? type_of(shape->input.element) : dnnl_f32, &d);
+    if (status == DML_OK)
+        status = make_attributes(&attributes);
+    if (status == DML_OK)
+        status = check((data ? cpu_conv_data_pd : cpu_conv_weights_pd)(
+                           out, engine->engine, &d.geometry, forward, attributes),
+                       "convolution gradient");
+    if (attributes)
+        dnnl_primitive_attr_destroy(attributes);
+    undescribe(&d);
+    return status;
 }
 
 struct cpu_weights {
     struct cpu_engine *engine;
-    dnnl_memory_desc_t md, plain; /* as they are kept, and PyTorch's */
+    cpu_md md, plain; /* as they are kept, and PyTorch's */
     size_t count, inner;
     int block;
     size_t narrow_bytes; /* of the bfloat16 copy, 0 without one */
     /* Where oneDNN computes bfloat16: the copy's layout, and how it is made. Elsewhere the layout
      * is `md`. */
-    dnnl_memory_desc_t narrow_md;
+    cpu_md narrow_md;
     struct cpu_operation narrowing;
 };
 
 /* True where outputs are the outermost axis and the innermost block, not too large a one: the
  * layouts that the per-output scaling of folded batch norms can walk. */
-static bool outputs_in_blocks(const dnnl_memory_desc_t *md, size_t count, int *block,
-                              size_t *inner) {
-    const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
-    if (md->format_kind != dnnl_blocked || md->offset0 != 0)
+static bool outputs_in_blocks(cpu_const_md md, size_t count, int *block, size_t *inner) {
+    struct cpu_md_blocks b;
+    if (!cpu_md_blocks(md, &b))
         return false;
-    int last = b->inner_nblks - 1, output_blocks = 0;
-    for (int i = 0; i < b->inner_nblks; i++)
-        output_blocks += b->inner_idxs[i] == 0;
-    if (output_blocks > 1 || (output_blocks == 1 && b->inner_idxs[last] != 0))
+    int last = b.count - 1, output_blocks = 0;
+    for (int i = 0; i < b.count; i++)
+        output_blocks += b.axes[i] == 0;
+    if (output_blocks > 1 || (output_blocks == 1 && b.axes[last] != 0))
         return false;
-    *block = output_blocks ? (int)b->inner_blks[last] : 1;
+    *block = output_blocks ? (int)b.sizes[last] : 1;
     if (*block > CPU_MOST_WEIGHT_BLOCK)
         return false;
-    size_t stride = (size_t)b->strides[0];
-    if (stride * (size_t)(md->padded_dims[0] / *block) != count)
+    size_t stride = (size_t)b.strides[0];
+    if (stride * (size_t)(b.padded_dims[0] / *block) != count)
         return false;
     *inner = stride / (size_t)*block;
     return true;
@@ -164,13 +160,20 @@ static bool outputs_in_blocks(const dnnl_memory_desc_t *md, size_t count, int *b
 
 /* The layout of weights that a forward convolution of this shape wants. */
 static enum dml_status wanted_layout(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
-                                     dnnl_memory_desc_t *out) {
-    struct description d;
-    TRY(describe(shape, NULL, &d));
+                                     cpu_md *out) {
+    struct description d = {0};
     dnnl_primitive_desc_t pd = NULL;
-    TRY(make_forward(engine, shape, &d, &pd));
-    *out = *dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
-    return check(dnnl_primitive_desc_destroy(pd), "convolution");
+    enum dml_status status = describe(shape, NULL, type_of(shape->input.element), &d);
+    if (status == DML_OK)
+        status = make_forward(engine, shape, &d, &pd);
+    if (status == DML_OK)
+        status =
+            check(cpu_md_clone(out, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0)),
+                  "weights");
+    if (pd)
+        dnnl_primitive_desc_destroy(pd);
+    undescribe(&d);
+    return status;
 }
 
 static enum dml_status create_narrow(struct cpu_weights *weights,
@@ -181,9 +184,14 @@ static enum dml_status create_narrow(struct cpu_weights *weights,
     if (cpu_engine_bf16() == CPU_BF16_EMULATED)
         return DML_OK;
     TRY(wanted_layout(weights->engine, shape, &weights->narrow_md));
-    weights->narrow_bytes = dnnl_memory_desc_get_size(&weights->narrow_md);
-    return cpu_operation_reorder(&weights->narrowing, weights->engine, &weights->md,
-                                 &weights->narrow_md);
+    weights->narrow_bytes = dnnl_memory_desc_get_size(weights->narrow_md);
+    return cpu_operation_reorder(&weights->narrowing, weights->engine, weights->md,
+                                 weights->narrow_md);
+}
+
+static bool keep_in_blocks(struct cpu_weights *weights) {
+    weights->count = dnnl_memory_desc_get_size(weights->md) / sizeof(float);
+    return outputs_in_blocks(weights->md, weights->count, &weights->block, &weights->inner);
 }
 
 enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
@@ -193,15 +201,15 @@ enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_c
         return DML_ERROR_MEMORY;
     weights->engine = engine;
     const struct cpu_conv_shape kept = cpu_wide_shape(shape);
+    const dnnl_dims_t dims = {shape->output.channels, shape->input.channels, shape->kernel_h,
+                              shape->kernel_w};
     TRY(wanted_layout(engine, &kept, &weights->md));
-    TRY(check(
-        dnnl_memory_desc_init_by_tag(&weights->plain, 4, weights->md.dims, dnnl_f32, dnnl_oihw),
-        "weights"));
-    weights->count = dnnl_memory_desc_get_size(&weights->md) / sizeof(float);
-    if (!outputs_in_blocks(&weights->md, weights->count, &weights->block, &weights->inner)) {
-        weights->md = weights->plain;
-        weights->count = dnnl_memory_desc_get_size(&weights->md) / sizeof(float);
-        outputs_in_blocks(&weights->md, weights->count, &weights->block, &weights->inner);
+    TRY(check(cpu_md_create(&weights->plain, 4, dims, dnnl_f32, dnnl_oihw), "weights"));
+    if (!keep_in_blocks(weights)) {
+        cpu_md_destroy(weights->md);
+        weights->md = NULL;
+        TRY(check(cpu_md_clone(&weights->md, weights->plain), "weights"));
+        keep_in_blocks(weights);
     }
     return create_narrow(weights, shape);
 }
@@ -210,6 +218,9 @@ void cpu_weights_destroy(struct cpu_weights *weights) {
     if (!weights)
         return;
     cpu_operation_destroy(&weights->narrowing);
+    cpu_md_destroy(weights->md);
+    cpu_md_destroy(weights->plain);
+    cpu_md_destroy(weights->narrow_md);
     free(weights);
 }
 
@@ -226,9 +237,8 @@ size_t cpu_weights_inner(const struct cpu_weights *weights) {
 }
 
 /* Runs one reorder between two layouts, made for this one use. */
-static enum dml_status reorder_once(struct cpu_engine *engine, const dnnl_memory_desc_t *from,
-                                    const void *source, const dnnl_memory_desc_t *to,
-                                    void *target) {
+static enum dml_status reorder_once(struct cpu_engine *engine, cpu_const_md from,
+                                    const void *source, cpu_const_md to, void *target) {
     struct cpu_operation reorder = {0};
     enum dml_status status = cpu_operation_reorder(&reorder, engine, from, to);
     if (status == DML_OK)
@@ -239,12 +249,12 @@ static enum dml_status reorder_once(struct cpu_engine *engine, const dnnl_memory
 
 enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const float *plain,
                                        float *values) {
-    return reorder_once(weights->engine, &weights->plain, plain, &weights->md, values);
+    return reorder_once(weights->engine, weights->plain, plain, weights->md, values);
 }
 
 enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const float *values,
                                      float *plain) {
-    return reorder_once(weights->engine, &weights->md, values, &weights->plain, plain);
+    return reorder_once(weights->engine, weights->md, values, weights->plain, plain);
 }
 
 size_t cpu_weights_narrow_bytes(const struct cpu_weights *weights) {
@@ -277,20 +287,19 @@ struct cpu_conv {
 };
 
 /* Of the weights that its primitives read. */
-static const dnnl_memory_desc_t *read_layout(const struct cpu_conv *conv) {
-    return conv->shape.input.element == CPU_BFLOAT16 ? &conv->weights->narrow_md
-                                                     : &conv->weights->md;
+static cpu_const_md read_layout(const struct cpu_conv *conv) {
+    return conv->shape.input.element == CPU_BFLOAT16 ? conv->weights->narrow_md : conv->weights->md;
 }
 
 static enum dml_status create_data(struct cpu_conv *conv, const struct description *d,
                                    const_dnnl_primitive_desc_t forward) {
     dnnl_primitive_desc_t pd;
     TRY(make_backward(conv->engine, &conv->shape, true, forward, &pd));
-    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    cpu_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
     enum dml_status status =
         cpu_operation_create(&conv->data, conv->engine, pd,
                              (int[]){DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0},
-                             (const dnnl_memory_desc_t *[]){&d->target, md, &d->source});
+                             (cpu_const_md[]){d->target, md, d->source});
     if (status == DML_OK && !dnnl_memory_desc_equal(md, read_layout(conv))) {
         conv->data_weights = cpu_aligned_bytes(dnnl_memory_desc_get_size(md));
         status = cpu_operation_reorder(&conv->data_reorder, conv->engine, read_layout(conv), md);
@@ -307,22 +316,22 @@ static bool is_reference(const_dnnl_primitive_desc_t pd) {
 }
 
 /* Strides of the kept weights where they are in (input, output) blocks as cpu_taps_* walks them. */
-static bool tap_strides(const dnnl_memory_desc_t *md, struct cpu_tap_strides *out) {
-    const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
-    if (b->inner_nblks != 2 || b->inner_idxs[0] != 1 || b->inner_idxs[1] != 0 ||
-        b->inner_blks[0] != b->inner_blks[1])
+static bool tap_strides(cpu_const_md md, struct cpu_tap_strides *out) {
+    struct cpu_md_blocks b;
+    if (!cpu_md_blocks(md, &b) || b.count != 2 || b.axes[0] != 1 || b.axes[1] != 0 ||
+        b.sizes[0] != b.sizes[1])
         return false;
-    *out = (struct cpu_tap_strides){.block = (int)b->inner_blks[0],
-                                    .output = (size_t)b->strides[0],
-                                    .input = (size_t)b->strides[1],
-                                    .row = (size_t)b->strides[2],
-                                    .column = (size_t)b->strides[3]};
+    *out = (struct cpu_tap_strides){.block = (int)b.sizes[0],
+                                    .output = (size_t)b.strides[0],
+                                    .input = (size_t)b.strides[1],
+                                    .row = (size_t)b.strides[2],
+                                    .column = (size_t)b.strides[3]};
     return true;
 }
 
 /* Whether taps.h can compute the convolution; then its strides are set. */
 static bool taps_possible(struct cpu_conv *conv) {
-    return tap_strides(&conv->weights->md, &conv->tap_strides) &&
+    return tap_strides(conv->weights->md, &conv->tap_strides) &&
            conv->tap_strides.block == conv->shape.input.block &&
            conv->tap_strides.block == conv->shape.output.block;
 }
@@ -331,7 +340,7 @@ static enum dml_status create_gradient(struct cpu_conv *conv, const struct descr
                                        const_dnnl_primitive_desc_t forward) {
     dnnl_primitive_desc_t pd;
     TRY(make_backward(conv->engine, &conv->shape, false, forward, &pd));
-    const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
+    cpu_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
     bool narrow = conv->shape.input.element == CPU_BFLOAT16;
     conv->gradient_by_wide = is_reference(pd) && narrow;
     conv->gradient_by_taps = is_reference(pd) && !narrow && taps_possible(conv);
@@ -339,44 +348,52 @@ static enum dml_status create_gradient(struct cpu_conv *conv, const struct descr
     if (conv->gradient_by_wide)
         status = cpu_wide_create(conv->engine, &conv->shape, conv->weights, &conv->wide);
     else if (!conv->gradient_by_taps)
-        status = cpu_operation_create(
-            &conv->gradient, conv->engine, pd,
-            (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS,
-                    conv->shape.bias ? DNNL_ARG_DIFF_BIAS : 0, 0},
-            (const dnnl_memory_desc_t *[]){&d->source, &d->target, md, &d->bias});
+        status =
+            cpu_operation_create(&conv->gradient, conv->engine, pd,
+                                 (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS,
+                                         conv->shape.bias ? DNNL_ARG_DIFF_BIAS : 0, 0},
+                                 (cpu_const_md[]){d->source, d->target, md, d->bias});
     if (status == DML_OK && conv->gradient.primitive &&
-        !dnnl_memory_desc_equal(md, &conv->weights->md)) {
+        !dnnl_memory_desc_equal(md, conv->weights->md)) {
         conv->gradient_weights = cpu_aligned_bytes(dnnl_memory_desc_get_size(md));
         status =
-            cpu_operation_reorder(&conv->gradient_reorder, conv->engine, md, &conv->weights->md);
+            cpu_operation_reorder(&conv->gradient_reorder, conv->engine, md, conv->weights->md);
     }
     dnnl_primitive_desc_destroy(pd);
     return status;
 }
 
-static enum dml_status create_all(struct cpu_conv *conv) {
-    struct description d;
-    TRY(describe(&conv->shape, read_layout(conv), &d));
+static enum dml_status create_described(struct cpu_conv *conv, const struct description *d) {
     dnnl_primitive_desc_t pd;
-    TRY(make_forward(conv->engine, &conv->shape, &d, &pd));
+    TRY(make_forward(conv->engine, &conv->shape, d, &pd));
     /* Bias and residual are both optional, in this order. */
     int arguments[6] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
-    const dnnl_memory_desc_t *mds[6] = {&d.source, read_layout(conv), &d.target};
+    cpu_const_md mds[6] = {d->source, read_layout(conv), d->target};
     int count = 3;
     if (conv->shape.bias) {
-        mds[count] = &d.bias;
+        mds[count] = d->bias;
         arguments[count++] = DNNL_ARG_BIAS;
     }
     if (conv->shape.residual == CPU_RESIDUAL_SEPARATE) {
-        mds[count] = &d.target;
+        mds[count] = d->target;
         arguments[count++] = DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1;
     }
     enum dml_status status = cpu_operation_create(&conv->forward, conv->engine, pd, arguments, mds);
     if (status == DML_OK && conv->shape.training)
-        status = create_gradient(conv, &d, pd);
+        status = create_gradient(conv, d, pd);
     if (status == DML_OK && conv->shape.input_gradient)
-        status = create_data(conv, &d, pd);
+        status = create_data(conv, d, pd);
     dnnl_primitive_desc_destroy(pd);
+    return status;
+}
+
+static enum dml_status create_all(struct cpu_conv *conv) {
+    struct description d = {0};
+    enum dml_status status =
+        describe(&conv->shape, read_layout(conv), type_of(conv->shape.input.element), &d);
+    if (status == DML_OK)
+        status = create_described(conv, &d);
+    undescribe(&d);
     return status;
 }
 

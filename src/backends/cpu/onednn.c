@@ -49,7 +49,7 @@ void cpu_operation_destroy(struct cpu_operation *operation) {
 }
 
 static enum dml_status add_argument(struct cpu_operation *operation, struct cpu_engine *engine,
-                                    int argument, const dnnl_memory_desc_t *md) {
+                                    int argument, cpu_const_md md) {
     dnnl_memory_t memory;
     TRY(check(dnnl_memory_create(&memory, md, engine->engine, DNNL_MEMORY_NONE), "memory"));
     operation->arguments[operation->count++] = (dnnl_exec_arg_t){argument, memory};
@@ -58,11 +58,10 @@ static enum dml_status add_argument(struct cpu_operation *operation, struct cpu_
 
 enum dml_status cpu_operation_create(struct cpu_operation *operation, struct cpu_engine *engine,
                                      const_dnnl_primitive_desc_t pd, const int *arguments,
-                                     const dnnl_memory_desc_t *const *mds) {
+                                     const cpu_const_md *mds) {
     for (int i = 0; arguments[i]; i++)
         TRY(add_argument(operation, engine, arguments[i], mds[i]));
-    const dnnl_memory_desc_t *scratch =
-        dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
+    cpu_const_md scratch = dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0);
     operation->scratch = scratch ? dnnl_memory_desc_get_size(scratch) : 0;
     if (operation->scratch)
         TRY(add_argument(operation, engine, DNNL_ARG_SCRATCHPAD, scratch));
@@ -83,15 +82,13 @@ enum dml_status cpu_operation_run(struct cpu_engine *engine, struct cpu_operatio
 }
 
 enum dml_status cpu_operation_reorder(struct cpu_operation *operation, struct cpu_engine *engine,
-                                      const dnnl_memory_desc_t *from,
-                                      const dnnl_memory_desc_t *to) {
+                                      cpu_const_md from, cpu_const_md to) {
     dnnl_primitive_desc_t pd;
     TRY(check(
         dnnl_reorder_primitive_desc_create(&pd, from, engine->engine, to, engine->engine, NULL),
         "reorder"));
-    enum dml_status status =
-        cpu_operation_create(operation, engine, pd, (int[]){DNNL_ARG_FROM, DNNL_ARG_TO, 0},
-                             (const dnnl_memory_desc_t *[]){from, to});
+    enum dml_status status = cpu_operation_create(
+        operation, engine, pd, (int[]){DNNL_ARG_FROM, DNNL_ARG_TO, 0}, (cpu_const_md[]){from, to});
     dnnl_primitive_desc_destroy(pd);
     return status;
 }

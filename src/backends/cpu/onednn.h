@@ -1,21 +1,12 @@
 #ifndef DML_CPU_ONEDNN_H
 #define DML_CPU_ONEDNN_H
 
+#include "backends/cpu/descriptors.h"
 #include "dml/error.h"
-
-#include <oneapi/dnnl/dnnl.h>
 
 #include <stddef.h>
 
 /* oneDNN's objects as convolution.c uses them. */
-
-/* Written for oneDNN 2.x. In 3.x operation descriptors are gone (dnnl_convolution_*_desc_init and
- * dnnl_primitive_desc_create become one call each) and memory descriptors are opaque pointers:
- * in convolution.c describe(), the three make_* functions and the accessors of struct cpu_weights
- * are what would get a second variant. */
-#if DNNL_VERSION_MAJOR != 2
-#error "src/backends/cpu/convolution.c is written for oneDNN 2.x"
-#endif
 
 struct cpu_engine {
     dnnl_engine_t engine;
@@ -50,10 +41,10 @@ struct cpu_operation {
  * failure leaves is destroyed like any other. */
 enum dml_status cpu_operation_create(struct cpu_operation *operation, struct cpu_engine *engine,
                                      const_dnnl_primitive_desc_t pd, const int *arguments,
-                                     const dnnl_memory_desc_t *const *mds);
+                                     const cpu_const_md *mds);
 /* Copies from one layout or type to another. */
 enum dml_status cpu_operation_reorder(struct cpu_operation *operation, struct cpu_engine *engine,
-                                      const dnnl_memory_desc_t *from, const dnnl_memory_desc_t *to);
+                                      cpu_const_md from, cpu_const_md to);
 void cpu_operation_destroy(struct cpu_operation *operation);
 
 /* `handles` in the order of the arguments; scratch behind them. */
