@@ -1,56 +1,72 @@
 # make demo    everything from a bare clone: packages, build, training on the bundled data
-# make test    everything that CI checks
+# make test    everything that CI checks, but for bare systems
 # make golden  the golden-vector tests alone, on $DML_GOLDEN where it is set
 # make bench   all benchmarks; NAME=train: one
-# make install  program, libraries, headers and dml.pc; PREFIX=/usr/local
+# make install     program, libraries, headers and dml.pc; PREFIX=/usr/local
+# make test-fresh  the two commands above in bare Debian systems; SUITE=bookworm: in one
 MAKEFLAGS += --no-print-directory
 BUILD ?= build
 JOBS ?= $(shell nproc)
 NAME ?=
+SUITE ?= bookworm trixie
 
-.PHONY: all deps build demo test unit golden sanitize format check-format bench install clean
+.PHONY: all packages test-packages program build demo test unit golden sanitize test-fresh \
+    format check-format bench install clean
 
-all: build
+all: program
 
-deps:
+packages:
 	@cmake/install-packages.sh
 
-build: deps
-	@cmake -S . -B $(BUILD) $(CMAKE_FLAGS) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
-	@rm -f $(BUILD).log
+test-packages:
+	@cmake/install-packages.sh test
+
+# What a user needs. `build` adds tests and benchmarks.
+program: packages
+	@$(call configure,-DDML_TESTS=OFF -DDML_BENCH=OFF)
 	@cmake --build $(BUILD) -j $(JOBS)
 
-demo: build
+build: test-packages
+	@$(call configure,-DDML_TESTS=ON -DDML_BENCH=ON)
+	@cmake --build $(BUILD) -j $(JOBS)
+
+configure = cmake -S . -B $(BUILD) $(1) $(CMAKE_FLAGS) >$(BUILD).log 2>&1 || \
+    { cat $(BUILD).log; exit 1; }; rm -f $(BUILD).log
+
+demo: program
 	@examples/demo.sh $(BUILD)/dml
 
 test: check-format build sanitize
 	cd $(BUILD) && ctest --output-on-failure
 
 unit: build
-	cd $(BUILD) && ctest --output-on-failure
+	cd $(BUILD) && ctest --output-on-failure $(CTEST_FLAGS)
 
 golden: build
 	cd $(BUILD) && ctest --output-on-failure -L golden
 
 # The suite once under AddressSanitizer and UndefinedBehaviorSanitizer; fuzzing has its own, and
 # what only repeats training many times or builds again is left out.
-sanitize: deps
+sanitize: test-packages
 	@cmake -S . -B $(BUILD)-sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDML_BENCH=OFF \
-	    -DDML_SANITIZE=address,undefined >/dev/null
+	    -DDML_SANITIZE=address,undefined $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize -j $(JOBS)
 	cd $(BUILD)-sanitize && ctest --output-on-failure -E 'combinations|sweep|fuzz|install'
 
+test-fresh: test-packages
+	@for suite in $(SUITE); do tests/fresh_machine.sh $$suite || exit 1; done
+
 SOURCES = $(shell git ls-files '*.c' '*.h')
-format: deps
+format: test-packages
 	clang-format -i $(SOURCES)
 
-check-format: deps
-	clang-format --dry-run --Werror $(SOURCES)
+check-format: test-packages
+	@cmake/check-format.sh $(SOURCES)
 
 bench: build
 	@bench/run.sh $(BUILD) $(NAME)
 
-install: build
+install: program
 	cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))
 
 clean:
