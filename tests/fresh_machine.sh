@@ -23,6 +23,7 @@ mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
     grep -oE 'https?://[^ ]*/debian/?( |$)' | head -1 | tr -d ' ' || true)
 
 root=$(mktemp -d "${TMPDIR:-/tmp}/dml-fresh.XXXXXX")
+chmod 755 "$root"
 cleanup() {
     for mount in dev proc; do
         umount "$root/$mount" 2>/dev/null || umount -l "$root/$mount" 2>/dev/null || true
