@@ -1,5 +1,7 @@
 #include "dml/error.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +20,7 @@ enum dml_status dml_fail(enum dml_status status, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    memcpy(message, text, sizeof message);
+    dml_text_printable(text, message, sizeof message);
     return status;
 }
 

@@ -1,7 +1,8 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "report/report.h"
-#include "tracking/process.h"
+#include "tracking/gnuplot.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ struct figure {
     const struct dml_report *report;
     size_t first, count; /* the groups of one data set */
     const char *folder, *dataset, *metric;
+    char *file; /* the data set as part of file names */
     const struct dml_strings *formats;
     int recall; /* column of the metric */
 };
@@ -28,17 +30,9 @@ static const struct dml_report_group *group_at(const struct figure *figure, size
     return &figure->report->groups[figure->first + g];
 }
 
-/* Text in a gnuplot string of single quotes. */
-static void quoted(FILE *out, const char *text) {
-    fputc('\'', out);
-    for (; *text; text++)
-        fputs(*text == '\'' ? "''" : (char[]){*text, 0}, out);
-    fputc('\'', out);
-}
-
 static enum dml_status open_file(const struct figure *figure, const char *name, const char *ending,
                                  struct dml_output *out) {
-    char *path = dml_format("%s/%s_%s.%s", figure->folder, name, figure->dataset, ending);
+    char *path = dml_format("%s/%s_%s.%s", figure->folder, name, figure->file, ending);
     enum dml_status status = path ? dml_output_open(out, path) : DML_ERROR_MEMORY;
     free(path);
     return status;
@@ -58,28 +52,14 @@ static void terminal(FILE *out, const struct figure *figure, const char *format,
                 " noenhanced\n",
                 width, height);
     fprintf(out, "set output '%s_%s.%s'\nset datafile separator tab\ndata = '%s_%s.dat'\n", name,
-            figure->dataset, format, name, figure->dataset);
+            figure->file, format, name, figure->file);
 }
 
 static enum dml_status run_gnuplot(const struct figure *figure, const char *name) {
-    char *script = dml_format("%s_%s.gp", name, figure->dataset);
-    char *log = dml_format("%s/%s_%s.log", figure->folder, name, figure->dataset);
-    const char *command[] = {"gnuplot", script, NULL};
-    pid_t child;
-    bool failed = false;
+    char *script = dml_format("%s_%s.gp", name, figure->file);
     enum dml_status status =
-        script && log ? dml_process_start(command, figure->folder, log, &child) : DML_ERROR_MEMORY;
-    if (!status && !dml_process_ended(child, GNUPLOT_SECONDS, &failed)) {
-        dml_process_kill(child);
-        failed = true;
-    }
-    if (!status && failed)
-        status =
-            dml_fail(DML_ERROR_IO, "gnuplot failed on %s/%s: see %s", figure->folder, script, log);
-    else if (!status)
-        remove(log);
+        script ? dml_gnuplot_draw(figure->folder, script, GNUPLOT_SECONDS) : DML_ERROR_MEMORY;
     free(script);
-    free(log);
     return status;
 }
 
@@ -123,8 +103,9 @@ static bool is_space(const struct figure *figure, size_t column) {
 static void relation_data(const struct figure *figure, FILE *out) {
     for (size_t g = 0; g < figure->count; g++) {
         struct dml_spread recall = cell(figure, g, figure->recall);
-        fprintf(out, "%s\t%d\t%.17g\t%.17g", group_at(figure, g)->label,
-                group_at(figure, g)->regularised, recall.mean, recall.deviation);
+        dml_text_gnuplot_field(out, group_at(figure, g)->label);
+        fprintf(out, "\t%d\t%.17g\t%.17g", group_at(figure, g)->regularised, recall.mean,
+                recall.deviation);
         for (size_t c = 0; c < figure->report->column_count; c++)
             if (is_space(figure, c)) {
                 struct dml_spread space = cell(figure, g, (int)c);
@@ -162,7 +143,7 @@ static void relation_panel(const struct figure *figure, size_t column, int at, F
     }
     free(x);
     fputs("set title ", out);
-    quoted(out, figure->report->columns[column].label);
+    dml_text_gnuplot(out, figure->report->columns[column].label);
     fputs("\nunset label 1\n", out);
     if (isfinite(correlation))
         fprintf(out, "set label 1 'Corr: %.2f' at graph 0.05,0.07 front\n", correlation);
@@ -192,11 +173,11 @@ static int space_columns(const struct figure *figure) {
 static void relation_script(const struct figure *figure, FILE *out) {
     int panels = space_columns(figure), columns = panels < 4 ? panels : 4, at = 5;
     fprintf(out, "set multiplot layout %d,%d title ", (panels + columns - 1) / columns, columns);
-    quoted(out, figure->dataset);
+    dml_text_gnuplot(out, figure->dataset);
     fputs("\nset grid lc '#dddddd'\nset offsets graph 0.08, graph 0.08, graph 0.1, graph 0.2\n"
           "set key bottom right opaque\nset xtics rotate by -35\nset ylabel ",
           out);
-    quoted(out, figure->metric);
+    dml_text_gnuplot(out, figure->metric);
     fputc('\n', out);
     for (size_t c = 0; c < figure->report->column_count; c++)
         if (is_space(figure, c)) {
@@ -225,7 +206,7 @@ static void correlation_data(const struct figure *figure, FILE *out) {
 static void correlation_script(const struct figure *figure, FILE *out) {
     const struct dml_report *report = figure->report;
     fputs("set title ", out);
-    quoted(out, figure->dataset);
+    dml_text_gnuplot(out, figure->dataset);
     fprintf(out,
             "\nunset key\nset size ratio 1\nset xrange [-0.5:%zu.5]\nset yrange [-0.5:%zu.5]\n"
             "set cbrange [-1:1]\nset palette defined (-1 '#7f9cf0', 0 '#f4f4f4', 1 '#f0a070')\n"
@@ -233,13 +214,13 @@ static void correlation_script(const struct figure *figure, FILE *out) {
             report->column_count - 1, report->column_count - 1);
     for (size_t c = 0; c < report->column_count; c++) {
         fputs(c ? ", " : "", out);
-        quoted(out, report->columns[c].label);
+        dml_text_gnuplot(out, report->columns[c].label);
         fprintf(out, " %zu", c);
     }
     fputs(")\nset ytics (", out);
     for (size_t c = 0; c < report->column_count; c++) {
         fputs(c ? ", " : "", out);
-        quoted(out, report->columns[c].label);
+        dml_text_gnuplot(out, report->columns[c].label);
         fprintf(out, " %zu", c);
     }
     fputs(")\nplot data using 1:2:3 with image pixels, \\\n"
@@ -267,8 +248,9 @@ static void ranking_data(const struct figure *figure, FILE *out) {
     size_t *order = ranking(figure);
     for (size_t i = 0; order && i < figure->count; i++) {
         struct dml_spread recall = cell(figure, order[i], figure->recall);
-        fprintf(out, "%s\t%d\t%.17g\t%.17g\n", group_at(figure, order[i])->label,
-                group_at(figure, order[i])->regularised, recall.mean, recall.deviation);
+        dml_text_gnuplot_field(out, group_at(figure, order[i])->label);
+        fprintf(out, "\t%d\t%.17g\t%.17g\n", group_at(figure, order[i])->regularised, recall.mean,
+                recall.deviation);
     }
     free(order);
 }
@@ -283,9 +265,9 @@ static void ranking_script(const struct figure *figure, FILE *out) {
     double room = high > low ? (high - low) * 0.15 : 0.01;
     low = fmax(0, low - room);
     fputs("set title ", out);
-    quoted(out, figure->dataset);
+    dml_text_gnuplot(out, figure->dataset);
     fputs("\nset xlabel ", out);
-    quoted(out, figure->metric);
+    dml_text_gnuplot(out, figure->metric);
     fprintf(out,
             "\nset key outside bottom center horizontal\nset grid x lc '#dddddd'\n"
             "set xrange [%.17g:%.17g]\nset yrange [-0.6:%zu.4]\nset style fill solid 0.75\n"
@@ -343,7 +325,9 @@ enum dml_status dml_report_draw(const struct dml_report *report, const char *fol
     for (size_t i = 0; !status && dml_report_dataset(report, i, &figure.first, &figure.count);
          i++) {
         figure.dataset = report->groups[figure.first].dataset;
-        status = draw_dataset(&figure);
+        figure.file = dml_text_file_name(figure.dataset);
+        status = figure.file ? draw_dataset(&figure) : DML_ERROR_MEMORY;
+        free(figure.file);
     }
     return status;
 }

@@ -3,6 +3,7 @@
 #include "base/files.h"
 #include "base/html.h"
 #include "base/memory.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -76,6 +77,14 @@ static void table(FILE *out, const struct dml_report *report, size_t first, size
     fputs("</table>\n", out);
 }
 
+/* Whether a folder named in the database lies below the save path: a foreign database could name
+ * any other. */
+static bool is_below(const char *folder) {
+    size_t length = strlen(folder);
+    return *folder != '/' && strncmp(folder, "../", 3) != 0 && strcmp(folder, "..") != 0 &&
+           !strstr(folder, "/../") && (length < 3 || strcmp(folder + length - 3, "/..") != 0);
+}
+
 /* A run's progression plots and contact sheet, folded in. */
 static void run_details(FILE *out, const char *save_path, const struct dml_report_run *run) {
     static const char *const plots[] = {"Train_loss", "Test_discriminative_e_recall",
@@ -84,6 +93,10 @@ static void run_details(FILE *out, const char *save_path, const struct dml_repor
     fputs("<details><summary>", out);
     dml_html_text(out, run->folder);
     fprintf(out, " (best epoch %lld)</summary>\n", (long long)run->epoch);
+    if (!is_below(run->folder)) {
+        fputs("<p>Not a folder of this save path.</p></details>\n", out);
+        return;
+    }
     for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++) {
         char *path =
             dml_format("%s/%s/Progression_Plots/Graph_%s.svg", save_path, run->folder, plots[i]);
@@ -108,10 +121,12 @@ static void dataset_section(FILE *out, const struct dml_report *report,
     fputs("</h2>\n", out);
     table(out, report, first, count, options->metric);
     for (size_t i = 0; i < 3; i++) {
-        char *path = dml_format("%s/%s_%s.svg", figures, names[i], dataset);
+        char *file = dml_text_file_name(dataset);
+        char *path = file ? dml_format("%s/%s_%s.svg", figures, names[i], file) : NULL;
         if (path)
             picture(out, path, "figure");
         free(path);
+        free(file);
     }
     fputs("<h3>Runs</h3>\n", out);
     for (size_t g = first; g < first + count; g++)

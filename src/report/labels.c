@@ -1,4 +1,5 @@
 #include "base/memory.h"
+#include "base/text.h"
 #include "report/report.h"
 
 #include <ctype.h>
@@ -34,12 +35,11 @@ static bool is_beta(const char *token) {
            isdigit((unsigned char)token[2]);
 }
 
-static void put_escaped(FILE *out, const char *text, bool latex) {
-    for (; *text; text++) {
-        if (latex && strchr("_%&#$", *text))
-            fputc('\\', out);
-        fputc(*text, out);
-    }
+static void put_token(FILE *out, const char *text, bool latex) {
+    if (latex)
+        dml_text_latex(out, text);
+    else
+        fputs(text, out);
 }
 
 static void put_label(FILE *out, char *name, bool latex) {
@@ -57,7 +57,7 @@ static void put_label(FILE *out, char *name, bool latex) {
         } else {
             if (words++)
                 fputs(latex ? "\\_" : "_", out);
-            put_escaped(out, tokens[i], latex);
+            put_token(out, tokens[i], latex);
         }
     }
     if (miner || beta)

@@ -72,16 +72,15 @@ static enum dml_status collect_columns(sqlite3 *db, struct dml_report *report) {
     bool seen[KNOWN] = {false};
     while (!status && sqlite3_step(rows) == SQLITE_ROW)
         for (int i = 0; i < KNOWN; i++)
-            seen[i] = seen[i] ||
-                      (strcmp((const char *)sqlite3_column_text(rows, 0), known[i].part) == 0 &&
-                       strcmp((const char *)sqlite3_column_text(rows, 1), known[i].name) == 0);
+            seen[i] = seen[i] || (strcmp(dml_database_text(rows, 0), known[i].part) == 0 &&
+                                  strcmp(dml_database_text(rows, 1), known[i].name) == 0);
     for (int i = 0; i < KNOWN && !status; i++)
         if (seen[i])
             status = add_column(report, known[i].part, known[i].name, known[i].label);
     sqlite3_reset(rows);
     while (!status && sqlite3_step(rows) == SQLITE_ROW) {
-        const char *part = (const char *)sqlite3_column_text(rows, 0);
-        const char *name = (const char *)sqlite3_column_text(rows, 1);
+        const char *part = dml_database_text(rows, 0);
+        const char *name = dml_database_text(rows, 1);
         if (is_column(part, name) && dml_report_find(report, part, name) < 0)
             status = add_column(report, part, name, NULL);
     }
@@ -140,8 +139,8 @@ static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
 static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *options,
                                struct dml_report *report, sqlite3_stmt *row) {
     struct dml_report_group *group;
-    enum dml_status status = find_group(report, (const char *)sqlite3_column_text(row, 2),
-                                        (const char *)sqlite3_column_text(row, 3), &group);
+    enum dml_status status =
+        find_group(report, dml_database_text(row, 2), dml_database_text(row, 3), &group);
     if (!status)
         status =
             dml_grow(&group->runs, &group->run_capacity, group->run_count + 1, sizeof *group->runs);
@@ -149,7 +148,7 @@ static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *opt
         return status;
     struct dml_report_run *run = &group->runs[group->run_count++];
     *run = (struct dml_report_run){.id = sqlite3_column_int64(row, 0),
-                                   .folder = dml_strdup((const char *)sqlite3_column_text(row, 1)),
+                                   .folder = dml_strdup(dml_database_text(row, 1)),
                                    .seed = sqlite3_column_int64(row, 4),
                                    .epoch = sqlite3_column_int64(row, 5),
                                    .values = dml_alloc(report->column_count, sizeof *run->values)};
@@ -189,8 +188,8 @@ static enum dml_status read_runs(sqlite3 *db, const struct dml_report_options *o
         return status;
     int code = SQLITE_DONE;
     while (!status && (code = sqlite3_step(rows)) == SQLITE_ROW) {
-        const char *name = (const char *)sqlite3_column_text(rows, 3);
-        if (!is_wanted(&options->groups, name ? name : ""))
+        const char *name = dml_database_text(rows, 3);
+        if (!is_wanted(&options->groups, name))
             continue;
         if (sqlite3_column_type(rows, 5) == SQLITE_NULL || !sqlite3_column_int(rows, 7) ||
             sqlite3_column_int64(rows, 8) < options->min_epochs)

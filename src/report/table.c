@@ -1,5 +1,6 @@
 #include "base/memory.h"
 #include "base/number.h"
+#include "base/text.h"
 #include "report/report.h"
 
 #include <math.h>
@@ -31,6 +32,12 @@ static int extra_bytes(const char *text) {
     return extra;
 }
 
+static void put_line(FILE *out, const char *text) {
+    char *line = dml_text_line(text);
+    fprintf(out, "%s\n", line ? line : "?");
+    free(line);
+}
+
 /* A terminal is not wide enough for all columns of all metrics, so a block of test metrics is
  * followed by one of the training set's. */
 static void terminal_block(const struct dml_report *report, size_t first, size_t count,
@@ -44,14 +51,19 @@ static void terminal_block(const struct dml_report *report, size_t first, size_t
         return;
     fprintf(out, "  %-*s %4s  %-14s", NAME, "group", "runs", "best epoch");
     for (size_t c = 0; c < report->column_count; c++)
-        if (strcmp(report->columns[c].part, part) == 0)
-            fprintf(out, "%-*s", CELL, report->columns[c].label);
+        if (strcmp(report->columns[c].part, part) == 0) {
+            char *label = dml_text_line(report->columns[c].label);
+            fprintf(out, "%-*s", CELL, label ? label : "?");
+            free(label);
+        }
     fputc('\n', out);
     for (size_t g = first; g < first + count; g++) {
         const struct dml_report_group *group = &report->groups[g];
         epoch_text(group, text, sizeof text);
-        fprintf(out, "  %-*s %4zu  %-*s", NAME, group->name, group->run_count,
-                14 + extra_bytes(text), text);
+        char *name = dml_text_line(group->name);
+        fprintf(out, "  %-*s %4zu  %-*s", NAME + extra_bytes(name ? name : ""), name ? name : "?",
+                group->run_count, 14 + extra_bytes(text), text);
+        free(name);
         for (size_t c = 0; c < report->column_count; c++) {
             if (strcmp(report->columns[c].part, part) != 0)
                 continue;
@@ -66,7 +78,7 @@ static void terminal_block(const struct dml_report *report, size_t first, size_t
 static void print_terminal(const struct dml_report *report, FILE *out) {
     size_t first, count;
     for (size_t i = 0; dml_report_dataset(report, i, &first, &count); i++) {
-        fprintf(out, "%s\n", report->groups[first].dataset);
+        put_line(out, report->groups[first].dataset);
         terminal_block(report, first, count, "Test", out);
         terminal_block(report, first, count, "Train", out);
     }
@@ -76,9 +88,14 @@ static void print_markdown(const struct dml_report *report, FILE *out) {
     size_t first, count;
     char text[64];
     for (size_t i = 0; dml_report_dataset(report, i, &first, &count); i++) {
-        fprintf(out, "### %s\n\n| group | runs | best epoch |", report->groups[first].dataset);
-        for (size_t c = 0; c < report->column_count; c++)
-            fprintf(out, " %s |", report->columns[c].label);
+        fputs("### ", out);
+        dml_text_markdown(out, report->groups[first].dataset);
+        fputs("\n\n| group | runs | best epoch |", out);
+        for (size_t c = 0; c < report->column_count; c++) {
+            fputc(' ', out);
+            dml_text_markdown(out, report->columns[c].label);
+            fputs(" |", out);
+        }
         fputs("\n|---|---|---|", out);
         for (size_t c = 0; c < report->column_count; c++)
             fputs("---|", out);
@@ -86,7 +103,9 @@ static void print_markdown(const struct dml_report *report, FILE *out) {
         for (size_t g = first; g < first + count; g++) {
             const struct dml_report_group *group = &report->groups[g];
             epoch_text(group, text, sizeof text);
-            fprintf(out, "| %s | %zu | %s |", group->name, group->run_count, text);
+            fputs("| ", out);
+            dml_text_markdown(out, group->name);
+            fprintf(out, " | %zu | %s |", group->run_count, text);
             for (size_t c = 0; c < report->column_count; c++) {
                 spread_text(&group->spreads[c], text, sizeof text);
                 fprintf(out, " %s |", text);
@@ -97,33 +116,24 @@ static void print_markdown(const struct dml_report *report, FILE *out) {
     }
 }
 
-static void csv_field(FILE *out, const char *text) {
-    if (!strpbrk(text, ",\"\n")) {
-        fputs(text, out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"')
-            fputc('"', out);
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
-
 /* Every digit, means and deviations in columns of their own. */
 static void print_csv(const struct dml_report *report, FILE *out) {
     char mean[DML_NUMBER_SIZE], deviation[DML_NUMBER_SIZE];
     fputs("dataset,group,regularised,runs,epoch mean,epoch std", out);
     for (size_t c = 0; c < report->column_count; c++)
-        fprintf(out, ",%s %s mean,%s %s std", report->columns[c].part, report->columns[c].name,
-                report->columns[c].part, report->columns[c].name);
+        for (int i = 0; i < 2; i++) {
+            char name[120];
+            snprintf(name, sizeof name, "%s %s %s", report->columns[c].part,
+                     report->columns[c].name, i ? "std" : "mean");
+            fputc(',', out);
+            dml_text_csv(out, name);
+        }
     fputc('\n', out);
     for (size_t g = 0; g < report->group_count; g++) {
         const struct dml_report_group *group = &report->groups[g];
-        csv_field(out, group->dataset);
+        dml_text_csv(out, group->dataset);
         fputc(',', out);
-        csv_field(out, group->name);
+        dml_text_csv(out, group->name);
         fprintf(out, ",%d,%zu,%s,%s", group->regularised, group->run_count,
                 dml_number_text(group->epoch.mean, mean),
                 dml_number_text(group->epoch.deviation, deviation));
@@ -158,7 +168,9 @@ static void latex_name(FILE *out, const char *group) {
 
 /* One data set, all metrics: Table "single" of the study. */
 static void latex_single(const struct dml_report *report, size_t first, size_t count, FILE *out) {
-    fprintf(out, "%% %s\n\\begin{tabular}{l", report->groups[first].dataset);
+    fputs("% ", out);
+    dml_text_latex(out, report->groups[first].dataset);
+    fputs("\n\\begin{tabular}{l", out);
     for (int m = 0; m < LATEX_METRICS; m++)
         if (dml_report_find(report, "Test", latex_metrics[m][0]) >= 0)
             fputc('c', out);
@@ -211,8 +223,7 @@ static void latex_shared(const struct dml_report *report, FILE *out) {
     fputs("}\n\\hline\nApproach", out);
     for (size_t i = 0; dml_report_dataset(report, i, &first, &count); i++) {
         fputs(" & \\multicolumn{2}{c}{", out);
-        for (const char *at = report->groups[first].dataset; *at; at++)
-            fprintf(out, strchr("_%&#$", *at) ? "\\%c" : "%c", *at);
+        dml_text_latex(out, report->groups[first].dataset);
         fputc('}', out);
     }
     fputs(" \\\\\n", out);

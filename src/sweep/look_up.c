@@ -41,8 +41,8 @@ static enum dml_status read_params(sqlite3 *db, int64_t run, cJSON **out) {
         return status;
     *out = cJSON_CreateObject();
     while (*out && sqlite3_step(rows) == SQLITE_ROW)
-        cJSON_AddItemToObject(*out, (const char *)sqlite3_column_text(rows, 0),
-                              cJSON_Parse((const char *)sqlite3_column_text(rows, 1)));
+        cJSON_AddItemToObject(*out, dml_database_text(rows, 0),
+                              cJSON_Parse(dml_database_text(rows, 1)));
     sqlite3_finalize(rows);
     return *out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory");
 }
@@ -98,13 +98,13 @@ static enum dml_status read_failures(sqlite3 *db, struct dml_sweep *sweep) {
         if (status)
             break;
         if (sqlite3_step(row) == SQLITE_ROW) {
-            const char *word = (const char *)sqlite3_column_text(row, 0);
+            const char *word = dml_database_text(row, 0);
             if (strcmp(word, "failed") == 0) {
-                const char *error = (const char *)sqlite3_column_text(row, 1);
-                const char *log = (const char *)sqlite3_column_text(row, 2);
+                const char *error = dml_database_text(row, 1);
+                const char *log = dml_database_text(row, 2);
                 run->state = DML_SWEEP_FAILED;
-                run->error = dml_strdup(error ? error : "");
-                run->log = dml_strdup(log ? log : "");
+                run->error = dml_strdup(error);
+                run->log = dml_strdup(log);
             } else if (strcmp(word, "running") == 0) {
                 run->state = DML_SWEEP_RUNNING; /* or it was, when the sweep was killed */
             }

@@ -1,7 +1,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "toy/lines.h"
-#include "tracking/process.h"
+#include "tracking/gnuplot.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -107,25 +107,6 @@ static enum dml_status write_script(const char *path, const struct dml_toy_optio
     return status;
 }
 
-static enum dml_status run_gnuplot(const char *folder) {
-    static const char *const command[] = {"gnuplot", "diagonal_lines.gp", NULL};
-    char *log = dml_path_join(folder, "gnuplot.log");
-    pid_t child;
-    bool failed = false;
-    enum dml_status status =
-        log ? dml_process_start(command, folder, log, &child) : DML_ERROR_MEMORY;
-    if (!status && !dml_process_ended(child, GNUPLOT_SECONDS, &failed)) {
-        dml_process_kill(child);
-        failed = true;
-    }
-    if (!status && failed)
-        status = dml_fail(DML_ERROR_IO, "gnuplot failed: see %s", log);
-    else if (!status)
-        remove(log);
-    free(log);
-    return status;
-}
-
 enum dml_status dml_toy_draw(const struct dml_toy_data *data, const struct dml_toy_result *plain,
                              const struct dml_toy_result *swapped,
                              const struct dml_toy_options *options) {
@@ -138,7 +119,7 @@ enum dml_status dml_toy_draw(const struct dml_toy_data *data, const struct dml_t
     if (!status)
         status = write_script(script, options, plain, swapped);
     if (!status)
-        status = run_gnuplot(options->output);
+        status = dml_gnuplot_draw(options->output, "diagonal_lines.gp", GNUPLOT_SECONDS);
     free(numbers);
     free(script);
     return status;

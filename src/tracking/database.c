@@ -240,3 +240,8 @@ void dml_database_now(char text[DML_TIME_SIZE]) {
     gmtime_r(&now, &utc);
     strftime(text, DML_TIME_SIZE, "%Y-%m-%d %H:%M:%S", &utc);
 }
+
+const char *dml_database_text(sqlite3_stmt *row, int column) {
+    const char *text = (const char *)sqlite3_column_text(row, column);
+    return text ? text : "";
+}

@@ -35,6 +35,10 @@ enum dml_status dml_database_run(sqlite3 *db, const char *sql, const char *types
 enum dml_status dml_database_query(sqlite3 *db, sqlite3_stmt **out, const char *sql,
                                    const char *types, ...);
 
+/* Text of a column of the row at hand, valid until the next step; "" where it is NULL, as in a
+ * database that somebody else or a damaged disk wrote. */
+const char *dml_database_text(sqlite3_stmt *row, int column);
+
 /* Date and time now, UTC: "2020-02-19 17:03:09". */
 enum { DML_TIME_SIZE = 24 };
 void dml_database_now(char text[DML_TIME_SIZE]);

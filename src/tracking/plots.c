@@ -1,5 +1,7 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/text.h"
+#include "tracking/gnuplot.h"
 #include "tracking/names.h"
 #include "tracking/process.h"
 #include "tracking/tracking.h"
@@ -13,6 +15,8 @@
  * the title. The script (.gp) and a copy of the data (.csv) lie beside the picture: `gnuplot
  * Graph_X.gp` there draws it again. One gnuplot in the background draws all; while it is at work
  * an epoch is left out, and the end of the run draws once more. */
+
+#define GRAPH_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+. "
 
 enum { CLOSE_SECONDS = 20, POINTS = 2000, MAX_COLUMNS = 16 };
 
@@ -61,6 +65,12 @@ static void best_value(char *out, size_t size, const char *column, int number) {
         out[0] = 0;
 }
 
+static void graph_file(FILE *out, const char *name, const char *ending) {
+    char file[300];
+    snprintf(file, sizeof file, "Graph_%s.%s", name, ending);
+    dml_text_gnuplot(out, file);
+}
+
 static void write_script(FILE *out, const char *name, char *header) {
     char *columns[MAX_COLUMNS], *rest = NULL;
     int count = 0;
@@ -70,10 +80,14 @@ static void write_script(FILE *out, const char *name, char *header) {
         columns[count++] = at;
     fprintf(out,
             "reset\nset terminal svg size 1250,950 dynamic font 'sans,18' background '#ffffff'\n"
-            "set datafile separator ','\ndata = 'Graph_%s.csv'\nset grid lc '#dddddd'\n"
+            "set datafile separator ','\nset grid lc '#dddddd'\n"
             "set key left top noenhanced\nset xlabel '%s'\n"
-            "what = '%s: '\nrows = 0\n",
-            name, strncmp(name, "Model Grad", 10) == 0 ? "step" : "epoch", group);
+            "rows = 0\ndata = ",
+            strncmp(name, "Model Grad", 10) == 0 ? "step" : "epoch");
+    graph_file(out, name, "csv");
+    fputs("\nwhat = ", out);
+    dml_text_gnuplot(out, group);
+    fputs(".': '\n", out);
     for (int i = 0; i < count; i++) {
         char value[32];
         best_value(value, sizeof value, columns[i], i + 1);
@@ -81,20 +95,27 @@ static void write_script(FILE *out, const char *name, char *header) {
                 "stats data every ::1 using %d name 'c%d' nooutput\n"
                 "if (exists('c%d_records')) { rows = c%d_records;",
                 i + 1, i + 1, i + 1, i + 1);
-        if (*value)
-            fprintf(out, " what = what.sprintf('%s%%s: %%.4f', '%s'%s);", i ? "  |  " : "",
-                    columns[i], value);
+        if (*value) {
+            fprintf(out, " what = what.sprintf('%s%%s: %%.4f', ", i ? "  |  " : "");
+            dml_text_gnuplot(out, columns[i]);
+            fprintf(out, "%s);", value);
+        }
         fprintf(out, " }\n");
     }
     fprintf(out,
             "stride = rows > %d ? rows / %d : 1\nif (rows > 0) {\n"
-            "set title what noenhanced\nset output 'Graph_%s.svg'\nplot ",
-            POINTS, POINTS, name);
-    for (int i = 0; i < count; i++)
-        fprintf(out, "%sdata every stride::1 using ($0*stride):%d with %s lw 2 title '%.*s %s'",
+            "set title what noenhanced\nset output ",
+            POINTS, POINTS);
+    graph_file(out, name, "svg");
+    fputs("\nplot ", out);
+    for (int i = 0; i < count; i++) {
+        char title[200];
+        snprintf(title, sizeof title, "%.*s %s", (int)strcspn(name, "_"), name, columns[i]);
+        fprintf(out, "%sdata every stride::1 using ($0*stride):%d with %s lw 2 title ",
                 i ? ", \\\n " : "", i + 1,
-                strncmp(name, "Model Grad", 10) == 0 ? "lines" : "linespoints pt 7 ps 0.4",
-                (int)strcspn(name, "_"), name, columns[i]);
+                strncmp(name, "Model Grad", 10) == 0 ? "lines" : "linespoints pt 7 ps 0.4");
+        dml_text_gnuplot(out, title);
+    }
     fprintf(out, "\nset output\n}\n");
 }
 
@@ -131,7 +152,8 @@ static char *graph_name(const char *file) {
         return NULL;
     char *name = dml_format("%.*s", (int)(length - 9), file + 5);
     static const char *const others[] = {"Train_epochs", "Train_steps", "Train_mining"};
-    bool drawn = name && !strchr(name, '@'); /* vectors have an @ */
+    /* Vectors have an @; what no tracker of ours would name so is left alone. */
+    bool drawn = name && name[strspn(name, GRAPH_CHARACTERS)] == 0;
     for (size_t i = 0; i < sizeof others / sizeof others[0] && drawn; i++)
         drawn = strcmp(name, others[i]) != 0;
     if (!drawn) {
@@ -139,21 +161,6 @@ static char *graph_name(const char *file) {
         name = NULL;
     }
     return name;
-}
-
-static enum dml_status start_gnuplot(struct plots *plots, char **scripts, size_t count) {
-    const char **command = dml_alloc(count + 2, sizeof *command);
-    if (!command)
-        return DML_ERROR_MEMORY;
-    command[0] = "gnuplot";
-    for (size_t i = 0; i < count; i++)
-        command[i + 1] = scripts[i];
-    enum dml_status status =
-        dml_process_start(command, plots->folder, plots->gnuplot_log, &plots->child);
-    if (status)
-        plots->child = 0;
-    free(command);
-    return status;
 }
 
 static enum dml_status draw(struct plots *plots) {
@@ -176,7 +183,10 @@ static enum dml_status draw(struct plots *plots) {
     }
     closedir(folder);
     if (!status && count > 0)
-        status = start_gnuplot(plots, scripts, count);
+        status =
+            dml_gnuplot_start(plots->folder, scripts, count, plots->gnuplot_log, &plots->child);
+    if (status)
+        plots->child = 0;
     for (size_t i = 0; i < count; i++)
         free(scripts[i]);
     free(scripts);

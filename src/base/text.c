@@ -1,0 +1,136 @@
+#include "base/text.h"
+
+#include "base/crc.h"
+#include "base/memory.h"
+#include "base/utf8.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of the character at `text`, 0 where it is none or controls a terminal (C0, DEL, C1). */
+static size_t plain_length(const char *text, size_t left) {
+    unsigned char first = (unsigned char)text[0], second = left > 1 ? (unsigned char)text[1] : 0;
+    if (first < 0x20 || first == 0x7f || (first == 0xc2 && second < 0xa0))
+        return 0;
+    return dml_utf8_length(text, left);
+}
+
+static void printable(const char *text, const char *keep, char *out, size_t size) {
+    size_t at = 0, left = strlen(text);
+    while (left) {
+        size_t length = strchr(keep, *text) ? 1 : plain_length(text, left);
+        if (at + (length ? length : 4) >= size)
+            break;
+        if (length)
+            memcpy(out + at, text, length);
+        else
+            snprintf(out + at, 5, "\\x%02x", (unsigned char)*text);
+        at += length ? length : 4;
+        text += length ? length : 1;
+        left -= length ? length : 1;
+    }
+    if (size)
+        out[at] = 0;
+}
+
+void dml_text_printable(const char *text, char *out, size_t size) {
+    printable(text, "\n\t", out, size);
+}
+
+char *dml_text_line(const char *text) {
+    size_t size = 4 * strlen(text) + 5;
+    char *out = dml_alloc(size, 1);
+    if (out)
+        printable(text, "", out, size);
+    return out;
+}
+
+/* Writes text with some characters replaced, and '?' for what is no plain character. */
+static void put(FILE *out, const char *text, const char *const (*replaced)[2]) {
+    for (size_t left = strlen(text), length; left; text += length, left -= length) {
+        const char *const(*rule)[2] = replaced;
+        length = plain_length(text, left);
+        while ((*rule)[0] && (*rule)[0][0] != *text)
+            rule++;
+        if (length == 1 && (*rule)[0])
+            fputs((*rule)[1], out);
+        else if (length)
+            fwrite(text, 1, length, out);
+        else
+            fputc('?', out);
+        length = length ? length : 1;
+    }
+}
+
+void dml_text_gnuplot(FILE *out, const char *text) {
+    static const char *const rules[][2] = {{"'", "''"}, {NULL, NULL}};
+    fputc('\'', out);
+    put(out, text, rules);
+    fputc('\'', out);
+}
+
+void dml_text_gnuplot_field(FILE *out, const char *text) {
+    static const char *const rules[][2] = {{"\"", "'"}, {"\\", "/"}, {NULL, NULL}};
+    fputc('"', out);
+    put(out, text, rules);
+    fputc('"', out);
+}
+
+void dml_text_latex(FILE *out, const char *text) {
+    static const char *const rules[][2] = {{"\\", "\\textbackslash{}"},
+                                           {"{", "\\{"},
+                                           {"}", "\\}"},
+                                           {"_", "\\_"},
+                                           {"%", "\\%"},
+                                           {"&", "\\&"},
+                                           {"#", "\\#"},
+                                           {"$", "\\$"},
+                                           {"~", "\\textasciitilde{}"},
+                                           {"^", "\\textasciicircum{}"},
+                                           {"<", "\\textless{}"},
+                                           {">", "\\textgreater{}"},
+                                           {"|", "\\textbar{}"},
+                                           {NULL, NULL}};
+    put(out, text, rules);
+}
+
+void dml_text_markdown(FILE *out, const char *text) {
+    static const char *const rules[][2] = {{"|", "\\|"},   {"\\", "\\\\"}, {"`", "\\`"},
+                                           {"*", "\\*"},   {"[", "\\["},   {"<", "&lt;"},
+                                           {"&", "&amp;"}, {NULL, NULL}};
+    put(out, text, rules);
+}
+
+void dml_text_csv(FILE *out, const char *text) {
+    bool quoted = text[strcspn(text, ",\"\r\n")] != 0;
+    if (quoted)
+        fputc('"', out);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', out);
+        fputc(*text, out);
+    }
+    if (quoted)
+        fputc('"', out);
+}
+
+static bool in_file_names(unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           c >= 0x80 || strchr(".-_", c);
+}
+
+char *dml_text_file_name(const char *text) {
+    char *name = dml_strdup(text);
+    bool changed = !*text;
+    for (char *at = name; at && *at; at++)
+        if (!in_file_names((unsigned char)*at)) {
+            *at = '_';
+            changed = true;
+        }
+    if (!name || !changed)
+        return name;
+    char *numbered = dml_format("%s-%08x", name, (unsigned)dml_crc32c(0, text, strlen(text)));
+    free(name);
+    return numbered;
+}

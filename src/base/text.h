@@ -1,0 +1,36 @@
+#ifndef DML_BASE_TEXT_H
+#define DML_BASE_TEXT_H
+
+#include <stddef.h>
+#include <stdio.h>
+
+/* Text from files, names and flags on its way to a reader that would take some characters for
+ * instructions. Everything that writes such text goes through one of these (HTML: html.h). */
+
+/* For a terminal or a line of a log: control characters and bytes that are not UTF-8 become \x1b
+ * and the like; newlines and tabs stay. Writes at most `size` bytes, the 0 included. */
+void dml_text_printable(const char *text, char *out, size_t size);
+
+/* The same as a copy without newlines and tabs, for one line; free() it. NULL: no memory. */
+char *dml_text_line(const char *text);
+
+/* A string constant of gnuplot in single quotes, in which nothing is substituted. */
+void dml_text_gnuplot(FILE *out, const char *text);
+
+/* A field of a data file of gnuplot, in double quotes. */
+void dml_text_gnuplot_field(FILE *out, const char *text);
+
+void dml_text_latex(FILE *out, const char *text);
+
+/* A cell of a Markdown table. */
+void dml_text_markdown(FILE *out, const char *text);
+
+/* A field of a CSV file (RFC 4180), quoted where it has to be. */
+void dml_text_csv(FILE *out, const char *text);
+
+/* Part of a file's name: everything but letters, digits, '.', '-', '_' and characters beyond ASCII
+ * becomes '_', and a number that tells such names apart follows where anything did. free() it.
+ * NULL: no memory. */
+char *dml_text_file_name(const char *text);
+
+#endif
