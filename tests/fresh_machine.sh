@@ -82,5 +82,5 @@ began=$(date +%s)
 inside 'cd /dml && DEMO_EPOCHS=1 make demo'
 echo "fresh machine ($suite): from clone to the end of the first epoch, packages included:" \
     "$(($(date +%s) - began)) s"
-inside 'cd /dml && make unit CTEST_FLAGS="-j2 -E combinations|sweep|trajectory|fuzz"'
+inside "cd /dml && make unit CTEST_FLAGS=\"-j2 -E 'combinations|sweep|trajectory|fuzz'\""
 echo "fresh machine ($suite): passed in $(($(date +%s) - started)) s"
