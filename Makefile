@@ -3,6 +3,8 @@
 # make golden  the golden-vector tests alone, on $DML_GOLDEN where it is set
 # make bench   all benchmarks; NAME=train: one
 # make install     program, libraries, headers and dml.pc; PREFIX=/usr/local
+# make dist    a tarball of the committed sources, dml-VERSION.tar.gz
+# make deb     Debian packages of them: dml, libdml1, libdml-dev, in packages/
 # make test-fresh  the two commands above in bare Debian systems; SUITE=bookworm: in one
 MAKEFLAGS += --no-print-directory
 BUILD ?= build
@@ -10,8 +12,8 @@ JOBS ?= $(shell nproc)
 NAME ?=
 SUITE ?= bookworm trixie
 
-.PHONY: all packages test-packages program build demo test unit golden sanitize test-fresh \
-    format check-format bench install clean
+.PHONY: all packages test-packages program build demo test unit golden sanitize levels test-fresh \
+    format check-format bench install dist deb clean
 
 all: program
 
@@ -36,8 +38,19 @@ configure = cmake -S . -B $(BUILD) $(1) $(CMAKE_FLAGS) >$(BUILD).log 2>&1 || \
 demo: program
 	@examples/demo.sh $(BUILD)/dml
 
-test: check-format build sanitize
+test: check-format build sanitize levels
 	cd $(BUILD) && ctest --output-on-failure
+
+# Once for each processor level below the one that the tests above run at; what only repeats
+# training many times, or builds again, is left out.
+levels: build
+	@for level in v2 v3; do \
+	    DML_LEVEL=$$level $(BUILD)/dml --version >/dev/null 2>&1 || continue; \
+	    ! $(BUILD)/dml --version | grep -q "^kernels: x86-64-$$level" || continue; \
+	    echo "The suite at x86-64-$$level"; \
+	    (cd $(BUILD) && DML_LEVEL=$$level ctest --output-on-failure -j $(JOBS) \
+	        -E 'combinations|sweep|trajectory|architectures|fuzz|install|_train|levels') || exit 1; \
+	done
 
 unit: build
 	cd $(BUILD) && ctest --output-on-failure $(CTEST_FLAGS)
@@ -56,7 +69,7 @@ sanitize: test-packages
 test-fresh: test-packages
 	@for suite in $(SUITE); do tests/fresh_machine.sh $$suite || exit 1; done
 
-SOURCES = $(shell git ls-files '*.c' '*.h')
+SOURCES = $(shell find src include tests bench examples -name '*.[ch]')
 format: test-packages
 	clang-format -i $(SOURCES)
 
@@ -65,6 +78,16 @@ check-format: test-packages
 
 bench: build
 	@bench/run.sh $(BUILD) $(NAME)
+
+VERSION := $(shell sed -n 's/^\#define DML_VERSION "\(.*\)"/\1/p' include/dml/dml.h)
+dist:
+	@git archive --format=tar --prefix=dml-$(VERSION)/ HEAD | gzip -n >.dist.new
+	@mv .dist.new dml-$(VERSION).tar.gz
+	@echo dml-$(VERSION).tar.gz
+
+deb: dist
+	@cmake/install-packages.sh deb
+	@packaging/make-deb.sh dml-$(VERSION).tar.gz packages
 
 install: program
 	cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))

@@ -2,6 +2,7 @@
 # Installs the Debian or Ubuntu packages that are missing; says nothing when none is.
 #     cmake/install-packages.sh        what the program needs
 #     cmake/install-packages.sh test   and what its tests need
+#     cmake/install-packages.sh deb    and what packages of its own need
 set -eu
 needs=(
     "a C compiler and its headers: gcc libc6-dev"
@@ -21,6 +22,8 @@ needs=(
     "bare systems to test in: debootstrap"
     "clones to test in: git ca-certificates"
 )
+
+[ "${1:-}" != deb ] || needs+=("packages: dpkg-dev debhelper fakeroot lintian git")
 
 id="" id_like="" version=""
 if [ -r /etc/os-release ]; then

@@ -1,12 +1,12 @@
 # make install: the program, the library (shared and static), headers, and dml.pc for pkg-config.
 include(GNUInstallDirs)
 
-add_library(dml_shared SHARED $<TARGET_OBJECTS:dml_objects>)
+add_library(dml_shared SHARED)
+dml_contain(dml_shared)
 set_target_properties(dml_shared PROPERTIES OUTPUT_NAME dml VERSION ${PROJECT_VERSION}
                       SOVERSION ${PROJECT_VERSION_MAJOR})
-get_target_property(DML_LINKED dml_objects INTERFACE_LINK_LIBRARIES)
-target_link_libraries(dml_shared PRIVATE ${DML_LINKED})
-add_library(dml_static STATIC $<TARGET_OBJECTS:dml_objects>)
+add_library(dml_static STATIC)
+dml_contain(dml_static)
 set_target_properties(dml_static PROPERTIES OUTPUT_NAME dml)
 
 # What a program linked with the static library needs as well, as flags: -lsqlite3 for
@@ -42,7 +42,7 @@ function(dml_link_flags out)
   set(${out} ${flags} PARENT_SCOPE)
 endfunction()
 
-dml_link_flags(DML_LINK_FLAGS ${DML_LINKED})
+dml_link_flags(DML_LINK_FLAGS ${DML_LIBRARIES})
 string(JOIN " " DML_LINK_FLAGS ${DML_LINK_FLAGS})
 # The folder of dml.pc leads to the prefix, so that an installed tree can be moved.
 file(RELATIVE_PATH DML_PC_UP "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")

@@ -99,8 +99,7 @@ static void assert_near(const char *what, const float *a, const float *b, size_t
             fail_msg("%s: element %zu is %g in bfloat16, %g in float32", what, i, a[i], b[i]);
 }
 
-static const struct cpu_kernels *const wide = &cpu_kernels_float32;
-static const struct cpu_kernels *const narrow = &cpu_kernels_bfloat16;
+static const struct cpu_kernels *wide, *narrow;
 enum { N = 3, CHANNELS = 21, HEIGHT = 9, WIDTH = 13 };
 
 static struct pair maps(int height, int width) {
@@ -537,6 +536,8 @@ static void convolutions(void **state) {
 }
 
 int main(void) {
+    wide = cpu_kernels_float32();
+    narrow = cpu_kernels_bfloat16();
     rng = dml_rng_make(7, DML_PURPOSE_OTHER, 0, 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rounds_to_nearest),

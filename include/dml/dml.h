@@ -12,6 +12,6 @@
 #include "dml/samplers.h"
 #include "dml/tuples.h"
 
-#define DML_VERSION "0.1.0"
+#define DML_VERSION "0.2.0"
 
 #endif

@@ -3,6 +3,8 @@
 
 #include "dml/params.h"
 
+#include <stdio.h>
+
 /* Subcommands: one file each. argv[0] is the subcommand's name. They return the program's exit
  * status: 0, 1 for a failure, 2 for wrong usage. */
 int dml_train_main(int argc, char **argv);
@@ -15,6 +17,9 @@ int dml_reference_main(int argc, char **argv);
 int dml_eval_main(int argc, char **argv);
 int dml_embed_main(int argc, char **argv);
 int dml_search_main(int argc, char **argv);
+
+/* The program's version, the processor level of its kernels, and the versions of its libraries. */
+void dml_print_version(FILE *out);
 
 /* Prints the message of a failure as "dml NAME: message" on stderr; returns the exit status. */
 int dml_cli_finish(const char *name, enum dml_status status);

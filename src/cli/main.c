@@ -1,8 +1,10 @@
 #include "cli/cli.h"
 
+#include "base/level.h"
 #include "base/suggest.h"
 #include "dml/dml.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +32,7 @@ static void usage(FILE *out) {
     fprintf(out, "dml %s: deep metric learning\n\nusage: dml COMMAND [FLAGS]\n\n", DML_VERSION);
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
-    fprintf(out, "\n`dml COMMAND --help` shows a command's flags.\n");
+    fprintf(out, "\n`dml COMMAND --help` shows a command's flags, `dml --version` the versions.\n");
 }
 
 int dml_cli_finish(const char *name, enum dml_status status) {
@@ -81,14 +83,21 @@ enum dml_status dml_cli_load_plugins(int argc, char **argv) {
     return status;
 }
 
-/* Threads of libgomp spin at every barrier for milliseconds, which makes a run many times slower
- * when another program has one of their cores. How long they spin is read before main: so set it
- * and start anew. Where that fails, everything still works. */
-static void spin_briefly(char **argv) {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT"))
-        return;
-    setenv("GOMP_SPINCOUNT", "5000", 1);
-    execv("/proc/self/exe", argv);
+/* Some libraries read their settings before main: so set those and start anew. Where that fails,
+ * everything still works.
+ *
+ * Threads of libgomp spin at every barrier for milliseconds, which makes a run many times slower
+ * when another program has one of their cores. OpenBLAS chooses its kernels by the processor, even
+ * where DML_LEVEL asks for the same bits everywhere. */
+static void set_libraries(char **argv) {
+    bool spin = !getenv("OMP_WAIT_POLICY") && !getenv("GOMP_SPINCOUNT");
+    bool pin = dml_level_openblas() && !getenv("OPENBLAS_CORETYPE");
+    if (spin)
+        setenv("GOMP_SPINCOUNT", "5000", 1);
+    if (pin)
+        setenv("OPENBLAS_CORETYPE", dml_level_openblas(), 1);
+    if (spin || pin)
+        execv("/proc/self/exe", argv);
 }
 
 /* The exit status of a command: what it printed may not have arrived, as on a full disk. */
@@ -100,16 +109,18 @@ static int delivered(const char *name, int status) {
 }
 
 int main(int argc, char **argv) {
+    if (dml_level_check())
+        return fprintf(stderr, "dml: %s\n", dml_error()), 1;
     if (!dml_cli_wants_help(argc, argv))
-        spin_briefly(argv);
+        set_libraries(argv);
     const char *name = argc > 1 ? argv[1] : "--help";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
         usage(argc > 1 ? stdout : stderr);
         return argc > 1 ? 0 : 2;
     }
     if (strcmp(name, "--version") == 0) {
-        puts("dml " DML_VERSION);
-        return 0;
+        dml_print_version(stdout);
+        return delivered(name, 0);
     }
     struct dml_suggestion nearest = dml_suggestion_start(name);
     for (int i = 0; i < COMMANDS; i++) {

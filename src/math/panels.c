@@ -89,6 +89,10 @@ void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t ro
                            c + j, ldc);
 }
 
+size_t dml_panels_size(size_t k, size_t n) {
+    return (n + DML_PANEL - 1) / DML_PANEL * DML_PANEL * k;
+}
+
 void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panels) {
     size_t whole = n / DML_PANEL * DML_PANEL;
     for (size_t l = 0; l < k; l++, b += ld, panels += DML_PANEL) {

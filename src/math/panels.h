@@ -10,7 +10,8 @@
  * thread, and an element of a result is one sum in the order of k, whatever rows it is computed
  * with: bits depend on the operands alone. */
 
-/* Columns of a panel: two vectors of the processor that this is compiled for. */
+/* Columns of a panel: two vectors of the level that this is compiled for. For files that are
+ * compiled for every level (cmake/levels.cmake) alone. */
 #if defined(__AVX512F__)
 enum { DML_PANEL = 32 };
 #elif defined(__AVX__)
@@ -20,9 +21,7 @@ enum { DML_PANEL = 8 };
 #endif
 
 /* Floats in the panels of b (k, n). */
-static inline size_t dml_panels_size(size_t k, size_t n) {
-    return (n + DML_PANEL - 1) / DML_PANEL * DML_PANEL * k;
-}
+size_t dml_panels_size(size_t k, size_t n);
 
 /* Packs b (k, n), its rows `ld` apart: panel p is (k, DML_PANEL), the columns from p DML_PANEL on
  * and 0 beyond column n; the panels lie one behind the other. */

@@ -87,11 +87,11 @@ struct cpu_kernels {
                           const struct cpu_layout *target, void *y, int to, int channels, size_t n);
 };
 
-extern const struct cpu_kernels cpu_kernels_float32, cpu_kernels_bfloat16;
+const struct cpu_kernels *cpu_kernels_float32(void), *cpu_kernels_bfloat16(void);
 
 /* Those for a tensor of this layout; for pools, the input's. */
 static inline const struct cpu_kernels *cpu_kernels_of(const struct cpu_layout *layout) {
-    return layout->element == CPU_BFLOAT16 ? &cpu_kernels_bfloat16 : &cpu_kernels_float32;
+    return layout->element == CPU_BFLOAT16 ? cpu_kernels_bfloat16() : cpu_kernels_float32();
 }
 
 /* Rows y = x / max(||x||, 1e-12), the norms (n) kept; and the gradient of that. Rows are `stride`

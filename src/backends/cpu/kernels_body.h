@@ -262,19 +262,22 @@ static void copy_channels(const struct cpu_layout *source, const void *x, int fr
 
 #include "backends/cpu/pools_body.h"
 
-const struct cpu_kernels KERNELS = {
-    .input = input,
-    .combine = combine,
-    .pointwise = pointwise,
-    .batch_statistics = batch_statistics,
-    .channel_sums = channel_sums,
-    .norm_gradient = norm_gradient,
-    .max_pool = max_pool,
-    .max_pool_gradient = max_pool_gradient,
-    .avg_pool = avg_pool,
-    .avg_pool_gradient = avg_pool_gradient,
-    .global_avg_pool = global_avg_pool,
-    .global_max_pool = global_max_pool,
-    .global_max_pool_gradient = global_max_pool_gradient,
-    .copy_channels = copy_channels,
-};
+const struct cpu_kernels *KERNELS(void) {
+    static const struct cpu_kernels kernels = {
+        .input = input,
+        .combine = combine,
+        .pointwise = pointwise,
+        .batch_statistics = batch_statistics,
+        .channel_sums = channel_sums,
+        .norm_gradient = norm_gradient,
+        .max_pool = max_pool,
+        .max_pool_gradient = max_pool_gradient,
+        .avg_pool = avg_pool,
+        .avg_pool_gradient = avg_pool_gradient,
+        .global_avg_pool = global_avg_pool,
+        .global_max_pool = global_max_pool,
+        .global_max_pool_gradient = global_max_pool_gradient,
+        .copy_channels = copy_channels,
+    };
+    return &kernels;
+}

@@ -1,12 +1,23 @@
 #include "backends/cpu/onednn.h"
 
 #include "backends/cpu/convolution.h"
+#include "base/level.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* oneDNN chooses by the processor: keeps it to the level that DML_LEVEL names. It takes that before
+ * its first use only, and a level does not change. */
+static void keep_to_level(void) {
+    if (dml_level_forced() == 2)
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
+    if (dml_level_forced() == 3)
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+}
+
 enum dml_status cpu_engine_create(struct cpu_engine **out) {
+    keep_to_level();
     struct cpu_engine *engine = *out = dml_alloc(1, sizeof *engine);
     if (!engine)
         return DML_ERROR_MEMORY;

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Builds the packages dml, libdml1 and libdml-dev for this release of Debian or Ubuntu:
+#     packaging/make-deb.sh TARBALL FOLDER
+# from the tarball that `make dist` makes, into FOLDER. lintian has the last word.
+set -euo pipefail
+tarball=$(realpath "$1")
+mkdir -p "$2"
+folder=$(realpath "$2")
+name=$(basename "$tarball" .tar.gz)
+version=${name#dml-}
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/dml-deb.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+tar -xzf "$tarball" -C "$work"
+cd "$work/$name"
+mv packaging/debian .
+# The date of the sources: a build from the same tarball is the same package.
+date=$(date -u -R -d "@$(stat -c %Y include/dml/dml.h)")
+maintainer="${DEBFULLNAME:-dml authors} <${DEBEMAIL:-dml@users.noreply.dml.dev}>"
+sed -i "s/@MAINTAINER@/$maintainer/" debian/control
+cat >debian/changelog <<END
+dml ($version) unstable; urgency=medium
+
+  * See CHANGELOG.md.
+
+ -- $maintainer  $date
+END
+for package in dml libdml1 libdml-dev; do
+    echo CHANGELOG.md >"debian/$package.docs"
+done
+dpkg-buildpackage -b -us -uc -j"$(nproc)" >"$work/log" 2>&1 || {
+    tail -30 "$work/log"
+    exit 1
+}
+lintian --fail-on error --suppress-tags initial-upload-closes-no-bugs "$work"/*.changes
+for package in "$work"/*.deb; do
+    cp "$package" "$folder/.new.deb"
+    mv "$folder/.new.deb" "$folder/$(basename "$package")"
+    echo "$folder/$(basename "$package")"
+done
