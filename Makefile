@@ -5,6 +5,7 @@
 # make install     program, libraries, headers and dml.pc; PREFIX=/usr/local
 # make dist    a tarball of the committed sources, dml-VERSION.tar.gz
 # make deb     Debian packages of them: dml, libdml1, libdml-dev, in packages/
+# make test-deb    and their trial on a bare system
 # make test-fresh  the two commands above in bare Debian systems; SUITE=bookworm: in one
 MAKEFLAGS += --no-print-directory
 BUILD ?= build
@@ -13,7 +14,7 @@ NAME ?=
 SUITE ?= bookworm trixie
 
 .PHONY: all packages test-packages program build demo test unit golden sanitize levels test-fresh \
-    format check-format bench install dist deb clean
+    format check-format bench install dist deb test-deb clean
 
 all: program
 
@@ -88,6 +89,9 @@ dist:
 deb: dist
 	@cmake/install-packages.sh deb
 	@packaging/make-deb.sh dml-$(VERSION).tar.gz packages
+
+test-deb: deb
+	@tests/deb_machine.sh packages
 
 install: program
 	cmake --install $(BUILD) $(if $(PREFIX),--prefix $(PREFIX))

@@ -3,8 +3,10 @@ include(GNUInstallDirs)
 
 add_library(dml_shared SHARED)
 dml_contain(dml_shared)
-set_target_properties(dml_shared PROPERTIES OUTPUT_NAME dml VERSION ${PROJECT_VERSION}
-                      SOVERSION ${PROJECT_VERSION_MAJOR})
+# 1 more for every release that programs linked with the one before cannot use.
+set(DML_SOVERSION 1)
+set_target_properties(dml_shared PROPERTIES OUTPUT_NAME dml SOVERSION ${DML_SOVERSION}
+                      VERSION ${DML_SOVERSION}.${PROJECT_VERSION})
 add_library(dml_static STATIC)
 dml_contain(dml_static)
 set_target_properties(dml_static PROPERTIES OUTPUT_NAME dml)
@@ -55,4 +57,5 @@ install(TARGETS dml_program dml_shared dml_static
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/dml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h")
+install(FILES ${CMAKE_SOURCE_DIR}/docs/dml.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 install(FILES ${CMAKE_BINARY_DIR}/dml.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

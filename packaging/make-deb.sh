@@ -16,23 +16,20 @@ cd "$work/$name"
 mv packaging/debian .
 # The date of the sources: a build from the same tarball is the same package.
 date=$(date -u -R -d "@$(stat -c %Y include/dml/dml.h)")
-maintainer="${DEBFULLNAME:-dml authors} <${DEBEMAIL:-dml@users.noreply.dml.dev}>"
+maintainer="${DEBFULLNAME:-dml authors} <${DEBEMAIL:-authors@dml.invalid}>"
 sed -i "s/@MAINTAINER@/$maintainer/" debian/control
 cat >debian/changelog <<END
-dml ($version) unstable; urgency=medium
+dml ($version-1) unstable; urgency=medium
 
   * See CHANGELOG.md.
 
  -- $maintainer  $date
 END
-for package in dml libdml1 libdml-dev; do
-    echo CHANGELOG.md >"debian/$package.docs"
-done
 dpkg-buildpackage -b -us -uc -j"$(nproc)" >"$work/log" 2>&1 || {
     tail -30 "$work/log"
     exit 1
 }
-lintian --fail-on error --suppress-tags initial-upload-closes-no-bugs "$work"/*.changes
+lintian --fail-on error --allow-root --suppress-tags initial-upload-closes-no-bugs "$work"/*.changes
 for package in "$work"/*.deb; do
     cp "$package" "$folder/.new.deb"
     mv "$folder/.new.deb" "$folder/$(basename "$package")"
