@@ -8,8 +8,9 @@ static const char usage[] =
     "Writes the tensors of a weight file in another format.\n"
     "\n"
     "  IN   safetensors, or what torch.save writes (zip or its older format); told apart by\n"
-    "       content. A state dict nested under `state_dict` or `model` is found, a `module.`\n"
-    "       that begins every name is taken off. Nothing in the file is executed.\n"
+    "       content. A state dict is found under `state_dict`, `model_state_dict`, `model`,\n"
+    "       `teacher` and what else it is wrapped in; `module.`, `_orig_mod.`, `backbone.`\n"
+    "       and the like are taken off names. Nothing in the file is executed.\n"
     "  OUT  NAME.safetensors, or NAME.pth or NAME.pt for torch.load(weights_only=True).\n"
     "\n"
     "Types and values stay as they are; a checkpoint's parameters go along in both directions.\n";
@@ -25,6 +26,8 @@ static enum dml_status convert(const char *in, const char *out) {
         for (size_t i = 0; i < tensors.count; i++)
             elements += tensors.items[i].count;
         printf("%s: %zu tensors, %zu values\n", out, tensors.count, elements);
+        if (tensors.remark)
+            printf("%s: %s\n", in, tensors.remark);
     }
     dml_tensors_free(&tensors);
     return status;

@@ -29,32 +29,34 @@ static enum dml_status index_open(const struct dml_tensors *tensors, struct inde
 }
 
 static const struct dml_tensor *look_up(const struct index *index, const char *prefix,
-                                        const char *name) {
-    char full[2 * DML_GRAPH_NAME];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
+                                        const char *layer, const char *rest) {
+    char full[3 * DML_GRAPH_NAME];
+    if (snprintf(full, sizeof full, "%s%s%s", prefix, layer, rest) >= (int)sizeof full)
+        return NULL;
     const struct dml_tensor wanted = {.name = full}, *key = &wanted;
     const struct dml_tensor **found =
         bsearch(&key, index->sorted, index->count, sizeof key, by_name);
     return found ? *found : NULL;
 }
 
-/* Behind no prefix, or the one that a network held as a member gets. */
-static const struct dml_tensor *look_up_anywhere(const struct index *index, const char *layer,
-                                                 const char *rest) {
-    const struct dml_tensor *found = look_up(index, layer, rest);
-    char prefix[32];
-    snprintf(prefix, sizeof prefix, "model.%s", layer);
-    return found ? found : look_up(index, prefix, rest);
+/* Below the prefix that most are below, or below none, or as a network held as a member. */
+static const struct dml_tensor *look_up_anywhere(const struct index *index, const char *prefix,
+                                                 const char *layer, const char *rest) {
+    const char *const prefixes[] = {prefix, "", "model."};
+    const struct dml_tensor *found = NULL;
+    for (int i = 0; i < 3 && !found; i++)
+        found = look_up(index, prefixes[i], layer, rest);
+    return found;
 }
 
-static const struct dml_tensor *find_param(const struct index *index,
+static const struct dml_tensor *find_param(const struct index *index, const char *prefix,
                                            const struct dml_graph_param *param) {
-    const struct dml_tensor *found = look_up_anywhere(index, "", param->name);
+    const struct dml_tensor *found = look_up_anywhere(index, prefix, "", param->name);
     const char *dot = strrchr(param->name, '.');
     if (!found && param->head && dot)
-        found = look_up_anywhere(index, "last_linear", dot);
+        found = look_up_anywhere(index, prefix, "last_linear", dot);
     if (!found && param->head && dot)
-        found = look_up_anywhere(index, "fc", dot);
+        found = look_up_anywhere(index, prefix, "fc", dot);
     return found;
 }
 
@@ -67,11 +69,58 @@ static bool fits(const struct dml_graph_param *param, const struct dml_tensor *t
     return true;
 }
 
+enum { MAX_PREFIXES = 32, PREFIX_SIZE = 100 };
+
+/* All that the names of wrappers make at the start of the file's names ("", "module.",
+ * "module.backbone."), at most so many. */
+static size_t list_prefixes(const struct index *index, char out[MAX_PREFIXES][PREFIX_SIZE]) {
+    size_t count = 1;
+    out[0][0] = 0;
+    for (size_t i = 0; i < index->count; i++) {
+        const char *name = index->sorted[i]->name;
+        size_t length = 0, more, known = 0;
+        while ((more = dml_tensor_wrapper(name + length)) && length + more < PREFIX_SIZE) {
+            length += more;
+            for (known = 0; known < count; known++)
+                if (strlen(out[known]) == length && memcmp(out[known], name, length) == 0)
+                    break;
+            if (known == count && count < MAX_PREFIXES)
+                snprintf(out[count++], PREFIX_SIZE, "%.*s", (int)length, name);
+        }
+    }
+    return count;
+}
+
+static size_t count_found(const struct index *index, const char *prefix,
+                          const struct dml_graph *graph) {
+    size_t found = 0;
+    for (int i = 0; i < graph->param_count; i++)
+        found += !graph->params[i].head && look_up(index, prefix, "", graph->params[i].name);
+    return found;
+}
+
+/* The prefix below which the file has most of the graph: of two alike the shorter. */
+static void choose_prefix(const struct index *index, const struct dml_graph *graph,
+                          char out[PREFIX_SIZE]) {
+    char prefixes[MAX_PREFIXES][PREFIX_SIZE];
+    size_t count = list_prefixes(index, prefixes), best = 0, most = 0;
+    for (size_t p = 0; p < count; p++) {
+        size_t found = count_found(index, prefixes[p], graph);
+        if (found > most || (found == most && strlen(prefixes[p]) < strlen(prefixes[best]))) {
+            most = found;
+            best = p;
+        }
+    }
+    memcpy(out, prefixes[best], PREFIX_SIZE);
+}
+
 /* Whether the file has everything that the graph needs below its head. */
 static bool holds_backbone(const struct index *index, const struct dml_graph *graph) {
+    char prefix[PREFIX_SIZE];
+    choose_prefix(index, graph, prefix);
     for (int i = 0; i < graph->param_count; i++) {
         const struct dml_graph_param *param = &graph->params[i];
-        const struct dml_tensor *tensor = param->head ? NULL : find_param(index, param);
+        const struct dml_tensor *tensor = param->head ? NULL : find_param(index, prefix, param);
         if (!param->head && (!tensor || !fits(param, tensor)))
             return false;
     }
@@ -135,38 +184,48 @@ static void describe(const struct listing *listing, const char *separator, const
 
 static enum dml_status refuse(const struct dml_graph *graph, const struct index *index,
                               const char *file, const struct listing *missing,
-                              const struct listing *misshapen) {
-    char lists[2][800];
+                              const struct listing *misshapen, bool found) {
+    char lists[2][800], has[800] = "";
+    struct listing there = {0};
     const struct dml_architecture *other = recognise(index);
     if (other && other != dml_architecture_find(graph->arch))
         return dml_fail(DML_ERROR_INPUT, "%s: holds the weights of %s, not of %s", file,
                         other->name, graph->arch);
     describe(missing, "", "missing", lists[0], sizeof lists[0]);
     describe(misshapen, missing->shown ? "; " : "", "of another shape", lists[1], sizeof lists[1]);
-    return dml_fail(DML_ERROR_INPUT, "%s: does not fit %s: of its tensors %s%s", file, graph->arch,
-                    lists[0], lists[1]);
+    if (!found) {
+        for (size_t i = 0; i < index->count; i++)
+            list(&there, index->sorted[i]->name);
+        describe(&there, "; the file has ", "tensors", has, sizeof has);
+    }
+    return dml_fail(DML_ERROR_INPUT, "%s: does not fit %s: of its tensors %s%s%s", file,
+                    graph->arch, lists[0], lists[1], has);
 }
 
 enum dml_status dml_weights_match(const struct dml_graph *graph, const struct dml_tensors *tensors,
                                   const char *file, bool head, const struct dml_tensor **matched) {
     struct index index;
     struct listing missing = {0}, misshapen = {0};
+    bool found = false;
+    char prefix[PREFIX_SIZE];
     enum dml_status status = index_open(tensors, &index);
     if (status)
         return status;
+    choose_prefix(&index, graph, prefix);
     for (int i = 0; i < graph->param_count; i++) {
         const struct dml_graph_param *param = &graph->params[i];
         matched[i] = NULL;
         if (param->head && !head)
             continue;
-        matched[i] = find_param(&index, param);
+        matched[i] = find_param(&index, prefix, param);
+        found |= matched[i] != NULL;
         if (!matched[i])
             list(&missing, param->name);
         else if (!fits(param, matched[i]))
             list_shape(&misshapen, param, matched[i]);
     }
     if (missing.shown || misshapen.shown)
-        status = refuse(graph, &index, file, &missing, &misshapen);
+        status = refuse(graph, &index, file, &missing, &misshapen, found);
     free(index.sorted);
     return status;
 }

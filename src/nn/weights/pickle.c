@@ -12,35 +12,6 @@
  * makes 300,000 values. */
 enum { MAX_VALUES = 1 << 22, MAX_MEMO = 1 << 22, MAX_ITEMS = 1 << 24 };
 
-static const struct {
-    const char *module, *name;
-    enum dml_pickle_global which;
-} globals[] = {
-    {"collections", "OrderedDict", DML_PICKLE_ORDERED_DICT},
-    {"torch._utils", "_rebuild_tensor", DML_PICKLE_REBUILD_TENSOR},
-    {"torch._utils", "_rebuild_tensor_v2", DML_PICKLE_REBUILD_TENSOR},
-    {"torch._utils", "_rebuild_parameter", DML_PICKLE_REBUILD_PARAMETER},
-    {"torch.nn.parameter", "Parameter", DML_PICKLE_REBUILD_PARAMETER},
-    {"torch", "DoubleStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "FloatStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "HalfStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "BFloat16Storage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "LongStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "IntStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "ShortStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "CharStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "ByteStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "BoolStorage", DML_PICKLE_STORAGE_TYPE},
-    {"torch", "Size", DML_PICKLE_CALL_OPAQUE},
-    {"torch", "device", DML_PICKLE_CALL_OPAQUE},
-    {"torch", "float64", DML_PICKLE_CALL_OPAQUE},
-    {"torch", "float32", DML_PICKLE_CALL_OPAQUE},
-    {"torch", "float16", DML_PICKLE_CALL_OPAQUE},
-    {"torch", "bfloat16", DML_PICKLE_CALL_OPAQUE},
-    {"torch", "int64", DML_PICKLE_CALL_OPAQUE},
-};
-enum { GLOBAL_COUNT = sizeof globals / sizeof globals[0] };
-
 typedef struct dml_pickle_value value;
 
 struct machine {
@@ -184,14 +155,20 @@ static enum dml_status push_text(struct machine *m, size_t length_bytes) {
         m, (value){.kind = DML_PICKLE_TEXT, .text = {(const char *)bytes, (size_t)length}});
 }
 
-/* A two's-complement integer of any length; those beyond 64 bits have no use here. */
+/* A two's-complement integer of any length; those beyond 64 bits (hashes, states of generators)
+ * have no use here. */
 static enum dml_status push_long(struct machine *m, size_t length_bytes) {
     uint64_t length = 0, number = 0;
     enum dml_status status = take_number(m, length_bytes, &length);
     if (status)
         return status;
-    if (length > 8)
-        return broken(m, "an integer beyond 64 bits");
+    if (length > 8) {
+        const unsigned char *skipped;
+        if (length > m->size)
+            return dml_fail(DML_ERROR_INPUT, "%s: is cut short inside its pickle", m->file);
+        status = take(m, (size_t)length, &skipped);
+        return status ? status : push_new(m, (value){.kind = DML_PICKLE_OPAQUE});
+    }
     if ((status = take_number(m, (size_t)length, &number)))
         return status;
     if (length > 0 && length < 8 && number >> (8 * length - 1))
@@ -224,11 +201,9 @@ static bool same(const char *bytes, size_t length, const char *text) {
 
 static enum dml_status push_global(struct machine *m, const char *module, size_t module_length,
                                    const char *name, size_t name_length) {
-    for (int i = 0; i < GLOBAL_COUNT; i++)
-        if (same(module, module_length, globals[i].module) &&
-            same(name, name_length, globals[i].name))
-            return push_new(m, (value){.kind = DML_PICKLE_GLOBAL,
-                                       .global = {globals[i].which, globals[i].name}});
+    value found;
+    if (dml_pickle_global_find(module, module_length, name, name_length, &found))
+        return push_new(m, found);
     char shown_module[80], shown_name[80];
     printable(module, module_length, shown_module);
     printable(name, name_length, shown_name);
@@ -266,24 +241,53 @@ static enum dml_status stack_global(struct machine *m) {
                        name->text.length);
 }
 
-/* OrderedDict([[key, value], ...]), as Python 2 writes it. */
-static enum dml_status ordered_dict(struct machine *m, const value *arguments) {
+/* OrderedDict(), Counter({key: value, ...}), defaultdict(list), or OrderedDict([[key, value], ...])
+ * as Python 2 writes it. */
+static enum dml_status call_mapping(struct machine *m, const value *arguments) {
     enum dml_status status = push_list(m, DML_PICKLE_DICT, NULL, 0);
     if (status || arguments->list.count == 0)
         return status;
-    value *dict = m->stack[m->depth - 1], *pairs = arguments->list.items[0];
-    if (pairs->kind != DML_PICKLE_LIST)
-        return broken(m, "an OrderedDict of something else than pairs");
-    for (size_t i = 0; i < pairs->list.count && !status; i++) {
-        const value *pair = pairs->list.items[i];
+    value *dict = m->stack[m->depth - 1], *given = arguments->list.items[0];
+    if (given->kind == DML_PICKLE_DICT)
+        return append(m, dict, given->list.items, given->list.count);
+    if (given->kind != DML_PICKLE_LIST)
+        return DML_OK; /* what a defaultdict makes values with */
+    for (size_t i = 0; i < given->list.count && !status; i++) {
+        const value *pair = given->list.items[i];
         if (pair->kind != DML_PICKLE_LIST || pair->list.count != 2)
-            return broken(m, "an OrderedDict of something else than pairs");
+            return broken(m, "an OrderedDict of something other than pairs");
         status = append(m, dict, pair->list.items, 2);
     }
     return status;
 }
 
 /* What a call of a known global means: a value that holds the arguments. */
+static enum dml_status call(struct machine *m, const value *callee, const value *arguments) {
+    value *const *items = arguments->list.items;
+    size_t count = arguments->list.count;
+    if (callee->global.which ==
+        DML_PICKLE_REBUILD_FROM_TYPE) { /* (function, type, arguments, state) */
+        if (count < 3 || items[0]->kind != DML_PICKLE_GLOBAL || items[2]->kind != DML_PICKLE_LIST ||
+            items[0]->global.which == DML_PICKLE_REBUILD_FROM_TYPE)
+            return broken(m, "a tensor of a type that is not described");
+        return call(m, items[0], items[2]);
+    }
+    switch (callee->global.which) {
+    case DML_PICKLE_MAPPING:
+        return call_mapping(m, arguments);
+    case DML_PICKLE_REBUILD_TENSOR:
+        return push_list(m, DML_PICKLE_TENSOR, items, count);
+    case DML_PICKLE_REBUILD_PARAMETER:
+        return push_list(m, DML_PICKLE_PARAMETER, items, count);
+    case DML_PICKLE_REBUILD_FOREIGN:
+        return push_new(m, (value){.kind = DML_PICKLE_FOREIGN});
+    case DML_PICKLE_VALUE:
+        return push_new(m, (value){.kind = DML_PICKLE_OPAQUE});
+    default:
+        return broken(m, "a call of a storage type");
+    }
+}
+
 static enum dml_status reduce(struct machine *m) {
     value *arguments = NULL, *callee = NULL;
     enum dml_status status = pop(m, &arguments);
@@ -293,19 +297,14 @@ static enum dml_status reduce(struct machine *m) {
         return status;
     if (callee->kind != DML_PICKLE_GLOBAL || arguments->kind != DML_PICKLE_LIST)
         return broken(m, "a call of something that cannot be called");
-    switch (callee->global.which) {
-    case DML_PICKLE_ORDERED_DICT:
-        return ordered_dict(m, arguments);
-    case DML_PICKLE_REBUILD_TENSOR:
-        return push_list(m, DML_PICKLE_TENSOR, arguments->list.items, arguments->list.count);
-    case DML_PICKLE_REBUILD_PARAMETER:
-        return push_list(m, DML_PICKLE_PARAMETER, arguments->list.items, arguments->list.count);
-    case DML_PICKLE_CALL_OPAQUE:
-        return push_new(m, (value){.kind = DML_PICKLE_OPAQUE});
-    case DML_PICKLE_STORAGE_TYPE:
-        break;
-    }
-    return broken(m, "a call of a storage type");
+    return call(m, callee, arguments);
+}
+
+/* A new object with arguments by name, which nothing here has a use for. */
+static enum dml_status reduce_named(struct machine *m) {
+    value *named = NULL;
+    enum dml_status status = pop(m, &named);
+    return status ? status : reduce(m);
 }
 
 /* An object's state: kept for containers and parameters, of no use for others. */
@@ -325,7 +324,7 @@ static enum dml_status persistent_id(struct machine *m) {
     if (status)
         return status;
     if (id->kind != DML_PICKLE_LIST)
-        return broken(m, "a persistent id that is no tuple");
+        return broken(m, "a persistent id that is not a tuple");
     return push_list(m, DML_PICKLE_STORAGE, id->list.items, id->list.count);
 }
 
@@ -335,7 +334,11 @@ static enum dml_status set_items(struct machine *m, enum dml_pickle_kind kind, v
     enum dml_status status = top(m, &into);
     if (status)
         return status;
-    if (into->kind != kind || (kind == DML_PICKLE_DICT && count % 2))
+    if (kind == DML_PICKLE_DICT && count % 2)
+        return broken(m, "a key without a value");
+    if (into->kind == DML_PICKLE_OPAQUE)
+        return DML_OK;
+    if (into->kind != kind)
         return broken(m, "items for something that holds none");
     return append(m, into, items, count);
 }
@@ -372,7 +375,7 @@ static enum dml_status push_tuple(struct machine *m, size_t count) {
 
 enum { STOP = '.' };
 
-/* Opcodes with numbers behind them, and containers of what is above the mark. */
+/* Opcodes that a number follows, and containers of what is above the mark. */
 static enum dml_status step_sized(struct machine *m, unsigned char opcode) {
     uint64_t number = 0;
     value **items = NULL;
@@ -405,6 +408,10 @@ static enum dml_status step_sized(struct machine *m, unsigned char opcode) {
         return set_items(m, DML_PICKLE_LIST, items, count);
     case 'u': /* SETITEMS */
         return set_items(m, DML_PICKLE_DICT, items, count);
+    case 0x90: /* ADDITEMS */
+        return set_items(m, DML_PICKLE_OPAQUE, items, count);
+    case 0x91: /* FROZENSET */
+        return push_new(m, (value){.kind = DML_PICKLE_OPAQUE});
     default: /* '1', POP_MARK: pop_mark has done it */
         return DML_OK;
     }
@@ -445,12 +452,15 @@ static enum dml_status step(struct machine *m, unsigned char opcode) {
         return push_text(m, 4);
     case 0x8d: /* BINUNICODE8 */
     case 0x8e: /* BINBYTES8 */
+    case 0x96: /* BYTEARRAY8 */
         return push_text(m, 8);
     case ']': /* EMPTY_LIST */
     case ')': /* EMPTY_TUPLE */
         return push_list(m, DML_PICKLE_LIST, NULL, 0);
     case '}': /* EMPTY_DICT */
         return push_list(m, DML_PICKLE_DICT, NULL, 0);
+    case 0x8f: /* EMPTY_SET */
+        return push_new(m, (value){.kind = DML_PICKLE_OPAQUE});
     case 0x85: /* TUPLE1 */
     case 0x86: /* TUPLE2 */
     case 0x87: /* TUPLE3 */
@@ -471,6 +481,8 @@ static enum dml_status step(struct machine *m, unsigned char opcode) {
     case 'R':  /* REDUCE */
     case 0x81: /* NEWOBJ */
         return reduce(m);
+    case 0x92: /* NEWOBJ_EX */
+        return reduce_named(m);
     case 'b':
         return build(m);
     case 'Q':
@@ -478,7 +490,7 @@ static enum dml_status step(struct machine *m, unsigned char opcode) {
     case 0x94: /* MEMOIZE */
         return put(m, m->memo_count);
     default:
-        if (strchr("KMJqrhjtldeu1", opcode) && opcode)
+        if (opcode && strchr("KMJqrhjtldeu1\x90\x91", opcode))
             return step_sized(m, opcode);
         return dml_fail(DML_ERROR_INPUT,
                         "%s: its pickle has the operation 0x%02x at byte %zu, "

@@ -7,9 +7,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Python's pickles, as data: a small stack machine that makes plain values. It knows the few
- * globals a state dict needs and what calling them means; any other global is refused by its
- * name. Nothing is imported, called or executed. https://docs.python.org/3/library/pickle.html */
+/* Python's pickles, as data: a small stack machine that makes plain values. It knows the globals
+ * that torch.load(weights_only=True) does and what calling them means, and passes over a few more
+ * that stand beside weights; any other global is refused by its name. Nothing is imported, called
+ * or executed. https://docs.python.org/3/library/pickle.html */
 
 enum dml_pickle_kind {
     DML_PICKLE_NONE,
@@ -18,20 +19,23 @@ enum dml_pickle_kind {
     DML_PICKLE_FLOAT,
     DML_PICKLE_TEXT, /* str or bytes */
     DML_PICKLE_LIST, /* list or tuple */
-    DML_PICKLE_DICT, /* dict or OrderedDict: keys and values in turn */
+    DML_PICKLE_DICT, /* dict, OrderedDict, Counter ...: keys and values in turn */
     DML_PICKLE_GLOBAL,
     DML_PICKLE_STORAGE,   /* items: what persistent_id returned */
     DML_PICKLE_TENSOR,    /* items: arguments of torch._utils._rebuild_tensor(_v2) */
     DML_PICKLE_PARAMETER, /* items: arguments of torch.nn.Parameter; the first is its tensor */
-    DML_PICKLE_OPAQUE,    /* something without a meaning here: a dtype, a device */
+    DML_PICKLE_FOREIGN,   /* a tensor that is no array of numbers: quantised, sparse, float8 ... */
+    DML_PICKLE_OPAQUE,    /* something without a meaning here: a set, a device, a numpy scalar */
 };
 
 /* Globals on the allow-list. */
 enum dml_pickle_global {
-    DML_PICKLE_ORDERED_DICT,
+    DML_PICKLE_MAPPING,
     DML_PICKLE_REBUILD_TENSOR,
     DML_PICKLE_REBUILD_PARAMETER,
-    DML_PICKLE_CALL_OPAQUE, /* torch.Size, torch.device, torch.float32 ... */
+    DML_PICKLE_REBUILD_FROM_TYPE, /* a call of another one of these, for tensors with attributes */
+    DML_PICKLE_REBUILD_FOREIGN,
+    DML_PICKLE_VALUE, /* torch.Size, torch.device, torch.float32, set ... */
     DML_PICKLE_STORAGE_TYPE,
 };
 
@@ -46,12 +50,14 @@ struct dml_pickle_value {
         } text; /* TEXT */
         struct {
             enum dml_pickle_global which;
-            const char *name; /* "FloatStorage" */
+            const char *name; /* "FloatStorage", `length` bytes */
+            size_t length;
         } global;
         struct {
             struct dml_pickle_value **items;
             size_t count, capacity;
             struct dml_pickle_value *state; /* given by BUILD: an object's attributes; or NULL */
+            bool seen;                      /* for those who walk the values */
         } list;                             /* LIST, DICT, STORAGE, TENSOR, PARAMETER */
     };
     struct dml_pickle_value *next; /* all values of a pickle, to free them */
@@ -73,5 +79,9 @@ void dml_pickle_free(struct dml_pickle *pickle);
 /* The value of a key in a DICT, the last one given; NULL when it is not there or no DICT. */
 struct dml_pickle_value *dml_pickle_get(const struct dml_pickle_value *dict, const char *key);
 bool dml_pickle_is_text(const struct dml_pickle_value *value, const char *text);
+
+/* The allow-list. Makes a GLOBAL of a name on it, otherwise false. */
+bool dml_pickle_global_find(const char *module, size_t module_length, const char *name,
+                            size_t name_length, struct dml_pickle_value *out);
 
 #endif

@@ -27,18 +27,6 @@ const char *dml_dtype_name(enum dml_dtype dtype) {
     return dtypes[dtype].name;
 }
 
-/* DataParallel puts its own name before all others. */
-static void strip_prefix(struct dml_tensors *tensors, const char *prefix) {
-    size_t length = strlen(prefix);
-    for (size_t i = 0; i < tensors->count; i++)
-        if (strncmp(tensors->items[i].name, prefix, length) != 0)
-            return;
-    for (size_t i = 0; i < tensors->count; i++) {
-        char *name = tensors->items[i].name;
-        memmove(name, name + length, strlen(name) - length + 1);
-    }
-}
-
 enum dml_status dml_tensors_parse(const void *bytes, size_t size, const char *name,
                                   struct dml_tensors *out) {
     memset(out, 0, sizeof *out);
@@ -54,8 +42,10 @@ enum dml_status dml_tensors_parse(const void *bytes, size_t size, const char *na
                           "%s: is neither a safetensors file nor one that torch.save wrote", name);
     if (!status)
         status = dml_tensors_check_names(out, name);
-    if (!status)
-        strip_prefix(out, "module.");
+    if (!status) {
+        dml_tensors_unwrap(out);
+        status = dml_tensors_check_names(out, name);
+    }
     if (status)
         dml_tensors_free(out);
     return status;
@@ -97,6 +87,7 @@ void dml_tensors_free(struct dml_tensors *tensors) {
     }
     free(tensors->items);
     free(tensors->notes);
+    free(tensors->remark);
     dml_unmap_file(&tensors->mapping);
     memset(tensors, 0, sizeof *tensors);
 }

@@ -46,12 +46,14 @@ struct dml_tensors {
     size_t count, capacity;
     struct dml_tensor_note *notes; /* the metadata: keys differ */
     size_t note_count, note_capacity;
+    char *remark; /* where in a checkpoint they were and what was passed over, or NULL */
     struct dml_mapping mapping; /* the file that data may lie in */
 };
 
 /* Reads a file: safetensors, or what torch.save writes (zip or its older format), told apart by
- * content. A state dict nested under `state_dict` or `model` is found, a prefix that all names
- * share ("module.") is taken off, parameters become tensors, strided views are made contiguous.
+ * content. A state dict is found wherever training code puts it (state_dict.h), the prefixes that
+ * wrappers put before all names ("module.", "model.backbone.") and torch.compile into them
+ * ("_orig_mod.") are taken off, parameters become tensors, strided views are made contiguous.
  * DML_ERROR_INPUT: one line that names the file and, where there is one, the tensor. Nothing in a
  * file is ever executed. Free with dml_tensors_free. */
 enum dml_status dml_tensors_read(const char *path, struct dml_tensors *out);
@@ -90,6 +92,13 @@ bool dml_tensor_name_valid(const char *name, size_t length);
 
 /* All elements as float32 into out (count); doubles and integers are rounded. */
 void dml_tensor_floats(const struct dml_tensor *tensor, float *out);
+
+/* Takes off the names of wrappers: before all names, or put into them by torch.compile. */
+void dml_tensors_unwrap(struct dml_tensors *tensors);
+
+/* How many bytes at the start of a name are the name of a wrapper and a dot ("module.", "model.",
+ * "backbone." ...), 0 for none. */
+size_t dml_tensor_wrapper(const char *name);
 
 /* "(64, 3, 7, 7)" into a buffer that any shape fits. */
 enum { DML_SHAPE_TEXT = 24 * DML_TENSOR_MAX_DIMS };

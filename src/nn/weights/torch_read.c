@@ -96,7 +96,7 @@ static enum dml_status load_storage(zip_t *zip, const char *prefix, size_t file_
                                     const char *file, struct dml_torch_storage *storage,
                                     size_t *loaded) {
     char name[600];
-    size_t size, need = storage->count * dml_dtype_size(storage->dtype);
+    size_t size, need = storage->count * storage->width;
     unsigned char *data = NULL;
     if (storage->key_length > 200 || !dml_tensor_name_valid(storage->key, storage->key_length))
         return dml_fail(DML_ERROR_INPUT, "%s: tensor %.200s has a storage with a malformed key",
@@ -215,7 +215,7 @@ static enum dml_status skip_preamble(struct cursor *c) {
 static enum dml_status take_storage(struct cursor *c, struct dml_torch_storage *storage) {
     const char *user = storage->user ? storage->user : "that is not a weight";
     uint64_t count;
-    size_t need = storage->count * dml_dtype_size(storage->dtype);
+    size_t need = storage->count * storage->width;
     if (storage->data)
         return dml_fail(DML_ERROR_INPUT, "%s: tensor %.200s: its storage is listed twice", c->file,
                         user);

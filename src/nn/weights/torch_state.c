@@ -1,13 +1,11 @@
 #include "nn/weights/torch_state.h"
 
 #include "base/memory.h"
+#include "nn/weights/state_dict.h"
 #include "nn/weights/torch_file.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* How deep a state dict may be nested: {"model": {"state_dict": ...}} is 2. */
-enum { MAX_NESTING = 4 };
 
 /* Bytes that strided views may expand to, per byte of the file. */
 enum { MAX_EXPANSION = 16, ALWAYS_ALLOWED = 1 << 20 };
@@ -29,6 +27,16 @@ static const char *const storage_names[DML_DTYPE_COUNT] = {
     [DML_DTYPE_U8] = "ByteStorage",    [DML_DTYPE_BOOL] = "BoolStorage",
 };
 
+/* Storages of numbers that are passed over: in the older format they must be stepped over, too. */
+static const struct {
+    const char *name;
+    size_t width;
+} foreign[] = {
+    {"ComplexDoubleStorage", 16}, {"ComplexFloatStorage", 8}, {"QUInt8Storage", 1},
+    {"QInt8Storage", 1},          {"QInt32Storage", 4},       {"QUInt4x2Storage", 1},
+    {"QUInt2x4Storage", 1},       {"UntypedStorage", 1},
+};
+
 const char *dml_torch_storage_name(enum dml_dtype dtype) {
     return storage_names[dtype];
 }
@@ -38,6 +46,21 @@ static bool size_of(const struct dml_pickle_value *value, size_t *out) {
         return false;
     *out = (size_t)value->integer;
     return true;
+}
+
+/* The type of a storage by its class: DML_DTYPE_COUNT with a width for those passed over. */
+static void find_type(const struct dml_pickle_value *class, struct dml_torch_storage *out) {
+    const char *name = class->global.name;
+    size_t length = class->global.length;
+    out->dtype = DML_DTYPE_COUNT;
+    for (int d = 0; d < DML_DTYPE_COUNT; d++)
+        if (strlen(storage_names[d]) == length && memcmp(name, storage_names[d], length) == 0) {
+            out->dtype = (enum dml_dtype)d;
+            out->width = dml_dtype_size(out->dtype);
+        }
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++)
+        if (strlen(foreign[i].name) == length && memcmp(name, foreign[i].name, length) == 0)
+            out->width = foreign[i].width;
 }
 
 /* ("storage", type, key, location, elements[, view]) */
@@ -50,10 +73,8 @@ static bool parse_storage(const struct dml_pickle_value *value, struct dml_torch
         return false;
     out->key = items[2]->text.bytes;
     out->key_length = items[2]->text.length;
-    for (int d = 0; d < DML_DTYPE_COUNT; d++)
-        if (strcmp(items[1]->global.name, storage_names[d]) == 0)
-            out->dtype = (enum dml_dtype)d;
-    return !__builtin_mul_overflow(out->count, dml_dtype_size(out->dtype), &bytes);
+    find_type(items[1], out);
+    return !__builtin_mul_overflow(out->count, out->width, &bytes);
 }
 
 static int compare_keys(const void *a, const void *b) {
@@ -86,7 +107,8 @@ static enum dml_status collect_storages(const struct dml_pickle *pickle,
             last = &state->storages[state->storage_count - 1];
         if (!last || compare_keys(last, next) != 0)
             state->storages[state->storage_count++] = *next;
-        else if (last->dtype != next->dtype || last->count != next->count)
+        else if (last->dtype != next->dtype || last->width != next->width ||
+                 last->count != next->count)
             return dml_fail(DML_ERROR_INPUT, "%s: its pickle describes one storage in two ways",
                             state->file);
     }
@@ -97,40 +119,6 @@ struct dml_torch_storage *dml_torch_state_find(const struct dml_torch_state *sta
                                                size_t key_length) {
     struct dml_torch_storage wanted = {.key = key, .key_length = key_length};
     return bsearch(&wanted, state->storages, state->storage_count, sizeof wanted, compare_keys);
-}
-
-/* The tensor behind a value, NULL when it is something else. A Parameter of old holds its tensor
- * as the first of the attributes that BUILD gave it. */
-static const struct dml_pickle_value *tensor_of(const struct dml_pickle_value *value) {
-    if (value->kind == DML_PICKLE_PARAMETER) {
-        const struct dml_pickle_value *state = value->list.state;
-        if (value->list.count > 0)
-            value = value->list.items[0];
-        else if (state && state->kind == DML_PICKLE_LIST && state->list.count > 0)
-            value = state->list.items[0];
-    }
-    return value->kind == DML_PICKLE_TENSOR ? value : NULL;
-}
-
-static bool has_tensors(const struct dml_pickle_value *value) {
-    if (value->kind != DML_PICKLE_DICT)
-        return false;
-    for (size_t i = 0; i + 1 < value->list.count; i += 2)
-        if (value->list.items[i]->kind == DML_PICKLE_TEXT && tensor_of(value->list.items[i + 1]))
-            return true;
-    return false;
-}
-
-static const struct dml_pickle_value *find_state_dict(const struct dml_pickle_value *value,
-                                                      int depth) {
-    static const char *const names[] = {"state_dict", "model"};
-    for (size_t i = 0; i < 2 && depth < MAX_NESTING; i++) {
-        const struct dml_pickle_value *inner = dml_pickle_get(value, names[i]);
-        inner = inner ? find_state_dict(inner, depth + 1) : NULL;
-        if (inner)
-            return inner;
-    }
-    return has_tensors(value) ? value : NULL;
 }
 
 /* Dimensions and strides, and that the furthest element lies within the storage. NULL: all is
@@ -230,22 +218,69 @@ static enum dml_status read_notes(const struct dml_pickle_value *dict, struct dm
     return status;
 }
 
-enum dml_status dml_torch_state_open(const struct dml_pickle *pickle, const char *file,
+/* Whether it is an array of numbers that have a type here. */
+static bool is_known(const struct dml_pickle_value *tensor) {
+    struct dml_torch_storage storage = {0};
+    return tensor->kind == DML_PICKLE_TENSOR &&
+           !(tensor->list.count > 0 && tensor->list.items[0]->kind == DML_PICKLE_STORAGE &&
+             parse_storage(tensor->list.items[0], &storage) && storage.dtype == DML_DTYPE_COUNT);
+}
+
+/* What a user should know of what was taken and what was not; none for a plain state dict. */
+static enum dml_status remark(const char *path, const char *left, const char *foreign_name,
+                              size_t foreign_count, struct dml_tensors *out) {
+    char others[300] = "";
+    if (foreign_count)
+        snprintf(others, sizeof others,
+                 "%s%zu tensors that are complex, quantised, sparse or of another type without use "
+                 "here (%.100s)",
+                 *left ? ", and " : "", foreign_count, foreign_name);
+    bool passed = *left || foreign_count;
+    if (*path || passed)
+        out->remark =
+            dml_format("%s%s%s%s%s%s", *path ? "read from " : "", path, *path && passed ? "; " : "",
+                       passed ? "passed over: " : "", left, others);
+    return out->remark || !(*path || passed) ? DML_OK : DML_ERROR_MEMORY;
+}
+
+/* Takes the tensors of the dict; those of a type that is not known here are counted. */
+static enum dml_status add_views(struct dml_torch_state *state, const struct dml_pickle_value *dict,
+                                 const char *path, const char *left, struct dml_tensors *out) {
+    char first[101] = "";
+    size_t passed = 0;
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i + 1 < dict->list.count && !status; i += 2) {
+        const struct dml_pickle_value *key = dict->list.items[i];
+        const struct dml_pickle_value *tensor = dml_state_dict_tensor(dict->list.items[i + 1]);
+        if (!tensor || key->kind != DML_PICKLE_TEXT)
+            continue;
+        if (is_known(tensor))
+            status = add_view(state, key, tensor);
+        else if (passed++ == 0 && dml_tensor_name_valid(key->text.bytes, key->text.length))
+            snprintf(first, sizeof first, "%.*s", (int)key->text.length, key->text.bytes);
+    }
+    if (!status && state->view_count == 0 && passed > 0)
+        status =
+            dml_fail(DML_ERROR_INPUT,
+                     "%s: all of its tensors are complex, quantised, sparse or of another type "
+                     "without use here",
+                     state->file);
+    return status ? status : remark(path, left, first, passed, out);
+}
+
+enum dml_status dml_torch_state_open(struct dml_pickle *pickle, const char *file,
                                      struct dml_torch_state *state, struct dml_tensors *out) {
+    const struct dml_pickle_value *dict = NULL;
+    char *path = NULL, *left = NULL;
     memset(state, 0, sizeof *state);
     state->file = file;
-    const struct dml_pickle_value *dict = find_state_dict(pickle->root, 0);
-    if (!dict)
-        return dml_fail(DML_ERROR_INPUT,
-                        "%s: holds no tensors by name, neither at its top nor "
-                        "below `state_dict` or `model`",
-                        file);
-    enum dml_status status = collect_storages(pickle, state);
-    for (size_t i = 0; i + 1 < dict->list.count && !status; i += 2) {
-        const struct dml_pickle_value *tensor = tensor_of(dict->list.items[i + 1]);
-        if (tensor && dict->list.items[i]->kind == DML_PICKLE_TEXT)
-            status = add_view(state, dict->list.items[i], tensor);
-    }
+    enum dml_status status = dml_state_dict_find(pickle->root, file, &dict, &path, &left);
+    if (!status)
+        status = collect_storages(pickle, state);
+    if (!status)
+        status = add_views(state, dict, path, left, out);
+    free(path);
+    free(left);
     return status ? status : read_notes(dict, out);
 }
 
@@ -261,7 +296,7 @@ static bool is_contiguous(const struct dml_torch_view *view) {
 
 /* Copies a strided view in C order. */
 static void gather(const struct dml_torch_view *view, unsigned char *out) {
-    size_t size = dml_dtype_size(view->storage->dtype), index[DML_TENSOR_MAX_DIMS] = {0};
+    size_t size = view->storage->width, index[DML_TENSOR_MAX_DIMS] = {0};
     const unsigned char *from = view->storage->data + view->offset * size;
     if (is_contiguous(view)) {
         memcpy(out, from, view->count * size);
@@ -287,7 +322,7 @@ enum dml_status dml_torch_state_tensors(const struct dml_torch_state *state, con
     for (size_t i = 0; i < state->view_count && !status; i++) {
         const struct dml_torch_view *view = &state->views[i];
         const struct dml_torch_storage *storage = view->storage;
-        size_t width = dml_dtype_size(storage->dtype), need;
+        size_t width = storage->width, need;
         /* An empty tensor's storage may be missing and its offset anything. */
         const unsigned char *data = view->count ? storage->data + view->offset * width : begin;
         if (view->count == 0 || (is_contiguous(view) && data >= begin && data < begin + size)) {

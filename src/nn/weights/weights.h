@@ -23,10 +23,11 @@ enum dml_status dml_weights_find(const struct dml_architecture *architecture, co
 
 /* The tensor of each parameter of the graph, into matched[graph->param_count]. With `head` false
  * the last layer's stay NULL: it is new; with `head` true it must be there, in its shape, as for a
- * checkpoint. Also found: names behind "model.", and the last layer under torchvision's "fc" or
- * Cadene's "last_linear". Tensors the graph has no use for (num_batches_tracked, auxiliary
- * classifiers) are passed over. `file` is for messages. DML_ERROR_INPUT: one line lists what is
- * missing or has another shape, or names the backbone that the file is of. */
+ * checkpoint. Also found: names below any chain of wrappers ("model.", "module.backbone."), and the
+ * last layer under torchvision's "fc" or Cadene's "last_linear". Tensors the graph has no use for
+ * (num_batches_tracked, auxiliary classifiers) are passed over. `file` is for messages.
+ * DML_ERROR_INPUT: one line lists what is missing or has another shape, or names the backbone that
+ * the file is of. */
 enum dml_status dml_weights_match(const struct dml_graph *graph, const struct dml_tensors *tensors,
                                   const char *file, bool head, const struct dml_tensor **matched);
 
