@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__F16C__)
@@ -22,28 +23,62 @@ static const struct {
 };
 enum { TYPE_COUNT = sizeof types / sizeof types[0] };
 
-/* The text behind 'key': in the header's dict, or NULL. */
+/* The text after 'key': in the header's dict, or NULL. */
 static const char *value_of(const char *header, const char *key) {
-    char quoted[32];
-    snprintf(quoted, sizeof quoted, "'%s':", key);
-    const char *at = strstr(header, quoted);
-    if (!at)
-        return NULL;
-    at += strlen(quoted);
-    while (*at == ' ')
+    const char *at = header;
+    size_t length = strlen(key);
+    while ((at = strstr(at, key))) {
+        const char *after = at + length;
+        bool quoted = at > header && strchr("'\"", at[-1]) && *after == at[-1];
+        at = after;
+        if (!quoted)
+            continue;
         at++;
-    return at;
+        while (*at == ' ')
+            at++;
+        if (*at++ != ':')
+            continue;
+        while (*at == ' ')
+            at++;
+        return at;
+    }
+    return NULL;
 }
 
-static bool parse_type(const char *text, enum dml_npy_type *out) {
-    if (!text || text[0] != '\'' || !text[1] || !strchr("<|=", text[1]))
+static bool parse_type(const char *text, struct dml_npy *out) {
+    if (!text || !strchr("'\"", *text) || !text[0] || !text[1] || !strchr("<>|=", text[1]))
         return false;
     for (int i = 0; i < TYPE_COUNT; i++)
-        if (strncmp(text + 2, types[i].code, 2) == 0 && text[4] == '\'') {
-            *out = (enum dml_npy_type)i;
+        if (strncmp(text + 2, types[i].code, 2) == 0 && text[4] == text[0]) {
+            out->type = (enum dml_npy_type)i;
+            out->swapped = text[1] == '>' && types[i].size > 1;
             return true;
         }
     return false;
+}
+
+/* What elements are that are not numbers of a type here. */
+static const char *name_type(const char *text) {
+    static const struct {
+        const char *code, *name;
+    } known[] = {
+        {"c8'", "complex64"},
+        {"c16'", "complex128"},
+        {"f16'", "float128 (long double), whose layout depends on the machine"},
+        {"f12'", "float96 (long double), whose layout depends on the machine"},
+        {"O", "Python objects"},
+        {"U", "text"},
+        {"S", "bytes"},
+        {"M", "dates (datetime64)"},
+        {"m", "durations (timedelta64)"},
+        {"V", "raw bytes (void)"},
+    };
+    if (text && *text == '[')
+        return "a structured type of several fields";
+    for (size_t i = 0; text && *text && text[1] && i < sizeof known / sizeof known[0]; i++)
+        if (strncmp(text + 2, known[i].code, strlen(known[i].code)) == 0)
+            return known[i].name;
+    return "a type that is not known";
 }
 
 static bool parse_shape(const char *at, struct dml_npy *out) {
@@ -55,7 +90,7 @@ static bool parse_shape(const char *at, struct dml_npy *out) {
             at++;
         if (*at == ')')
             return true;
-        if (!isdigit((unsigned char)*at) || out->dim_count == 8)
+        if (!isdigit((unsigned char)*at) || out->dim_count == DML_NPY_MAX_DIMS)
             return false;
         char *end;
         errno = 0;
@@ -87,11 +122,10 @@ enum dml_status dml_npy_parse(const void *bytes, size_t size, const char *name,
     enum dml_status status = DML_OK;
     const char *order = value_of(header, "fortran_order");
     const char *type = value_of(header, "descr");
-    if (!parse_type(type, &out->type))
-        status = dml_fail(DML_ERROR_INPUT,
-                          "%s: has elements of type %.*s, which are not "
-                          "little-endian numbers",
-                          name, type ? (int)strcspn(type, ",}") : 1, type ? type : "?");
+    if (!parse_type(type, out))
+        status =
+            dml_fail(DML_ERROR_INPUT, "%s: has elements of %s, not real numbers (descr %.*s)", name,
+                     name_type(type), type ? (int)strcspn(type, ",}\n") : 1, type ? type : "?");
     else if (!order || !parse_shape(value_of(header, "shape"), out))
         status = dml_fail(DML_ERROR_INPUT, "%s: has a malformed .npy header", name);
     else {
@@ -135,10 +169,7 @@ static float from_half(uint16_t bits) {
 }
 #endif
 
-/* Elements first, first + 1, ... of the stored sequence, to every `step`-th float of `out`. */
-static void convert(const struct dml_npy *npy, size_t first, size_t count, float *out,
-                    size_t step) {
-    const char *at = (const char *)npy->data + first * types[npy->type].size;
+/* Converts `count` elements at `at` to every `step`-th number of `out`, float or double. */
 #define CONVERT(type, function)                                                                    \
     for (size_t i = 0; i < count; i++) {                                                           \
         type value;                                                                                \
@@ -146,32 +177,77 @@ static void convert(const struct dml_npy *npy, size_t first, size_t count, float
         out[i * step] = function(value);                                                           \
     }                                                                                              \
     break
-    switch (npy->type) {
-    case DML_NPY_BOOL:
-    case DML_NPY_U8:
-        CONVERT(uint8_t, (float));
-    case DML_NPY_I8:
-        CONVERT(int8_t, (float));
-    case DML_NPY_I16:
-        CONVERT(int16_t, (float));
-    case DML_NPY_U16:
-        CONVERT(uint16_t, (float));
-    case DML_NPY_I32:
-        CONVERT(int32_t, (float));
-    case DML_NPY_U32:
-        CONVERT(uint32_t, (float));
-    case DML_NPY_I64:
-        CONVERT(int64_t, (float));
-    case DML_NPY_U64:
-        CONVERT(uint64_t, (float));
-    case DML_NPY_F16:
-        CONVERT(uint16_t, from_half);
-    case DML_NPY_F32:
-        CONVERT(float, (float));
-    case DML_NPY_F64:
-        CONVERT(double, (float));
+#define CONVERT_ALL(name, real)                                                                    \
+    static void name(enum dml_npy_type type, const char *at, size_t count, real *out,              \
+                     size_t step) {                                                                \
+        switch (type) {                                                                            \
+        case DML_NPY_BOOL:                                                                         \
+        case DML_NPY_U8:                                                                           \
+            CONVERT(uint8_t, (real));                                                              \
+        case DML_NPY_I8:                                                                           \
+            CONVERT(int8_t, (real));                                                               \
+        case DML_NPY_I16:                                                                          \
+            CONVERT(int16_t, (real));                                                              \
+        case DML_NPY_U16:                                                                          \
+            CONVERT(uint16_t, (real));                                                             \
+        case DML_NPY_I32:                                                                          \
+            CONVERT(int32_t, (real));                                                              \
+        case DML_NPY_U32:                                                                          \
+            CONVERT(uint32_t, (real));                                                             \
+        case DML_NPY_I64:                                                                          \
+            CONVERT(int64_t, (real));                                                              \
+        case DML_NPY_U64:                                                                          \
+            CONVERT(uint64_t, (real));                                                             \
+        case DML_NPY_F16:                                                                          \
+            CONVERT(uint16_t, (real)from_half);                                                    \
+        case DML_NPY_F32:                                                                          \
+            CONVERT(float, (real));                                                                \
+        case DML_NPY_F64:                                                                          \
+            CONVERT(double, (real));                                                               \
+        }                                                                                          \
     }
+CONVERT_ALL(to_float, float)
+CONVERT_ALL(to_double, double)
+#undef CONVERT_ALL
 #undef CONVERT
+
+/* Where converted numbers go. */
+struct target {
+    void *out;
+    bool wide; /* double instead of float */
+};
+
+static void *target_at(const struct target *to, size_t i) {
+    return to->wide ? (void *)((double *)to->out + i) : (void *)((float *)to->out + i);
+}
+
+static void convert_plain(const struct dml_npy *npy, const char *at, size_t count,
+                          const struct target *to, size_t place, size_t step) {
+    if (to->wide)
+        to_double(npy->type, at, count, target_at(to, place), step);
+    else
+        to_float(npy->type, at, count, target_at(to, place), step);
+}
+
+/* Elements first, first + 1, ... of the stored sequence, to the place and every `step`-th number
+ * after it. */
+static void convert(const struct dml_npy *npy, size_t first, size_t count, const struct target *to,
+                    size_t place, size_t step) {
+    enum { CHUNK = 256 };
+    size_t width = types[npy->type].size;
+    const char *at = (const char *)npy->data + first * width;
+    if (!npy->swapped) {
+        convert_plain(npy, at, count, to, place, step);
+        return;
+    }
+    char turned[CHUNK * 8];
+    for (size_t done = 0; done < count; done += CHUNK) {
+        size_t part = count - done < CHUNK ? count - done : CHUNK;
+        for (size_t i = 0; i < part; i++)
+            for (size_t b = 0; b < width; b++)
+                turned[i * width + b] = at[(done + i) * width + width - 1 - b];
+        convert_plain(npy, turned, part, to, place + done * step, step);
+    }
 }
 
 /* Where element i in C order stands in the stored sequence. */
@@ -187,21 +263,30 @@ static size_t stored_index(const struct dml_npy *npy, size_t i) {
     return at;
 }
 
-void dml_npy_rows(const struct dml_npy *npy, size_t first, size_t count, float *out) {
+static void convert_rows(const struct dml_npy *npy, size_t first, size_t count,
+                         const struct target *to) {
     enum { STRIP = 64 }; /* rows of a Fortran array that are turned together */
     size_t rows = npy->dim_count ? npy->dims[0] : 1, width = rows ? npy->count / rows : 0;
     if (!npy->fortran_order || npy->dim_count < 2) {
-        convert(npy, first * width, count * width, out, 1);
+        convert(npy, first * width, count * width, to, 0, 1);
     } else if (npy->dim_count == 2) {
         for (size_t r = 0; r < count; r += STRIP) {
             size_t strip = count - r < STRIP ? count - r : STRIP;
             for (size_t c = 0; c < width; c++)
-                convert(npy, c * rows + first + r, strip, out + r * width + c, width);
+                convert(npy, c * rows + first + r, strip, to, r * width + c, width);
         }
     } else {
         for (size_t i = 0; i < count * width; i++)
-            convert(npy, stored_index(npy, first * width + i), 1, out + i, 1);
+            convert(npy, stored_index(npy, first * width + i), 1, to, i, 1);
     }
+}
+
+void dml_npy_rows(const struct dml_npy *npy, size_t first, size_t count, float *out) {
+    convert_rows(npy, first, count, &(struct target){out, false});
+}
+
+void dml_npy_rows64(const struct dml_npy *npy, size_t first, size_t count, double *out) {
+    convert_rows(npy, first, count, &(struct target){out, true});
 }
 
 enum dml_status dml_npy_floats(const struct dml_npy *npy, float **out) {
@@ -213,11 +298,15 @@ enum dml_status dml_npy_floats(const struct dml_npy *npy, float **out) {
     return DML_OK;
 }
 
+/* Whether the mapping holds just what a view of that type and width needs. */
+static bool is_plain(const struct dml_npy *npy, enum dml_npy_type type) {
+    return npy->type == type && !npy->swapped && (!npy->fortran_order || npy->dim_count < 2) &&
+           (uintptr_t)npy->data % types[type].size == 0;
+}
+
 enum dml_status dml_npy_view(const struct dml_npy *npy, const float **view, float **owned) {
-    bool plain = npy->type == DML_NPY_F32 && (!npy->fortran_order || npy->dim_count < 2) &&
-                 (uintptr_t)npy->data % _Alignof(float) == 0;
     *owned = NULL;
-    if (plain) {
+    if (is_plain(npy, DML_NPY_F32)) {
         *view = npy->data;
         return DML_OK;
     }
@@ -226,10 +315,42 @@ enum dml_status dml_npy_view(const struct dml_npy *npy, const float **view, floa
     return status;
 }
 
+enum dml_status dml_npy_view64(const struct dml_npy *npy, const double **view, double **owned) {
+    *owned = NULL;
+    if (is_plain(npy, DML_NPY_F64)) {
+        *view = npy->data;
+        return DML_OK;
+    }
+    *view = *owned = dml_alloc_aligned(npy->count, sizeof **owned);
+    if (!*owned)
+        return DML_ERROR_MEMORY;
+    if (npy->count)
+        dml_npy_rows64(npy, 0, npy->dim_count ? npy->dims[0] : 1, *owned);
+    return DML_OK;
+}
+
+bool dml_npy_is_float32(const struct dml_npy *npy) {
+    if (types[npy->type].size < 4 || npy->type == DML_NPY_F32)
+        return true;
+    bool same = true;
+    for (size_t first = 0; first < npy->count && same; first += 256) {
+        double values[256];
+        size_t count = npy->count - first < 256 ? npy->count - first : 256;
+        convert(npy, first, count, &(struct target){values, true}, 0, 1);
+        for (size_t i = 0; i < count; i++) /* NaN and what overflows to infinity are not numbers */
+            same &= !isfinite(values[i]) ||
+                    (isfinite((float)values[i]) && (double)(float)values[i] == values[i]);
+    }
+    return same;
+}
+
 __int128 dml_npy_integer(const struct dml_npy *npy, size_t i) {
     const char *at = (const char *)npy->data + stored_index(npy, i) * types[npy->type].size;
     uint64_t bits = 0;
-    memcpy(&bits, at, types[npy->type].size); /* little-endian, as the file */
+    size_t size = types[npy->type].size;
+    memcpy(&bits, at, size); /* little-endian, as most files */
+    if (npy->swapped)
+        bits = __builtin_bswap64(bits) >> (64 - 8 * size);
     switch (npy->type) {
     case DML_NPY_I8:
         return (int8_t)bits;

@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-/* NumPy's .npy format, versions 1 to 3, little-endian. The file stays mapped. */
+/* NumPy's .npy format, versions 1 to 3: all real numbers but long double, in either byte order.
+ * The file stays mapped. */
 enum dml_npy_type {
     DML_NPY_BOOL,
     DML_NPY_I8,
@@ -21,17 +22,21 @@ enum dml_npy_type {
     DML_NPY_F64,
 };
 
+enum { DML_NPY_MAX_DIMS = 64 }; /* as many as numpy has */
+
 struct dml_npy {
     enum dml_npy_type type;
-    size_t dims[8];
+    size_t dims[DML_NPY_MAX_DIMS];
     int dim_count;
     size_t count; /* elements */
     bool fortran_order;
+    bool swapped;     /* big-endian */
     const void *data; /* in the mapping, maybe not aligned */
     struct dml_mapping mapping;
 };
 
-/* DML_ERROR_INPUT: not a .npy file, cut short, or a shape larger than the file. */
+/* DML_ERROR_INPUT: not a .npy file, cut short, a shape larger than the file, or elements that are
+ * not real numbers, named as numpy names them. */
 enum dml_status dml_npy_open(const char *path, struct dml_npy *out);
 void dml_npy_close(struct dml_npy *npy);
 
@@ -51,6 +56,13 @@ void dml_npy_rows(const struct dml_npy *npy, size_t first, size_t count, float *
 /* All elements as floats: the mapping itself where it holds just that (*owned is NULL, and the view
  * ends with dml_npy_close), else converted into *owned, freed with free(). */
 enum dml_status dml_npy_view(const struct dml_npy *npy, const float **view, float **owned);
+
+/* The same in float64, for what float32 cannot hold. */
+void dml_npy_rows64(const struct dml_npy *npy, size_t first, size_t count, double *out);
+enum dml_status dml_npy_view64(const struct dml_npy *npy, const double **view, double **owned);
+
+/* Whether float32 holds every element as it is. */
+bool dml_npy_is_float32(const struct dml_npy *npy);
 
 /* Integers of any width and sign, exactly. */
 bool dml_npy_is_integer(const struct dml_npy *npy);            /* bool counts as one */
