@@ -36,8 +36,9 @@ static const char *value_of(const char *header, const char *key) {
         at++;
         while (*at == ' ')
             at++;
-        if (*at++ != ':')
+        if (*at != ':')
             continue;
+        at++;
         while (*at == ' ')
             at++;
         return at;

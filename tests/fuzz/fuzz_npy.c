@@ -18,6 +18,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
             free(floats);
         if (dml_npy_int32(&npy, &integers) == DML_OK)
             free(integers);
+        const double *view;
+        double *doubles;
+        if (dml_npy_view64(&npy, &view, &doubles) == DML_OK)
+            free(doubles);
+        dml_npy_is_float32(&npy);
     }
     free(copy);
     return 0;
