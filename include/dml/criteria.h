@@ -39,6 +39,9 @@ struct dml_criterion_parameter {
 struct dml_criterion {
     struct dml_method method;
     enum dml_tuple_kind takes;
+    /* What a criterion that takes DML_TUPLES_NONE uses instead where a miner gives it:
+     * DML_TUPLES_LISTS, or DML_TUPLES_NONE (0) when it only looks at the whole batch. */
+    enum dml_tuple_kind may_take;
 
     /* Sets *state; NULL: there is none. `options` is the struct of the method's table and outlives
      * the state, `context` does not. */
@@ -47,8 +50,8 @@ struct dml_criterion {
 
     /* Loss of the batch, dL/d(embeddings) into `grad` (n, dim; every element is written), and
      * the gradients of the learnable parameters into their own arrays (overwritten).
-     * `tuples` is NULL for DML_TUPLES_NONE. With nothing to learn from (no tuples, no active
-     * anchors) the loss and all gradients are 0. Inputs are finite and labels in range: the
+     * `tuples` is NULL where it looks at the whole batch. With nothing to learn from (no tuples, no
+     * active anchors) the loss and all gradients are 0. Inputs are finite and labels in range: the
      * caller has checked. Working memory is to be had before the first value is written.
      * `rng` may be NULL where nothing is drawn: only quadruplet draws, without `fourth`. */
     enum dml_status (*forward_backward)(void *state, const struct dml_batch *batch,

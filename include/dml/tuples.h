@@ -23,20 +23,35 @@ enum dml_tuple_kind {
     DML_TUPLES_TRIPLETS, /* anchor, positive, negative */
     DML_TUPLES_PAIRS,    /* anchor, positive; negatives are all samples of other classes */
     DML_TUPLES_SETS,     /* anchor; positives and negatives are all others, by label */
+    DML_TUPLES_LISTS,    /* pairs of a class and pairs of two classes, independent of each other */
 };
 
-/* Indices into the batch. Arrays are of length `count` (room for `capacity`), or NULL where the
- * kind has no such member. `fourth` is the second negative of a quadruplet, NULL until drawn. */
+/* Ordered pairs of samples: (anchors[t], others[t]) for t < count, room for `capacity`. */
+struct dml_pairs {
+    size_t count, capacity;
+    int32_t *anchors, *others;
+};
+
+/* Indices into the batch. DML_TUPLES_LISTS has all it holds in positive_pairs and negative_pairs,
+ * each pair at most once and in no order, and count 0. For the other kinds these are empty; arrays
+ * are of length `count` (room for `capacity`), or NULL where the kind has no such member. `fourth`
+ * is the second negative of a quadruplet, NULL until drawn. */
 struct dml_tuples {
     enum dml_tuple_kind kind;
     size_t count, capacity;
     int32_t *anchors, *positives, *negatives, *fourth;
+    struct dml_pairs positive_pairs, negative_pairs;
 };
 
 /* Makes it empty, of `kind`, with room for `capacity` tuples; reuses what it already holds.
  * A zero-initialised struct is a valid empty one. DML_ERROR_MEMORY leaves it empty. */
 enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kind kind,
                                    size_t capacity);
+/* The same for DML_TUPLES_LISTS, with room for so many pairs of each kind. */
+enum dml_status dml_tuples_reserve_lists(struct dml_tuples *tuples, size_t positive_pairs,
+                                         size_t negative_pairs);
+/* Makes it empty and keeps its kind and room. */
+void dml_tuples_clear(struct dml_tuples *tuples);
 void dml_tuples_free(struct dml_tuples *tuples);
 
 #ifdef __cplusplus

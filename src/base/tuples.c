@@ -6,6 +6,39 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void free_pairs(struct dml_pairs *pairs) {
+    free(pairs->anchors);
+    free(pairs->others);
+    *pairs = (struct dml_pairs){0};
+}
+
+static enum dml_status reserve_pairs(struct dml_pairs *pairs, size_t capacity) {
+    if (pairs->anchors && capacity <= pairs->capacity)
+        return DML_OK;
+    free_pairs(pairs);
+    size_t room = capacity ? capacity : 1;
+    pairs->anchors = calloc(room, sizeof(int32_t));
+    pairs->others = calloc(room, sizeof(int32_t));
+    if (!pairs->anchors || !pairs->others) {
+        free_pairs(pairs);
+        return dml_fail(DML_ERROR_MEMORY, "out of memory for %zu pairs", room);
+    }
+    pairs->capacity = room;
+    return DML_OK;
+}
+
+void dml_tuples_clear(struct dml_tuples *tuples) {
+    tuples->count = tuples->positive_pairs.count = tuples->negative_pairs.count = 0;
+}
+
+enum dml_status dml_tuples_reserve_lists(struct dml_tuples *tuples, size_t positive_pairs,
+                                         size_t negative_pairs) {
+    enum dml_status status = dml_tuples_reserve(tuples, DML_TUPLES_LISTS, 0);
+    if (!status)
+        status = reserve_pairs(&tuples->positive_pairs, positive_pairs);
+    return status ? status : reserve_pairs(&tuples->negative_pairs, negative_pairs);
+}
+
 enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kind kind,
                                    size_t capacity) {
     int32_t **members[] = {&tuples->anchors, &tuples->positives, &tuples->negatives};
@@ -22,7 +55,7 @@ enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kin
     }
     free(tuples->fourth);
     tuples->fourth = NULL;
-    tuples->count = 0;
+    dml_tuples_clear(tuples);
     tuples->kind = kind;
     size_t room = capacity > tuples->capacity ? capacity : tuples->capacity;
     for (int i = 0; i < wanted; i++) {
@@ -43,6 +76,8 @@ void dml_tuples_free(struct dml_tuples *tuples) {
     free(tuples->positives);
     free(tuples->negatives);
     free(tuples->fourth);
+    free_pairs(&tuples->positive_pairs);
+    free_pairs(&tuples->negative_pairs);
     memset(tuples, 0, sizeof *tuples);
 }
 
@@ -54,6 +89,8 @@ const char *dml_tuple_kind_words(enum dml_tuple_kind kind) {
         return "pairs of anchor and positive";
     case DML_TUPLES_SETS:
         return "anchors with all their positives and negatives";
+    case DML_TUPLES_LISTS:
+        return "lists of positive and negative pairs";
     case DML_TUPLES_NONE:
         break;
     }

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 
 #include <float.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 struct dml_objective {
@@ -85,15 +86,30 @@ static enum dml_status check_indices(const char *name, const char *role, const i
     return DML_OK;
 }
 
+static enum dml_status check_lists(const char *name, const struct dml_tuples *tuples, size_t n) {
+    const struct dml_pairs *pos = &tuples->positive_pairs, *neg = &tuples->negative_pairs;
+    enum dml_status status = check_indices(name, "anchor", pos->anchors, pos->count, n);
+    if (!status)
+        status = check_indices(name, "positive", pos->others, pos->count, n);
+    if (!status)
+        status = check_indices(name, "anchor", neg->anchors, neg->count, n);
+    if (!status)
+        status = check_indices(name, "negative", neg->others, neg->count, n);
+    return status;
+}
+
 static enum dml_status check_tuples(const struct dml_criterion *criterion,
                                     const struct dml_tuples *tuples, size_t n) {
     const char *name = criterion->method.name;
     enum dml_tuple_kind kind = tuples ? tuples->kind : DML_TUPLES_NONE;
-    if (kind != criterion->takes)
+    bool whole = criterion->takes == DML_TUPLES_NONE;
+    if (kind != criterion->takes && !(whole && kind == criterion->may_take))
         return dml_fail(DML_ERROR_INPUT, "%s takes %s, not %s", name,
                         dml_tuple_kind_words(criterion->takes), dml_tuple_kind_words(kind));
     if (kind == DML_TUPLES_NONE)
         return DML_OK;
+    if (kind == DML_TUPLES_LISTS)
+        return check_lists(name, tuples, n);
     size_t count = tuples->count;
     enum dml_status status = check_indices(name, "anchor", tuples->anchors, count, n);
     if (!status && kind != DML_TUPLES_SETS)

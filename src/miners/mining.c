@@ -4,6 +4,7 @@
 #include "base/batch.h"
 #include "base/memory.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,7 +83,7 @@ enum dml_status dml_mining_compute(struct dml_mining *mining, const struct dml_b
         *swapped = 0;
     status = mining->miner->mine(mining->state, batch, rng, out, swapped);
     if (status)
-        out->count = 0; /* no half-made tuples */
+        dml_tuples_clear(out); /* no half-made tuples */
     return status;
 }
 
@@ -101,15 +102,23 @@ enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
                                    const struct dml_miner *miner) {
     /* A criterion without mining ignores the miner, as the study does: its default miner stays
      * set on every command line. */
-    if (criterion->takes == DML_TUPLES_NONE || (miner && miner->gives == criterion->takes))
+    const bool whole = criterion->takes == DML_TUPLES_NONE;
+    const enum dml_tuple_kind kind = whole ? criterion->may_take : criterion->takes;
+    if (kind == DML_TUPLES_NONE || (miner ? miner->gives == kind : whole))
         return DML_OK;
     char allowed[1200];
-    list_miners(criterion->takes, allowed, sizeof allowed);
-    const char *name = criterion->method.name, *needs = dml_tuple_kind_words(criterion->takes);
+    list_miners(kind, allowed, sizeof allowed);
+    const char *name = criterion->method.name, *needs = dml_tuple_kind_words(kind);
     if (!miner)
         return dml_fail(DML_ERROR_USAGE,
                         "the criterion '%s' needs %s, so a batch miner: use one of: %s", name,
                         needs, allowed);
+    if (whole)
+        return dml_fail(DML_ERROR_USAGE,
+                        "the criterion '%s' looks at the whole batch or takes %s, the batch miner "
+                        "'%s' gives %s: use none%s%s",
+                        name, needs, miner->method.name, dml_tuple_kind_words(miner->gives),
+                        *allowed ? ", or one of: " : "", allowed);
     return dml_fail(DML_ERROR_USAGE,
                     "the criterion '%s' needs %s, the batch miner '%s' gives %s: use one of: %s",
                     name, needs, miner->method.name, dml_tuple_kind_words(miner->gives), allowed);
