@@ -57,7 +57,7 @@ unit: build
 	cd $(BUILD) && ctest --output-on-failure $(CTEST_FLAGS)
 
 golden: build
-	cd $(BUILD) && ctest --output-on-failure -L golden
+	cd $(BUILD) && ctest --verbose -L golden
 
 # The suite once under AddressSanitizer and UndefinedBehaviorSanitizer; fuzzing has its own, and
 # what only repeats training many times or builds again is left out.

@@ -120,7 +120,7 @@ static void close_job(struct job *job) {
 
 /* Loss and dL/d(embeddings) of the batch that the network has embedded. */
 static void learn(struct job *job, const int32_t *labels) {
-    const struct dml_batch batch = {job->images.n, 128, job->embeddings, labels};
+    const struct dml_batch batch = {job->images.n, 128, job->embeddings, labels, NULL};
     struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_MINER, (uint64_t)job->steps, 0);
     struct dml_loss loss;
     ok(dml_mining_compute(job->mining, &batch, &rng, &job->tuples, NULL));

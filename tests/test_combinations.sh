@@ -42,14 +42,14 @@ run() {
 while read -r criterion miners; do
     usual=${miners%% *}
     [[ " $miners " == *" distance "* ]] && usual=distance
-    run falls --loss "$criterion" --batch_mining "$usual"
+    run falls --loss "$criterion" ${usual:+--batch_mining "$usual"}
     for miner in $miners; do
         [ "$which" = all ] && [ "$miner" != "$usual" ] || continue
         run ends --loss "$criterion" --batch_mining "$miner"
     done
 done < <("$dml" list | awk '
-    /^Batch miners/ { if (name) print name, "distance"; exit }
-    /^  [a-z]/ { if (name) print name, (miners ? miners : "distance"); name = $1; miners = "" }
+    /^Batch miners/ { if (name) print name, miners; exit }
+    /^  [a-z]/ { if (name) print name, miners; name = $1; miners = "" }
     / miners:/ { sub(/.*miners: /, ""); miners = $0 }')
 if [ "$which" != all ]; then
     for miner in random semihard softhard rho_distance parametric random_distance intra_random; do

@@ -81,6 +81,16 @@ static bool learns_from_classes(const struct dml_criterion *criterion) {
     return criterion->parameters && criterion->takes == DML_TUPLES_NONE;
 }
 
+/* Criteria that have something to say of positive pairs alone, or of negative pairs alone. */
+static bool learns_from_pairs(const struct dml_criterion *criterion) {
+    static const char *const names[] = {
+        "intra_pair_variance", "ranked_list", "roadmap", "supcon", "tcm", "vicreg"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(criterion->method.name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static void nothing_to_compare(void **state) {
     (void)state;
     static const int32_t one_class[N] = {0}, all_different[CLASSES] = {0, 1, 2, 3, 4};
@@ -96,6 +106,8 @@ static void nothing_to_compare(void **state) {
             struct dml_loss loss = run(criterion_at(i), &batches[b], grad);
             if (learns_from_classes(criterion_at(i)))
                 continue; /* their classes need not be in the batch */
+            if (learns_from_pairs(criterion_at(i)) && b < 2)
+                continue;
             if (loss.value != 0 || loss.active != 0 || !all_zero(grad, batches[b].n * DIM))
                 fail_msg("%s learns from batch %zu", criterion_at(i)->method.name, b);
         }

@@ -1,4 +1,5 @@
-/* Every folder of golden/criteria: loss, dL/dE and gradients of the learnable parameters. */
+/* Every folder of golden/criteria and golden/criteria2: loss, dL/dE and gradients of the learnable
+ * parameters. */
 #include "support/golden.h"
 
 #include "dml/dml.h"
@@ -10,7 +11,7 @@
 #define TOLERANCE 1e-5
 
 struct fixture {
-    const char *name; /* folder below criteria/ */
+    const char *name; /* its folder: criteria/NAME */
     cJSON *json;
     struct dml_batch batch;
     float *embeddings;
@@ -20,9 +21,18 @@ struct fixture {
     char flags[1000]; /* as on a command line */
 };
 
+static void add_flag(struct fixture *fixture, const cJSON *value) {
+    size_t used = strlen(fixture->flags);
+    char *left = fixture->flags + used;
+    size_t room = sizeof fixture->flags - used;
+    used += (size_t)(cJSON_IsNumber(value) ? snprintf(left, room, " %.17g", value->valuedouble)
+                                           : snprintf(left, room, " %s", value->valuestring));
+    assert_true(used < sizeof fixture->flags);
+}
+
+/* Numbers and texts stand after their flag, lists too; `true` is a switch. */
 static void read_flags(struct fixture *fixture) {
-    size_t used = 0;
-    const cJSON *flag;
+    const cJSON *flag, *item;
     cJSON_ArrayForEach(flag, cJSON_GetObjectItem(fixture->json, "flags")) {
         if (strcmp(flag->string, "arch") == 0) {
             fixture->arch = flag->valuestring;
@@ -30,12 +40,14 @@ static void read_flags(struct fixture *fixture) {
         }
         if (cJSON_IsFalse(flag))
             continue;
-        char *left = fixture->flags + used;
-        size_t room = sizeof fixture->flags - used;
-        used += (size_t)(cJSON_IsNumber(flag)
-                             ? snprintf(left, room, " --%s %.17g", flag->string, flag->valuedouble)
-                             : snprintf(left, room, " --%s", flag->string));
-        assert_true(used < sizeof fixture->flags);
+        char name[200];
+        snprintf(name, sizeof name, "--%s", flag->string);
+        const cJSON text = {.type = cJSON_String, .valuestring = name};
+        add_flag(fixture, &text);
+        if (cJSON_IsArray(flag))
+            cJSON_ArrayForEach(item, flag) add_flag(fixture, item);
+        else if (!cJSON_IsTrue(flag))
+            add_flag(fixture, flag);
     }
 }
 
@@ -43,9 +55,9 @@ static void read_fixture(struct fixture *fixture, const char *name) {
     size_t values, labels;
     memset(fixture, 0, sizeof *fixture);
     fixture->name = name;
-    fixture->json = golden_json("criteria/%s/case.json", name);
-    fixture->embeddings = golden_floats(&values, "criteria/%s/embeddings.npy", name);
-    fixture->labels = golden_ints(&labels, "criteria/%s/labels.npy", name);
+    fixture->json = golden_json("%s/case.json", name);
+    fixture->embeddings = golden_floats(&values, "%s/embeddings.npy", name);
+    fixture->labels = golden_ints(&labels, "%s/labels.npy", name);
     fixture->classes = (size_t)cJSON_GetObjectItem(fixture->json, "n_classes")->valuedouble;
     fixture->batch = (struct dml_batch){.n = labels,
                                         .dim = values / labels,
@@ -56,7 +68,7 @@ static void read_fixture(struct fixture *fixture, const char *name) {
 
 static bool read_indices(const char *name, const char *role, int32_t **out, size_t *count) {
     char path[500];
-    snprintf(path, sizeof path, "criteria/%s/%s.npy", name, role);
+    snprintf(path, sizeof path, "%s/%s.npy", name, role);
     if (golden_exists(path)) {
         free(*out);
         *out = golden_ints(count, "%s", path);
@@ -76,8 +88,23 @@ static void anchors_of(const struct dml_batch *batch, struct dml_tuples *tuples)
     }
 }
 
+static void read_pairs(const char *name, const char *prefix, struct dml_pairs *pairs) {
+    char role[20];
+    snprintf(role, sizeof role, "%s_anchors", prefix);
+    read_indices(name, role, &pairs->anchors, &pairs->count);
+    snprintf(role, sizeof role, "%s_others", prefix);
+    read_indices(name, role, &pairs->others, &pairs->count);
+    pairs->capacity = pairs->count;
+}
+
 static void read_tuples(const struct fixture *fixture, enum dml_tuple_kind kind,
                         struct dml_tuples *tuples) {
+    if (kind == DML_TUPLES_LISTS) {
+        assert_ok(dml_tuples_reserve_lists(tuples, 0, 0));
+        read_pairs(fixture->name, "pos", &tuples->positive_pairs);
+        read_pairs(fixture->name, "neg", &tuples->negative_pairs);
+        return;
+    }
     assert_ok(dml_tuples_reserve(tuples, kind, fixture->batch.n));
     bool given = read_indices(fixture->name, "anchors", &tuples->anchors, &tuples->count);
     read_indices(fixture->name, "positives", &tuples->positives, &tuples->count);
@@ -94,8 +121,7 @@ static size_t set_parameters(struct dml_objective *objective, const char *name,
     size_t count = dml_objective_parameters(objective, parameters, max);
     for (size_t i = 0; i < count; i++) {
         size_t values;
-        float *golden =
-            golden_floats(&values, "criteria/%s/param_%s.npy", name, parameters[i].name);
+        float *golden = golden_floats(&values, "%s/param_%s.npy", name, parameters[i].name);
         assert_int_equal(values, parameters[i].dims[0] * parameters[i].dims[1]);
         memcpy(parameters[i].values, golden, values * sizeof *golden);
         free(golden);
@@ -103,9 +129,33 @@ static size_t set_parameters(struct dml_objective *objective, const char *name,
     return count;
 }
 
+/* manifold: the proxy of each class, from that of each sample. */
+static void set_meta_classes(struct dml_objective *objective, const struct fixture *fixture) {
+    struct dml_criterion_buffer buffer;
+    int32_t *proxies = NULL;
+    size_t count;
+    if (!read_indices(fixture->name, "meta_classes", &proxies, &count))
+        return;
+    assert_int_equal(dml_objective_buffers(objective, &buffer, 1), 1);
+    assert_string_equal(buffer.name, "meta_classes");
+    for (size_t i = 0; i < count; i++)
+        buffer.ints[fixture->labels[i]] = proxies[i];
+    free(proxies);
+}
+
+static enum dml_tuple_kind kind_of(const struct dml_criterion *criterion, const char *name) {
+    char path[500];
+    snprintf(path, sizeof path, "%s/pos_anchors.npy", name);
+    return golden_exists(path) ? criterion->may_take : criterion->takes;
+}
+
+static double worst; /* of all errors that passed */
+
 static int wrong(const char *name, const char *what, double error) {
-    if (error <= TOLERANCE)
+    if (error <= TOLERANCE) {
+        worst = fmax(worst, error);
         return 0;
+    }
     print_error("%s: %s is off by %.3g\n", name, what, error);
     return 1;
 }
@@ -114,16 +164,16 @@ static int compare(const struct fixture *fixture, const float *grad, double loss
                    const struct dml_criterion_parameter *parameters, size_t count) {
     const char *name = fixture->name;
     size_t values;
-    double *expected = golden_doubles(NULL, "criteria/%s/loss.npy", name);
+    double *expected = golden_doubles(NULL, "%s/loss.npy", name);
     int bad = wrong(name, "the loss", fabs(loss - *expected) / fmax(fabs(*expected), 1e-30));
     free(expected);
-    expected = golden_doubles(&values, "criteria/%s/grad_embeddings.npy", name);
+    expected = golden_doubles(&values, "%s/grad_embeddings.npy", name);
     assert_int_equal(values, fixture->batch.n * fixture->batch.dim);
     bad += wrong(name, "the gradient of the embeddings",
                  relative_error(grad, expected, values, 1e-30));
     free(expected);
     for (size_t i = 0; i < count; i++) {
-        expected = golden_doubles(&values, "criteria/%s/grad_%s.npy", name, parameters[i].name);
+        expected = golden_doubles(&values, "%s/grad_%s.npy", name, parameters[i].name);
         bad += wrong(name, parameters[i].name,
                      relative_error(parameters[i].grad, expected, values, 1e-30));
         free(expected);
@@ -144,13 +194,17 @@ static int run(const char *name) {
         .arch = fixture.arch,
     };
     struct dml_objective *objective;
-    assert_ok(dml_objective_open(criterion, fixture.flags, &context, &objective));
-    enum dml_tuple_kind kind = dml_objective_criterion(objective)->takes;
+    if (dml_objective_open(criterion, fixture.flags, &context, &objective)) {
+        print_error("%s: %s\n", name, dml_error());
+        return 1;
+    }
+    enum dml_tuple_kind kind = kind_of(dml_objective_criterion(objective), name);
     struct dml_tuples tuples = {0};
     if (kind != DML_TUPLES_NONE)
         read_tuples(&fixture, kind, &tuples);
     struct dml_criterion_parameter parameters[4];
     size_t count = set_parameters(objective, name, parameters, 4);
+    set_meta_classes(objective, &fixture);
 
     float *grad = malloc(fixture.batch.n * fixture.batch.dim * sizeof *grad);
     assert_non_null(grad);
@@ -169,19 +223,32 @@ static int run(const char *name) {
     return bad;
 }
 
-static void every_case(void **state) {
-    (void)state;
+static void every_case(const char *folder) {
     size_t count;
     int bad = 0;
-    char **names = golden_names("criteria", &count);
-    for (size_t i = 0; i < count; i++)
-        bad += run(names[i]);
-    print_message("%zu cases\n", count);
+    worst = 0;
+    char **names = golden_names(folder, &count);
+    for (size_t i = 0; i < count; i++) {
+        char name[400];
+        snprintf(name, sizeof name, "%s/%s", folder, names[i]);
+        bad += run(name);
+    }
+    print_message("largest relative error of those within %g: %.2g\n", TOLERANCE, worst);
     golden_free_names(names, count);
     assert_int_equal(bad, 0);
 }
 
+static void criteria(void **state) {
+    (void)state;
+    every_case("criteria");
+}
+
+static void criteria2(void **state) {
+    (void)state;
+    every_case("criteria2");
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_case)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(criteria), cmocka_unit_test(criteria2)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

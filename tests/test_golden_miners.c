@@ -38,7 +38,7 @@ static void load(struct golden_case *golden, const char *name) {
     golden->name = name;
     golden->labels = golden_ints(&n, "miners/%s/labels.npy", name);
     golden->embeddings = golden_floats(&floats, "miners/%s/embeddings.npy", name);
-    golden->batch = (struct dml_batch){n, floats / n, golden->embeddings, golden->labels};
+    golden->batch = (struct dml_batch){n, floats / n, golden->embeddings, golden->labels, NULL};
     golden->distances = golden_doubles(&count, "miners/%s/distances.npy", name);
     assert_int_equal(count, n * n);
     golden->probabilities = golden_doubles(&count, "miners/%s/distance_probabilities.npy", name);

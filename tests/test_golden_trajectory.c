@@ -76,7 +76,7 @@ static double train(struct trajectory *t, int index, const float *input, const i
     struct dml_images images = {
         .n = n, .height = (int)t->size, .width = (int)t->size, .input = input};
     assert_ok(dml_backend_cpu.forward(t->network, &images, embeddings));
-    struct dml_batch batch = {n, t->dim, embeddings, labels};
+    struct dml_batch batch = {n, t->dim, embeddings, labels, NULL};
     struct dml_tuples tuples = {.kind = DML_TUPLES_TRIPLETS,
                                 .count = n,
                                 .capacity = n,

@@ -22,7 +22,7 @@ static struct test_batch make_batch(size_t n, size_t dim) {
     struct test_batch made = {.embeddings = calloc(n * dim, sizeof(float)),
                               .labels = calloc(n, sizeof(int32_t))};
     assert_true(made.embeddings && made.labels);
-    made.batch = (struct dml_batch){n, dim, made.embeddings, made.labels};
+    made.batch = (struct dml_batch){n, dim, made.embeddings, made.labels, NULL};
     return made;
 }
 
@@ -557,16 +557,22 @@ static void miners_are_matched_with_criteria(void **state) {
     const struct dml_criterion pairs = {.method.name = "npair", .takes = DML_TUPLES_PAIRS};
     const struct dml_criterion sets = {.method.name = "lifted", .takes = DML_TUPLES_SETS};
     const struct dml_criterion none = {.method.name = "histogram", .takes = DML_TUPLES_NONE};
+    const struct dml_criterion lists = {
+        .method.name = "circle", .takes = DML_TUPLES_NONE, .may_take = DML_TUPLES_LISTS};
     for (size_t i = 0; miner_at(i); i++) {
         const struct dml_miner *miner = miner_at(i);
         bool is_lifted = strcmp(miner->method.name, "lifted") == 0;
         bool is_npair = strcmp(miner->method.name, "npair") == 0;
+        bool gives_lists = miner->gives == DML_TUPLES_LISTS;
         assert_int_equal(dml_mining_allowed(&none, miner), DML_OK);
+        assert_int_equal(dml_mining_allowed(&lists, miner) == DML_OK, gives_lists);
         assert_int_equal(dml_mining_allowed(&sets, miner) == DML_OK, is_lifted);
         assert_int_equal(dml_mining_allowed(&pairs, miner) == DML_OK, is_npair);
-        assert_int_equal(dml_mining_allowed(&triplets, miner) == DML_OK, !is_lifted && !is_npair);
+        assert_int_equal(dml_mining_allowed(&triplets, miner) == DML_OK,
+                         !is_lifted && !is_npair && !gives_lists);
     }
     assert_int_equal(dml_mining_allowed(&none, NULL), DML_OK);
+    assert_int_equal(dml_mining_allowed(&lists, NULL), DML_OK);
     const struct dml_miner *random = (const struct dml_miner *)dml_method_find(DML_MINER, "random");
     const struct dml_miner *npair = (const struct dml_miner *)dml_method_find(DML_MINER, "npair");
     assert_refused(dml_mining_allowed(&sets, NULL), DML_ERROR_USAGE, "use one of: lifted");

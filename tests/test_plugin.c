@@ -68,7 +68,7 @@ static void another_interface(void **state) {
     (void)state;
     assert_refused(build("interface", "const struct dml_plugin dml_plugin = "
                                       "{.interface = DML_PLUGIN_INTERFACE + 41};"),
-                   "was built for plugin interface 42, this program has 1");
+                   "was built for plugin interface 43, this program has 2");
 }
 
 /* A miner that gives nothing, and a plugin of two miners with these names. */
@@ -108,7 +108,7 @@ enum { N = 12, DIM = 6 };
 
 static double loss_of(struct dml_objective *objective, float *embeddings, const int32_t *labels,
                       const struct dml_tuples *tuples, float *grad) {
-    const struct dml_batch batch = {N, DIM, embeddings, labels};
+    const struct dml_batch batch = {N, DIM, embeddings, labels, NULL};
     struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_CRITERION, 0, 0);
     struct dml_loss loss;
     assert_ok(dml_objective_compute(objective, &batch, tuples, &rng, grad, &loss));
@@ -146,7 +146,7 @@ static void the_example_works(void **state) {
                      DML_ERROR_USAGE);
     assert_ok(dml_mining_open("mine", "--miner_mine_nearest 2", &mining_context, &mining));
     struct dml_tuples tuples = {0};
-    const struct dml_batch batch = {N, DIM, embeddings, labels};
+    const struct dml_batch batch = {N, DIM, embeddings, labels, NULL};
     assert_ok(dml_mining_compute(mining, &batch, &rng, &tuples, NULL));
     assert_int_equal(tuples.count, N);
 

@@ -5,6 +5,8 @@
 #include "dml/rng.h"
 #include "dml/tuples.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -35,6 +37,16 @@ struct dml_criterion_parameter {
     double lr;      /* its own learning rate, before any schedule */
 };
 
+/* An array of a criterion's state that is not learnt but belongs to what a run resumes from: a
+ * running histogram, a draw of its own. It belongs to the criterion and lives as long as it does.
+ */
+struct dml_criterion_buffer {
+    const char *name;
+    float *floats;  /* the values, where they are floats */
+    int32_t *ints;  /* where they are whole numbers; the other one is NULL */
+    size_t dims[2]; /* shape, row-major; dims[1] is 1 for a vector */
+};
+
 /* A criterion (loss). Functions get the `state` that create made. */
 struct dml_criterion {
     struct dml_method method;
@@ -42,6 +54,7 @@ struct dml_criterion {
     /* What a criterion that takes DML_TUPLES_NONE uses instead where a miner gives it:
      * DML_TUPLES_LISTS, or DML_TUPLES_NONE (0) when it only looks at the whole batch. */
     enum dml_tuple_kind may_take;
+    bool takes_reference; /* compares the batch with batch->reference where it is not NULL */
 
     /* Sets *state; NULL: there is none. `options` is the struct of the method's table and outlives
      * the state, `context` does not. */
@@ -60,6 +73,9 @@ struct dml_criterion {
 
     /* Lists the learnable parameters, at most `max`; returns how many. NULL: none. */
     size_t (*parameters)(void *state, struct dml_criterion_parameter *out, size_t max);
+
+    /* Lists the buffers, at most `max`; returns how many. NULL: none. */
+    size_t (*buffers)(void *state, struct dml_criterion_buffer *out, size_t max);
 
     void (*destroy)(void *state); /* may be NULL when create is; accepts NULL */
 
@@ -101,6 +117,11 @@ enum dml_status dml_objective_compute(struct dml_objective *objective,
  */
 size_t dml_objective_parameters(struct dml_objective *objective,
                                 struct dml_criterion_parameter *out, size_t max);
+
+/* The buffers, at most `max` of them; returns how many were listed. The caller may set the values
+ * between two computations, to those of a checkpoint. */
+size_t dml_objective_buffers(struct dml_objective *objective, struct dml_criterion_buffer *out,
+                             size_t max);
 
 #ifdef __cplusplus
 }

@@ -10,11 +10,21 @@
 extern "C" {
 #endif
 
+/* Embeddings that a batch is compared with: cross-batch memory, other processes' batches. They are
+ * constants: no gradient goes to them. All arrays stay the caller's. */
+struct dml_reference {
+    size_t n;
+    const float *embeddings; /* (n, dim) */
+    const int32_t *labels;   /* (n) */
+    const int32_t *own;      /* (batch n): where a sample's own copy is, -1 for none; may be NULL */
+};
+
 /* A batch of embeddings as miners and criteria see it; both arrays stay the caller's. */
 struct dml_batch {
     size_t n, dim;           /* 1 to 2^31 - 1 embeddings of 1 or more dimensions */
     const float *embeddings; /* (n, dim), row-major */
     const int32_t *labels;   /* (n), each in 0..classes-1; for miners any of 0 and more */
+    const struct dml_reference *reference; /* to compare with instead of itself; NULL for most */
 };
 
 /* What a miner gives and a criterion takes. */

@@ -141,3 +141,9 @@ size_t dml_objective_parameters(struct dml_objective *objective,
                ? objective->criterion->parameters(objective->state, out, max)
                : 0;
 }
+
+size_t dml_objective_buffers(struct dml_objective *objective, struct dml_criterion_buffer *out,
+                             size_t max) {
+    return objective->criterion->buffers ? objective->criterion->buffers(objective->state, out, max)
+                                         : 0;
+}

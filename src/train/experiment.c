@@ -28,12 +28,17 @@ static const struct dml_criterion *criterion_of(const struct dml_experiment *e) 
     return (const struct dml_criterion *)dml_method_find(DML_CRITERION, e->training->loss);
 }
 
-/* The miner that will be used: NULL for a criterion that takes no tuples, as in the study, whose
- * default miner is set whatever the criterion. */
+/* The miner that will be used: NULL for a criterion that looks at the whole batch. One that takes
+ * no tuples ignores the miner, as in the study, whose default miner is set whatever the criterion;
+ * one that may take some uses the miner that was asked for. */
 static const struct dml_miner *miner_of(const struct dml_experiment *e) {
-    if (criterion_of(e)->takes == DML_TUPLES_NONE)
-        return NULL;
-    return (const struct dml_miner *)dml_method_find(DML_MINER, e->training->batch_mining);
+    const struct dml_criterion *criterion = criterion_of(e);
+    const struct dml_miner *miner =
+        (const struct dml_miner *)dml_method_find(DML_MINER, e->training->batch_mining);
+    if (criterion->takes != DML_TUPLES_NONE)
+        return miner;
+    bool asked = dml_params_given(e->params, "batch_mining") || miner->gives == criterion->may_take;
+    return criterion->may_take != DML_TUPLES_NONE && asked ? miner : NULL;
 }
 
 /* Names that become folders, and flags that contradict each other. */

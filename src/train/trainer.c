@@ -49,7 +49,8 @@ static enum dml_status forward(struct trainer *t, const struct dml_images *image
     struct dml_experiment *e = &t->e;
     uint64_t seed = (uint64_t)e->training->seed;
     enum dml_status status = e->backend->forward(e->network, images, t->embeddings);
-    const struct dml_batch batch = {images->n, (size_t)e->graph->embed_dim, t->embeddings, labels};
+    const struct dml_batch batch = {images->n, (size_t)e->graph->embed_dim, t->embeddings, labels,
+                                    NULL};
     if (!status && e->mining) {
         struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_MINER, t->at.step, 0);
         status = dml_mining_compute(e->mining, &batch, &rng, &t->tuples, &record->swapped);

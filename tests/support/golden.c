@@ -99,9 +99,18 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+/* Tells a folder's cases once, however many tests go over them. */
+static void announce(const char *relative, size_t count) {
+    static const char *last;
+    if (!last || strcmp(last, relative) != 0)
+        print_message("%s: %zu cases\n", relative, count);
+    last = relative;
+}
+
 char **golden_names(const char *relative, size_t *count) {
     DIR *folder = opendir(golden_path("%s", relative));
-    assert_non_null(folder);
+    if (!folder)
+        fail_msg("there is no folder %s", golden_path("%s", relative));
     char **names = NULL;
     *count = 0;
     for (struct dirent *entry; (entry = readdir(folder));) {
@@ -114,6 +123,7 @@ char **golden_names(const char *relative, size_t *count) {
     closedir(folder);
     assert_true(*count > 0);
     qsort(names, *count, sizeof *names, by_name);
+    announce(relative, *count);
     return names;
 }
 

@@ -22,7 +22,8 @@ double *golden_doubles(size_t *count, const char *format, ...)
 int32_t *golden_ints(size_t *count, const char *format, ...) __attribute__((format(printf, 2, 3)));
 cJSON *golden_json(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Names in a golden folder, sorted; freed by golden_free_names. */
+/* Names in a golden folder, sorted; freed by golden_free_names. Prints how many there are.
+ * `relative` is a literal. */
 char **golden_names(const char *relative, size_t *count);
 void golden_free_names(char **names, size_t count);
 

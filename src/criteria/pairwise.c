@@ -1,0 +1,360 @@
+#include "criteria/pairwise.h"
+
+#include "base/memory.h"
+#include "math/linear.h"
+#include "math/transcendental.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROOM = 6, TILE = 32 }; /* floats of room a column: two doubles and two floats */
+
+/* Squared distances below this share of the squared norms cancel: they are taken from the
+ * differences, and their gradient too. */
+static const double NEAR = 1e-3, SAME = 1e-10;
+
+static bool lay_out(struct dml_pairwise *p, const struct dml_batch *batch) {
+    size_t n = batch->n, m = batch->reference ? batch->reference->n : n, dim = batch->dim;
+    size_t threads = (size_t)omp_get_max_threads();
+    size_t doubles = (n + m) * dim + n * m + 2 * n + m;
+    size_t floats = n * m + n * dim + m * dim + n + threads * ROOM * m;
+    size_t size = doubles * sizeof(double) + (floats + 2 * n) * sizeof(float) + n * m;
+    double *memory = dml_buffer_reserve(&p->memory, size, 1);
+    if (!memory)
+        return false;
+    p->n = n;
+    p->m = m;
+    p->dim = dim;
+    p->mutual = !batch->reference;
+    p->x = memory;
+    p->y = p->x + n * dim;
+    p->s = p->y + m * dim;
+    p->losses = p->s + n * m;
+    p->sx = p->losses + n;
+    p->sy = p->sx + n;
+    p->g = (float *)(p->sy + m);
+    p->units = p->g + n * m;
+    p->floats = p->units + n * dim;
+    p->norms = p->floats + m * dim;
+    p->rows = p->norms + n;
+    p->positives = (uint32_t *)(p->rows + threads * ROOM * m);
+    p->negatives = p->positives + n;
+    p->relation = (uint8_t *)(p->negatives + n);
+    return true;
+}
+
+static void relate_by_labels(struct dml_pairwise *p, const struct dml_batch *batch) {
+    const int32_t *columns = p->mutual ? batch->labels : batch->reference->labels;
+#pragma omp parallel for if (p->n * p->m > 20000)
+    for (size_t i = 0; i < p->n; i++) {
+        uint8_t *row = p->relation + i * p->m;
+        const int32_t label = batch->labels[i];
+        uint32_t alike = 0;
+#pragma omp simd reduction(+ : alike)
+        for (size_t j = 0; j < p->m; j++) {
+            row[j] = columns[j] == label ? DML_POSITIVE : DML_NEGATIVE;
+            alike += columns[j] == label;
+        }
+        long long self = p->mutual               ? (long long)i
+                         : batch->reference->own ? batch->reference->own[i]
+                                                 : -1;
+        p->negatives[i] = (uint32_t)p->m - alike;
+        if (self >= 0) {
+            row[self] = DML_UNRELATED;
+            alike -= columns[self] == label;
+            p->negatives[i] -= columns[self] != label;
+        }
+        p->positives[i] = alike;
+    }
+}
+
+static void relate_pairs(struct dml_pairwise *p, const struct dml_pairs *pairs,
+                         enum dml_relation relation, uint32_t *counts) {
+    for (size_t t = 0; t < pairs->count; t++) {
+        uint8_t *at = p->relation + (size_t)pairs->anchors[t] * p->m + pairs->others[t];
+        counts[pairs->anchors[t]] += *at != relation;
+        *at = (uint8_t)relation;
+    }
+}
+
+static void relate(struct dml_pairwise *p, const struct dml_batch *batch,
+                   const struct dml_tuples *tuples) {
+    if (!tuples) {
+        relate_by_labels(p, batch);
+        return;
+    }
+    memset(p->relation, DML_UNRELATED, p->n * p->m);
+    memset(p->positives, 0, p->n * sizeof *p->positives);
+    memset(p->negatives, 0, p->n * sizeof *p->negatives);
+    relate_pairs(p, &tuples->positive_pairs, DML_POSITIVE, p->positives);
+    relate_pairs(p, &tuples->negative_pairs, DML_NEGATIVE, p->negatives);
+}
+
+/* Rows in float64, of length 1 where `unit`, and their squared norms. */
+static void take_rows(const float *from, size_t count, size_t dim, bool unit, double *to,
+                      double *squares) {
+#pragma omp parallel for if (count * dim > 20000)
+    for (size_t i = 0; i < count; i++) {
+        double square = dml_dot(from + i * dim, from + i * dim, dim), norm = sqrt(square);
+        double scale = !unit ? 1 : norm < 1e-12 ? 0 : 1 / norm;
+        for (size_t k = 0; k < dim; k++)
+            to[i * dim + k] = scale * from[i * dim + k];
+        squares[i] = square * scale * scale;
+    }
+}
+
+static enum dml_status start(struct dml_pairwise *p, const struct dml_batch *batch,
+                             const struct dml_tuples *tuples, bool unit) {
+    if (!lay_out(p, batch))
+        return DML_ERROR_MEMORY;
+    p->unit = unit;
+    take_rows(batch->embeddings, p->n, p->dim, unit, p->x, p->sx);
+    if (p->mutual) {
+        p->y = p->x;
+        memcpy(p->sy, p->sx, p->n * sizeof *p->sy);
+    } else {
+        take_rows(batch->reference->embeddings, p->m, p->dim, unit, p->y, p->sy);
+    }
+    dml_units_forward(batch->embeddings, p->n, p->dim, p->units, p->norms);
+    for (size_t k = 0; k < p->m * p->dim; k++)
+        p->floats[k] = (float)p->y[k];
+    dml_gemm64(0, 1, p->n, p->m, p->dim, 1, p->x, p->dim, p->y, p->dim, 0, p->s, p->m);
+    memset(p->g, 0, p->n * p->m * sizeof *p->g);
+    relate(p, batch, tuples);
+    return DML_OK;
+}
+
+enum dml_status dml_pairwise_cosines(struct dml_pairwise *p, const struct dml_batch *batch,
+                                     const struct dml_tuples *tuples) {
+    enum dml_status status = start(p, batch, tuples, true);
+    for (size_t i = 0; !status && p->mutual && i < p->n; i++)
+        p->s[i * p->m + i] = 1;
+    return status;
+}
+
+static double near_distance2(const struct dml_pairwise *p, size_t i, size_t j) {
+    double sum = 0;
+    for (size_t k = 0; k < p->dim; k++) {
+        double difference = p->x[i * p->dim + k] - p->y[j * p->dim + k];
+        sum += difference * difference;
+    }
+    return sum;
+}
+
+enum dml_status dml_pairwise_distances(struct dml_pairwise *p, const struct dml_batch *batch,
+                                       const struct dml_tuples *tuples, bool unit) {
+    enum dml_status status = start(p, batch, tuples, unit);
+    if (status)
+        return status;
+#pragma omp parallel for if (p->n * p->m > 20000)
+    for (size_t i = 0; i < p->n; i++) {
+        double *row = p->s + i * p->m;
+        for (size_t j = 0; j < p->m; j++) {
+            double squares = p->sx[i] + p->sy[j], d2 = squares - 2 * row[j];
+            row[j] = sqrt(d2 > SAME * squares ? d2 : near_distance2(p, i, j));
+        }
+        if (p->mutual)
+            row[i] = 0;
+    }
+    return DML_OK;
+}
+
+/* g becomes g + g^T. */
+static void fold(float *g, size_t n) {
+#pragma omp parallel for schedule(dynamic, 1) if (n > 100)
+    for (size_t row = 0; row < n; row += TILE)
+        for (size_t column = 0; column <= row; column += TILE)
+            for (size_t i = row; i < n && i < row + TILE; i++)
+                for (size_t j = column; j <= i && j < column + TILE; j++) {
+                    float sum = g[i * n + j] + g[j * n + i];
+                    g[i * n + j] = sum;
+                    g[j * n + i] = sum;
+                }
+}
+
+void dml_pairwise_cosines_backward(struct dml_pairwise *p, double scale, float *grad) {
+    size_t n = p->n, m = p->m, dim = p->dim;
+    for (size_t i = 0; p->mutual && i < n; i++)
+        p->g[i * m + i] = 0;
+    if (p->mutual)
+        fold(p->g, n);
+    dml_gemm(0, 0, n, dim, m, (float)scale, p->g, m, p->floats, dim, 0, grad, dim);
+    dml_units_backward(p->units, p->norms, n, dim, grad);
+}
+
+/* Row i: pairs nearly the same pull at each other one by one; their weight in g becomes 0. */
+static void pull_near(struct dml_pairwise *p, size_t i, double scale, float *grad) {
+    size_t m = p->m, dim = p->dim;
+    float *g = p->g + i * m, *to = grad + i * dim;
+    for (size_t j = 0; j < m; j++) {
+        double d = p->s[i * m + j];
+        if (g[j] == 0 || d * d > NEAR * (p->sx[i] + p->sy[j]))
+            continue;
+        double weight = scale * g[j] / d;
+        for (size_t k = 0; k < dim; k++)
+            to[k] += (float)(weight * (p->x[i * dim + k] - p->y[j * dim + k]));
+        g[j] = 0;
+    }
+}
+
+void dml_pairwise_distances_backward(struct dml_pairwise *p, double scale, float *grad) {
+    size_t n = p->n, m = p->m, dim = p->dim;
+    if (p->mutual)
+        fold(p->g, n);
+    memset(grad, 0, n * dim * sizeof *grad);
+#pragma omp parallel for if (n * m > 20000)
+    for (size_t i = 0; i < n; i++) {
+        float *g = p->g + i * m;
+        double sum = 0;
+        for (size_t j = 0; j < m; j++)
+            g[j] = p->s[i * m + j] > 0 ? g[j] : 0;
+        pull_near(p, i, scale, grad);
+        for (size_t j = 0; j < m; j++) {
+            double weight = g[j] == 0 ? 0 : g[j] / p->s[i * m + j];
+            g[j] = (float)weight;
+            sum += g[j];
+        }
+        for (size_t k = 0; k < dim; k++)
+            grad[i * dim + k] += (float)(scale * sum * p->x[i * dim + k]);
+    }
+    dml_gemm(0, 0, n, dim, m, (float)-scale, p->g, m, p->floats, dim, 1, grad, dim);
+    if (p->unit)
+        dml_units_backward(p->units, p->norms, n, dim, grad);
+}
+
+double dml_pairwise_sum(struct dml_pairwise *p, dml_pairwise_row row, const void *options) {
+#pragma omp parallel for schedule(dynamic, 4) if (p->n * p->m > 2000)
+    for (size_t i = 0; i < p->n; i++)
+        p->losses[i] = row(options, p, i, p->rows + (size_t)omp_get_thread_num() * ROOM * p->m);
+    double sum = 0;
+    for (size_t i = 0; i < p->n; i++)
+        sum += p->losses[i];
+    return sum;
+}
+
+size_t dml_pairwise_count(const struct dml_pairwise *p, enum dml_relation relation) {
+    const uint32_t *counts = relation == DML_POSITIVE ? p->positives : p->negatives;
+    size_t sum = 0;
+    for (size_t i = 0; i < p->n; i++)
+        sum += counts[i];
+    return sum;
+}
+
+size_t dml_pairwise_anchors(const struct dml_pairwise *p, bool both) {
+    size_t count = 0;
+    for (size_t i = 0; i < p->n; i++)
+        count += p->positives[i] > 0 && (!both || p->negatives[i] > 0);
+    return count;
+}
+
+double dml_row_lse(const uint8_t *relations, enum dml_relation relation, size_t m, const double *z,
+                   float *e) {
+    const uint8_t wanted = (uint8_t)relation;
+    double most = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : most)
+    for (size_t j = 0; j < m; j++) {
+        double value = relations[j] == wanted ? z[j] : -INFINITY;
+        most = value > most ? value : most;
+    }
+    if (most == -INFINITY) {
+        memset(e, 0, m * sizeof *e);
+        return most;
+    }
+#pragma omp simd
+    for (size_t j = 0; j < m; j++) {
+        float value = dml_expf((float)(relations[j] == wanted ? z[j] - most : -1e4));
+        e[j] = relations[j] == wanted ? value : 0.0f;
+    }
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < m; j++)
+        sum += e[j];
+    float scale = (float)(1 / sum);
+    for (size_t j = 0; j < m; j++)
+        e[j] *= scale;
+    return most + log(sum);
+}
+
+struct dml_hinge dml_pairwise_hinge(const struct dml_pairwise *p, enum dml_relation relation,
+                                    double margin, double sign) {
+    struct dml_hinge hinge = {0};
+    double sum = 0;
+    for (size_t k = 0; k < p->n * p->m; k++) {
+        double term = sign * (p->s[k] - margin);
+        bool above = p->relation[k] == relation && term > 0;
+        sum += above ? term : 0;
+        hinge.active += above;
+    }
+    if (hinge.active) {
+        hinge.share = 1 / (double)hinge.active;
+        hinge.mean = sum * hinge.share;
+    }
+    return hinge;
+}
+
+void dml_pairwise_hinge_backward(struct dml_pairwise *p, enum dml_relation relation, double margin,
+                                 double sign, double weight) {
+    const float slope = (float)(sign * weight);
+    for (size_t k = 0; k < p->n * p->m; k++)
+        p->g[k] += p->relation[k] == relation && sign * (p->s[k] - margin) > 0 ? slope : 0;
+}
+
+static size_t divisor(const struct dml_pairwise *p, enum dml_pairwise_over over) {
+    switch (over) {
+    case DML_OVER_ANCHORS:
+    case DML_OVER_ANCHORS_WITH_BOTH:
+        return dml_pairwise_anchors(p, over == DML_OVER_ANCHORS_WITH_BOTH);
+    case DML_OVER_POSITIVE_PAIRS:
+        return dml_pairwise_count(p, DML_POSITIVE);
+    case DML_OVER_SAMPLES:
+        break;
+    }
+    return p->n;
+}
+
+enum dml_status dml_pairwise_step(struct dml_pairwise_state *state, const struct dml_batch *batch,
+                                  const struct dml_tuples *tuples,
+                                  enum dml_pairwise_measure measure, enum dml_pairwise_over over,
+                                  dml_pairwise_row row, float *grad, struct dml_loss *loss) {
+    struct dml_pairwise *p = &state->pairs;
+    enum dml_status status = measure == DML_COSINES
+                                 ? dml_pairwise_cosines(p, batch, tuples)
+                                 : dml_pairwise_distances(p, batch, tuples, true);
+    if (status)
+        return status;
+    size_t count = divisor(p, over);
+    dml_loss_none(batch, count, grad, loss);
+    if (count == 0)
+        return DML_OK;
+    loss->value = dml_pairwise_sum(p, row, state->options) / (double)count;
+    for (size_t i = 0; i < p->n; i++)
+        if (p->losses[i] > 0)
+            loss->active += over == DML_OVER_POSITIVE_PAIRS ? p->positives[i] : 1;
+    if (measure == DML_COSINES)
+        dml_pairwise_cosines_backward(p, 1 / (double)count, grad);
+    else
+        dml_pairwise_distances_backward(p, 1 / (double)count, grad);
+    return DML_OK;
+}
+
+void dml_pairwise_free(struct dml_pairwise *p) {
+    dml_buffer_free(&p->memory);
+}
+
+enum dml_status dml_pairwise_create(const void *options,
+                                    const struct dml_criterion_context *context, void **out) {
+    (void)context;
+    struct dml_pairwise_state *state = dml_alloc(1, sizeof *state);
+    if (!state)
+        return DML_ERROR_MEMORY;
+    state->options = options;
+    *out = state;
+    return DML_OK;
+}
+
+void dml_pairwise_destroy(void *data) {
+    struct dml_pairwise_state *state = data;
+    if (state)
+        dml_pairwise_free(&state->pairs);
+    free(state);
+}

@@ -1,0 +1,66 @@
+/* Supervised contrastive loss. Khosla, Teterwak, Wang, Sarna, Tian, Isola, Maschinot, Liu, Krishnan
+ * 2020, "Supervised contrastive learning".
+ *
+ *     L_a = LSE_{j in P u N}(c_aj / T) - mean_{p in P} c_ap / T,  mean over the anchors with a
+ * positive */
+#include "criteria/pairwise.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct options {
+    double temperature;
+};
+
+#define AT(field) offsetof(struct options, field)
+static const struct dml_param params[] = {
+    {"loss_supcon_temperature", DML_PARAM_FLOAT, AT(temperature), "0.1", 0, INFINITY, true,
+     .help = "What cosines are divided by."},
+};
+#undef AT
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: supcon", struct options, params);
+
+static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
+    const struct options *o = data;
+    const size_t m = p->m;
+    if (p->positives[i] == 0)
+        return 0;
+    const double inverse = 1 / o->temperature, *c = p->s + i * m, share = 1.0 / p->positives[i];
+    const uint8_t *relation = p->relation + i * m;
+    double *z = (double *)room, mean = 0;
+    float *pos = room + 2 * m, *neg = room + 3 * m, *g = p->g + i * m;
+    for (size_t j = 0; j < m; j++) {
+        z[j] = inverse * c[j];
+        mean += relation[j] == DML_POSITIVE ? share * z[j] : 0;
+    }
+    double lse_p = dml_row_lse(relation, DML_POSITIVE, m, z, pos);
+    double lse_n = dml_row_lse(relation, DML_NEGATIVE, m, z, neg);
+    double of_negatives = dml_sigmoid(lse_n - lse_p);
+    for (size_t j = 0; j < m; j++) {
+        double all = of_negatives * neg[j] + (1 - of_negatives) * pos[j];
+        g[j] = (float)(inverse * (all - (relation[j] == DML_POSITIVE ? share : 0)));
+    }
+    return lse_p + dml_softplus(lse_n - lse_p) - mean;
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)rng;
+    return dml_pairwise_step(data, batch, tuples, DML_COSINES, DML_OVER_ANCHORS, row, grad, loss);
+}
+
+const struct dml_criterion dml_criterion_supcon = {
+    .method = {.name = "supcon",
+               .summary = "Cross entropy of all positives of an anchor against all other samples",
+               .paper = "Khosla et al. 2020, Supervised contrastive learning",
+               .params = &table},
+    .takes = DML_TUPLES_NONE,
+    .may_take = DML_TUPLES_LISTS,
+    .takes_reference = true,
+    .create = dml_pairwise_create,
+    .forward_backward = forward_backward,
+    .destroy = dml_pairwise_destroy,
+};
