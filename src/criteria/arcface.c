@@ -47,22 +47,22 @@ struct state {
 static enum dml_status create(const void *data, const struct dml_criterion_context *context,
                               void **out) {
     const struct options *options = data;
-    enum dml_status status =
-        dml_class_scores_new(sizeof(struct state), context, "class_map", options->lr, out);
+    enum dml_status status = dml_class_map_new(sizeof(struct state), context, options->lr, out);
     if (status)
         return status;
     struct state *state = *out;
     state->options = *options;
-    dml_init_uniform(state->scores.vectors, context->classes * context->dim, context->seed,
-                     1 / sqrt((double)context->dim));
     return DML_OK;
 }
 
-static double with_margin(const void *data, double cosine, double *slope) {
-    const struct options *options = data;
+static struct dml_own_score with_margin(const void *data, double cosine, double x_norm,
+                                        double w_norm) {
+    (void)x_norm, (void)w_norm;
+    const struct options *o = data;
     double sine = sqrt(1 - cosine * cosine);
-    *slope = options->scale * (cos(options->margin) + cosine * sin(options->margin) / sine);
-    return options->scale * (cosine * cos(options->margin) - sine * sin(options->margin));
+    return (struct dml_own_score){
+        .value = o->scale * (cosine * cos(o->margin) - sine * sin(o->margin)),
+        .slope = o->scale * (cos(o->margin) + cosine * sin(o->margin) / sine)};
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

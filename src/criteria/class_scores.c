@@ -44,6 +44,17 @@ enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_con
     return DML_OK;
 }
 
+enum dml_status dml_class_map_new(size_t size, const struct dml_criterion_context *context,
+                                  double lr, void **state) {
+    enum dml_status status = dml_class_scores_new(size, context, "class_map", lr, state);
+    if (status)
+        return status;
+    struct dml_class_scores *scores = *state;
+    dml_init_uniform(scores->vectors, context->classes * context->dim, context->seed,
+                     1 / sqrt((double)context->dim));
+    return DML_OK;
+}
+
 void dml_class_scores_destroy(void *state) {
     struct dml_class_scores *scores = state;
     if (!scores)
@@ -53,6 +64,7 @@ void dml_class_scores_destroy(void *state) {
     free(scores->units);
     free(scores->norms);
     dml_buffer_free(&scores->memory);
+    dml_buffer_free(&scores->directions);
     free(scores);
 }
 
@@ -76,17 +88,17 @@ struct step {
     const float *x; /* (n, dim) */
     const int32_t *labels;
     size_t n, group;
-    size_t parts, blocks; /* parts of the classes; blocks in a part, fewer in the last */
-    float *exps;          /* (n, classes): cosines, then exp(z - shift), 0 for own class; last
-                             dL/dc_ij / factor_i, own class included */
-    float *pulls;         /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
-    float *scaled;        /* panels of (n, dim): factor_i x_i */
-    float *packed;        /* (parts): see struct packed */
-    double *sums;         /* (parts, n): of exps */
-    double *shift;        /* (n): what exponents are relative to, a float */
-    double *own, *slope;  /* (n): z_iy and dz_iy/dc_iy */
-    double *losses;       /* (n) */
-    bool bounded;         /* shift bounds z, and exps cannot underflow */
+    size_t parts, blocks;      /* parts of the classes; blocks in a part, fewer in the last */
+    float *exps;               /* (n, classes): cosines, then exp(z - shift), 0 for own class; last
+                                  dL/dc_ij / factor_i, own class included */
+    float *pulls;              /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
+    float *scaled;             /* panels of (n, dim): factor_i x_i */
+    float *packed;             /* (parts): see struct packed */
+    double *sums;              /* (parts, n): of exps */
+    double *shift;             /* (n): what exponents are relative to, a float */
+    struct dml_own_score *own; /* (n) */
+    double *losses;            /* (n) */
+    bool bounded;              /* shift bounds z, and exps cannot underflow */
 };
 
 /* The units of a block of classes as operands of products: of units^T (dim, width), and of units
@@ -137,47 +149,69 @@ static size_t packed_size(const struct step *step) {
     return dml_panels_size(dim, width) + dml_panels_size(width, dim);
 }
 
-static double cosine_of(const struct step *step, size_t i, size_t class) {
+/* The units of the classes, or the vectors themselves. */
+static const float *rows_of(const struct step *step) {
+    return step->rule->inner ? step->scores->vectors : step->scores->units;
+}
+
+static double norm_of(const struct step *step, size_t class) {
     size_t dim = step->scores->dim;
     const float *w = step->scores->vectors + class * dim;
-    double norm = sqrt(dml_dot(w, w, dim));
+    return sqrt(dml_dot(w, w, dim));
+}
+
+/* <x_i, u>, or <x_i, w>, in float64. */
+static double cosine_of(const struct step *step, size_t i, size_t class) {
+    size_t dim = step->scores->dim;
+    double norm = step->rule->inner ? 1 : norm_of(step, class);
+    const float *w = step->scores->vectors + class * dim;
     return norm < 1e-12 ? 0 : dml_dot(step->x + i * dim, w, dim) / norm;
+}
+
+static struct dml_own_score own_score(const struct step *step, size_t i, double x_norm) {
+    const struct dml_class_rule *rule = step->rule;
+    size_t label = (size_t)step->labels[i];
+    double cosine = cosine_of(step, i, label);
+    bool clamped = rule->clamp && (cosine < COSINE_LEAST || cosine > 1 - COSINE_LEAST);
+    if (clamped)
+        cosine = fmin(fmax(cosine, COSINE_LEAST), 1 - COSINE_LEAST);
+    struct dml_own_score own = {.value = rule->scale * cosine, .slope = rule->scale};
+    if (rule->own)
+        own = rule->own(rule->options, cosine, x_norm, norm_of(step, label));
+    if (clamped)
+        own.slope = 0;
+    return own;
 }
 
 /* The samples' own classes in float64, and a shift for each sample: a bound of its logits where
  * that is near enough, -infinity where the maximum must be found first. */
 static void prepare(struct step *step) {
-    const struct dml_class_scores *scores = step->scores;
     const struct dml_class_rule *rule = step->rule;
-    size_t dim = scores->dim, far = 0;
+    size_t dim = step->scores->dim, far = rule->inner;
 #pragma omp parallel for reduction(+ : far) if (step->n * dim > 10000)
     for (size_t i = 0; i < step->n; i++) {
         const float *x = step->x + i * dim;
-        double cosine = cosine_of(step, i, (size_t)step->labels[i]);
-        bool clamped = rule->clamp && (cosine < COSINE_LEAST || cosine > 1 - COSINE_LEAST);
-        if (clamped)
-            cosine = fmin(fmax(cosine, COSINE_LEAST), 1 - COSINE_LEAST);
-        step->slope[i] = rule->scale;
-        step->own[i] =
-            rule->own ? rule->own(rule->options, cosine, &step->slope[i]) : rule->scale * cosine;
-        if (clamped)
-            step->slope[i] = 0;
-        double bound = rule->clamp ? 1 : sqrt(dml_dot(x, x, dim)) * (1 + 1e-6);
-        step->shift[i] = (float)fmax(rule->scale * bound, rule->without_class ? 0 : step->own[i]);
+        double norm = sqrt(dml_dot(x, x, dim)), bound = rule->clamp ? 1 : norm * (1 + 1e-6);
+        step->own[i] = own_score(step, i, norm);
+        step->shift[i] =
+            (float)fmax(rule->scale * bound, rule->without_class ? 0 : step->own[i].value);
         far += !((rule->clamp ? 1 : 2) * step->shift[i] <= RANGE);
     }
     step->bounded = far == 0;
     for (size_t i = 0; far && i < step->n; i++)
-        step->shift[i] = rule->without_class ? -INFINITY : (float)step->own[i];
+        step->shift[i] = rule->without_class ? -INFINITY : (float)step->own[i].value;
 }
 
 /* Units of a block of classes, packed into its part's memory. */
 static struct packed pack(const struct step *step, size_t part, size_t start) {
     struct dml_class_scores *scores = step->scores;
     size_t dim = scores->dim, width = width_of(step, start);
-    float *units = scores->units + start * dim, *memory = step->packed + part * packed_size(step);
+    float *memory = step->packed + part * packed_size(step);
+    const float *units = rows_of(step) + start * dim;
     struct packed packed = {.across = memory, .along = memory + dml_panels_size(dim, width)};
-    dml_units_forward(scores->vectors + start * dim, width, dim, units, scores->norms + start);
+    if (!step->rule->inner)
+        dml_units_forward(scores->vectors + start * dim, width, dim, scores->units + start * dim,
+                          scores->norms + start);
     dml_panels_pack_transposed(dim, width, units, dim, packed.across);
     dml_panels_pack(width, dim, units, dim, packed.along);
     return packed;
@@ -311,24 +345,32 @@ static void find_shifts(struct step *step) {
             raise_shift(step, i, first);
 }
 
+/* Adds weight * x / ||x||. */
+static void pull_along(const float *x, size_t dim, double weight, float *grad) {
+    double norm = sqrt(dml_dot(x, x, dim));
+    float factor = norm < 1e-12 ? 0 : (float)(weight / norm);
+    for (size_t k = 0; k < dim; k++)
+        grad[k] += factor * x[k];
+}
+
 /* Sample i: its loss, dL/dx_i into `grad` (dim), its own class in exps and its row of `scaled`. */
 static void finish_sample(const struct step *step, size_t i, float *grad) {
     const struct dml_class_rule *rule = step->rule;
     size_t n = step->n, dim = step->scores->dim, label = (size_t)step->labels[i];
     double share = 1 / (double)n, sum = 0;
-    double own = rule->without_class ? 0 : exp(step->own[i] - step->shift[i]);
+    double own = rule->without_class ? 0 : exp(step->own[i].value - step->shift[i]);
     for (size_t part = 0; part < step->parts; part++)
         sum += step->sums[part * n + i];
     double others = sum;
     sum += own;
     /* With a single class there is nothing to tell it from. */
-    step->losses[i] = sum == 0 ? 0 : share * (step->shift[i] + log(sum) - step->own[i]);
+    step->losses[i] = sum == 0 ? 0 : share * (step->shift[i] + log(sum) - step->own[i].value);
     float factor = sum == 0 ? 0 : (float)(share * rule->scale / sum);
-    float pull = (float)(-step->slope[i] / rule->scale * others);
+    float pull = (float)(-step->own[i].slope / rule->scale * others);
     size_t width, first = label / step->group * step->group;
     group_row(step, first, i, &width)[label - first] = pull;
 
-    const float *unit = step->scores->units + label * dim;
+    const float *unit = rows_of(step) + label * dim;
     memcpy(grad, step->pulls + i * dim, dim * sizeof *grad);
     for (size_t part = 1; part < step->parts; part++)
         for (size_t k = 0; k < dim; k++)
@@ -340,6 +382,20 @@ static void finish_sample(const struct step *step, size_t i, float *grad) {
     for (size_t k = 0; k < dim; k += DML_PANEL, scaled += n * DML_PANEL)
         for (size_t v = 0; v < DML_PANEL; v++)
             scaled[v] = k + v < dim ? factor * x[k + v] : 0;
+    const double pull_z = sum == 0 ? 0 : -share * others / sum;
+    step->own[i].along_w *= pull_z;
+    if (step->own[i].along_x != 0)
+        pull_along(x, dim, step->own[i].along_x * pull_z, grad);
+}
+
+/* The slopes along the vectors of the samples' own classes, which have become dL/d||w||. */
+static void pull_vectors(const struct step *step) {
+    struct dml_class_scores *scores = step->scores;
+    for (size_t i = 0; i < step->n; i++) {
+        size_t at = (size_t)step->labels[i] * scores->dim;
+        if (step->own[i].along_w != 0)
+            pull_along(scores->vectors + at, scores->dim, step->own[i].along_w, scores->grad + at);
+    }
 }
 
 /* dL/dw of a group of classes. */
@@ -349,7 +405,8 @@ static void backward_group(const struct step *step, size_t first) {
     const float *exps = group_row(step, first, 0, &width);
     float *grad = scores->grad + first * dim;
     dml_panels_multiply(width, dim, step->n, exps, 1, width, step->scaled, false, grad, dim);
-    dml_units_backward(scores->units + first * dim, scores->norms + first, width, dim, grad);
+    if (!step->rule->inner)
+        dml_units_backward(scores->units + first * dim, scores->norms + first, width, dim, grad);
 }
 
 /* Lays out the memory of a step. */
@@ -359,17 +416,16 @@ static bool start_step(struct step *step) {
     step->group = classes > BLOCK ? GROUP : SMALL_GROUP;
     step->blocks = (blocks + PARTS - 1) / PARTS;
     step->parts = (blocks + step->blocks - 1) / step->blocks;
-    size_t doubles = n * (4 + step->parts), packed = step->parts * packed_size(step);
+    size_t doubles = n * (6 + step->parts), packed = step->parts * packed_size(step);
     size_t scaled = dml_panels_size(n, dim), floats = n * (classes + dim * step->parts);
     double *memory = dml_buffer_reserve(&step->scores->memory,
                                         2 * doubles + packed + scaled + floats, sizeof(float));
     if (!memory)
         return false;
     step->shift = memory;
-    step->own = memory + n;
-    step->slope = memory + 2 * n;
-    step->losses = memory + 3 * n;
-    step->sums = memory + 4 * n;
+    step->losses = memory + n;
+    step->own = (struct dml_own_score *)(memory + 2 * n);
+    step->sums = memory + 6 * n;
     step->packed = (float *)(memory + doubles);
     step->scaled = step->packed + packed;
     step->exps = step->scaled + scaled;
@@ -396,5 +452,29 @@ enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
 #pragma omp parallel for schedule(dynamic, 1) if (n * scores->classes > 2000)
     for (size_t first = 0; first < scores->classes; first += step.group)
         backward_group(&step, first);
+    pull_vectors(&step);
     return DML_OK;
+}
+
+enum dml_status dml_class_scores_unit_step(struct dml_class_scores *scores,
+                                           const struct dml_class_rule *rule,
+                                           const struct dml_batch *batch, float *grad,
+                                           double *loss) {
+    size_t n = batch->n, dim = batch->dim;
+    float *units = dml_buffer_reserve(&scores->directions, n * (dim + 1), sizeof *units);
+    if (!units)
+        return DML_ERROR_MEMORY;
+    float *norms = units + n * dim;
+    dml_units_forward(batch->embeddings, n, dim, units, norms);
+    enum dml_status status =
+        dml_class_scores_step(scores, rule, units, batch->labels, n, grad, loss);
+    if (!status)
+        dml_units_backward(units, norms, n, dim, grad);
+    return status;
+}
+
+double dml_class_cosine(const struct dml_class_scores *scores, const float *x, size_t row) {
+    const float *w = scores->vectors + row * scores->dim;
+    double norms = sqrt(dml_dot(x, x, scores->dim)) * sqrt(dml_dot(w, w, scores->dim));
+    return norms < 1e-24 ? 0 : dml_dot(x, w, scores->dim) / norms;
 }

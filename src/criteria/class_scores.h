@@ -3,8 +3,8 @@
 
 #include "criteria/common.h"
 
-/* Cross entropy over the cosines to one learnable vector per class, which proxynca, softmax and
- * arcface share. With units u_c = w_c / ||w_c|| and c_ij = <x_i, u_j>,
+/* Cross entropy over the cosines to one learnable vector per class, which the criteria with class
+ * weights or one proxy per class share. With units u_c = w_c / ||w_c|| and c_ij = <x_i, u_j>,
  *
  *     L = mean_i log(sum_j exp z_ij) - z_iy,   z_ij = scale c_ij,   z_iy: the criterion's own
  *
@@ -16,15 +16,22 @@ struct dml_class_scores {
     size_t classes, dim;
     float *vectors, *grad; /* (classes, dim): w, and dL/dw of the last step */
     float *units, *norms;  /* (classes, dim), (classes): of w */
-    struct dml_buffer memory;
+    struct dml_buffer memory, directions;
+};
+
+/* The logit of a sample's own class, from c = <x, u>: z, dz/dc, and where z depends on the norms of
+ * x and w beside c, its slopes along x / ||x|| and w / ||w||. */
+struct dml_own_score {
+    double value, slope, along_x, along_w;
 };
 
 struct dml_class_rule {
     double scale;
     bool clamp;         /* cosines to [1e-10, 1 - 1e-10], without gradient beyond */
     bool without_class; /* the sum leaves out the sample's own class */
-    /* z_iy and dz_iy/dc from the cosine c; NULL: scale c. */
-    double (*own)(const void *options, double cosine, double *slope);
+    bool inner;         /* w_c in place of u_c: inner products with the vectors as they are */
+    /* z_iy; NULL: scale c. */
+    struct dml_own_score (*own)(const void *options, double cosine, double x_norm, double w_norm);
     const void *options;
 };
 
@@ -32,6 +39,10 @@ struct dml_class_rule {
  * vectors zeroed. */
 enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_context *context,
                                      const char *name, double lr, void **state);
+
+/* Such a state of class weights: "class_map", U(-1/sqrt(dim), 1/sqrt(dim)). */
+enum dml_status dml_class_map_new(size_t size, const struct dml_criterion_context *context,
+                                  double lr, void **state);
 
 /* dml_criterion.destroy and .parameters for such a state, the latter for the one parameter that the
  * vectors are. */
@@ -42,5 +53,13 @@ size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *
 enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
                                       const struct dml_class_rule *rule, const float *x,
                                       const int32_t *labels, size_t n, float *grad, double *loss);
+/* The same with the embeddings of the batch at length 1 as x. */
+enum dml_status dml_class_scores_unit_step(struct dml_class_scores *scores,
+                                           const struct dml_class_rule *rule,
+                                           const struct dml_batch *batch, float *grad,
+                                           double *loss);
+
+/* The cosine of an embedding and one vector in float64; 0 where one of them is 0. */
+double dml_class_cosine(const struct dml_class_scores *scores, const float *x, size_t row);
 
 #endif

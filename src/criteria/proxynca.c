@@ -28,27 +28,15 @@ static const struct dml_param_table table =
 
 #define SCALE 18.0 /* 2 * 3 * 3 */
 
-struct state {
-    struct dml_class_scores scores;
-    struct dml_buffer memory;
-};
-
-static void destroy(void *data) {
-    struct state *state = data;
-    if (state)
-        dml_buffer_free(&state->memory);
-    dml_class_scores_destroy(state);
-}
-
 static enum dml_status create(const void *data, const struct dml_criterion_context *context,
                               void **out) {
     const struct options *options = data;
-    enum dml_status status = dml_class_scores_new(sizeof(struct state), context, "proxies",
-                                                  context->lr * options->lrmulti, out);
+    enum dml_status status = dml_class_scores_new(sizeof(struct dml_class_scores), context,
+                                                  "proxies", context->lr * options->lrmulti, out);
     if (status)
         return status;
-    struct state *state = *out;
-    dml_init_normal(state->scores.vectors, context->classes * context->dim, context->seed, 0.125);
+    struct dml_class_scores *scores = *out;
+    dml_init_normal(scores->vectors, context->classes * context->dim, context->seed, 0.125);
     return DML_OK;
 }
 
@@ -56,20 +44,10 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
     (void)tuples, (void)rng;
-    struct state *state = data;
-    size_t n = batch->n, dim = batch->dim;
-    float *units = dml_buffer_reserve(&state->memory, n * (dim + 1), sizeof *units);
-    if (!units)
-        return DML_ERROR_MEMORY;
-    float *norms = units + n * dim;
-    dml_units_forward(batch->embeddings, n, dim, units, norms);
+    struct dml_class_scores *scores = data;
     struct dml_class_rule rule = {.scale = SCALE, .without_class = true};
-    *loss = (struct dml_loss){.tuples = n, .active = state->scores.classes > 1 ? n : 0};
-    enum dml_status status =
-        dml_class_scores_step(&state->scores, &rule, units, batch->labels, n, grad, &loss->value);
-    if (!status)
-        dml_units_backward(units, norms, n, dim, grad);
-    return status;
+    *loss = (struct dml_loss){.tuples = batch->n, .active = scores->classes > 1 ? batch->n : 0};
+    return dml_class_scores_unit_step(scores, &rule, batch, grad, &loss->value);
 }
 
 const struct dml_criterion dml_criterion_proxynca = {
@@ -82,5 +60,5 @@ const struct dml_criterion dml_criterion_proxynca = {
     .create = create,
     .forward_backward = forward_backward,
     .parameters = dml_class_scores_parameters,
-    .destroy = destroy,
+    .destroy = dml_class_scores_destroy,
 };

@@ -3,12 +3,14 @@
 
 /* Each criterion has its file, src/criteria/NAME.c, which defines dml_criterion_NAME. */
 extern const struct dml_criterion dml_criterion_angular, dml_criterion_arcface,
-    dml_criterion_circle, dml_criterion_contrastive, dml_criterion_histogram,
-    dml_criterion_intra_pair_variance, dml_criterion_lifted, dml_criterion_lifted_original,
-    dml_criterion_margin, dml_criterion_multisimilarity, dml_criterion_nca, dml_criterion_npair,
-    dml_criterion_ntxent, dml_criterion_proxynca, dml_criterion_quadruplet, dml_criterion_snr,
-    dml_criterion_softmax, dml_criterion_softtriplet, dml_criterion_supcon, dml_criterion_tcm,
-    dml_criterion_triplet, dml_criterion_tuplet_margin;
+    dml_criterion_circle, dml_criterion_contrastive, dml_criterion_cosface, dml_criterion_histogram,
+    dml_criterion_instance, dml_criterion_intra_pair_variance, dml_criterion_large_margin_softmax,
+    dml_criterion_lifted, dml_criterion_lifted_original, dml_criterion_margin,
+    dml_criterion_multisimilarity, dml_criterion_nca, dml_criterion_npair, dml_criterion_ntxent,
+    dml_criterion_p2sgrad, dml_criterion_proxyanchor, dml_criterion_proxynca,
+    dml_criterion_proxynca_pp, dml_criterion_quadruplet, dml_criterion_snr, dml_criterion_softmax,
+    dml_criterion_softtriplet, dml_criterion_sphereface, dml_criterion_subcenter_arcface,
+    dml_criterion_supcon, dml_criterion_tcm, dml_criterion_triplet, dml_criterion_tuplet_margin;
 
 const struct dml_method *const dml_builtin_criteria[] = {
     &dml_criterion_contrastive.method,
@@ -30,8 +32,16 @@ const struct dml_method *const dml_builtin_criteria[] = {
     &dml_criterion_intra_pair_variance.method,
     &dml_criterion_tcm.method,
     &dml_criterion_proxynca.method,
+    &dml_criterion_proxynca_pp.method,
+    &dml_criterion_proxyanchor.method,
     &dml_criterion_softmax.method,
     &dml_criterion_arcface.method,
+    &dml_criterion_subcenter_arcface.method,
+    &dml_criterion_cosface.method,
+    &dml_criterion_sphereface.method,
+    &dml_criterion_large_margin_softmax.method,
+    &dml_criterion_p2sgrad.method,
+    &dml_criterion_instance.method,
     &dml_criterion_softtriplet.method,
     NULL,
 };

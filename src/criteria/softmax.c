@@ -38,14 +38,11 @@ struct state {
 static enum dml_status create(const void *data, const struct dml_criterion_context *context,
                               void **out) {
     const struct options *options = data;
-    enum dml_status status =
-        dml_class_scores_new(sizeof(struct state), context, "class_map", options->lr, out);
+    enum dml_status status = dml_class_map_new(sizeof(struct state), context, options->lr, out);
     if (status)
         return status;
     struct state *state = *out;
     state->options = *options;
-    dml_init_uniform(state->scores.vectors, context->classes * context->dim, context->seed,
-                     1 / sqrt((double)context->dim));
     return DML_OK;
 }
 

@@ -1,0 +1,39 @@
+#ifndef DML_CRITERIA_CLASS_COSINES_H
+#define DML_CRITERIA_CLASS_COSINES_H
+
+#include "criteria/class_scores.h"
+
+#include <stdbool.h>
+
+/* All cosines between a batch and the vectors of a struct dml_class_scores, and the gradient back
+ * to both: for criteria whose loss is no cross entropy over one vector per class. Keeps its memory
+ * between steps; all zero is empty. */
+struct dml_class_cosines {
+    size_t n, rows, dim; /* samples, vectors, dimensions */
+    bool by_class;
+    float *c;             /* cosines, which the criterion turns into dL/dc: (n, rows), or (rows, n)
+                             where by_class */
+    float *units, *norms; /* (n, dim), (n): of the embeddings */
+    double *losses;       /* (n), or (rows) where by_class: for the criterion */
+    float *rooms;         /* (threads, 3 * length of a row of c) */
+    struct dml_buffer memory;
+};
+
+enum dml_status dml_class_cosines_forward(struct dml_class_cosines *cosines,
+                                          struct dml_class_scores *scores,
+                                          const struct dml_batch *batch, bool by_class);
+/* From dL/dc: dL/dE into grad (n, dim), and the gradient of the vectors into theirs. */
+void dml_class_cosines_backward(const struct dml_class_cosines *cosines,
+                                struct dml_class_scores *scores, float *grad);
+/* The calling thread's room for three rows of c. */
+float *dml_class_cosines_room(const struct dml_class_cosines *cosines);
+
+/* The state of a criterion that keeps nothing else, for its destroy too. */
+struct dml_class_cosines_state {
+    struct dml_class_scores scores;
+    struct dml_class_cosines cosines;
+    const void *options; /* outlive the state */
+};
+void dml_class_cosines_destroy(void *state);
+
+#endif

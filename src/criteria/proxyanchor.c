@@ -1,0 +1,130 @@
+/* Proxy anchor loss. Kim, Kim, Cho, Kwak 2020, "Proxy anchor loss for deep metric learning".
+ *
+ *     L = 1/|C+| sum_{p in C+} log(1 + sum_{y_i = p} exp(-alpha (c_pi - margin)))
+ *         + 1/C sum_p log(1 + sum_{y_i != p} exp(alpha (c_pi + margin)))
+ *
+ * c_pi is the cosine of a proxy and a sample, C+ the classes in the batch. */
+#include "criteria/class_cosines.h"
+
+#include "math/transcendental.h"
+
+#include <math.h>
+
+struct options {
+    double lrmulti, margin, alpha;
+};
+
+#define AT(field) offsetof(struct options, field)
+static const struct dml_param params[] = {
+    {"loss_proxyanchor_lrmulti", DML_PARAM_FLOAT, AT(lrmulti), "100", 0, INFINITY,
+     .help = "Learning rate of the proxies, as a multiple of --lr."},
+    {"loss_proxyanchor_margin", DML_PARAM_FLOAT, AT(margin), "0.1", 0, 2,
+     .help = "How far cosines are drawn beyond 0, on either side."},
+    {"loss_proxyanchor_alpha", DML_PARAM_FLOAT, AT(alpha), "32", 0, INFINITY, true,
+     .help = "What the cosines are multiplied by."},
+};
+#undef AT
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: proxyanchor", struct options, params);
+
+static enum dml_status create(const void *data, const struct dml_criterion_context *context,
+                              void **out) {
+    const struct options *options = data;
+    enum dml_status status = dml_class_scores_new(sizeof(struct dml_class_cosines_state), context,
+                                                  "proxies", context->lr * options->lrmulti, out);
+    if (status)
+        return status;
+    struct dml_class_cosines_state *state = *out;
+    state->options = options;
+    dml_init_normal(state->scores.vectors, context->classes * context->dim, context->seed,
+                    sqrt(2 / (double)context->classes));
+    return DML_OK;
+}
+
+/* log(1 + sum e^z_j) over the samples of the proxy's class (`own`) or over all others; e_j becomes
+ * its slope by z_j, 0 for the rest. */
+static double softplus(const int32_t *labels, int32_t class, bool own, size_t n, const float *z,
+                       float *e) {
+    float most = 0;
+    double sum = 0;
+    for (size_t j = 0; j < n; j++)
+        most = (labels[j] == class) == own && z[j] > most ? z[j] : most;
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < n; j++) {
+        float value = dml_expf(z[j] - most);
+        e[j] = (labels[j] == class) == own ? value : 0.0f;
+        sum += e[j];
+    }
+    double value = most == 0 ? log1p(sum) : most + log(exp(-most) + sum);
+    float scale = (float)exp(most - value);
+    for (size_t j = 0; j < n; j++)
+        e[j] *= scale;
+    return value;
+}
+
+/* What proxy costs in a batch of n samples of `present` classes; its cosines become dL/dc. `room`
+ * is 3 n floats. */
+static double proxy(const struct dml_class_cosines_state *state, const int32_t *labels, size_t p,
+                    size_t present, float *room) {
+    const struct options *o = state->options;
+    const size_t n = state->cosines.n;
+    float *c = state->cosines.c + p * n, *z = room, *pos = room + n, *neg = room + 2 * n;
+    int here = 0;
+    for (size_t j = 0; j < n; j++) {
+        int own = labels[j] == (int32_t)p;
+        here |= own;
+        z[j] = (float)(own ? -o->alpha * (c[j] - o->margin) : o->alpha * (c[j] + o->margin));
+    }
+    double share = here ? 1 / (double)present : 0, share_all = 1 / (double)state->cosines.rows;
+    double loss = share_all * softplus(labels, (int32_t)p, false, n, z, neg);
+    loss += share * softplus(labels, (int32_t)p, true, n, z, pos);
+    float pull = (float)(o->alpha * share), push = (float)(o->alpha * share_all);
+    for (size_t j = 0; j < n; j++)
+        c[j] = push * neg[j] - pull * pos[j];
+    return loss;
+}
+
+static size_t classes_in(const int32_t *labels, size_t n) {
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        size_t j = 0;
+        while (labels[j] != labels[i])
+            j++;
+        count += j == i;
+    }
+    return count;
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)tuples, (void)rng;
+    struct dml_class_cosines_state *state = data;
+    struct dml_class_cosines *cosines = &state->cosines;
+    enum dml_status status = dml_class_cosines_forward(cosines, &state->scores, batch, true);
+    if (status)
+        return status;
+    size_t n = batch->n, classes = state->scores.classes, present = classes_in(batch->labels, n);
+    double sum = 0;
+#pragma omp parallel for if (n * classes > 2000)
+    for (size_t p = 0; p < classes; p++)
+        cosines->losses[p] =
+            proxy(state, batch->labels, p, present, dml_class_cosines_room(cosines));
+    for (size_t p = 0; p < classes; p++)
+        sum += cosines->losses[p];
+    *loss = (struct dml_loss){.tuples = n, .active = n, .value = sum};
+    dml_class_cosines_backward(cosines, &state->scores, grad);
+    return DML_OK;
+}
+
+const struct dml_criterion dml_criterion_proxyanchor = {
+    .method = {.name = "proxyanchor",
+               .summary = "Each learnt proxy against all samples of the batch",
+               .paper = "Kim et al. 2020, Proxy anchor loss for deep metric learning",
+               .params = &table},
+    .takes = DML_TUPLES_NONE,
+    .create = create,
+    .forward_backward = forward_backward,
+    .parameters = dml_class_scores_parameters,
+    .destroy = dml_class_cosines_destroy,
+};
