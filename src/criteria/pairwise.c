@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROOM = 6, TILE = 32 }; /* floats of room a column: two doubles and two floats */
+enum { ROOM = 8, TILE = 32 }; /* floats of room a column */
 
 /* Squared distances below this share of the squared norms cancel: they are taken from the
  * differences, and their gradient too. */
@@ -223,10 +223,14 @@ void dml_pairwise_distances_backward(struct dml_pairwise *p, double scale, float
         dml_units_backward(p->units, p->norms, n, dim, grad);
 }
 
+float *dml_pairwise_room(const struct dml_pairwise *p) {
+    return p->rows + (size_t)omp_get_thread_num() * ROOM * p->m;
+}
+
 double dml_pairwise_sum(struct dml_pairwise *p, dml_pairwise_row row, const void *options) {
 #pragma omp parallel for schedule(dynamic, 4) if (p->n * p->m > 2000)
     for (size_t i = 0; i < p->n; i++)
-        p->losses[i] = row(options, p, i, p->rows + (size_t)omp_get_thread_num() * ROOM * p->m);
+        p->losses[i] = row(options, p, i, dml_pairwise_room(p));
     double sum = 0;
     for (size_t i = 0; i < p->n; i++)
         sum += p->losses[i];
@@ -344,7 +348,11 @@ void dml_pairwise_free(struct dml_pairwise *p) {
 enum dml_status dml_pairwise_create(const void *options,
                                     const struct dml_criterion_context *context, void **out) {
     (void)context;
-    struct dml_pairwise_state *state = dml_alloc(1, sizeof *state);
+    return dml_pairwise_new(sizeof(struct dml_pairwise_state), options, out);
+}
+
+enum dml_status dml_pairwise_new(size_t size, const void *options, void **out) {
+    struct dml_pairwise_state *state = dml_alloc(1, size);
     if (!state)
         return DML_ERROR_MEMORY;
     state->options = options;

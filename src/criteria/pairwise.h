@@ -24,7 +24,7 @@ struct dml_pairwise {
     uint32_t *positives, *negatives; /* (n): how many of a row */
     double *losses;                  /* (n): for the criterion */
     float *norms, *units;            /* (n), (n, dim): of the embeddings */
-    float *rows;                     /* (threads, 6, m): room for a row's pass */
+    float *rows;                     /* (threads, 8, m): room for a row's pass */
     float *floats;                   /* (m, dim): y in float32 */
     struct dml_buffer memory;
 };
@@ -40,12 +40,15 @@ enum dml_status dml_pairwise_distances(struct dml_pairwise *pairs, const struct 
 void dml_pairwise_cosines_backward(struct dml_pairwise *pairs, double scale, float *grad);
 void dml_pairwise_distances_backward(struct dml_pairwise *pairs, double scale, float *grad);
 
-/* The loss of one row and its part of g; `room` is 6 m floats, for
+/* The loss of one row and its part of g; `room` is 8 m floats, for
  * doubles too. */
 typedef double (*dml_pairwise_row)(const void *options, struct dml_pairwise *pairs, size_t i,
                                    float *room);
 /* Runs it for all rows, in parallel, and returns the sum of the losses in their order. */
 double dml_pairwise_sum(struct dml_pairwise *pairs, dml_pairwise_row row, const void *options);
+
+/* The calling thread's room, as a row gets it. */
+float *dml_pairwise_room(const struct dml_pairwise *pairs);
 
 /* Pairs of all rows together. */
 size_t dml_pairwise_count(const struct dml_pairwise *pairs, enum dml_relation relation);
@@ -87,6 +90,8 @@ struct dml_pairwise_state {
 enum dml_status dml_pairwise_create(const void *options,
                                     const struct dml_criterion_context *context, void **state);
 void dml_pairwise_destroy(void *state);
+/* A state of `size` bytes that begins with a struct dml_pairwise_state, its rest zeroed. */
+enum dml_status dml_pairwise_new(size_t size, const void *options, void **state);
 
 /* forward_backward of a criterion that is a mean of what rows cost: over the anchors with a
  * positive, with a positive and a negative, the positive pairs, or all samples. */

@@ -3,14 +3,17 @@
 
 /* Each criterion has its file, src/criteria/NAME.c, which defines dml_criterion_NAME. */
 extern const struct dml_criterion dml_criterion_angular, dml_criterion_arcface,
-    dml_criterion_circle, dml_criterion_contrastive, dml_criterion_cosface, dml_criterion_histogram,
+    dml_criterion_circle, dml_criterion_contrastive, dml_criterion_cosface,
+    dml_criterion_dynamic_soft_margin, dml_criterion_fastap, dml_criterion_histogram,
     dml_criterion_instance, dml_criterion_intra_pair_variance, dml_criterion_large_margin_softmax,
     dml_criterion_lifted, dml_criterion_lifted_original, dml_criterion_margin,
     dml_criterion_multisimilarity, dml_criterion_nca, dml_criterion_npair, dml_criterion_ntxent,
-    dml_criterion_p2sgrad, dml_criterion_proxyanchor, dml_criterion_proxynca,
-    dml_criterion_proxynca_pp, dml_criterion_quadruplet, dml_criterion_snr, dml_criterion_softmax,
-    dml_criterion_softtriplet, dml_criterion_sphereface, dml_criterion_subcenter_arcface,
-    dml_criterion_supcon, dml_criterion_tcm, dml_criterion_triplet, dml_criterion_tuplet_margin;
+    dml_criterion_p2sgrad, dml_criterion_pnp, dml_criterion_proxyanchor, dml_criterion_proxynca,
+    dml_criterion_proxynca_pp, dml_criterion_quadruplet, dml_criterion_ranked_list,
+    dml_criterion_recallk, dml_criterion_roadmap, dml_criterion_smoothap, dml_criterion_snr,
+    dml_criterion_softmax, dml_criterion_softtriplet, dml_criterion_sphereface,
+    dml_criterion_subcenter_arcface, dml_criterion_supcon, dml_criterion_tcm, dml_criterion_triplet,
+    dml_criterion_tuplet_margin, dml_criterion_vicreg;
 
 const struct dml_method *const dml_builtin_criteria[] = {
     &dml_criterion_contrastive.method,
@@ -31,6 +34,14 @@ const struct dml_method *const dml_builtin_criteria[] = {
     &dml_criterion_tuplet_margin.method,
     &dml_criterion_intra_pair_variance.method,
     &dml_criterion_tcm.method,
+    &dml_criterion_vicreg.method,
+    &dml_criterion_fastap.method,
+    &dml_criterion_smoothap.method,
+    &dml_criterion_recallk.method,
+    &dml_criterion_roadmap.method,
+    &dml_criterion_pnp.method,
+    &dml_criterion_ranked_list.method,
+    &dml_criterion_dynamic_soft_margin.method,
     &dml_criterion_proxynca.method,
     &dml_criterion_proxynca_pp.method,
     &dml_criterion_proxyanchor.method,

@@ -5,9 +5,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* expf and logf without branches or calls, so that a loop over them (`#pragma omp simd`) becomes
- * vector code: about 1 ns an element instead of 5 to 10. Ranges are reduced as in Cephes and what
- * is left is a polynomial; both are within 1.5e-7 of the true value (see
+/* expf, logf and exp without branches or calls, so that a loop over them (`#pragma omp simd`)
+ * becomes vector code: about 1 ns an element instead of 5 to 10. Ranges are reduced as in Cephes
+ * and what is left is a polynomial; those of float32 are within 1.5e-7 of the true value (see
  * tests/test_transcendental.c). */
 
 static inline float dml_bits_to_float(int32_t bits) {
@@ -73,6 +73,38 @@ static inline float dml_logf(float x) {
     p = p * r + 3.3333331174e-1f;
     p = p * r * r2 + exponent * -2.12194440e-4f - 0.5f * r2;
     return r + p + exponent * 0.693359375f;
+}
+
+/* e^x in float64: 0 below -708, infinity above 709.78, NaN for NaN. Relative error below 4e-16. */
+static inline double dml_exp64(double x) {
+    const double most = 709.78, least = -708;
+    double inside = x > most ? most : x;
+    inside = inside < least ? least : inside;
+    double shifted = inside * 1.4426950408889634 + 6755399441055744.0; /* 1.5 * 2^52 */
+    double n = shifted - 6755399441055744.0;
+    double r = inside - n * 6.93147180369123816490e-01;
+    r = r - n * 1.90821492927058770002e-10;
+    double p = 1.0 / 6227020800;
+    p = p * r + 1.0 / 479001600;
+    p = p * r + 1.0 / 39916800;
+    p = p * r + 1.0 / 3628800;
+    p = p * r + 1.0 / 362880;
+    p = p * r + 1.0 / 40320;
+    p = p * r + 1.0 / 5040;
+    p = p * r + 1.0 / 720;
+    p = p * r + 1.0 / 120;
+    p = p * r + 1.0 / 24;
+    p = p * r + 1.0 / 6;
+    p = p * r + 0.5;
+    p = p * r * r + r + 1.0;
+    uint64_t power, bits;
+    memcpy(&power, &shifted, sizeof power);
+    memcpy(&bits, &p, sizeof bits);
+    bits += power << 52;
+    double result;
+    memcpy(&result, &bits, sizeof result);
+    result = x < least ? 0.0 : result;
+    return x > most ? (double)INFINITY : result;
 }
 
 #endif

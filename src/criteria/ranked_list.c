@@ -1,0 +1,94 @@
+/* Ranked list loss. Wang, Hua, Kodirov, Hu, Garnier, Robertson 2019, "Ranked list loss for deep
+ * metric learning".
+ *
+ *     positives with x = u - (alpha - margin) > 0, w = exp(Tp x)
+ *     negatives with x = alpha - u > 0 and u > 0,  w = exp(Tn x)
+ *     L_a = (1 - imbalance) sum w x / (sum w + n 1e-5) over the positives
+ *           + imbalance sum w x / (sum w + n 1e-5) over the negatives
+ *     L = mean over all n anchors
+ *
+ * u is the distance of the normalised embeddings. Gradients flow through the weights. */
+#include "criteria/pairwise.h"
+
+struct options {
+    double margin;
+    double alpha;
+    double Tp;
+    double Tn;
+    double imbalance;
+};
+
+#define AT(field) offsetof(struct options, field)
+static const struct dml_param params[] = {
+    {"loss_ranked_list_margin", DML_PARAM_FLOAT, AT(margin), "0.4", 0, 2,
+     .help = "Gap between the distances of positives and of negatives."},
+    {"loss_ranked_list_alpha", DML_PARAM_FLOAT, AT(alpha), "1.2", 0, 4,
+     .help = "Distance from which on negatives cost nothing."},
+    {"loss_ranked_list_Tp", DML_PARAM_FLOAT, AT(Tp), "0", 0, INFINITY,
+     .help = "How sharply positives are weighted by their distance."},
+    {"loss_ranked_list_Tn", DML_PARAM_FLOAT, AT(Tn), "10", 0, INFINITY,
+     .help = "How sharply negatives are weighted by their distance."},
+    {"loss_ranked_list_imbalance", DML_PARAM_FLOAT, AT(imbalance), "0.5", 0, 1,
+     .help = "Share of the negatives in the loss."},
+};
+#undef AT
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Criterion: ranked_list", struct options, params);
+
+/* The pairs of one kind: x = sign (u - bound) > 0, weighted by exp(t x). Adds their part of g. */
+static double side(struct dml_pairwise *p, size_t i, enum dml_relation relation, double bound,
+                   double sign, double t, double share) {
+    const double *u = p->s + i * p->m;
+    const uint8_t *relations = p->relation + i * p->m;
+    double most = 0, weights = 0, sum = 0; /* weights are relative to exp(most) */
+    for (size_t j = 0; j < p->m; j++)
+        if (relations[j] == relation && u[j] > 0)
+            most = fmax(most, t * sign * (u[j] - bound));
+    for (size_t j = 0; j < p->m; j++) {
+        double x = sign * (u[j] - bound);
+        if (relations[j] != relation || u[j] <= 0 || x <= 0)
+            continue;
+        double w = exp(t * x - most);
+        weights += w;
+        sum += w * x;
+    }
+    if (sum == 0)
+        return 0;
+    weights += (double)p->n * 1e-5 * exp(-most);
+    const double mean = sum / weights;
+    for (size_t j = 0; j < p->m; j++) {
+        double x = sign * (u[j] - bound);
+        if (relations[j] == relation && u[j] > 0 && x > 0) {
+            double w = exp(t * x - most) / weights;
+            p->g[i * p->m + j] = (float)(share * sign * w * (1 + t * (x - mean)));
+        }
+    }
+    return share * mean;
+}
+
+static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
+    (void)room;
+    const struct options *o = data;
+    return side(p, i, DML_POSITIVE, o->alpha - o->margin, 1, o->Tp, 1 - o->imbalance) +
+           side(p, i, DML_NEGATIVE, o->alpha, -1, o->Tn, o->imbalance);
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)rng;
+    return dml_pairwise_step(data, batch, tuples, DML_UNIT_DISTANCES, DML_OVER_SAMPLES, row, grad,
+                             loss);
+}
+
+const struct dml_criterion dml_criterion_ranked_list = {
+    .method = {.name = "ranked_list",
+               .summary = "Draws positives into a ball and pushes negatives out of a larger one, "
+                          "weighted by distance",
+               .paper = "Wang et al. 2019, Ranked list loss for deep metric learning",
+               .params = &table},
+    .takes = DML_TUPLES_NONE,
+    .create = dml_pairwise_create,
+    .forward_backward = forward_backward,
+    .destroy = dml_pairwise_destroy,
+};
