@@ -84,7 +84,7 @@ static bool learns_from_classes(const struct dml_criterion *criterion) {
 /* Criteria that have something to say of positive pairs alone, or of negative pairs alone. */
 static bool learns_from_pairs(const struct dml_criterion *criterion) {
     static const char *const names[] = {
-        "intra_pair_variance", "ranked_list", "roadmap", "supcon", "tcm", "vicreg"};
+        "intra_pair_variance", "ranked_list", "recallk", "roadmap", "supcon", "tcm", "vicreg"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(criterion->method.name, names[i]) == 0)
             return true;
