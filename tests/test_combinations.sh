@@ -42,6 +42,7 @@ run() {
 while read -r criterion miners; do
     usual=${miners%% *}
     [[ " $miners " == *" distance "* ]] && usual=distance
+    [ "$usual" = none ] && miners=${miners#none} usual=
     case $criterion in
     fastap | hyp_pce | recallk) more="--n_epochs 4" ;; # two are too few to tell
     sphereface) more="--arch resnet18" ;;              # its scale is the embedding's norm
@@ -57,8 +58,12 @@ done < <("$dml" list | awk '
     /^  [a-z]/ { if (name) print name, miners; name = $1; miners = "" }
     / miners:/ { sub(/.*miners: /, ""); miners = $0 }')
 if [ "$which" != all ]; then
-    for miner in random semihard softhard rho_distance parametric random_distance intra_random; do
+    for miner in random semihard softhard rho_distance parametric batch_hard batch_easy_hard \
+        triplet_margin angular random_distance intra_random; do
         run ends --loss contrastive --batch_mining $miner
+    done
+    for miner in pair_margin multisimilarity; do
+        run ends --loss supcon --batch_mining $miner
     done
 fi
 for sampler in $("$dml" list | awk '/^Batch samplers/ { on = 1; next } /^Metrics/ { exit }

@@ -5,6 +5,8 @@
 #include "dml/rng.h"
 #include "dml/tuples.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -55,9 +57,12 @@ const struct dml_miner *dml_mining_miner(const struct dml_mining *mining);
 enum dml_status dml_mining_compute(struct dml_mining *mining, const struct dml_batch *batch,
                                    struct dml_rng *rng, struct dml_tuples *out, size_t *swapped);
 
+/* Whether the criterion learns from what the miner gives. */
+struct dml_criterion;
+bool dml_mining_fits(const struct dml_criterion *criterion, const struct dml_miner *miner);
+
 /* DML_OK when the miner gives what the criterion takes; otherwise DML_ERROR_USAGE with a message
  * that lists the miners that do. `miner` is NULL when none was chosen. */
-struct dml_criterion;
 enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
                                    const struct dml_miner *miner);
 

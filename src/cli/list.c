@@ -19,14 +19,23 @@ static void print_method(const struct dml_method *method) {
     }
 }
 
-/* The miners that give what a criterion takes. */
+/* The miners that a criterion goes with; none: it looks at the whole batch. */
 static void print_miners(const struct dml_criterion *criterion) {
     const struct dml_method *method;
-    if (criterion->takes == DML_TUPLES_NONE)
-        return;
     printf("  %-22s   miners:", "");
+    if (criterion->takes == DML_TUPLES_NONE)
+        printf(" none");
     for (size_t i = 0; (method = dml_method_at(DML_MINER, i)); i++)
-        if (((const struct dml_miner *)method)->gives == criterion->takes)
+        if (dml_mining_fits(criterion, (const struct dml_miner *)method))
+            printf(" %s", method->name);
+    putchar('\n');
+}
+
+static void print_criteria(const struct dml_miner *miner) {
+    const struct dml_method *method;
+    printf("  %-22s   criteria:", "");
+    for (size_t i = 0; (method = dml_method_at(DML_CRITERION, i)); i++)
+        if (dml_mining_fits((const struct dml_criterion *)method, miner))
             printf(" %s", method->name);
     putchar('\n');
 }
@@ -56,6 +65,8 @@ int dml_list_main(int argc, char **argv) {
             print_method(method);
             if (kind == DML_CRITERION)
                 print_miners((const struct dml_criterion *)method);
+            if (kind == DML_MINER)
+                print_criteria((const struct dml_miner *)method);
         }
         putchar('\n');
     }

@@ -41,6 +41,7 @@ void miner_destroy(void *state) {
         return;
     free_lists(own);
     free(own->gram);
+    free(own->exact);
     free(own);
 }
 

@@ -27,6 +27,8 @@ struct miner_state {
     float tolerance;             /* of a squared distance from gram, times the norms' sum */
     float largest_norm;
     size_t room, gram_room;
+    double *exact; /* (n, n) distances or cosines in float64 */
+    size_t exact_room;
 };
 
 /* create and destroy of struct dml_miner. */
@@ -72,6 +74,11 @@ static inline float miner_doubt(const struct miner_state *state, size_t sample) 
 
 /* The distance in float64. */
 double miner_distance(const struct dml_batch *batch, size_t a, size_t b);
+
+/* Fill state->exact with distances of the embeddings as given, or with cosines (0 where a norm is
+ * below 1e-12). Equal embeddings have equal figures, so that ties are ties. */
+enum dml_status miner_distances64(struct miner_state *state, const struct dml_batch *batch);
+enum dml_status miner_cosines64(struct miner_state *state, const struct dml_batch *batch);
 
 /* A uniform draw in [0, 1) as an index below count. */
 static inline size_t miner_index(double draw, size_t count) {

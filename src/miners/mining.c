@@ -98,12 +98,22 @@ static void list_miners(enum dml_tuple_kind kind, char *out, size_t size) {
                 (size_t)snprintf(out + used, size - used, "%s%s", used ? ", " : "", method->name);
 }
 
+/* DML_TUPLES_NONE: it never looks at tuples. */
+static enum dml_tuple_kind kind_for(const struct dml_criterion *criterion) {
+    return criterion->takes == DML_TUPLES_NONE ? criterion->may_take : criterion->takes;
+}
+
+bool dml_mining_fits(const struct dml_criterion *criterion, const struct dml_miner *miner) {
+    const enum dml_tuple_kind kind = kind_for(criterion);
+    return kind != DML_TUPLES_NONE && miner->gives == kind;
+}
+
 enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
                                    const struct dml_miner *miner) {
     /* A criterion without mining ignores the miner, as the study does: its default miner stays
      * set on every command line. */
     const bool whole = criterion->takes == DML_TUPLES_NONE;
-    const enum dml_tuple_kind kind = whole ? criterion->may_take : criterion->takes;
+    const enum dml_tuple_kind kind = kind_for(criterion);
     if (kind == DML_TUPLES_NONE || (miner ? miner->gives == kind : whole))
         return DML_OK;
     char allowed[1200];
@@ -116,9 +126,9 @@ enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
     if (whole)
         return dml_fail(DML_ERROR_USAGE,
                         "the criterion '%s' looks at the whole batch or takes %s, the batch miner "
-                        "'%s' gives %s: use none%s%s",
+                        "'%s' gives %s: leave out --batch_mining%s%s",
                         name, needs, miner->method.name, dml_tuple_kind_words(miner->gives),
-                        *allowed ? ", or one of: " : "", allowed);
+                        *allowed ? ", or use one of: " : "", allowed);
     return dml_fail(DML_ERROR_USAGE,
                     "the criterion '%s' needs %s, the batch miner '%s' gives %s: use one of: %s",
                     name, needs, miner->method.name, dml_tuple_kind_words(miner->gives), allowed);

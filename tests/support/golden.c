@@ -107,7 +107,7 @@ static void announce(const char *relative, size_t count) {
     last = relative;
 }
 
-char **golden_names(const char *relative, size_t *count) {
+char **golden_files(const char *relative, size_t *count) {
     DIR *folder = opendir(golden_path("%s", relative));
     if (!folder)
         fail_msg("there is no folder %s", golden_path("%s", relative));
@@ -123,6 +123,11 @@ char **golden_names(const char *relative, size_t *count) {
     closedir(folder);
     assert_true(*count > 0);
     qsort(names, *count, sizeof *names, by_name);
+    return names;
+}
+
+char **golden_names(const char *relative, size_t *count) {
+    char **names = golden_files(relative, count);
     announce(relative, *count);
     return names;
 }

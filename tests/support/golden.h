@@ -25,6 +25,8 @@ cJSON *golden_json(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* Names in a golden folder, sorted; freed by golden_free_names. Prints how many there are.
  * `relative` is a literal. */
 char **golden_names(const char *relative, size_t *count);
+/* The same of any folder, without a word. */
+char **golden_files(const char *relative, size_t *count);
 void golden_free_names(char **names, size_t count);
 
 /* ||a - b|| / max(||b||, floor). */

@@ -1,0 +1,64 @@
+/* All triplets by their margin. Schroff, Kalenichenko, Philbin 2015, "FaceNet: a unified embedding
+ * for face recognition and clustering".
+ *
+ *     x = d_an - d_ap;  all: x <= margin,  hard: x <= 0,  semihard: 0 < x <= margin,  easy: x >
+ * margin */
+#include "miners/all_triplets.h"
+
+#include <math.h>
+#include <string.h>
+
+struct options {
+    double margin;
+    char *type;
+};
+
+static const char *const types[] = {"all", "hard", "semihard", "easy", NULL};
+
+#define AT(field) offsetof(struct options, field)
+static const struct dml_param params[] = {
+    {"miner_triplet_margin_margin", DML_PARAM_FLOAT, AT(margin), "0.2", 0, INFINITY,
+     .help = "How much farther than the positive a negative is that needs no more."},
+    {"miner_triplet_margin_type", DML_PARAM_STRING, AT(type), "all", .choices = types,
+     .help = "Negatives: up to the margin behind the positive, before it, behind it up to the "
+             "margin, or beyond."},
+};
+#undef AT
+static const struct dml_param_table table =
+    DML_PARAM_TABLE("Batch miner: triplet_margin", struct options, params);
+
+static bool keeps(const void *data, const double *of_anchor, const double *of_positive,
+                  size_t positive, size_t negative) {
+    (void)of_positive;
+    const struct options *o = data;
+    const double x = of_anchor[negative] - of_anchor[positive];
+    switch (*o->type) {
+    case 'h':
+        return x <= 0;
+    case 's':
+        return x > 0 && x <= o->margin;
+    case 'e':
+        return x > o->margin;
+    default:
+        return x <= o->margin;
+    }
+}
+
+static enum dml_status mine(void *data, const struct dml_batch *batch, struct dml_rng *rng,
+                            struct dml_tuples *out, size_t *swapped) {
+    (void)rng, (void)swapped;
+    struct miner_state *state = data;
+    return miner_all_triplets(state, batch, keeps, out);
+}
+
+const struct dml_miner dml_miner_triplet_margin = {
+    .method = {.name = "triplet_margin",
+               .summary = "All triplets whose negative is less than a margin behind the positive",
+               .paper = "Schroff et al. 2015, FaceNet: a unified embedding for face recognition "
+                        "and clustering",
+               .params = &table},
+    .gives = DML_TUPLES_TRIPLETS,
+    .create = miner_create,
+    .mine = mine,
+    .destroy = miner_destroy,
+};
