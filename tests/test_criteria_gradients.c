@@ -12,7 +12,8 @@
 enum { CLASSES = 9, MOST = 32, MOST_DIM = 20 };
 
 static uint64_t seed, stream; /* each subject has its own stream */
-static bool mined;            /* pair lists for criteria that may take some */
+/* What a criterion learns from: its tuples or the batch, pair lists, or a reference. */
+static enum source { USUAL, LISTS, REFERENCE } source;
 
 /* What kind of batch is drawn. */
 enum shape {
@@ -111,7 +112,7 @@ struct trial {
     struct dml_criterion_parameter parameter; /* values NULL: it has none */
     struct dml_tuples tuples;
     size_t n, dim;
-    float x[MOST * MOST_DIM];
+    float x[MOST * MOST_DIM], reference[MOST * MOST_DIM];
     int32_t labels[MOST];
     size_t twin[MOST]; /* the first sample with the same embedding */
     bool zero[MOST];
@@ -163,8 +164,8 @@ static void mine(struct trial *trial, struct dml_rng *rng) {
                                          [DML_TUPLES_SETS] = "lifted",
                                          [DML_TUPLES_LISTS] = "multisimilarity"};
     const struct dml_criterion *criterion = dml_objective_criterion(trial->objective);
-    enum dml_tuple_kind kind = mined ? criterion->may_take : criterion->takes;
-    if (kind == DML_TUPLES_NONE)
+    enum dml_tuple_kind kind = source == LISTS ? criterion->may_take : criterion->takes;
+    if (kind == DML_TUPLES_NONE || source == REFERENCE)
         return;
     struct dml_miner_context context = {.dim = trial->dim, .margin = 0.2};
     struct dml_mining *mining;
@@ -182,6 +183,8 @@ static void open_trial(struct trial *trial, const struct subject *subject, enum 
     trial->dim = 6 + dml_rng_below(rng, MOST_DIM - 5);
     draw_labels(trial, shape, rng);
     draw_embeddings(trial, shape, rng);
+    for (size_t i = 0; i < trial->n * trial->dim; i++)
+        trial->reference[i] = (float)(trial->x[i] + 0.2 * dml_rng_normal(rng));
     struct dml_criterion_context context = {
         .dim = trial->dim, .classes = subject->classes, .lr = 1e-3, .seed = dml_rng_bits(rng)};
     assert_ok(dml_objective_open(subject->criterion, subject->flags, &context, &trial->objective));
@@ -200,7 +203,16 @@ static double loss_at(const struct trial *trial, const float *x, float *grad) {
     struct dml_batch batch = batch_of(trial, x);
     struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_CRITERION, 1, 0);
     struct dml_loss loss;
-    bool whole = !mined && dml_objective_criterion(trial->objective)->takes == DML_TUPLES_NONE;
+    /* The reference: like the batch as it was drawn, and each sample has its own copy. */
+    int32_t own[MOST];
+    for (size_t i = 0; i < trial->n; i++)
+        own[i] = (int32_t)i;
+    const struct dml_reference reference = {
+        .n = trial->n, .embeddings = trial->reference, .labels = trial->labels, .own = own};
+    batch.reference = source == REFERENCE ? &reference : NULL;
+    bool whole =
+        source == REFERENCE ||
+        (source == USUAL && dml_objective_criterion(trial->objective)->takes == DML_TUPLES_NONE);
     assert_ok(dml_objective_compute(trial->objective, &batch, whole ? NULL : &trial->tuples, &rng,
                                     grad ? grad : unused, &loss));
     assert_true(isfinite(loss.value));
@@ -334,14 +346,19 @@ static int failures(const struct subject *subject) {
     return failed;
 }
 
-static int against_differences(bool lists) {
+static bool learns_from(const struct dml_criterion *criterion, enum source what) {
+    return what == USUAL ||
+           (what == LISTS ? criterion->may_take != DML_TUPLES_NONE : criterion->takes_reference);
+}
+
+static void against_differences(enum source what) {
     int failed = 0;
     const struct dml_method *method;
-    mined = lists;
+    source = what;
     for (size_t i = 0; (method = dml_method_at(DML_CRITERION, i)); i++) {
         bool has_settings = false;
         const struct dml_criterion *criterion = (const struct dml_criterion *)method;
-        if (has_constants(method->name) || (lists && criterion->may_take == DML_TUPLES_NONE))
+        if (has_constants(method->name) || !learns_from(criterion, what))
             continue;
         for (size_t s = 0; s < sizeof settings / sizeof *settings; s++)
             if (strcmp(settings[s].criterion, method->name) == 0) {
@@ -351,24 +368,29 @@ static int against_differences(bool lists) {
         const struct subject usual = {method->name, NULL, 1e-4, CLASSES};
         failed += has_settings ? 0 : failures(&usual);
     }
-    return failed;
+    assert_int_equal(failed, 0);
 }
 
 static void usual_tuples(void **state) {
     (void)state;
-    assert_int_equal(against_differences(false), 0);
+    against_differences(USUAL);
 }
 
 static void pair_lists(void **state) {
     (void)state;
-    assert_int_equal(against_differences(true), 0);
+    against_differences(LISTS);
+}
+
+static void references(void **state) {
+    (void)state;
+    against_differences(REFERENCE);
 }
 
 int main(void) {
     const char *given = getenv("DML_TEST_SEED");
     seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL);
     print_message("DML_TEST_SEED=%llu\n", (unsigned long long)seed);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(usual_tuples),
-                                       cmocka_unit_test(pair_lists)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(usual_tuples), cmocka_unit_test(pair_lists),
+                                       cmocka_unit_test(references)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,9 +42,11 @@ struct dml_criterion_parameter {
  */
 struct dml_criterion_buffer {
     const char *name;
-    float *floats;  /* the values, where they are floats */
-    int32_t *ints;  /* where they are whole numbers; the other one is NULL */
-    size_t dims[2]; /* shape, row-major; dims[1] is 1 for a vector */
+    float *floats;       /* the values, where they are floats */
+    int32_t *ints;       /* where they are whole numbers; the other one is NULL */
+    size_t dims[2];      /* shape, row-major; dims[1] is 1 for a vector */
+    int32_t least, most; /* bounds of ints */
+    bool transient;      /* only of use to a run that goes on, not in a checkpoint */
 };
 
 /* A criterion (loss). Functions get the `state` that create made. */
@@ -63,10 +65,11 @@ struct dml_criterion {
 
     /* Loss of the batch, dL/d(embeddings) into `grad` (n, dim; every element is written), and
      * the gradients of the learnable parameters into their own arrays (overwritten).
-     * `tuples` is NULL where it looks at the whole batch. With nothing to learn from (no tuples, no
-     * active anchors) the loss and all gradients are 0. Inputs are finite and labels in range: the
-     * caller has checked. Working memory is to be had before the first value is written.
-     * `rng` may be NULL where nothing is drawn: only quadruplet draws, without `fourth`. */
+     * `tuples` is NULL where it looks at the whole batch, or at batch->reference. With nothing to
+     * learn from (no tuples, no active anchors) the loss and all gradients are 0. Inputs are finite
+     * and labels in range: the caller has checked. Working memory is to be had before the first
+     * value is written. `rng` may be NULL where nothing is drawn: only quadruplet draws, without
+     * `fourth`. */
     enum dml_status (*forward_backward)(void *state, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss);
@@ -101,6 +104,15 @@ enum dml_status dml_objective_create(const struct dml_criterion *criterion, cons
 void dml_objective_free(struct dml_objective *objective);
 
 const struct dml_criterion *dml_objective_criterion(const struct dml_objective *objective);
+
+/* Gives it a memory of the last `size` embeddings. A computation then first stores the batch, of at
+ * most `size`, and compares it with all that is stored: batch->reference must be NULL, and tuples
+ * too. DML_ERROR_USAGE: the criterion compares with no reference; the message lists those that do.
+ */
+enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size);
+
+/* DML_OK where a criterion compares with a reference, else the failure that lists those that do. */
+enum dml_status dml_reference_allowed(const struct dml_criterion *criterion);
 
 /* Checks its input (finite embeddings, labels in range, tuples of the right kind with indices in
  * the batch), then computes loss and gradients as dml_criterion.forward_backward documents.

@@ -4,8 +4,10 @@
  *     d(x, y) = ||x - y + 1e-6||
  *     L = mean_t [d(a,p) - m+]+ + mean_t [m- - d(a,n)]+
  *
- * Each active term gives dL/dd = +-1/T over T triplets, with dd/dx = (x - y + 1e-6) / d. */
-#include "criteria/common.h"
+ * Each active term gives dL/dd = +-1/T over T triplets, with dd/dx = (x - y + 1e-6) / d. With a
+ * reference: all pairs of a sample and what it is compared with, and of both kinds the mean of the
+ * terms above 0. */
+#include "criteria/pairwise.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -31,10 +33,25 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: contrastive", struct options, params);
 
-static enum dml_status create(const void *options, const struct dml_criterion_context *context,
-                              void **state) {
-    (void)context;
-    return dml_state_new(sizeof(struct options), options, sizeof(struct options), state);
+/* All pairs with the reference. */
+static enum dml_status compare(struct dml_pairwise_state *state, const struct dml_batch *batch,
+                               float *grad, struct dml_loss *loss) {
+    const struct options *o = state->options;
+    struct dml_pairwise *p = &state->pairs;
+    p->shift = DML_PAIR_OFFSET;
+    enum dml_status status = dml_pairwise_distances(p, batch, NULL, false);
+    if (status)
+        return status;
+    const struct dml_hinge pos = dml_pairwise_hinge(p, DML_POSITIVE, o->pos_margin, 1);
+    const struct dml_hinge neg = dml_pairwise_hinge(p, DML_NEGATIVE, o->neg_margin, -1);
+    dml_pairwise_hinge_backward(p, DML_POSITIVE, o->pos_margin, 1, pos.share);
+    dml_pairwise_hinge_backward(p, DML_NEGATIVE, o->neg_margin, -1, neg.share);
+    *loss = (struct dml_loss){.value = pos.mean + neg.mean,
+                              .tuples = dml_pairwise_count(p, DML_POSITIVE) +
+                                        dml_pairwise_count(p, DML_NEGATIVE),
+                              .active = pos.active + neg.active};
+    dml_pairwise_distances_backward(p, 1, grad);
+    return DML_OK;
 }
 
 /* One term: sign 1 is [d - margin]+, sign -1 is [margin - d]+. Returns its value. */
@@ -49,11 +66,14 @@ static double pair(const struct dml_batch *batch, int32_t i, int32_t j, double m
     return value * weight;
 }
 
-static enum dml_status forward_backward(void *state, const struct dml_batch *batch,
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
     (void)rng;
-    const struct options *options = state;
+    struct dml_pairwise_state *state = data;
+    const struct options *options = state->options;
+    if (batch->reference)
+        return compare(state, batch, grad, loss);
     dml_loss_none(batch, tuples->count, grad, loss);
     double weight = 1 / (double)tuples->count;
     for (size_t t = 0; t < tuples->count; t++) {
@@ -73,7 +93,8 @@ const struct dml_criterion dml_criterion_contrastive = {
                         "mapping",
                .params = &table},
     .takes = DML_TUPLES_TRIPLETS,
-    .create = create,
+    .takes_reference = true,
+    .create = dml_pairwise_create,
     .forward_backward = forward_backward,
-    .destroy = free,
+    .destroy = dml_pairwise_destroy,
 };

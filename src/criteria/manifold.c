@@ -122,8 +122,10 @@ static size_t buffers(void *data, struct dml_criterion_buffer *out, size_t max) 
     struct state *state = data;
     if (max == 0)
         return 0;
-    out[0] = (struct dml_criterion_buffer){
-        .name = "meta_classes", .ints = state->meta_classes, .dims = {state->classes, 1}};
+    out[0] = (struct dml_criterion_buffer){.name = "meta_classes",
+                                           .ints = state->meta_classes,
+                                           .dims = {state->classes, 1},
+                                           .most = (int32_t)state->options.n_proxies - 1};
     return 1;
 }
 

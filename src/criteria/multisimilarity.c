@@ -8,10 +8,12 @@
  *
  * dL/ds_ip = -exp(-w+ (s_ip - t) - P_i) / K and dL/ds_in = exp(w- (s_in - t) - N_i) / K. The matrix
  * of these plus its transpose, times the embeddings, is dL/dE: since s is symmetric, an entry of
- * the sum is found from s_ij and the two anchors' figures alone. */
+ * the sum is found from s_ij and the two anchors' figures alone. With a reference s_ij is that of a
+ * sample and what it is compared with, which gets no gradient: the matrix alone, times those. */
 #include "criteria/common.h"
 
 #include "math/gram.h"
+#include "math/linear.h"
 #include "math/panels.h"
 #include "math/transcendental.h"
 
@@ -66,18 +68,18 @@ struct state {
     struct dml_buffer memory;
 };
 
-/* One step. Arrays are (n) but for s. Exponents are kept relative to the largest of their anchor,
- * so that they stay exact for embeddings of any norm. */
+/* One step; m is n without a reference. Arrays are (n) but for s. Exponents are kept relative to
+ * the largest of their anchor, so that they stay exact for embeddings of any norm. */
 struct step {
-    size_t n, dim;
-    const int32_t *labels;
-    float *s;                 /* (n, n); the diagonal is SELF, so that no anchor is its positive */
+    size_t n, m, dim;
+    const int32_t *labels, *columns; /* (n), (m) */
+    float *s; /* (n, m); SELF for the anchor's own copy, so that it is no positive */
     float *weakest, *hardest; /* min_p s_ip, max_n s_in; INFINITY, -INFINITY for skipped anchors */
     float *pos, *neg;         /* P_i + w+ (weakest - t), N_i - w- (hardest - t) */
     double *losses;           /* P_i / w+ + N_i / w-, 0 for skipped anchors */
-    float *kept;   /* (n, n): exponentials of an anchor's kept pairs, positives negated */
-    float *rows;   /* (threads, ROWS, n) */
-    float *packed; /* panels of the embeddings (n, dim) */
+    float *kept;   /* (n, m): exponentials of an anchor's kept pairs, positives negated */
+    float *rows;   /* (threads, ROWS, m) */
+    float *packed; /* panels of what is compared with (m, dim) */
     float wp, wn, margin, thresh;
 };
 
@@ -99,13 +101,13 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 /* The anchor's weakest positive and hardest negative. Returns whether it is kept: not alone in its
  * class or in the batch, and its classes not farther apart than the margin. */
 static bool find_hardest(const struct step *step, size_t i) {
-    const float *s = step->s + i * step->n;
-    const int32_t *labels = step->labels, label = labels[i];
+    const float *s = step->s + i * step->m;
+    const int32_t *columns = step->columns, label = step->labels[i];
     float weakest = INFINITY, hardest = -INFINITY;
 #pragma omp simd reduction(min : weakest) reduction(max : hardest)
-    for (size_t j = 0; j < step->n; j++) {
-        float positive = labels[j] == label ? s[j] : INFINITY;
-        float negative = labels[j] == label ? -INFINITY : s[j];
+    for (size_t j = 0; j < step->m; j++) {
+        float positive = columns[j] == label ? s[j] : INFINITY;
+        float negative = columns[j] == label ? -INFINITY : s[j];
         weakest = positive < weakest ? positive : weakest;
         hardest = negative > hardest ? negative : hardest;
     }
@@ -125,20 +127,20 @@ static double softplus(double most, double sum, float *relative) {
 }
 
 static void forward_row(const struct step *step, size_t i) {
-    float *restrict kept = step->kept + i * step->n;
+    float *restrict kept = step->kept + i * step->m;
     step->losses[i] = 0;
     if (!find_hardest(step, i)) {
-        memset(kept, 0, step->n * sizeof *kept);
+        memset(kept, 0, step->m * sizeof *kept);
         return;
     }
-    const float *s = step->s + i * step->n, weakest = step->weakest[i], hardest = step->hardest[i];
-    const int32_t *labels = step->labels, label = labels[i];
+    const float *s = step->s + i * step->m, weakest = step->weakest[i], hardest = step->hardest[i];
+    const int32_t *columns = step->columns, label = step->labels[i];
     float wp = step->wp, wn = step->wn, margin = step->margin, sum_p = 0, sum_n = 0;
 #pragma omp simd reduction(+ : sum_p, sum_n)
-    for (size_t j = 0; j < step->n; j++) {
-        float e = dml_expf(labels[j] == label ? wp * (weakest - s[j]) : wn * (s[j] - hardest));
-        float positive = labels[j] == label && s[j] - margin < hardest ? e : 0.0f;
-        float negative = labels[j] != label && s[j] + margin > weakest ? e : 0.0f;
+    for (size_t j = 0; j < step->m; j++) {
+        float e = dml_expf(columns[j] == label ? wp * (weakest - s[j]) : wn * (s[j] - hardest));
+        float positive = columns[j] == label && s[j] - margin < hardest ? e : 0.0f;
+        float negative = columns[j] != label && s[j] + margin > weakest ? e : 0.0f;
         sum_p += positive;
         sum_n += negative;
         kept[j] = negative - positive;
@@ -167,45 +169,76 @@ static void backward_row(const struct step *step, size_t i, float weight, float 
     }
 }
 
+/* Row i of dL/ds, of a batch with a reference. */
+static void reference_row(const struct step *step, size_t i, float weight, float *restrict out) {
+    const float *kept = step->kept + i * step->m;
+    const int32_t *columns = step->columns, label = step->labels[i];
+    const bool skipped = step->hardest[i] == -INFINITY;
+    const float scale_p = skipped ? 0 : weight * expf(-step->pos[i]);
+    const float scale_n = skipped ? 0 : weight * expf(-step->neg[i]);
+#pragma omp simd
+    for (size_t j = 0; j < step->m; j++)
+        out[j] = kept[j] * (columns[j] == label ? scale_p : scale_n);
+}
+
+static void compare(const struct dml_batch *batch, struct step *step) {
+    const struct dml_reference *reference = batch->reference;
+    if (reference)
+        dml_gemm(0, 1, step->n, step->m, step->dim, 1, batch->embeddings, step->dim,
+                 reference->embeddings, step->dim, 0, step->s, step->m);
+    else
+        dml_gram(batch->embeddings, step->n, step->dim, step->s);
+    for (size_t i = 0; i < step->n; i++) {
+        long long own = !reference ? (long long)i : reference->own ? reference->own[i] : -1;
+        if (own >= 0)
+            step->s[i * step->m + (size_t)own] = SELF;
+    }
+    dml_panels_pack(step->m, step->dim, reference ? reference->embeddings : batch->embeddings,
+                    step->dim, step->packed);
+}
+
 static bool start(struct state *state, const struct dml_batch *batch, struct step *step) {
-    size_t n = batch->n, rows = (size_t)omp_get_max_threads() * ROWS * n;
-    size_t packed = dml_panels_size(n, batch->dim);
+    size_t n = batch->n, m = batch->reference ? batch->reference->n : n;
+    size_t rows = (size_t)omp_get_max_threads() * ROWS * m, packed = dml_panels_size(m, batch->dim);
     float *memory =
-        dml_buffer_reserve(&state->memory, n * (2 * n + 6) + rows + packed, sizeof *memory);
+        dml_buffer_reserve(&state->memory, 2 * n * m + 6 * n + rows + packed, sizeof *memory);
     if (!memory)
         return false;
     *step = (struct step){
         .n = n,
+        .m = m,
         .dim = batch->dim,
         .labels = batch->labels,
+        .columns = batch->reference ? batch->reference->labels : batch->labels,
         .losses = (double *)memory,
         .weakest = memory + 2 * n,
         .hardest = memory + 3 * n,
         .pos = memory + 4 * n,
         .neg = memory + 5 * n,
         .s = memory + 6 * n,
-        .kept = memory + (6 + n) * n,
-        .rows = memory + (6 + 2 * n) * n,
-        .packed = memory + (6 + 2 * n) * n + rows,
+        .kept = memory + 6 * n + n * m,
+        .rows = memory + 6 * n + 2 * n * m,
+        .packed = memory + 6 * n + 2 * n * m + rows,
         .wp = (float)state->options.pos_weight,
         .wn = (float)state->options.neg_weight,
         .margin = (float)state->options.margin,
         .thresh = (float)state->options.thresh,
     };
-    dml_gram(batch->embeddings, n, batch->dim, step->s);
-    for (size_t i = 0; i < n; i++)
-        step->s[i * n + i] = SELF;
-    dml_panels_pack(n, batch->dim, batch->embeddings, batch->dim, step->packed);
+    compare(batch, step);
     return true;
 }
 
 /* dL/dE of up to ROWS samples from `first` on. */
-static void backward_rows(const struct step *step, size_t first, float weight, float *grad) {
-    size_t n = step->n, dim = step->dim, count = n - first < ROWS ? n - first : ROWS;
-    float *rows = step->rows + (size_t)omp_get_thread_num() * ROWS * n;
+static void backward_rows(const struct step *step, bool mutual, size_t first, float weight,
+                          float *grad) {
+    size_t n = step->n, m = step->m, dim = step->dim, count = n - first < ROWS ? n - first : ROWS;
+    float *rows = step->rows + (size_t)omp_get_thread_num() * ROWS * m;
     for (size_t i = 0; i < count; i++)
-        backward_row(step, first + i, weight, rows + i * n);
-    dml_panels_multiply(count, dim, n, rows, n, 1, step->packed, false, grad + first * dim, dim);
+        if (mutual)
+            backward_row(step, first + i, weight, rows + i * m);
+        else
+            reference_row(step, first + i, weight, rows + i * m);
+    dml_panels_multiply(count, dim, m, rows, m, 1, step->packed, false, grad + first * dim, dim);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -231,7 +264,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     loss->value = sum / (double)kept;
 #pragma omp parallel for if (n > ALONE)
     for (size_t first = 0; first < n; first += ROWS)
-        backward_rows(&step, first, 1 / (float)kept, grad);
+        backward_rows(&step, !batch->reference, first, 1 / (float)kept, grad);
     return DML_OK;
 }
 
@@ -242,6 +275,7 @@ const struct dml_criterion dml_criterion_multisimilarity = {
                         "deep metric learning",
                .params = &table},
     .takes = DML_TUPLES_NONE,
+    .takes_reference = true,
     .create = create,
     .forward_backward = forward_backward,
     .destroy = destroy,

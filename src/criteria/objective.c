@@ -2,6 +2,7 @@
 
 #include "base/batch.h"
 #include "base/memory.h"
+#include "criteria/cross_batch_memory.h"
 
 #include <float.h>
 #include <stdbool.h>
@@ -12,6 +13,7 @@ struct dml_objective {
     struct dml_params *params; /* NULL when the options are the caller's */
     size_t dim, classes;
     void *state;
+    struct dml_cross_batch_memory memory; /* of size 0 where it has none */
 };
 
 enum dml_status dml_objective_create(const struct dml_criterion *criterion, const void *options,
@@ -67,12 +69,42 @@ void dml_objective_free(struct dml_objective *objective) {
         return;
     if (objective->criterion->destroy)
         objective->criterion->destroy(objective->state);
+    dml_cross_batch_memory_close(&objective->memory);
     dml_params_free(objective->params);
     free(objective);
 }
 
 const struct dml_criterion *dml_objective_criterion(const struct dml_objective *objective) {
     return objective->criterion;
+}
+
+enum dml_status dml_reference_allowed(const struct dml_criterion *criterion) {
+    char allowed[1200] = "";
+    size_t used = 0;
+    const struct dml_method *method;
+    if (criterion->takes_reference)
+        return DML_OK;
+    for (size_t i = 0; (method = dml_method_at(DML_CRITERION, i)) && used < sizeof allowed; i++)
+        if (((const struct dml_criterion *)method)->takes_reference)
+            used += (size_t)snprintf(allowed + used, sizeof allowed - used, "%s%s",
+                                     used ? ", " : "", method->name);
+    return dml_fail(DML_ERROR_USAGE,
+                    "the criterion '%s' cannot compare a batch with a memory: use one of: %s",
+                    criterion->method.name, allowed);
+}
+
+enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size) {
+    enum dml_status status = dml_reference_allowed(objective->criterion);
+    if (!status && (size == 0 || size > INT32_MAX))
+        status = dml_fail(DML_ERROR_USAGE, "a memory of %zu embeddings", size);
+    struct dml_cross_batch_memory memory;
+    if (!status)
+        status = dml_cross_batch_memory_open(&memory, size, objective->dim);
+    if (status)
+        return status;
+    dml_cross_batch_memory_close(&objective->memory);
+    objective->memory = memory;
+    return DML_OK;
 }
 
 static enum dml_status check_indices(const char *name, const char *role, const int32_t *indices,
@@ -98,10 +130,41 @@ static enum dml_status check_lists(const char *name, const struct dml_tuples *tu
     return status;
 }
 
+static enum dml_status check_reference(const struct dml_objective *objective,
+                                       const struct dml_batch *batch) {
+    const struct dml_reference *reference = batch->reference;
+    const char *name = objective->criterion->method.name;
+    if (!reference)
+        return DML_OK;
+    if (objective->memory.size)
+        return dml_fail(DML_ERROR_INPUT, "%s: a batch with a reference beside its memory", name);
+    enum dml_status status = dml_reference_allowed(objective->criterion);
+    const struct dml_batch all = {.n = reference->n,
+                                  .dim = batch->dim,
+                                  .embeddings = reference->embeddings,
+                                  .labels = reference->labels};
+    if (!status)
+        status = dml_batch_check(&all, objective->dim, objective->classes);
+    if (status)
+        return dml_fail_within(status, "%s, reference", name);
+    for (size_t i = 0; reference->own && i < batch->n; i++)
+        if (reference->own[i] < -1 || reference->own[i] >= (int64_t)reference->n)
+            return dml_fail(DML_ERROR_INPUT, "%s: copy %d of sample %zu is not in the reference",
+                            name, reference->own[i], i);
+    return DML_OK;
+}
+
 static enum dml_status check_tuples(const struct dml_criterion *criterion,
-                                    const struct dml_tuples *tuples, size_t n) {
+                                    const struct dml_tuples *tuples, size_t n, bool reference) {
     const char *name = criterion->method.name;
     enum dml_tuple_kind kind = tuples ? tuples->kind : DML_TUPLES_NONE;
+    if (reference && kind == DML_TUPLES_NONE)
+        return DML_OK;
+    if (reference)
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: tuples beside a reference, of which it takes all "
+                        "pairs",
+                        name);
     bool whole = criterion->takes == DML_TUPLES_NONE;
     if (kind != criterion->takes && !(whole && kind == criterion->may_take))
         return dml_fail(DML_ERROR_INPUT, "%s takes %s, not %s", name,
@@ -129,9 +192,19 @@ enum dml_status dml_objective_compute(struct dml_objective *objective,
     enum dml_status status = dml_batch_check(batch, objective->dim, objective->classes);
     if (status)
         return dml_fail_within(status, "%s", criterion->method.name);
-    status = check_tuples(criterion, tuples, batch->n);
+    const bool compares = batch->reference || objective->memory.size > 0;
+    struct dml_batch with_reference = *batch;
+    struct dml_reference reference;
+    status = check_reference(objective, batch);
     if (!status)
-        status = criterion->forward_backward(objective->state, batch, tuples, rng, grad, loss);
+        status = check_tuples(criterion, tuples, batch->n, compares);
+    if (!status && objective->memory.size > 0) {
+        status = dml_cross_batch_memory_store(&objective->memory, batch, &reference);
+        with_reference.reference = &reference;
+    }
+    if (!status)
+        status =
+            criterion->forward_backward(objective->state, &with_reference, tuples, rng, grad, loss);
     return status;
 }
 
@@ -144,6 +217,8 @@ size_t dml_objective_parameters(struct dml_objective *objective,
 
 size_t dml_objective_buffers(struct dml_objective *objective, struct dml_criterion_buffer *out,
                              size_t max) {
-    return objective->criterion->buffers ? objective->criterion->buffers(objective->state, out, max)
-                                         : 0;
+    const struct dml_criterion *criterion = objective->criterion;
+    size_t count = criterion->buffers ? criterion->buffers(objective->state, out, max) : 0;
+    return count + dml_cross_batch_memory_buffers(&objective->memory, objective->classes,
+                                                  out + count, max - count);
 }

@@ -91,16 +91,21 @@ static void relate(struct dml_pairwise *p, const struct dml_batch *batch,
     relate_pairs(p, &tuples->negative_pairs, DML_NEGATIVE, p->negatives);
 }
 
-/* Rows in float64, of length 1 where `unit`, and their squared norms. */
-static void take_rows(const float *from, size_t count, size_t dim, bool unit, double *to,
-                      double *squares) {
+/* Rows in float64, of length 1 where `unit`, shifted, and their squared norms. */
+static void take_rows(const float *from, size_t count, size_t dim, bool unit, double shift,
+                      double *to, double *squares) {
 #pragma omp parallel for if (count * dim > 20000)
     for (size_t i = 0; i < count; i++) {
         double square = dml_dot(from + i * dim, from + i * dim, dim), norm = sqrt(square);
         double scale = !unit ? 1 : norm < 1e-12 ? 0 : 1 / norm;
-        for (size_t k = 0; k < dim; k++)
-            to[i * dim + k] = scale * from[i * dim + k];
         squares[i] = square * scale * scale;
+        if (shift != 0)
+            squares[i] = 0;
+        for (size_t k = 0; k < dim; k++) {
+            double x = scale * from[i * dim + k] + shift;
+            squares[i] += shift != 0 ? x * x : 0;
+            to[i * dim + k] = x;
+        }
     }
 }
 
@@ -109,12 +114,12 @@ static enum dml_status start(struct dml_pairwise *p, const struct dml_batch *bat
     if (!lay_out(p, batch))
         return DML_ERROR_MEMORY;
     p->unit = unit;
-    take_rows(batch->embeddings, p->n, p->dim, unit, p->x, p->sx);
+    take_rows(batch->embeddings, p->n, p->dim, unit, p->mutual ? 0 : p->shift, p->x, p->sx);
     if (p->mutual) {
         p->y = p->x;
         memcpy(p->sy, p->sx, p->n * sizeof *p->sy);
     } else {
-        take_rows(batch->reference->embeddings, p->m, p->dim, unit, p->y, p->sy);
+        take_rows(batch->reference->embeddings, p->m, p->dim, unit, 0, p->y, p->sy);
     }
     dml_units_forward(batch->embeddings, p->n, p->dim, p->units, p->norms);
     for (size_t k = 0; k < p->m * p->dim; k++)

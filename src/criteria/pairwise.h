@@ -16,6 +16,7 @@ struct dml_pairwise {
     size_t n, m, dim;  /* rows, columns, dimensions */
     bool mutual;       /* columns are the rows: gradients go to both samples of a pair */
     bool unit;         /* rows are compared at length 1 */
+    double shift;      /* of the criterion: added to all of x where there is a reference */
     double *x, *y;     /* (n, dim), (m, dim): what is compared; y is x when mutual */
     double *sx, *sy;   /* squared norms of the rows of x and y */
     double *s;         /* (n, m): cosines (1 with itself), or distances (0 with itself) */
