@@ -2,18 +2,22 @@
 
 #include "base/memory.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define TEMPORARY ".tmp-"
+
 enum dml_status dml_output_open(struct dml_output *output, const char *path) {
     memset(output, 0, sizeof *output);
     output->path = dml_strdup(path);
-    output->temporary = dml_format("%s.tmp-%ld", path, (long)getpid());
+    output->temporary = dml_format("%s" TEMPORARY "%ld", path, (long)getpid());
     if (!output->path || !output->temporary) {
         dml_output_discard(output);
         return DML_ERROR_MEMORY;
@@ -26,6 +30,7 @@ enum dml_status dml_output_open(struct dml_output *output, const char *path) {
         dml_output_discard(output);
         return DML_ERROR_IO;
     }
+    (void)!flock(fileno(output->file), LOCK_EX | LOCK_NB); /* tells dml_output_clean: in use */
     return DML_OK;
 }
 
@@ -69,6 +74,35 @@ void dml_output_discard(struct dml_output *output) {
     free(output->temporary);
     free(output->path);
     memset(output, 0, sizeof *output);
+}
+
+/* Whether a file is a temporary one, of `name` or of any. */
+static bool is_temporary(const char *file, const char *name) {
+    const char *mark = NULL;
+    for (const char *at = file; (at = strstr(at, TEMPORARY)); at++)
+        mark = at; /* the last one */
+    if (!mark || mark == file)
+        return false;
+    const char *number = mark + strlen(TEMPORARY);
+    if (!*number || number[strspn(number, "0123456789")])
+        return false;
+    return !name || (strlen(name) == (size_t)(mark - file) &&
+                     strncmp(file, name, (size_t)(mark - file)) == 0);
+}
+
+void dml_output_clean(const char *folder, const char *name) {
+    DIR *entries = opendir(folder);
+    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+        if (!is_temporary(entry->d_name, name))
+            continue;
+        int fd = openat(dirfd(entries), entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0 && (flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK))
+            unlinkat(dirfd(entries), entry->d_name, 0);
+        if (fd >= 0)
+            close(fd);
+    }
+    if (entries)
+        closedir(entries);
 }
 
 enum dml_status dml_output_check(const char *path) {

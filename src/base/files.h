@@ -22,6 +22,10 @@ void dml_output_discard(struct dml_output *output);           /* no effect after
  * commit would fail with. Leaves nothing behind. */
 enum dml_status dml_output_check(const char *path);
 
+/* Removes the temporary files that processes which were killed left in `folder`: those of a file
+ * called `name`, or of all (NULL). What a living process is writing stays. */
+void dml_output_clean(const char *folder, const char *name);
+
 /* Writes a whole file that way. */
 enum dml_status dml_write_file(const char *path, const void *data, size_t size);
 

@@ -16,14 +16,16 @@ static void on_interrupt(int signal_number) {
         return;
     interrupted = 1;
     since = (sig_atomic_t)now.tv_sec;
-    if (told && write(STDERR_FILENO, told, strlen(told)) < 0)
-        _exit(128 + signal_number);
+    ssize_t shown = told ? write(STDERR_FILENO, told, strlen(told)) : 0;
+    (void)shown; /* a terminal that is gone shows nothing */
 }
 
 volatile sig_atomic_t *dml_cli_catch_interrupts(const char *text) {
-    struct sigaction action = {.sa_handler = on_interrupt};
+    struct sigaction action = {.sa_handler = on_interrupt}, before;
     told = text;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* as nohup has it */
+        sigaction(SIGHUP, &action, NULL);
     return &interrupted;
 }

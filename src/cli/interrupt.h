@@ -3,8 +3,9 @@
 
 #include <signal.h>
 
-/* From here on Ctrl-C and SIGTERM set the flag that is returned, once, and print `text` on stderr
- * (NULL: nothing); again, more than a second later, they end the program at once. */
+/* From here on Ctrl-C, SIGTERM and SIGHUP (where nohup has not switched it off) set the flag that
+ * is returned, once, and print `text` on stderr (NULL: nothing); again, more than a second later,
+ * they end the program at once. */
 volatile sig_atomic_t *dml_cli_catch_interrupts(const char *text);
 
 #endif

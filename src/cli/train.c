@@ -36,12 +36,12 @@ static char *join_command(int argc, char **argv) {
     return text;
 }
 
-/* --resume FOLDER is the state in a run's folder. */
+/* --resume FOLDER is the state in a run's folder, where there is one. */
 static enum dml_status name_state(struct dml_params *params, const char *resume) {
-    if (!dml_is_folder(resume))
-        return DML_OK;
     char *flag = dml_format("--resume=%s/state.safetensors", resume);
-    enum dml_status status = flag ? dml_params_parse(params, 1, &flag) : DML_ERROR_MEMORY;
+    enum dml_status status = flag ? DML_OK : DML_ERROR_MEMORY;
+    if (!status && dml_is_folder(resume) && dml_path_exists(strchr(flag, '=') + 1))
+        status = dml_params_parse(params, 1, &flag);
     free(flag);
     return status;
 }

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { DML_TOLD_UNREADABLE = 1, DML_TOLD_CORRUPT = 2 };
+
 /* Images of one part of a data set, ordered by class and then by path (online_products and CSV
  * files: in their own order). Classes are numbered anew in every part. */
 struct dml_part {
@@ -17,7 +19,8 @@ struct dml_part {
     int32_t *labels;                /* (images), 0..classes-1 */
     char **class_names;             /* (classes), owned */
     uint8_t *is_query, *is_gallery; /* (images), or NULL when every image is both */
-    /* (images) what loaders said of an image, so that several say it once; NULL: each says it. */
+    /* (images) DML_TOLD_*, what loaders said of an image, so that several say it once; NULL: each
+     * says it. */
     atomic_uchar *told;
 };
 

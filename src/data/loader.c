@@ -11,7 +11,6 @@
 
 enum { MOST_THREADS = 256 };
 enum { FREE = -1 };
-enum { TOLD_UNREADABLE = 1, TOLD_CORRUPT = 2 };
 
 /* Batches that the loader has memory for, the one handed out included: three while they are small,
  * and one where two would take more than this. Nothing is made ahead then, which costs little: a
@@ -59,7 +58,7 @@ struct dml_loader {
     size_t next;        /* position to be produced */
     int64_t handed;     /* batches handed out */
     int busy;           /* producers at an image */
-    atomic_uchar *told; /* (images) TOLD_*: the part's, or own_told */
+    atomic_uchar *told; /* (images) DML_TOLD_*: the part's, or own_told */
     atomic_uchar *own_told;
     size_t replaced, corrupt;
     enum dml_status status;
@@ -77,7 +76,7 @@ static bool is_new(struct dml_loader *loader, size_t image, unsigned char what, 
 }
 
 static void report_unreadable(struct dml_loader *loader, size_t image) {
-    if (is_new(loader, image, TOLD_UNREADABLE, &loader->replaced))
+    if (is_new(loader, image, DML_TOLD_UNREADABLE, &loader->replaced))
         fprintf(stderr, "dml: %s; another image of its class takes its place\n", dml_error());
 }
 
@@ -88,7 +87,7 @@ static enum dml_status check_flaw(struct worker *worker, size_t image) {
     const char *flaw = dml_reader_flaw(worker->transformer.reader);
     if (flaw && loader->strict)
         return dml_fail(DML_ERROR_INPUT, "%s: %s", loader->part->paths[image], flaw);
-    if (flaw && is_new(loader, image, TOLD_CORRUPT, &loader->corrupt))
+    if (flaw && is_new(loader, image, DML_TOLD_CORRUPT, &loader->corrupt))
         fprintf(stderr, "dml: %s: %s; what can be decoded of it is used\n",
                 loader->part->paths[image], flaw);
     return DML_OK;

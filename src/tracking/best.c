@@ -1,6 +1,5 @@
 #include "tracking/best.h"
 
-#include "base/files.h"
 #include "base/memory.h"
 #include "tracking/names.h"
 
@@ -59,33 +58,47 @@ void dml_bests_free(struct dml_bests *bests) {
     memset(bests, 0, sizeof *bests);
 }
 
-void dml_bests_forget(struct dml_bests *bests, uint64_t epoch) {
-    for (size_t i = 0; i < bests->count; i++)
-        if (bests->items[i].epoch >= epoch)
-            bests->items[i].best = NAN;
+void dml_note_number(cJSON *note, const char *name, double value) {
+    if (isfinite(value))
+        cJSON_AddNumberToObject(note, name, value);
+    else
+        cJSON_AddNullToObject(note, name);
 }
 
-void dml_bests_load(struct dml_bests *bests, const char *folder) {
-    char *path = dml_path_join(folder, "summary.json"), *text = NULL;
-    cJSON *root = NULL, *part, *metric;
-    if (!path || !dml_path_exists(path) || dml_read_file(path, &text, NULL) != DML_OK)
-        goto out;
-    root = cJSON_Parse(text);
-    cJSON_ArrayForEach(part, cJSON_GetObjectItem(root, "metrics")) {
-        cJSON_ArrayForEach(metric, part) {
-            const cJSON *value = cJSON_GetObjectItem(metric, "best");
-            const cJSON *epoch = cJSON_GetObjectItem(metric, "best_epoch");
-            struct dml_best *best;
-            if (!cJSON_IsNumber(value) || !cJSON_IsNumber(epoch) || epoch->valuedouble < 0)
-                continue;
-            if (obtain(bests, part->string, metric->string, &best) != DML_OK)
-                goto out;
-            best->best = value->valuedouble;
-            best->epoch = (uint64_t)epoch->valuedouble;
-        }
+double dml_note_value(const cJSON *note, const char *name) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(note, name);
+    return cJSON_IsNumber(item) ? item->valuedouble : NAN;
+}
+
+void dml_bests_note(const struct dml_bests *bests, cJSON *note) {
+    cJSON *list = cJSON_AddArrayToObject(note, "bests");
+    for (size_t i = 0; i < bests->count; i++) {
+        const struct dml_best *best = &bests->items[i];
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddStringToObject(item, "part", best->part);
+        cJSON_AddStringToObject(item, "metric", best->metric);
+        dml_note_number(item, "last", best->last);
+        dml_note_number(item, "best", best->best);
+        cJSON_AddNumberToObject(item, "epoch", (double)best->epoch);
+        cJSON_AddItemToArray(list, item);
     }
-out:
-    cJSON_Delete(root);
-    free(text);
-    free(path);
+}
+
+enum dml_status dml_bests_restore(struct dml_bests *bests, const cJSON *note) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(note, "bests")) {
+        const cJSON *part = cJSON_GetObjectItem(item, "part");
+        const cJSON *metric = cJSON_GetObjectItem(item, "metric");
+        double epoch = dml_note_value(item, "epoch");
+        struct dml_best *best;
+        if (!cJSON_IsString(part) || !cJSON_IsString(metric) || !(epoch >= 0))
+            continue;
+        enum dml_status status = obtain(bests, part->valuestring, metric->valuestring, &best);
+        if (status)
+            return status;
+        best->last = dml_note_value(item, "last");
+        best->best = dml_note_value(item, "best");
+        best->epoch = (uint64_t)epoch;
+    }
+    return DML_OK;
 }

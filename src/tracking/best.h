@@ -24,11 +24,13 @@ const struct dml_best *dml_bests_find(const struct dml_bests *bests, const char 
                                       const char *metric);
 void dml_bests_free(struct dml_bests *bests);
 
-/* Reads the bests of an earlier part of the same run from the run's summary.json, so that a run
- * taken up again remembers them. Without such a file, or with a broken one, nothing is read. */
-void dml_bests_load(struct dml_bests *bests, const char *folder);
+/* As JSON in a tracker's note, and back; of a note without bests, or a broken one, nothing is
+ * taken. */
+void dml_bests_note(const struct dml_bests *bests, struct cJSON *note);
+enum dml_status dml_bests_restore(struct dml_bests *bests, const struct cJSON *note);
 
-/* Forgets bests of epoch `epoch` and later: they are about to be measured again. */
-void dml_bests_forget(struct dml_bests *bests, uint64_t epoch);
+/* A number of a note, where null stands for what is not finite. */
+void dml_note_number(struct cJSON *note, const char *name, double value);
+double dml_note_value(const struct cJSON *note, const char *name); /* NAN where there is none */
 
 #endif

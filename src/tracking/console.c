@@ -21,7 +21,7 @@ enum { VALUE_WIDTH = 9, CELL_WIDTH = 31 };
 struct console {
     const struct dml_run *run;
     struct dml_bests bests;
-    bool begun, terminal;
+    bool terminal;
 };
 
 static enum dml_status console_open(const struct dml_run *run, void **state) {
@@ -31,8 +31,14 @@ static enum dml_status console_open(const struct dml_run *run, void **state) {
         return DML_ERROR_MEMORY;
     console->run = run;
     console->terminal = isatty(STDOUT_FILENO);
-    dml_bests_load(&console->bests, run->folder);
-    return DML_OK;
+    enum dml_status status =
+        dml_bests_restore(&console->bests, dml_run_note(run, dml_tracker_summary.name));
+    if (status) {
+        dml_bests_free(&console->bests);
+        free(console);
+        *state = NULL;
+    }
+    return status;
 }
 
 static void heading(const struct console *console, const struct dml_epoch_record *record) {
@@ -106,9 +112,6 @@ static void table(const struct console *console, const struct dml_epoch_record *
 
 static enum dml_status console_epoch(void *state, const struct dml_epoch_record *record) {
     struct console *console = state;
-    if (!console->begun)
-        dml_bests_forget(&console->bests, record->epoch);
-    console->begun = true;
     enum dml_status status = dml_bests_update(&console->bests, record);
     if (status)
         return status;

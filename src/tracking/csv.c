@@ -2,9 +2,12 @@
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
+#include "tracking/best.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
 
+#include <cjson/cJSON.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,15 +15,16 @@
 #include <unistd.h>
 
 /* CSV_Logs/Data_<part>_<group>.csv, one column per value and one row per epoch, or per step for
- * "Model Grad" and "Train_steps". A row's place in the file is its epoch or step: when a run is
- * taken up again, rows from there on are replaced. */
+ * "Model Grad" and "Train_steps". A state notes how long each file was; when a run is taken up
+ * again the files are cut to that, and those that were not there yet are removed. */
 
 enum { FLUSH_SECONDS = 1 };
 
 struct table {
     char *path, *name;
     FILE *file;
-    off_t good; /* bytes known to be on disk; a write that fails is undone back to here */
+    off_t good;   /* bytes that were written; a write that fails is undone back to here */
+    off_t synced; /* bytes that outlive a loss of power */
 };
 
 struct logs {
@@ -30,27 +34,18 @@ struct logs {
     double flushed;
 };
 
-/* Cuts an earlier file behind its header and `rows` rows. */
-static enum dml_status take_up(struct table *table, const char *header, uint64_t rows) {
+/* The columns of a file that is there already have to be those of this run. */
+static enum dml_status check_header(const struct table *table, const char *header) {
     char *text;
-    size_t size, length = strlen(header);
-    enum dml_status status = dml_read_file(table->path, &text, &size);
+    enum dml_status status = dml_read_file(table->path, &text, NULL);
     if (status)
         return status;
-    if (strncmp(text, header, length) != 0) {
-        free(text);
-        return dml_fail(DML_ERROR_INPUT,
-                        "%s: has other columns than this run would write; move it away",
-                        table->path);
-    }
-    const char *at = text + length;
-    for (const char *end; rows > 0 && (end = strchr(at, '\n')); rows--)
-        at = end + 1;
-    table->good = at - text;
+    if (strncmp(text, header, strlen(header)) != 0)
+        status =
+            dml_fail(DML_ERROR_INPUT,
+                     "%s: has other columns than this run would write; move it away", table->path);
     free(text);
-    if (ftruncate(fileno(table->file), table->good) != 0)
-        return dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", table->path, strerror(errno));
-    return DML_OK;
+    return status;
 }
 
 static enum dml_status flush(struct table *table) {
@@ -65,8 +60,8 @@ static enum dml_status flush(struct table *table) {
     return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(reason));
 }
 
-/* The file called `name`, opened at row `row` when it is not open yet. `header` ends a line. */
-static enum dml_status find(struct logs *logs, const char *name, const char *header, uint64_t row,
+/* The file called `name`, opened when it is not open yet. `header` ends a line. */
+static enum dml_status find(struct logs *logs, const char *name, const char *header,
                             struct table **out) {
     for (size_t i = 0; i < logs->count; i++)
         if (strcmp(logs->tables[i].name, name) == 0) {
@@ -87,10 +82,12 @@ static enum dml_status find(struct logs *logs, const char *name, const char *hea
     table->file = fopen(table->path, "a");
     if (!table->file)
         return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(errno));
-    if (before)
-        status = take_up(table, header, row);
-    else
+    if (before) {
+        table->good = table->synced = info.st_size;
+        status = check_header(table, header);
+    } else {
         fputs(header, table->file);
+    }
     *out = table;
     return status;
 }
@@ -107,6 +104,70 @@ static void destroy(struct logs *logs) {
     free(logs);
 }
 
+static bool is_log(const char *file) {
+    size_t length = strlen(file);
+    return length > 9 && strncmp(file, "Data_", 5) == 0 && strcmp(file + length - 4, ".csv") == 0;
+}
+
+/* Where to cut a file that is no longer what it was, as after somebody's editing: behind the last
+ * row that ends within `length` bytes. */
+static enum dml_status last_row(const char *path, off_t length, off_t *out) {
+    char *text;
+    size_t size;
+    enum dml_status status = dml_read_file(path, &text, &size);
+    if (status)
+        return status;
+    *out = length < (off_t)size ? length : (off_t)size;
+    while (*out > 0 && text[*out - 1] != '\n')
+        --*out;
+    free(text);
+    return DML_OK;
+}
+
+static enum dml_status cut(const char *path, off_t length) {
+    struct stat info;
+    off_t end = 0;
+    if (stat(path, &info) != 0)
+        return dml_fail(DML_ERROR_IO, "%s: %s", path, strerror(errno));
+    enum dml_status status = info.st_size > 0 ? last_row(path, length, &end) : DML_OK;
+    if (status)
+        return status;
+    if (end != length)
+        fprintf(stderr, "dml: %s: is not as the run left it; rows may be missing\n", path);
+    if (truncate(path, end) != 0)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", path, strerror(errno));
+    return DML_OK;
+}
+
+/* Brings all files to where they were when the state was saved; no note: before the first one. */
+static enum dml_status cut_all(const char *folder, const cJSON *note) {
+    DIR *entries = opendir(folder);
+    enum dml_status status = DML_OK;
+    for (struct dirent *entry; entries && !status && (entry = readdir(entries));) {
+        if (!is_log(entry->d_name))
+            continue;
+        char *path = dml_path_join(folder, entry->d_name);
+        double length = dml_note_value(note, entry->d_name);
+        if (!path)
+            status = DML_ERROR_MEMORY;
+        else if (length > 0)
+            status = cut(path, (off_t)length);
+        else if (unlink(path) != 0)
+            status = dml_fail(DML_ERROR_IO, "%s: cannot be removed: %s", path, strerror(errno));
+        free(path);
+    }
+    if (entries)
+        closedir(entries);
+    const cJSON *item;
+    cJSON_ArrayForEach(item, note) {
+        char *path = status ? NULL : dml_path_join(folder, item->string);
+        if (path && !dml_path_exists(path))
+            fprintf(stderr, "dml: %s: is gone; its rows so far are missing\n", path);
+        free(path);
+    }
+    return status;
+}
+
 static enum dml_status csv_open(const struct dml_run *run, void **state) {
     struct logs *logs = dml_alloc(1, sizeof *logs);
     *state = logs;
@@ -115,6 +176,8 @@ static enum dml_status csv_open(const struct dml_run *run, void **state) {
     logs->flushed = dml_now();
     logs->folder = dml_path_join(run->folder, "CSV_Logs");
     enum dml_status status = logs->folder ? dml_make_folders(logs->folder) : DML_ERROR_MEMORY;
+    if (!status && run->resumed)
+        status = cut_all(logs->folder, dml_run_note(run, dml_tracker_csv.name));
     if (status) {
         destroy(logs);
         *state = NULL;
@@ -123,12 +186,11 @@ static enum dml_status csv_open(const struct dml_run *run, void **state) {
 }
 
 /* A file of one column. */
-static enum dml_status put(struct logs *logs, const char *name, const char *column, uint64_t row,
-                           double value) {
+static enum dml_status put(struct logs *logs, const char *name, const char *column, double value) {
     char header[DML_NAME_SIZE], text[DML_NUMBER_SIZE];
     struct table *table;
     snprintf(header, sizeof header, "%s\n", column);
-    enum dml_status status = find(logs, name, header, row, &table);
+    enum dml_status status = find(logs, name, header, &table);
     if (!status)
         fprintf(table->file, "%s\n", dml_number_text(value, text));
     return status;
@@ -146,12 +208,12 @@ static enum dml_status csv_step(void *state, const struct dml_step_record *recor
     struct logs *logs = state;
     struct table *table;
     char loss[DML_NUMBER_SIZE], seconds[DML_NUMBER_SIZE];
-    enum dml_status status = put(logs, "Model Grad_L2", "Grad L2", record->step, record->grad_rms);
+    enum dml_status status = put(logs, "Model Grad_L2", "Grad L2", record->grad_rms);
     if (!status)
-        status = put(logs, "Model Grad_Max", "Grad Max", record->step, record->grad_max);
+        status = put(logs, "Model Grad_Max", "Grad Max", record->grad_max);
     if (!status)
-        status = find(logs, "Train_steps", "step,epoch,loss,seconds,tuples,active,swapped\n",
-                      record->step, &table);
+        status =
+            find(logs, "Train_steps", "step,epoch,loss,seconds,tuples,active,swapped\n", &table);
     if (status)
         return status;
     fprintf(table->file, "%llu,%llu,%s,%s,%zu,%zu,%zu\n", (unsigned long long)record->step,
@@ -164,7 +226,6 @@ static enum dml_status csv_step(void *state, const struct dml_step_record *recor
 struct part_row {
     struct logs *logs;
     const char *part;
-    uint64_t row;
 };
 
 static enum dml_status put_family(void *data, const char *family,
@@ -178,7 +239,7 @@ static enum dml_status put_family(void *data, const char *family,
                                    values[i]->name);
     snprintf(header + length, sizeof header - length, "\n");
     snprintf(name, sizeof name, "%s_discriminative_%s", at->part, family);
-    enum dml_status status = find(at->logs, name, header, at->row, &table);
+    enum dml_status status = find(at->logs, name, header, &table);
     if (status)
         return status;
     for (size_t i = 0; i < count; i++)
@@ -188,7 +249,7 @@ static enum dml_status put_family(void *data, const char *family,
 }
 
 /* A vector has a file of its own: its components, largest singular value first. */
-static enum dml_status put_vector(struct logs *logs, const char *part, uint64_t row,
+static enum dml_status put_vector(struct logs *logs, const char *part,
                                   const struct dml_metric_value *value) {
     char name[DML_NAME_SIZE * 2], text[DML_NUMBER_SIZE];
     struct table *table;
@@ -203,7 +264,7 @@ static enum dml_status put_vector(struct logs *logs, const char *part, uint64_t 
     fputc('\n', columns);
     fclose(columns);
     snprintf(name, sizeof name, "%s_discriminative_%s", part, value->name);
-    enum dml_status status = find(logs, name, header, row, &table);
+    enum dml_status status = find(logs, name, header, &table);
     free(header);
     if (status)
         return status;
@@ -213,13 +274,12 @@ static enum dml_status put_vector(struct logs *logs, const char *part, uint64_t 
     return DML_OK;
 }
 
-static enum dml_status put_part(struct logs *logs, const struct dml_part_record *part,
-                                uint64_t row) {
-    struct part_row at = {logs, part->part, row};
+static enum dml_status put_part(struct logs *logs, const struct dml_part_record *part) {
+    struct part_row at = {logs, part->part};
     enum dml_status status = dml_metric_families(part, put_family, &at);
     for (size_t i = 0; i < part->count && !status; i++)
         if (dml_metric_is_vector(&part->metrics[i]))
-            status = put_vector(logs, part->part, row, &part->metrics[i]);
+            status = put_vector(logs, part->part, &part->metrics[i]);
     return status;
 }
 
@@ -229,8 +289,7 @@ static enum dml_status put_mining(struct logs *logs, const struct dml_epoch_reco
     struct table *table;
     char active[DML_NUMBER_SIZE], swapped[DML_NUMBER_SIZE];
     enum dml_status status =
-        find(logs, "Train_mining", "active_share,swapped_share,replaced_images\n", record->epoch,
-             &table);
+        find(logs, "Train_mining", "active_share,swapped_share,replaced_images\n", &table);
     if (!status)
         fprintf(table->file, "%s,%s,%zu\n", dml_number_text(record->active_share, active),
                 dml_number_text(record->swapped_share, swapped), record->replaced_images);
@@ -239,17 +298,41 @@ static enum dml_status put_mining(struct logs *logs, const struct dml_epoch_reco
 
 static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *record) {
     struct logs *logs = state;
-    uint64_t row = record->epoch;
-    enum dml_status status = put(logs, "Train_epochs", "epochs", row, (double)record->epoch);
+    enum dml_status status = put(logs, "Train_epochs", "epochs", (double)record->epoch);
     if (!status)
-        status = put(logs, "Train_loss", "loss", row, record->loss);
+        status = put(logs, "Train_loss", "loss", record->loss);
     if (!status)
-        status = put(logs, "Train_time", "time", row, record->train_seconds);
+        status = put(logs, "Train_time", "time", record->train_seconds);
     if (!status)
         status = put_mining(logs, record);
     for (size_t i = 0; i < record->part_count && !status; i++)
-        status = put_part(logs, &record->parts[i], row);
+        status = put_part(logs, &record->parts[i]);
     return status ? status : flush_all(logs);
+}
+
+static enum dml_status csv_sync(void *state, cJSON *note) {
+    struct logs *logs = state;
+    enum dml_status status = flush_all(logs);
+    for (size_t i = 0; i < logs->count && !status; i++) {
+        struct table *table = &logs->tables[i];
+        if (table->synced == table->good)
+            continue;
+        if (fdatasync(fileno(table->file)) != 0 && errno != EINVAL) /* a device has no disk */
+            status =
+                dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(errno));
+        table->synced = table->good;
+    }
+    DIR *entries = status ? NULL : opendir(logs->folder);
+    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+        struct stat info;
+        if (is_log(entry->d_name) && fstatat(dirfd(entries), entry->d_name, &info, 0) == 0)
+            cJSON_AddNumberToObject(note, entry->d_name, (double)info.st_size);
+    }
+    if (!status && !entries)
+        status = dml_fail(DML_ERROR_IO, "%s: cannot be read: %s", logs->folder, strerror(errno));
+    if (entries)
+        closedir(entries);
+    return status;
 }
 
 static enum dml_status csv_close(void *state, enum dml_run_end end, const char *error) {
@@ -259,5 +342,9 @@ static enum dml_status csv_close(void *state, enum dml_run_end end, const char *
     return status;
 }
 
-const struct dml_tracker dml_tracker_csv = {
-    .name = "csv", .open = csv_open, .step = csv_step, .epoch = csv_epoch, .close = csv_close};
+const struct dml_tracker dml_tracker_csv = {.name = "csv",
+                                            .open = csv_open,
+                                            .step = csv_step,
+                                            .epoch = csv_epoch,
+                                            .sync = csv_sync,
+                                            .close = csv_close};

@@ -1,6 +1,7 @@
 #include "tracking/database.h"
 
 #include "base/files.h"
+#include "base/lock.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -8,11 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { APPLICATION = 0x646d6c31 /* "dml1" */, SET_UP_SECONDS = 30 };
+enum { APPLICATION = 0x646d6c31 /* "dml1" */, SET_UP_SECONDS = 30, MARK_WAIT_MS = 1000 };
 
 static const char schema[] =
-    /* One row per run. status: running, finished, interrupted, failed. A killed run stays
-     * `running` with an old `updated`. */
+    /* One row per run. status: running, finished, interrupted, failed. A killed run stays `running`
+     * until somebody opens the database. */
     "CREATE TABLE runs ("
     " id INTEGER PRIMARY KEY,"
     " folder TEXT NOT NULL UNIQUE," /* below the save path: dataset/savename */
@@ -56,6 +57,11 @@ static const char schema[] =
     /* SQLite takes `epoch` from the row that has the maximum. */
     "CREATE VIEW largest AS SELECT run_id, part, name, MAX(value) AS value, epoch"
     " FROM metrics GROUP BY run_id, part, name;";
+
+/* A run's identity, wherever its folder is, and the machine that it was last on. */
+static const char second_version[] = "ALTER TABLE runs ADD COLUMN identity TEXT;"
+                                     "ALTER TABLE runs ADD COLUMN host TEXT;"
+                                     "CREATE UNIQUE INDEX runs_by_identity ON runs (identity);";
 
 enum dml_status dml_database_error(sqlite3 *db) {
     const char *path = sqlite3_db_filename(db, "main");
@@ -130,19 +136,21 @@ static enum dml_status ask(sqlite3 *db, const char *sql, int64_t *value) {
     return status;
 }
 
-/* The first process to come makes the schema; all others wait for it and then see it. */
+/* The first process to come makes the schema, or what a newer one adds to it; all others wait for
+ * it and then see it. */
 static enum dml_status make_schema(sqlite3 *db) {
     int64_t version = 0;
     enum dml_status status = dml_database_run(db, "BEGIN IMMEDIATE", "");
     if (status)
         return status;
     status = ask(db, "PRAGMA user_version", &version);
-    if (!status && version == 0) {
+    if (!status && version < DML_DATABASE_VERSION) {
         char settings[96];
         sqlite3_snprintf(sizeof settings, settings,
                          "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION,
                          DML_DATABASE_VERSION);
-        if (sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK ||
+        if ((version == 0 && sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK) ||
+            sqlite3_exec(db, second_version, NULL, NULL, NULL) != SQLITE_OK ||
             sqlite3_exec(db, settings, NULL, NULL, NULL) != SQLITE_OK)
             status = dml_database_error(db);
     }
@@ -152,7 +160,7 @@ static enum dml_status make_schema(sqlite3 *db) {
     return status;
 }
 
-static enum dml_status check_version(sqlite3 *db) {
+static enum dml_status check_version(sqlite3 *db, int64_t *out) {
     const char *path = sqlite3_db_filename(db, "main");
     int64_t application = 0, version = 0;
     enum dml_status status = ask(db, "PRAGMA application_id", &application);
@@ -160,6 +168,7 @@ static enum dml_status check_version(sqlite3 *db) {
         status = ask(db, "PRAGMA user_version", &version);
     if (status)
         return status;
+    *out = version;
     if (application != APPLICATION)
         return dml_fail(DML_ERROR_INPUT, "%s: is a database, but not one of runs", path);
     if (version > DML_DATABASE_VERSION)
@@ -191,19 +200,61 @@ static bool is_new(sqlite3 *db, enum dml_status *status) {
 
 static enum dml_status prepare(sqlite3 *db) {
     enum dml_status status;
+    int64_t version = 0;
     bool fresh = is_new(db, &status);
     if (!status && !fresh)
-        status = check_version(db); /* before anything is changed in a file that is not ours */
+        status = check_version(db, &version); /* before anything is changed in what is not ours */
     if (!status)
         status = go_to_wal(db);
-    if (!status && fresh)
+    if (!status && version < DML_DATABASE_VERSION)
         status = make_schema(db);
     if (!status)
-        status = check_version(db);
-    if (!status && sqlite3_exec(db, "PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON", NULL,
+        status = check_version(db, &version);
+    /* What a run's state builds on has to outlive a loss of power. */
+    if (!status && sqlite3_exec(db, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON", NULL,
                                 NULL, NULL) != SQLITE_OK)
         status = dml_database_error(db);
     return status;
+}
+
+/* Whether the run of a row is gone: nobody holds its folder. Of another machine's run that is
+ * believed only when it was silent for a day, for not every file system shows its locks. */
+static bool is_dead(const char *save_path, sqlite3_stmt *row) {
+    char host[DML_HOST_SIZE];
+    const char *folder = dml_database_text(row, 1);
+    bool here = strcmp(dml_database_text(row, 2), dml_host(host)) == 0, unsure;
+    if (!here && sqlite3_column_double(row, 3) < 1)
+        return false;
+    char *path = *folder == '/' ? dml_format("%s/%s", folder, DML_RUN_LOCK)
+                                : dml_format("%s/%s/%s", save_path, folder, DML_RUN_LOCK);
+    bool held = !path || dml_lock_held(path, &unsure) || unsure;
+    free(path);
+    return !held;
+}
+
+/* Runs that were killed said nothing at their end. A database that cannot be written stays as it
+ * is: that matters to nobody. */
+static void mark_dead(sqlite3 *db, const char *save_path) {
+    sqlite3_stmt *rows;
+    int64_t dead[64];
+    size_t count = 0;
+    if (dml_database_query(db, &rows,
+                           "SELECT id, folder, host, julianday('now') - julianday(updated)"
+                           " FROM runs WHERE status = 'running'",
+                           "") != DML_OK)
+        return;
+    while (count < sizeof dead / sizeof dead[0] && sqlite3_step(rows) == SQLITE_ROW)
+        if (is_dead(save_path, rows))
+            dead[count++] = sqlite3_column_int64(rows, 0);
+    sqlite3_finalize(rows);
+    sqlite3_busy_timeout(db, MARK_WAIT_MS);
+    for (size_t i = 0; i < count; i++)
+        if (dml_database_run(db,
+                             "UPDATE runs SET status = 'interrupted', ended = updated,"
+                             " error = 'it ended without a word: killed, or the machine went down'"
+                             " WHERE id = ? AND status = 'running'",
+                             "i", dead[i]) != DML_OK)
+            return;
 }
 
 enum dml_status dml_database_open(const char *save_path, bool create, int wait_ms, sqlite3 **out) {
@@ -223,7 +274,10 @@ enum dml_status dml_database_open(const char *save_path, bool create, int wait_m
     if (!status) {
         sqlite3_extended_result_codes(db, 0);
         sqlite3_busy_timeout(db, SET_UP_SECONDS * 1000);
-        status = create ? prepare(db) : check_version(db);
+        int64_t version = DML_DATABASE_VERSION;
+        status = create ? prepare(db) : check_version(db, &version);
+        if (!status && version >= 2)
+            mark_dead(db, save_path);
         sqlite3_busy_timeout(db, wait_ms);
     }
     free(path);

@@ -11,9 +11,10 @@
 /* <save_path>/runs.sqlite: one database for all runs below a save path, in WAL mode, so that many
  * runs write at once and readers never wait. The schema is in database.c and docs/TRACKING.md. */
 
-enum { DML_DATABASE_VERSION = 1 };
+enum { DML_DATABASE_VERSION = 2 };
 
-/* Opens it, and with `create` makes folder, file and schema where they are missing.
+/* Opens it, and with `create` makes folder, file and schema where they are missing, and brings an
+ * older schema up to date. Runs that say `running` and are dead are marked as interrupted.
  * DML_ERROR_INPUT: no such file, damaged, not a database of runs, or of a newer schema.
  * The caller closes with sqlite3_close_v2. Waits `wait_ms` for locks from then on. */
 enum dml_status dml_database_open(const char *save_path, bool create, int wait_ms, sqlite3 **out);

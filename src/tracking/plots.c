@@ -40,6 +40,7 @@ static enum dml_status plots_open(const struct dml_run *run, void **state) {
         return DML_ERROR_MEMORY;
     plots->logs = dml_path_join(run->folder, "CSV_Logs");
     plots->folder = dml_path_join(run->folder, "Progression_Plots");
+    plots->stale = run->resumed; /* it may have been killed before it drew what it logged */
     plots->gnuplot_log = dml_path_join(run->folder, "Progression_Plots/gnuplot.log");
     enum dml_status status = plots->logs && plots->folder && plots->gnuplot_log
                                  ? dml_make_folders(plots->folder)

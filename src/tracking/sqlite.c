@@ -1,3 +1,4 @@
+#include "base/lock.h"
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
@@ -17,7 +18,7 @@
  * waiting, so training never does, and nothing is lost when it passes. */
 
 enum { WRITE_SECONDS = 2, RETRY_SECONDS = 10 };
-enum { STEP_WAIT_MS = 20, EPOCH_WAIT_MS = 2000, CLOSE_WAIT_MS = 60000 };
+enum { STEP_WAIT_MS = 20, EPOCH_WAIT_MS = 2000, SYNC_WAIT_MS = 10000, CLOSE_WAIT_MS = 60000 };
 
 /* A copy of an epoch's record that outlives the call. */
 struct epoch_rows {
@@ -32,9 +33,6 @@ struct recorder {
     size_t step_count, step_capacity;
     struct epoch_rows *epochs;
     size_t epoch_count, epoch_capacity;
-    uint64_t first_step, first_epoch;
-    bool seen_step, seen_epoch; /* rows from the first ones on are replaced by this run's */
-    bool cleared_steps, cleared_epochs;
     double next;   /* when to write again */
     bool reported; /* that rows have to wait */
 };
@@ -57,42 +55,143 @@ static enum dml_status each_param(struct recorder *recorder, const struct dml_pa
     return status;
 }
 
-/* The row of this run; a run that is taken up again finds the one it had. */
-static enum dml_status find_or_insert(struct recorder *recorder, const char *folder) {
-    char now[DML_TIME_SIZE];
-    sqlite3_stmt *statement;
-    dml_database_now(now);
-    enum dml_status status =
-        dml_database_run(recorder->db,
-                         "INSERT INTO runs (folder, status, started, updated)"
-                         " VALUES (?, 'running', ?, ?) ON CONFLICT (folder) DO UPDATE SET"
-                         " status = 'running', error = NULL, ended = NULL, updated = ?",
-                         "ssss", folder, now, now, now);
+/* The number that a query gives, or 0. */
+static enum dml_status find(sqlite3 *db, int64_t *out, const char *sql, const char *text) {
+    sqlite3_stmt *row;
+    *out = 0;
+    enum dml_status status = dml_database_query(db, &row, sql, "s", text);
     if (status)
         return status;
-    status = dml_database_query(recorder->db, &statement, "SELECT id FROM runs WHERE folder = ?",
-                                "s", folder);
-    if (status)
-        return status;
-    if (sqlite3_step(statement) == SQLITE_ROW)
-        recorder->run = sqlite3_column_int64(statement, 0);
-    else
-        status = dml_database_error(recorder->db);
-    sqlite3_finalize(statement);
+    int code = sqlite3_step(row);
+    if (code == SQLITE_ROW)
+        *out = sqlite3_column_int64(row, 0);
+    else if (code != SQLITE_DONE)
+        status = dml_database_error(db);
+    sqlite3_finalize(row);
     return status;
 }
 
-static enum dml_status describe(struct recorder *recorder, const struct dml_run *run) {
+/* The row that the run had before, if any: a run is known by its identity, wherever its folder is
+ * now. A copy of a whole save path holds the row of the run that it is a copy of, under the folder
+ * of the copy. */
+static enum dml_status find_own(struct recorder *recorder, const struct dml_run *run,
+                                const char *folder) {
+    if (!run->identity) /* known by its folder alone */
+        return find(recorder->db, &recorder->run, "SELECT id FROM runs WHERE folder = ?", folder);
+    enum dml_status status =
+        find(recorder->db, &recorder->run, "SELECT id FROM runs WHERE identity = ?", run->identity);
+    int64_t copied = 0, there = 0;
+    if (!status && !recorder->run && run->copy_of)
+        status =
+            find(recorder->db, &copied, "SELECT id FROM runs WHERE identity = ?", run->copy_of);
+    if (!status && copied)
+        status = find(recorder->db, &there, "SELECT id FROM runs WHERE folder = ?", folder);
+    if (!status && copied && copied == there)
+        recorder->run = copied;
+    return status;
+}
+
+static enum dml_status insert(struct recorder *recorder, const char *folder) {
+    char now[DML_TIME_SIZE];
+    dml_database_now(now);
+    enum dml_status status = dml_database_run(recorder->db,
+                                              "INSERT INTO runs (folder, status, started, updated)"
+                                              " VALUES (?, 'running', ?, ?)",
+                                              "sss", folder, now, now);
+    recorder->run = sqlite3_last_insert_rowid(recorder->db);
+    return status;
+}
+
+/* The rows of the run whose folder this one's is a copy of, in the same database. */
+static enum dml_status copy_rows(struct recorder *recorder, const struct dml_run *run) {
+    static const char *const copies[] = {
+        "INSERT INTO steps SELECT ?1, step, epoch, loss, grad_rms, grad_max, tuples, active,"
+        " swapped, seconds FROM steps WHERE run_id = ?2",
+        "INSERT INTO epochs SELECT ?1, epoch, loss, lr, train_seconds, eval_seconds,"
+        " train_images, eval_images, active_share, swapped_share, replaced_images"
+        " FROM epochs WHERE run_id = ?2",
+        "INSERT INTO metrics SELECT ?1, part, name, epoch, value FROM metrics WHERE run_id = ?2",
+        "INSERT INTO vectors SELECT ?1, part, name, epoch, vector FROM vectors WHERE run_id = ?2"};
+    int64_t original;
+    enum dml_status status =
+        find(recorder->db, &original, "SELECT id FROM runs WHERE identity = ?", run->copy_of);
+    for (size_t i = 0; i < sizeof copies / sizeof copies[0] && !status && original; i++)
+        status = dml_database_run(recorder->db, copies[i], "ii", recorder->run, original);
+    return status;
+}
+
+/* Rows that an earlier part of this run left at or behind the place where it is taken up. */
+static enum dml_status cut(struct recorder *recorder, const struct dml_run *run) {
+    static const char *const cuts[] = {"DELETE FROM steps WHERE run_id = ? AND step >= ?",
+                                       "DELETE FROM epochs WHERE run_id = ? AND epoch >= ?",
+                                       "DELETE FROM metrics WHERE run_id = ? AND epoch >= ?",
+                                       "DELETE FROM vectors WHERE run_id = ? AND epoch >= ?"};
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0] && !status; i++)
+        status = dml_database_run(recorder->db, cuts[i], "ii", recorder->run,
+                                  (int64_t)(i == 0 ? run->first_step : run->first_epoch));
+    return status;
+}
+
+/* Says so where rows of steps before the state are missing: the database could not be written when
+ * it was saved, or it is another one. */
+static enum dml_status check_rows(struct recorder *recorder, const struct dml_run *run) {
+    sqlite3_stmt *row;
+    enum dml_status status = dml_database_query(
+        recorder->db, &row, "SELECT COUNT(*) FROM steps WHERE run_id = ?", "i", recorder->run);
+    if (status)
+        return status;
+    if (sqlite3_step(row) == SQLITE_ROW && sqlite3_column_int64(row, 0) < (int64_t)run->first_step)
+        fprintf(stderr, "dml: %s/runs.sqlite: has %lld of this run's %llu steps so far\n",
+                run->save_path, (long long)sqlite3_column_int64(row, 0),
+                (unsigned long long)run->first_step);
+    sqlite3_finalize(row);
+    return DML_OK;
+}
+
+/* The row of this run, its folder's alone. */
+static enum dml_status find_or_insert(struct recorder *recorder, const struct dml_run *run,
+                                      const char *folder) {
+    enum dml_status status = find_own(recorder, run, folder);
+    if (!status) /* of a run whose folder was removed or moved away before it ended */
+        status = dml_database_run(recorder->db, "DELETE FROM runs WHERE folder = ? AND id <> ?",
+                                  "si", folder, recorder->run);
+    if (!status && !recorder->run) {
+        status = insert(recorder, folder);
+        if (!status && run->copy_of)
+            status = copy_rows(recorder, run);
+    }
+    if (!status)
+        status = cut(recorder, run);
+    if (!status && run->resumed)
+        status = check_rows(recorder, run);
+    return status;
+}
+
+static enum dml_status describe(struct recorder *recorder, const struct dml_run *run,
+                                const char *folder) {
+    char now[DML_TIME_SIZE], host[DML_HOST_SIZE];
+    dml_database_now(now);
+    /* A run that goes on keeps the command that it began with. */
+    enum dml_status status = dml_database_run(
+        recorder->db,
+        "UPDATE runs SET status = 'running', error = NULL, ended = NULL, updated = ?1,"
+        " folder = ?2, identity = ?3, host = ?4, pid = ?5, threads = ?6, version = ?7,"
+        " processor = ?8, command = CASE WHEN ?9 THEN COALESCE(command, ?10) ELSE ?10 END"
+        " WHERE id = ?11",
+        "ssssiissisi", now, folder, run->identity, run->identity ? dml_host(host) : NULL,
+        (int64_t)getpid(), (int64_t)run->threads, run->version, run->processor,
+        (int64_t)run->resumed, run->command, recorder->run);
+    if (status)
+        return status;
     return dml_database_run(
         recorder->db,
         "UPDATE runs SET dataset = ?, savename = ?, project = ?, run_group = ?, seed = ?,"
-        " command = ?, version = ?, processor = ?, threads = ?, pid = ?, training_images = ?,"
-        " training_classes = ?, testing_images = ?, testing_classes = ?, validation_images = ?,"
-        " validation_classes = ?, steps_per_epoch = ?, epochs_planned = ?,"
+        " training_images = ?, training_classes = ?, testing_images = ?, testing_classes = ?,"
+        " validation_images = ?, validation_classes = ?, steps_per_epoch = ?, epochs_planned = ?,"
         " network_parameters = ? WHERE id = ?",
-        "ssssisssiiiiiiiiiiii", run->dataset, run->savename, run->project, run->group,
-        (int64_t)run->seed, run->command, run->version, run->processor, (int64_t)run->threads,
-        (int64_t)getpid(), (int64_t)run->training.images, (int64_t)run->training.classes,
+        "ssssiiiiiiiiiii", run->dataset, run->savename, run->project, run->group,
+        (int64_t)run->seed, (int64_t)run->training.images, (int64_t)run->training.classes,
         (int64_t)run->testing.images, (int64_t)run->testing.classes,
         (int64_t)run->validation.images, (int64_t)run->validation.classes,
         (int64_t)run->steps_per_epoch, (int64_t)run->epochs, (int64_t)run->parameters,
@@ -113,9 +212,9 @@ static enum dml_status enter(struct recorder *recorder, const struct dml_run *ru
     enum dml_status status = dml_database_run(recorder->db, "BEGIN IMMEDIATE", "");
     if (status)
         return status;
-    status = find_or_insert(recorder, below(run));
+    status = find_or_insert(recorder, run, below(run));
     if (!status)
-        status = describe(recorder, run);
+        status = describe(recorder, run, below(run));
     if (!status)
         status = dml_database_run(recorder->db, "DELETE FROM params WHERE run_id = ?", "i",
                                   recorder->run);
@@ -264,28 +363,11 @@ static enum dml_status write_epoch(struct recorder *recorder, const struct epoch
     return status;
 }
 
-/* Rows that an earlier part of this run left at or behind the place where it was taken up. */
-static enum dml_status clear(struct recorder *recorder) {
-    enum dml_status status = DML_OK;
-    if (recorder->seen_step && !recorder->cleared_steps)
-        status = dml_database_run(recorder->db, "DELETE FROM steps WHERE run_id = ? AND step >= ?",
-                                  "ii", recorder->run, (int64_t)recorder->first_step);
-    static const char *const tables[] = {"DELETE FROM epochs WHERE run_id = ? AND epoch >= ?",
-                                         "DELETE FROM metrics WHERE run_id = ? AND epoch >= ?",
-                                         "DELETE FROM vectors WHERE run_id = ? AND epoch >= ?"};
-    for (size_t i = 0; i < 3 && !status && recorder->seen_epoch && !recorder->cleared_epochs; i++)
-        status = dml_database_run(recorder->db, tables[i], "ii", recorder->run,
-                                  (int64_t)recorder->first_epoch);
-    return status;
-}
-
 static enum dml_status transaction(struct recorder *recorder, const char *run_status,
                                    const char *error) {
     char now[DML_TIME_SIZE];
     dml_database_now(now);
-    enum dml_status status = clear(recorder);
-    if (!status)
-        status = write_steps(recorder);
+    enum dml_status status = write_steps(recorder);
     for (size_t i = 0; i < recorder->epoch_count && !status; i++)
         status = write_epoch(recorder, &recorder->epochs[i]);
     if (!status)
@@ -317,8 +399,6 @@ static enum dml_status write_all(struct recorder *recorder, int wait_ms, const c
         recorder->reported = recorder->reported || wait_ms > STEP_WAIT_MS;
         return DML_OK;
     }
-    recorder->cleared_steps = recorder->cleared_steps || recorder->seen_step;
-    recorder->cleared_epochs = recorder->cleared_epochs || recorder->seen_epoch;
     recorder->step_count = 0;
     for (size_t i = 0; i < recorder->epoch_count; i++)
         free_epoch(&recorder->epochs[i]);
@@ -332,9 +412,6 @@ static enum dml_status sqlite_step(void *state, const struct dml_step_record *re
                                       recorder->step_count + 1, sizeof *record);
     if (status)
         return status;
-    if (!recorder->seen_step)
-        recorder->first_step = record->step;
-    recorder->seen_step = true;
     recorder->steps[recorder->step_count++] = *record;
     return dml_now() < recorder->next ? DML_OK : write_all(recorder, STEP_WAIT_MS, "running", NULL);
 }
@@ -348,10 +425,17 @@ static enum dml_status sqlite_epoch(void *state, const struct dml_epoch_record *
     if (status)
         return status;
     recorder->epoch_count++;
-    if (!recorder->seen_epoch)
-        recorder->first_epoch = record->epoch;
-    recorder->seen_epoch = true;
     return write_all(recorder, EPOCH_WAIT_MS, "running", NULL);
+}
+
+/* A database that stays locked holds the state up for a while, not for good: rows that then are
+ * lost when the run is killed are told when it goes on. */
+static enum dml_status sqlite_sync(void *state, cJSON *note) {
+    (void)note; /* rows have their places */
+    struct recorder *recorder = state;
+    return recorder->step_count + recorder->epoch_count == 0
+               ? DML_OK
+               : write_all(recorder, SYNC_WAIT_MS, "running", NULL);
 }
 
 static enum dml_status sqlite_close(void *state, enum dml_run_end end, const char *error) {
@@ -371,4 +455,5 @@ const struct dml_tracker dml_tracker_sqlite = {.name = "runs.sqlite",
                                                .open = sqlite_open,
                                                .step = sqlite_step,
                                                .epoch = sqlite_epoch,
+                                               .sync = sqlite_sync,
                                                .close = sqlite_close};

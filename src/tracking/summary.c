@@ -11,19 +11,66 @@
 #include <string.h>
 
 /* summary.json in the run's folder: rewritten whole after every epoch, so that a killed run leaves
- * that of its last epoch. */
+ * that of its last epoch. Times and bests are those of all parts of a run taken up again. */
 
 struct summary {
     const struct dml_run *run;
     char *path;
     struct dml_bests bests;
-    bool begun;
-    uint64_t epochs; /* done, over all parts of a run taken up again */
+    uint64_t epochs; /* done */
     double started, train_seconds, eval_seconds;
     size_t train_images, eval_images, replaced_images;
     double last_loss, best_loss;
     uint64_t best_loss_epoch;
 };
+
+static void destroy(struct summary *summary) {
+    dml_bests_free(&summary->bests);
+    free(summary->path);
+    free(summary);
+}
+
+static uint64_t count_of(const cJSON *note, const char *name) {
+    double value = dml_note_value(note, name);
+    return value >= 0 ? (uint64_t)value : 0;
+}
+
+static double seconds_of(const cJSON *note, const char *name) {
+    double value = dml_note_value(note, name);
+    return value >= 0 ? value : 0;
+}
+
+static enum dml_status take_up(struct summary *summary, const cJSON *note) {
+    if (!note)
+        return DML_OK;
+    summary->epochs = count_of(note, "epochs");
+    summary->started -= seconds_of(note, "seconds");
+    summary->train_seconds = seconds_of(note, "train_seconds");
+    summary->eval_seconds = seconds_of(note, "eval_seconds");
+    summary->train_images = count_of(note, "train_images");
+    summary->eval_images = count_of(note, "eval_images");
+    summary->replaced_images = count_of(note, "replaced_images");
+    summary->last_loss = dml_note_value(note, "last_loss");
+    summary->best_loss = dml_note_value(note, "best_loss");
+    summary->best_loss_epoch = count_of(note, "best_loss_epoch");
+    return dml_bests_restore(&summary->bests, note);
+}
+
+static enum dml_status summary_sync(void *state, cJSON *note) {
+    struct summary *summary = state;
+    dml_note_number(note, "epochs", (double)summary->epochs);
+    dml_note_number(note, "seconds", dml_now() - summary->started);
+    dml_note_number(note, "train_seconds", summary->train_seconds);
+    dml_note_number(note, "eval_seconds", summary->eval_seconds);
+    dml_note_number(note, "train_images", (double)summary->train_images);
+    dml_note_number(note, "eval_images", (double)summary->eval_images);
+    dml_note_number(note, "replaced_images", (double)summary->replaced_images);
+    dml_note_number(note, "last_loss", summary->last_loss);
+    dml_note_number(note, "best_loss", summary->best_loss);
+    dml_note_number(note, "best_loss_epoch", (double)summary->best_loss_epoch);
+    dml_bests_note(&summary->bests, note);
+    return DML_OK;
+}
 
 static enum dml_status summary_open(const struct dml_run *run, void **state) {
     struct summary *summary = dml_alloc(1, sizeof *summary);
@@ -34,12 +81,14 @@ static enum dml_status summary_open(const struct dml_run *run, void **state) {
     summary->started = dml_now();
     summary->last_loss = summary->best_loss = NAN;
     summary->path = dml_path_join(run->folder, "summary.json");
-    if (!summary->path) {
-        free(summary);
-        return DML_ERROR_MEMORY;
+    enum dml_status status = summary->path ? DML_OK : DML_ERROR_MEMORY;
+    if (!status)
+        status = take_up(summary, dml_run_note(run, dml_tracker_summary.name));
+    if (status) {
+        destroy(summary);
+        *state = NULL;
     }
-    dml_bests_load(&summary->bests, run->folder);
-    return DML_OK;
+    return status;
 }
 
 /* Every digit, where cJSON would round; JSON has no word for what is not finite. */
@@ -105,9 +154,6 @@ static enum dml_status write_summary(const struct summary *summary, const char *
 
 static enum dml_status summary_epoch(void *state, const struct dml_epoch_record *record) {
     struct summary *summary = state;
-    if (!summary->begun)
-        dml_bests_forget(&summary->bests, record->epoch);
-    summary->begun = true;
     summary->epochs = record->epoch + 1;
     summary->train_seconds += record->train_seconds;
     summary->eval_seconds += record->eval_seconds;
@@ -127,11 +173,12 @@ static enum dml_status summary_close(void *state, enum dml_run_end end, const ch
     static const char *const names[] = {"finished", "interrupted", "failed"};
     struct summary *summary = state;
     enum dml_status status = write_summary(summary, names[end], error);
-    dml_bests_free(&summary->bests);
-    free(summary->path);
-    free(summary);
+    destroy(summary);
     return status;
 }
 
-const struct dml_tracker dml_tracker_summary = {
-    .name = "summary.json", .open = summary_open, .epoch = summary_epoch, .close = summary_close};
+const struct dml_tracker dml_tracker_summary = {.name = "summary.json",
+                                                .open = summary_open,
+                                                .epoch = summary_epoch,
+                                                .sync = summary_sync,
+                                                .close = summary_close};

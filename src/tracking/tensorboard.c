@@ -1,16 +1,21 @@
 #include "base/crc.h"
 #include "base/files.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "tracking/append.h"
+#include "tracking/best.h"
 #include "tracking/names.h"
 #include "tracking/protobuf.h"
 #include "tracking/tracking.h"
 
+#include <cjson/cJSON.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -138,33 +143,92 @@ static void destroy(struct board *board) {
     free(board);
 }
 
+static const char event_files[] = "events.out.tfevents.";
+
+/* Removes event files that the run's state does not know: a part of the run that was killed before
+ * its first state made them. */
+static void remove_others(const char *folder, const char *own) {
+    DIR *entries = opendir(folder);
+    for (struct dirent *entry; entries && (entry = readdir(entries));)
+        if (strncmp(entry->d_name, event_files, strlen(event_files)) == 0 &&
+            (!own || strcmp(entry->d_name, own) != 0))
+            unlinkat(dirfd(entries), entry->d_name, 0);
+    if (entries)
+        closedir(entries);
+}
+
+/* The file of an earlier part of the run, cut to where it was at the state. *found is false where
+ * there is none. */
+static enum dml_status take_up(struct board *board, const struct dml_run *run, bool *found) {
+    const cJSON *note = dml_run_note(run, dml_tracker_tensorboard.name);
+    const cJSON *file = cJSON_GetObjectItemCaseSensitive(note, "file");
+    double bytes = dml_note_value(note, "bytes");
+    const char *name = cJSON_IsString(file) && !strchr(file->valuestring, '/') && bytes > 0
+                           ? file->valuestring
+                           : NULL;
+    struct stat info;
+    *found = false;
+    remove_others(run->folder, name);
+    if (!name)
+        return DML_OK;
+    board->path = dml_path_join(run->folder, name);
+    if (!board->path)
+        return DML_ERROR_MEMORY;
+    board->fd = open(board->path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    *found = board->fd >= 0 && fstat(board->fd, &info) == 0 && info.st_size >= (off_t)bytes;
+    board->size = (off_t)bytes;
+    if (*found && ftruncate(board->fd, board->size) != 0)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", board->path, strerror(errno));
+    if (*found)
+        return DML_OK;
+    fprintf(stderr, "dml: %s: is not as the run left it; a new file goes on\n", board->path);
+    if (board->fd >= 0)
+        close(board->fd);
+    free(board->path);
+    board->fd = -1;
+    board->path = NULL;
+    return DML_OK;
+}
+
+static enum dml_status begin(struct board *board, const struct dml_run *run) {
+    char host[DML_HOST_SIZE];
+    board->size = 0;
+    board->path = dml_format("%s/%s%lld.%s.%ld.0", run->folder, event_files, (long long)time(NULL),
+                             dml_host(host), (long)getpid());
+    if (!board->path)
+        return DML_ERROR_MEMORY;
+    board->fd = open(board->path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+    if (board->fd < 0)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", board->path, strerror(errno));
+    begin_event(board);
+    dml_pb_string(&board->event, EVENT_VERSION, "brain.Event:2");
+    return add_event(board);
+}
+
 static enum dml_status board_open(const struct dml_run *run, void **state) {
     struct board *board = dml_alloc(1, sizeof *board);
-    char host[128] = "host";
+    bool found = false;
     *state = NULL;
     if (!board)
         return DML_ERROR_MEMORY;
-    gethostname(host, sizeof host - 1);
     board->fd = -1;
-    board->path = dml_format("%s/events.out.tfevents.%lld.%s.%ld.0", run->folder,
-                             (long long)time(NULL), host, (long)getpid());
-    enum dml_status status = board->path ? DML_OK : DML_ERROR_MEMORY;
-    if (!status) {
-        board->fd = open(board->path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
-        if (board->fd < 0)
-            status =
-                dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", board->path, strerror(errno));
-    }
-    if (!status) {
-        begin_event(board);
-        dml_pb_string(&board->event, EVENT_VERSION, "brain.Event:2");
-        status = add_event(board);
-    }
+    enum dml_status status = run->resumed ? take_up(board, run, &found) : DML_OK;
+    if (!status && !found)
+        status = begin(board, run);
     if (status)
         destroy(board);
     else
         *state = board;
     return status;
+}
+
+static enum dml_status board_sync(void *state, cJSON *note) {
+    struct board *board = state;
+    if (fdatasync(board->fd) != 0 && errno != EINVAL) /* a device has no disk */
+        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", board->path, strerror(errno));
+    cJSON_AddStringToObject(note, "file", strrchr(board->path, '/') + 1);
+    cJSON_AddNumberToObject(note, "bytes", (double)board->size);
+    return DML_OK;
 }
 
 static enum dml_status board_step(void *state, const struct dml_step_record *record) {
@@ -211,4 +275,5 @@ const struct dml_tracker dml_tracker_tensorboard = {.name = "TensorBoard",
                                                     .open = board_open,
                                                     .step = board_step,
                                                     .epoch = board_epoch,
+                                                    .sync = board_sync,
                                                     .close = board_close};

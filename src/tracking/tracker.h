@@ -4,6 +4,8 @@
 #include "dml/metrics.h"
 #include "dml/params.h"
 
+struct cJSON;
+
 /* What a run leaves behind. The trainer tells every tracker of a run the same few things; a
  * tracker never fails a run: what it cannot write it says once on stderr and then stays quiet,
  * but for those that the run cannot do without (csv), which return an error. */
@@ -23,6 +25,12 @@ struct dml_run {
     } training, testing, validation;
     size_t steps_per_epoch, epochs;
     size_t parameters; /* of the network */
+
+    const char *identity; /* random, the run's own wherever its folder is; NULL: none, in tests */
+    const char *copy_of;  /* identity of the run whose folder this one's is a copy of, or NULL */
+    bool resumed;         /* goes on in a folder that it was in before, at: */
+    uint64_t first_step, first_epoch;
+    const struct cJSON *notes; /* what trackers noted there, by their names; NULL: nothing */
 };
 
 struct dml_step_record {
@@ -61,8 +69,14 @@ struct dml_tracker {
     enum dml_status (*open)(const struct dml_run *run, void **state);
     enum dml_status (*step)(void *state, const struct dml_step_record *record);
     enum dml_status (*epoch)(void *state, const struct dml_epoch_record *record);
+    /* Puts all it was told on disk and adds to `note` what it needs to go on from here; a run that
+     * is taken up again finds it in its notes. What was written behind it is to be cut off. */
+    enum dml_status (*sync)(void *state, struct cJSON *note);
     /* `error` is the message of a failed run, else NULL. Frees the state. */
     enum dml_status (*close)(void *state, enum dml_run_end end, const char *error);
 };
+
+/* What the tracker of that name noted, NULL for nothing. */
+const struct cJSON *dml_run_note(const struct dml_run *run, const char *name);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,9 +47,14 @@ struct slot {
 enum { SLOTS = 8 };
 
 struct dml_tracking {
+    const struct dml_run *run;
     struct slot slots[SLOTS];
     size_t count;
 };
+
+const cJSON *dml_run_note(const struct dml_run *run, const char *name) {
+    return cJSON_GetObjectItemCaseSensitive(run->notes, name);
+}
 
 /* What a tracker's failure means for the run: nothing but a line, unless it is needed. */
 static enum dml_status judge(struct slot *slot, enum dml_status status) {
@@ -77,6 +83,7 @@ enum dml_status dml_tracking_open(const struct dml_run *run,
     *out = NULL;
     if (!tracking)
         return DML_ERROR_MEMORY;
+    tracking->run = run;
     const struct {
         const struct dml_tracker *tracker;
         bool wanted, needed;
@@ -124,6 +131,35 @@ enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
             return status;
     }
     return DML_OK;
+}
+
+/* What a tracker notes, in place of what it noted before. */
+static enum dml_status add_note(struct slot *slot, cJSON *notes) {
+    cJSON *note = cJSON_CreateObject();
+    enum dml_status status = note ? slot->tracker->sync(slot->state, note)
+                                  : dml_fail(DML_ERROR_MEMORY, "out of memory: a state's notes");
+    if (status || slot->off) {
+        cJSON_Delete(note);
+        return judge(slot, status);
+    }
+    cJSON_DeleteItemFromObjectCaseSensitive(notes, slot->tracker->name);
+    cJSON_AddItemToObject(notes, slot->tracker->name, note);
+    return DML_OK;
+}
+
+enum dml_status dml_tracking_sync(struct dml_tracking *tracking, char **out) {
+    /* What a tracker noted that is not wanted this time is kept for the next. */
+    cJSON *notes =
+        tracking->run->notes ? cJSON_Duplicate(tracking->run->notes, true) : cJSON_CreateObject();
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; notes && i < tracking->count && !status; i++)
+        if (!tracking->slots[i].off && tracking->slots[i].tracker->sync)
+            status = add_note(&tracking->slots[i], notes);
+    *out = !status && notes ? cJSON_PrintUnformatted(notes) : NULL;
+    cJSON_Delete(notes);
+    if (!status && !*out)
+        status = dml_fail(DML_ERROR_MEMORY, "out of memory: a state's notes");
+    return status;
 }
 
 enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_end end,

@@ -26,6 +26,10 @@ enum dml_status dml_tracking_step(struct dml_tracking *tracking,
 enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
                                    const struct dml_epoch_record *record);
 
+/* Puts everything on disk, and what trackers need to go on from here into a JSON text: the `notes`
+ * of a run that is taken up again. free() it. */
+enum dml_status dml_tracking_sync(struct dml_tracking *tracking, char **notes);
+
 /* Writes what is left and frees the handle; accepts NULL. `error` is the message of a failed run,
  * else NULL. */
 enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_end end,

@@ -3,6 +3,7 @@
 #include "base/number.h"
 #include "base/progress.h"
 #include "dml/rng.h"
+#include "tracking/best.h"
 #include "tracking/names.h"
 #include "tracking/process.h"
 #include "tracking/protobuf.h"
@@ -10,6 +11,7 @@
 #include "tracking/wandb_log.h"
 
 #include <cjson/cJSON.h>
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +35,7 @@ enum record_field {
 enum { ITEM_KEY = 1, ITEM_NESTED_KEY = 2, ITEM_VALUE = 16 }; /* history, summary, config alike */
 
 enum { ID_SIZE = 9 };
+static const char offline[] = "offline-run-";
 
 struct wandb {
     struct dml_wandb_log log;
@@ -45,16 +48,21 @@ struct wandb {
     uint64_t steps;
 };
 
-/* Eight letters and digits, as W&B names runs; of the moment and the process, so that two runs
- * never share them. It has no part in the experiment. */
-static void make_id(char id[ID_SIZE], const char *folder) {
+/* Eight letters and digits, as W&B names runs: of the run's identity, so that what an earlier part
+ * of the run left is found. A run without one is named by the moment and the process. */
+static void make_id(char id[ID_SIZE], const struct dml_run *run) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    uint64_t key = (uint64_t)now.tv_sec * 1000000007u + (uint64_t)now.tv_nsec;
-    for (const char *at = folder; *at; at++)
+    const char *source = run->identity ? run->identity : run->folder;
+    uint64_t key = 0, process = 0;
+    if (!run->identity) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        key = (uint64_t)now.tv_sec * 1000000007u + (uint64_t)now.tv_nsec;
+        process = (uint64_t)getpid();
+    }
+    for (const char *at = source; *at; at++)
         key = key * 31 + (unsigned char)*at;
-    struct dml_rng rng = dml_rng_make(key, DML_PURPOSE_OTHER, (uint64_t)getpid(), 0);
+    struct dml_rng rng = dml_rng_make(key, DML_PURPOSE_OTHER, process, 0);
     for (int i = 0; i + 1 < ID_SIZE; i++)
         id[i] = letters[dml_rng_below(&rng, sizeof letters - 1)];
     id[ID_SIZE - 1] = 0;
@@ -148,22 +156,14 @@ static enum dml_status make_folder(struct wandb *wandb, const struct dml_run *ru
     struct tm local;
     localtime_r(&now, &local);
     strftime(when, sizeof when, "%Y%m%d_%H%M%S", &local);
-    wandb->folder = dml_format("%s/wandb/offline-run-%s-%s", run->save_path, when, wandb->id);
-    wandb->sync_log = dml_path_join(run->folder, "wandb_sync.log");
+    wandb->folder = dml_format("%s/wandb/%s%s-%s", run->save_path, offline, when, wandb->id);
     char *files = wandb->folder ? dml_path_join(wandb->folder, "files") : NULL;
-    enum dml_status status = files && wandb->sync_log ? dml_make_folders(files) : DML_ERROR_MEMORY;
+    enum dml_status status = files ? dml_make_folders(files) : DML_ERROR_MEMORY;
     free(files);
     return status;
 }
 
-static enum dml_status wandb_open(const struct dml_run *run, void **state) {
-    struct wandb *wandb = dml_alloc(1, sizeof *wandb);
-    *state = NULL;
-    if (!wandb)
-        return DML_ERROR_MEMORY;
-    wandb->log.fd = -1;
-    wandb->started = dml_now();
-    make_id(wandb->id, run->folder);
+static enum dml_status begin(struct wandb *wandb, const struct dml_run *run) {
     enum dml_status status = make_folder(wandb, run);
     char *path = status ? NULL : dml_format("%s/run-%s.wandb", wandb->folder, wandb->id);
     if (!status)
@@ -175,13 +175,109 @@ static enum dml_status wandb_open(const struct dml_run *run, void **state) {
         status = add_run(wandb, run);
     if (!status && run->params)
         status = add_config(wandb, run->params);
+    return status;
+}
+
+/* W&B's folder of all runs of a save path. */
+static char *runs_folder(const struct dml_run *run) {
+    return dml_path_join(run->save_path, "wandb");
+}
+
+/* Removes what a part of the run that was killed before its first state left. */
+static void remove_others(const struct wandb *wandb, const struct dml_run *run, const char *own) {
+    char *parent = runs_folder(run);
+    DIR *entries = parent ? opendir(parent) : NULL;
+    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+        size_t length = strlen(entry->d_name);
+        bool ours = strncmp(entry->d_name, offline, strlen(offline)) == 0 && length > ID_SIZE &&
+                    strcmp(entry->d_name + length - ID_SIZE + 1, wandb->id) == 0;
+        if (!ours || (own && strcmp(entry->d_name, own) == 0))
+            continue;
+        char *file = dml_format("%s/%s/run-%s.wandb", parent, entry->d_name, wandb->id);
+        char *files = dml_format("%s/%s/files", parent, entry->d_name);
+        char *folder = dml_path_join(parent, entry->d_name);
+        if (file && files && folder) {
+            unlink(file);
+            rmdir(files);
+            rmdir(folder);
+        }
+        free(file);
+        free(files);
+        free(folder);
+    }
+    if (entries)
+        closedir(entries);
+    free(parent);
+}
+
+/* The log of an earlier part of the run, cut to where it was at the state; *found is false where
+ * there is none. */
+static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, bool *found) {
+    const cJSON *note = dml_run_note(run, dml_tracker_wandb.name);
+    const cJSON *folder = cJSON_GetObjectItemCaseSensitive(note, "folder");
+    double bytes = dml_note_value(note, "bytes"), records = dml_note_value(note, "records");
+    bool noted = cJSON_IsString(folder) && !strchr(folder->valuestring, '/') && bytes > 0 &&
+                 records >= 0 && !run->copy_of; /* W&B has the run that this is a copy of */
+    remove_others(wandb, run, noted ? folder->valuestring : NULL);
+    if (!noted)
+        return DML_OK;
+    wandb->folder = dml_format("%s/wandb/%s", run->save_path, folder->valuestring);
+    char *path = wandb->folder ? dml_format("%s/run-%s.wandb", wandb->folder, wandb->id) : NULL;
+    enum dml_status status =
+        path ? dml_wandb_log_take_up(&wandb->log, path, (off_t)bytes) : DML_ERROR_MEMORY;
+    free(path);
+    *found = !status;
+    if (status == DML_ERROR_MEMORY)
+        return status;
+    if (status) {
+        fprintf(stderr, "dml: %s; W&B's run goes on in a new file\n", dml_error());
+        free(wandb->folder);
+        wandb->folder = NULL;
+        return DML_OK;
+    }
+    wandb->records = (uint64_t)records;
+    double steps = dml_note_value(note, "steps"), seconds = dml_note_value(note, "seconds");
+    wandb->steps = steps > 0 ? (uint64_t)steps : 0;
+    wandb->started -= seconds > 0 ? seconds : 0;
+    wandb->grad_rms = wandb->steps ? dml_note_value(note, "grad_rms") : 0;
+    wandb->grad_max = wandb->steps ? dml_note_value(note, "grad_max") : 0;
+    return DML_OK;
+}
+
+static enum dml_status wandb_sync(void *state, cJSON *note) {
+    struct wandb *wandb = state;
+    enum dml_status status = dml_wandb_log_sync(&wandb->log);
+    cJSON_AddStringToObject(note, "folder", strrchr(wandb->folder, '/') + 1);
+    cJSON_AddNumberToObject(note, "bytes", (double)wandb->log.size);
+    cJSON_AddNumberToObject(note, "records", (double)wandb->records);
+    cJSON_AddNumberToObject(note, "steps", (double)wandb->steps);
+    cJSON_AddNumberToObject(note, "seconds", dml_now() - wandb->started);
+    dml_note_number(note, "grad_rms", wandb->grad_rms);
+    dml_note_number(note, "grad_max", wandb->grad_max);
+    return status;
+}
+
+static enum dml_status wandb_open(const struct dml_run *run, void **state) {
+    struct wandb *wandb = dml_alloc(1, sizeof *wandb);
+    *state = NULL;
+    if (!wandb)
+        return DML_ERROR_MEMORY;
+    wandb->log.fd = -1;
+    wandb->started = dml_now();
+    wandb->sync_log = dml_path_join(run->folder, "wandb_sync.log");
+    make_id(wandb->id, run);
+    bool found = false;
+    enum dml_status status = wandb->sync_log ? DML_OK : DML_ERROR_MEMORY;
+    if (!status && run->resumed)
+        status = take_up(wandb, run, &found);
+    if (!status && !found)
+        status = begin(wandb, run);
     if (status)
         destroy(wandb);
     else
         *state = wandb;
     return status;
 }
-
 static enum dml_status wandb_step(void *state, const struct dml_step_record *record) {
     struct wandb *wandb = state;
     wandb->grad_rms += record->grad_rms;
@@ -313,4 +409,5 @@ const struct dml_tracker dml_tracker_wandb = {.name = "W&B",
                                               .open = wandb_open,
                                               .step = wandb_step,
                                               .epoch = wandb_epoch,
+                                              .sync = wandb_sync,
                                               .close = wandb_close};

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -30,6 +31,27 @@ enum dml_status dml_wandb_log_open(struct dml_wandb_log *log, const char *path) 
     if (status)
         dml_wandb_log_close(log);
     return status;
+}
+
+enum dml_status dml_wandb_log_take_up(struct dml_wandb_log *log, const char *path, off_t size) {
+    struct stat info;
+    *log = (struct dml_wandb_log){.fd = -1, .path = dml_strdup(path), .size = size};
+    enum dml_status status = log->path ? DML_OK : DML_ERROR_MEMORY;
+    if (!status && (log->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)) < 0)
+        status = dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    if (!status && (fstat(log->fd, &info) != 0 || info.st_size < size))
+        status = dml_fail(DML_ERROR_INPUT, "%s: is shorter than the run left it", path);
+    if (!status && ftruncate(log->fd, size) != 0)
+        status = dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", path, strerror(errno));
+    if (status)
+        dml_wandb_log_close(log);
+    return status;
+}
+
+enum dml_status dml_wandb_log_sync(struct dml_wandb_log *log) {
+    if (fdatasync(log->fd) == 0 || errno == EINVAL) /* a device has no disk */
+        return DML_OK;
+    return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", log->path, strerror(errno));
 }
 
 static void add_piece(struct dml_bytes *out, enum piece_kind kind, const unsigned char *data,

@@ -20,6 +20,13 @@ struct dml_wandb_log {
 /* Makes the file, which must not exist yet, and writes its header. */
 enum dml_status dml_wandb_log_open(struct dml_wandb_log *log, const char *path);
 
+/* Opens one that is there, cut to its first `size` bytes, to go on with. DML_ERROR_INPUT: it is
+ * shorter. */
+enum dml_status dml_wandb_log_take_up(struct dml_wandb_log *log, const char *path, off_t size);
+
+/* What was appended outlives a loss of power. */
+enum dml_status dml_wandb_log_sync(struct dml_wandb_log *log);
+
 /* Appends one record by a single write, so that a killed process leaves whole records. A record
  * that the disk has no room for is taken back whole. */
 enum dml_status dml_wandb_log_add(struct dml_wandb_log *log, const void *record, size_t size);

@@ -1,5 +1,6 @@
 #include "train/checkpoint.h"
 
+#include "base/files.h"
 #include "base/memory.h"
 #include "dml/dml.h"
 #include "nn/weights/safetensors.h"
@@ -123,14 +124,93 @@ enum dml_status dml_checkpoint_save(const struct dml_experiment *e, const char *
 static char *position_text(const struct dml_position *p) {
     return dml_format("{\"epoch\": %llu, \"epoch_step\": %llu, \"step\": %llu, "
                       "\"epoch_loss\": %.17g, \"tuples\": %llu, \"active\": %llu, "
-                      "\"swapped\": %llu}",
+                      "\"swapped\": %llu, \"epoch_seconds\": %.17g}",
                       (unsigned long long)p->epoch, (unsigned long long)p->epoch_step,
                       (unsigned long long)p->step, p->epoch_loss, (unsigned long long)p->tuples,
-                      (unsigned long long)p->active, (unsigned long long)p->swapped);
+                      (unsigned long long)p->active, (unsigned long long)p->swapped,
+                      p->epoch_seconds);
+}
+
+void dml_state_texts_free(struct dml_state_texts *texts) {
+    free(texts->identity);
+    free(texts->bests);
+    free(texts->trackers);
+    *texts = (struct dml_state_texts){0};
+}
+
+static const char *const text_notes[] = {"dml_run", "dml_bests", "dml_trackers"};
+enum { TEXTS = sizeof text_notes / sizeof text_notes[0] };
+
+static enum dml_status add_texts(const struct dml_state_texts *texts, const char *position,
+                                 struct dml_tensors *tensors) {
+    const char *const values[TEXTS] = {texts->identity, texts->bests, texts->trackers};
+    char format[16];
+    snprintf(format, sizeof format, "%d", DML_STATE_FORMAT);
+    enum dml_status status = dml_tensors_set_note(tensors, "dml_state_format", format);
+    if (!status)
+        status = dml_tensors_set_note(tensors, "dml_position", position);
+    for (size_t i = 0; i < TEXTS && !status; i++)
+        if (values[i])
+            status = dml_tensors_set_note(tensors, text_notes[i], values[i]);
+    return status;
+}
+
+static enum dml_status take_texts(const struct dml_tensors *tensors,
+                                  struct dml_state_texts *texts) {
+    char **const values[TEXTS] = {&texts->identity, &texts->bests, &texts->trackers};
+    for (size_t i = 0; i < TEXTS; i++) {
+        const char *text = dml_tensors_note(tensors, text_notes[i]);
+        if (text && !(*values[i] = dml_strdup(text))) {
+            dml_state_texts_free(texts);
+            return DML_ERROR_MEMORY;
+        }
+    }
+    return DML_OK;
+}
+
+static const char told_prefix[] = "told.";
+
+/* Which images were told as unreadable or corrupt, so that a resumed run counts them once. */
+static enum dml_status add_told(const struct dml_experiment *e, struct dml_tensors *tensors) {
+    const struct dml_part *const parts[] = {&e->dataset.training, &e->dataset.validation,
+                                            &e->dataset.testing};
+    for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++) {
+        bool any = false;
+        for (size_t i = 0; i < parts[p]->images && !any; i++)
+            any = parts[p]->told[i] != 0;
+        if (!any)
+            continue;
+        char *name = dml_format("%s%s", told_prefix, parts[p]->name);
+        void *values = NULL;
+        enum dml_status status = name ? dml_tensors_add(tensors, name, DML_DTYPE_U8,
+                                                        (size_t[]){parts[p]->images}, 1, &values)
+                                      : DML_ERROR_MEMORY;
+        free(name);
+        if (status)
+            return status;
+        for (size_t i = 0; i < parts[p]->images; i++)
+            ((uint8_t *)values)[i] = parts[p]->told[i];
+    }
+    return DML_OK;
+}
+
+static void restore_told(struct dml_experiment *e, const struct dml_tensors *tensors) {
+    struct dml_part *const parts[] = {&e->dataset.training, &e->dataset.validation,
+                                      &e->dataset.testing};
+    for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++) {
+        char name[64];
+        snprintf(name, sizeof name, "%s%s", told_prefix, parts[p]->name);
+        const struct dml_tensor *told = dml_tensors_find(tensors, name);
+        if (!told || told->dtype != DML_DTYPE_U8 || told->count != parts[p]->images)
+            continue; /* images that are told once more do no harm */
+        for (size_t i = 0; i < parts[p]->images; i++)
+            parts[p]->told[i] = ((const uint8_t *)told->data)[i];
+    }
 }
 
 enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
-                               const struct dml_position *position, const char *bests) {
+                               const struct dml_position *position,
+                               const struct dml_state_texts *texts) {
     struct dml_tensors tensors = {0};
     char *text = position_text(position);
     enum dml_status status = text ? add_weights(e, &tensors) : DML_ERROR_MEMORY;
@@ -141,9 +221,9 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
     if (!status)
         status = add_notes(e, position->epoch, &tensors);
     if (!status)
-        status = dml_tensors_set_note(&tensors, "dml_position", text);
-    if (!status && bests)
-        status = dml_tensors_set_note(&tensors, "dml_bests", bests);
+        status = add_told(e, &tensors);
+    if (!status)
+        status = add_texts(texts, text, &tensors);
     if (!status)
         status = dml_safetensors_write(path, &tensors);
     dml_tensors_free(&tensors);
@@ -241,15 +321,18 @@ static enum dml_status read_position(const char *text, const char *path, struct 
             *fields[i] = (uint64_t)item->valuedouble;
     }
     const cJSON *loss = cJSON_GetObjectItem(json, "epoch_loss");
+    const cJSON *seconds = cJSON_GetObjectItem(json, "epoch_seconds");
     out->epoch_loss = cJSON_IsNumber(loss) ? loss->valuedouble : 0;
+    out->epoch_seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
     cJSON_Delete(json);
     return status;
 }
 
 enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
-                                  struct dml_position *position, bool *has_plan, char **bests) {
+                                  struct dml_position *position, bool *has_plan,
+                                  struct dml_state_texts *texts) {
     struct dml_tensors tensors;
-    *bests = NULL;
+    *texts = (struct dml_state_texts){0};
     enum dml_status status = dml_tensors_read(path, &tensors);
     if (status)
         return status;
@@ -264,25 +347,68 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
         status = missing(path, "sampler.plan");
     if (!status && position->epoch_step > dml_sampling_batches(e->sampling))
         status = missing(path, "dml_position inside an epoch");
-    const char *text = dml_tensors_note(&tensors, "dml_bests");
-    if (!status && text && !(*bests = dml_strdup(text)))
-        status = DML_ERROR_MEMORY;
+    if (!status)
+        restore_told(e, &tensors);
+    if (!status)
+        status = take_texts(&tensors, texts);
     dml_tensors_free(&tensors);
+    return status;
+}
+
+static enum dml_status check_format(const struct dml_tensors *tensors, const char *path) {
+    const char *format = dml_tensors_note(tensors, "dml_state_format");
+    long long number = format ? atoll(format) : 1;
+    if (!dml_tensors_note(tensors, "dml_position"))
+        return missing(path, "dml_position");
+    if (number == DML_STATE_FORMAT)
+        return DML_OK;
+    return dml_fail(
+        DML_ERROR_INPUT,
+        "%s: is a state of format %lld, of %s version of this program; this one goes on "
+        "from format %d",
+        path, number, number < DML_STATE_FORMAT ? "an older" : "a newer", DML_STATE_FORMAT);
+}
+
+static enum dml_status agree(struct dml_params *params, const char *json, const char *file) {
+    enum dml_status status = dml_params_agree(params, json, dml_resume_may_change);
+    if (status == DML_ERROR_USAGE)
+        return dml_fail(status, "%s in %s: --resume goes on with the same", dml_error(), file);
+    if (!status)
+        status = dml_params_from_json(params, json, true);
+    return status ? dml_fail_within(status, "%s", file) : DML_OK;
+}
+
+/* A run that was killed before its first state has its parameters alone. */
+static enum dml_status params_of_folder(const char *folder, struct dml_params *params) {
+    char *file = dml_path_join(folder, "parameters.json"), *json = NULL;
+    enum dml_status status = DML_ERROR_MEMORY;
+    if (file && !dml_path_exists(file))
+        status = dml_fail(DML_ERROR_INPUT,
+                          "%s: holds neither state.safetensors nor parameters.json: it is no run's "
+                          "folder",
+                          folder);
+    else if (file)
+        status = dml_read_file(file, &json, NULL);
+    if (!status)
+        status = agree(params, json, file);
+    free(json);
+    free(file);
     return status;
 }
 
 enum dml_status dml_state_params(const char *path, struct dml_params *params) {
     struct dml_tensors tensors;
     char *file = dml_strdup(path); /* `path` may be a parameter that is about to be set */
-    enum dml_status status = file ? dml_tensors_read(file, &tensors) : DML_ERROR_MEMORY;
-    if (!status) {
+    if (!file)
+        return DML_ERROR_MEMORY;
+    enum dml_status status;
+    if (dml_is_folder(file)) {
+        status = params_of_folder(file, params);
+    } else if (!(status = dml_tensors_read(file, &tensors))) {
         const char *note = dml_tensors_note(&tensors, "dml_params");
-        status = note ? dml_params_agree(params, note, dml_resume_may_change)
-                      : missing(file, "dml_params");
-        if (status == DML_ERROR_USAGE)
-            dml_fail(status, "%s in %s: --resume goes on with the same", dml_error(), file);
+        status = check_format(&tensors, file);
         if (!status)
-            status = dml_params_from_json(params, note, true);
+            status = note ? agree(params, note, file) : missing(file, "dml_params");
         dml_tensors_free(&tensors);
     }
     free(file);

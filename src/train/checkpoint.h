@@ -9,7 +9,9 @@
  * of the epoch (dml_metrics: {"Test": {"e_recall@1": 0.5}}).
  *
  * A state file adds what a run needs to go on exactly: optimiser.moment1.<name> and .moment2, the
- * same for criterion parameters, sampler.store, and, in the middle of an epoch, sampler.plan. */
+ * same for criterion parameters, sampler.store, and, in the middle of an epoch, sampler.plan; where
+ * images could not be read, told.<part>. dml_state_format is raised whenever it changes. */
+enum { DML_STATE_FORMAT = 2 };
 
 /* Where a run stands. */
 struct dml_position {
@@ -17,25 +19,36 @@ struct dml_position {
     uint64_t epoch_step;              /* steps done in the epoch under way */
     uint64_t step;                    /* steps done altogether */
     double epoch_loss;                /* sum over the steps of the epoch under way */
+    double epoch_seconds;             /* that they took */
     uint64_t tuples, active, swapped; /* likewise */
     uint32_t *plan; /* (batches, batch size) images of the epoch under way; NULL between epochs */
 };
 
-/* `metrics` is the JSON text for dml_metrics, `bests` for dml_bests of a state; may be NULL. */
+/* What a state holds beside position and tensors; each may be NULL. */
+struct dml_state_texts {
+    char *identity; /* of the run */
+    char *bests;    /* dml_evaluator_bests */
+    char *trackers; /* dml_tracking_sync */
+};
+void dml_state_texts_free(struct dml_state_texts *texts);
+
+/* `metrics` is the JSON text for dml_metrics; may be NULL. */
 enum dml_status dml_checkpoint_save(const struct dml_experiment *experiment, const char *path,
                                     uint64_t epoch, const char *metrics);
 enum dml_status dml_state_save(const struct dml_experiment *experiment, const char *path,
-                               const struct dml_position *position, const char *bests);
+                               const struct dml_position *position,
+                               const struct dml_state_texts *texts);
 
 /* Sets the parameters that a state file's run was made with, but for those given on the line.
- * DML_ERROR_USAGE: one of these is another than the run's where it must not be. */
+ * `path` may be the folder of a run without a state: its parameters.json is read. DML_ERROR_USAGE:
+ * one of these is another than the run's where it must not be. */
 enum dml_status dml_state_params(const char *path, struct dml_params *params);
 
 /* Puts a state file's content into a freshly opened experiment of the same methods. position->plan
- * must hold room for an epoch's plan; *has_plan tells whether it was filled. `bests` is freed with
- * free(), NULL when the file has none. DML_ERROR_INPUT: not a state file, or of another network or
- * criterion. */
+ * must hold room for an epoch's plan; *has_plan tells whether it was filled. DML_ERROR_INPUT: not
+ * a state file, one of another version of the format, or of another network or criterion. */
 enum dml_status dml_state_restore(struct dml_experiment *experiment, const char *path,
-                                  struct dml_position *position, bool *has_plan, char **bests);
+                                  struct dml_position *position, bool *has_plan,
+                                  struct dml_state_texts *texts);
 
 #endif

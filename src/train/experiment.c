@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "dml/dml.h"
 #include "train/embedding.h"
+#include "train/run_folder.h"
 #include "train/weights.h"
 
 #include <omp.h>
@@ -275,7 +276,8 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         struct dml_graph *none;
         status = dml_graph_build(out->network_flags->arch, 1, 0, &none);
     }
-    bool own_weights = out->network_flags->not_pretrained || *out->setup->resume;
+    bool own_weights =
+        out->network_flags->not_pretrained || dml_resume_has_state(out->setup->resume);
     if (!status && !own_weights)
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
@@ -323,12 +325,14 @@ static const char *processor_name(void) {
     return name;
 }
 
-void dml_experiment_describe(const struct dml_experiment *e, const char *folder, const char *name,
+void dml_experiment_describe(const struct dml_experiment *e, const struct dml_run_folder *folder,
                              const char *command, struct dml_run *out) {
-    *out = (struct dml_run){.folder = folder,
-                            .save_path = e->setup->save_path,
+    *out = (struct dml_run){.folder = folder->path,
+                            .save_path = folder->save_path,
                             .dataset = e->data->dataset,
-                            .savename = name,
+                            .savename = folder->name,
+                            .identity = folder->identity,
+                            .resumed = folder->in_place,
                             .project = e->tracking->project,
                             .group = e->tracking->group,
                             .seed = (uint64_t)e->training->seed,

@@ -54,8 +54,10 @@ enum dml_status dml_experiment_loader(const struct dml_experiment *experiment,
                                       struct dml_loader **out);
 
 /* What trackers are told of the run; points into the arguments. */
-void dml_experiment_describe(const struct dml_experiment *experiment, const char *folder,
-                             const char *name, const char *command, struct dml_run *out);
+struct dml_run_folder;
+void dml_experiment_describe(const struct dml_experiment *experiment,
+                             const struct dml_run_folder *folder, const char *command,
+                             struct dml_run *out);
 
 /* "1,234,567" into a small rotating buffer of the thread. */
 const char *dml_thousands(size_t value);

@@ -5,12 +5,21 @@
 #include "data/dataset.h"
 #include "tracking/tracking.h"
 
+#include <cjson/cJSON.h>
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
+
+static const char run_file[] = "run.json", params_file[] = "parameters.json";
+
+enum { RUN_FORMAT = 1, NEW_SECONDS = 60 };
 
 static void to_upper(char *text) {
     for (; *text; text++)
@@ -45,62 +54,345 @@ static char *wanted_name(const struct dml_params *params, const char *dataset) {
     return name_by_time(dataset, network->arch);
 }
 
-enum dml_status dml_run_folder_make(const struct dml_params *params, char **folder, char **name) {
+static enum dml_status make_identity(char identity[DML_IDENTITY_SIZE]) {
+    unsigned char bytes[DML_IDENTITY_SIZE / 2];
+    if (getrandom(bytes, sizeof bytes, 0) != (ssize_t)sizeof bytes)
+        return dml_fail(DML_ERROR_IO, "random bytes: %s", strerror(errno));
+    for (size_t i = 0; i < sizeof bytes; i++)
+        snprintf(identity + 2 * i, 3, "%02x", bytes[i]);
+    return DML_OK;
+}
+
+/* run.json in `place`, which is the folder or the one that is about to become it. */
+static enum dml_status write_run(const struct dml_run_folder *folder, const char *place,
+                                 const char *real) {
+    char *path = dml_path_join(place, run_file), *text = NULL;
+    char *save_path = realpath(folder->save_path, NULL);
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddNumberToObject(root, "format", RUN_FORMAT);
+    cJSON_AddStringToObject(root, "identity", folder->identity);
+    if (*folder->copy_of)
+        cJSON_AddStringToObject(root, "copy_of", folder->copy_of);
+    cJSON_AddStringToObject(root, "folder", real);
+    cJSON_AddStringToObject(root, "save_path", save_path ? save_path : folder->save_path);
+    if (folder->finished)
+        cJSON_AddNumberToObject(root, "finished_step", (double)folder->finished_step);
+    text = cJSON_Print(root);
+    cJSON_Delete(root);
+    enum dml_status status = path && text ? dml_write_file(path, text, strlen(text))
+                                          : dml_fail(DML_ERROR_MEMORY, "out of memory: run.json");
+    free(save_path);
+    free(path);
+    free(text);
+    return status;
+}
+
+static enum dml_status write_params(const char *place, const struct dml_params *params) {
+    char *json = NULL, *path = dml_path_join(place, params_file);
+    enum dml_status status = path ? dml_params_to_json(params, &json) : DML_ERROR_MEMORY;
+    if (!status)
+        status = dml_write_file(path, json, strlen(json));
+    free(json);
+    free(path);
+    return status;
+}
+
+enum dml_status dml_run_folder_params(const struct dml_run_folder *folder,
+                                      const struct dml_params *params) {
+    return write_params(folder->path, params);
+}
+
+static void remove_in(const char *folder, const char *name) {
+    char *path = dml_path_join(folder, name);
+    if (path)
+        unlink(path);
+    free(path);
+}
+
+/* A folder that is not one yet, with all in it that it is to begin with. */
+static enum dml_status fill(struct dml_run_folder *folder, const char *place, const char *real,
+                            const struct dml_params *params) {
+    char *lock = dml_path_join(place, DML_RUN_LOCK);
+    enum dml_status status = lock ? dml_lock_take(lock, &folder->lock) : DML_ERROR_MEMORY;
+    free(lock);
+    if (!status)
+        status = write_run(folder, place, real);
+    return status ? status : write_params(place, params);
+}
+
+static void empty(struct dml_run_folder *folder, const char *place) {
+    remove_in(place, run_file);
+    remove_in(place, params_file);
+    dml_output_clean(place, NULL);
+    dml_lock_release(&folder->lock);
+    rmdir(place);
+}
+
+#define NEW_FOLDER ".new-"
+
+/* Folders that processes which were killed were about to make. */
+static void clean_parent(const char *parent) {
+    DIR *entries = opendir(parent);
+    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+        if (strncmp(entry->d_name, NEW_FOLDER, strlen(NEW_FOLDER)) != 0)
+            continue;
+        bool unsure = false;
+        char *place = dml_path_join(parent, entry->d_name);
+        char *lock = place ? dml_path_join(place, DML_RUN_LOCK) : NULL;
+        struct stat info;
+        bool begun = lock && dml_path_exists(lock);
+        bool old = place && stat(place, &info) == 0 && time(NULL) - info.st_mtime > NEW_SECONDS;
+        if (begun ? !dml_lock_held(lock, &unsure) && !unsure : old) {
+            unlink(lock);
+            empty(&(struct dml_run_folder){0}, place);
+        }
+        free(lock);
+        free(place);
+    }
+    if (entries)
+        closedir(entries);
+}
+
+/* Gives the new folder the first name that is free. Renaming is what decides between two runs at
+ * once: a folder that is not empty is never replaced. */
+static enum dml_status settle(struct dml_run_folder *folder, const char *parent, const char *wanted,
+                              const char *place, const struct dml_params *params) {
+    char *real_parent = realpath(parent, NULL);
+    enum dml_status status = real_parent ? DML_OK : DML_ERROR_MEMORY;
+    for (int suffix = 0; !status; suffix++) {
+        free(folder->name);
+        free(folder->path);
+        folder->path = NULL;
+        folder->name = suffix ? dml_format("%s_%d", wanted, suffix) : dml_strdup(wanted);
+        folder->path = folder->name ? dml_path_join(parent, folder->name) : NULL;
+        char *real = folder->name ? dml_path_join(real_parent, folder->name) : NULL;
+        bool taken = folder->path && dml_path_exists(folder->path);
+        if (!folder->path || !real)
+            status = DML_ERROR_MEMORY;
+        else if (!taken)
+            status = folder->lock.path ? write_run(folder, place, real)
+                                       : fill(folder, place, real, params);
+        free(real);
+        if (status || taken)
+            continue;
+        if (rename(place, folder->path) == 0)
+            break;
+        if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
+            status =
+                dml_fail(DML_ERROR_IO, "%s: cannot be made: %s", folder->path, strerror(errno));
+    }
+    free(real_parent);
+    if (status)
+        return status;
+    free(folder->lock.path);
+    folder->lock.path = dml_path_join(folder->path, DML_RUN_LOCK);
+    return folder->lock.path ? DML_OK : DML_ERROR_MEMORY;
+}
+
+enum dml_status dml_run_folder_make(const struct dml_params *params, struct dml_run_folder *out) {
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
-    enum dml_status status = DML_ERROR_MEMORY;
-    *folder = *name = NULL;
+    *out = (struct dml_run_folder){.save_path = dml_strdup(setup->save_path), .lock.fd = -1};
     char *parent = dml_path_join(setup->save_path, data->dataset);
     char *wanted = wanted_name(params, data->dataset);
-    if (!parent || !wanted || (status = dml_make_folders(parent)))
-        goto out;
-    for (int suffix = 0;; suffix++) { /* mkdir is what decides between two runs at once */
-        free(*name);
-        free(*folder);
-        *folder = NULL;
-        *name = suffix ? dml_format("%s_%d", wanted, suffix) : dml_strdup(wanted);
-        *folder = *name ? dml_path_join(parent, *name) : NULL;
-        if (!*folder)
-            status = DML_ERROR_MEMORY;
-        else if (mkdir(*folder, 0777) == 0)
-            status = DML_OK;
-        else if (errno == EEXIST)
-            continue;
-        else
-            status = dml_fail(DML_ERROR_IO, "%s: cannot be made: %s", *folder, strerror(errno));
-        break;
-    }
-out:
-    if (status) {
-        free(*folder);
-        free(*name);
-        *folder = *name = NULL;
-    }
+    enum dml_status status =
+        parent && wanted && out->save_path ? dml_make_folders(parent) : DML_ERROR_MEMORY;
+    if (!status)
+        status = make_identity(out->identity);
+    char *place = status ? NULL : dml_format("%s/" NEW_FOLDER "%s", parent, out->identity);
+    if (!status && !place)
+        status = DML_ERROR_MEMORY;
+    if (!status)
+        clean_parent(parent);
+    if (!status && mkdir(place, 0777) != 0)
+        status = dml_fail(DML_ERROR_IO, "%s: cannot be made: %s", place, strerror(errno));
+    if (!status && (status = settle(out, parent, wanted, place, params)))
+        empty(out, place);
+    if (status)
+        dml_run_folder_close(out);
+    free(place);
     free(parent);
     free(wanted);
     return status;
 }
 
-enum dml_status dml_run_folder_resume(const struct dml_params *params, const char *state,
-                                      char **folder, char **name) {
-    char *resolved = realpath(state, NULL);
-    char *slash = resolved ? strrchr(resolved, '/') : NULL;
-    enum dml_status status = DML_OK;
-    *folder = *name = NULL;
-    bool in_place = false;
-    if (slash && slash != resolved && !dml_params_given(params, "savename")) {
+bool dml_resume_has_state(const char *resume) {
+    return *resume && !dml_is_folder(resume);
+}
+
+/* The folder that a state or a folder given with --resume is of; NULL where it is no run's. */
+static char *folder_of(const char *resume) {
+    char *resolved = realpath(resume, NULL);
+    if (resolved && dml_resume_has_state(resume)) {
+        char *slash = strrchr(resolved, '/');
         *slash = 0;
-        char *file = dml_path_join(resolved, "parameters.json");
-        in_place = file && dml_path_exists(file);
-        free(file);
     }
-    if (in_place) {
-        *folder = dml_strdup(resolved);
-        *name = dml_strdup(strrchr(resolved, '/') + 1);
-        status = *folder && *name ? DML_OK : DML_ERROR_MEMORY;
-    } else {
-        status = dml_run_folder_make(params, folder, name);
-    }
+    char *file = resolved && *resolved ? dml_path_join(resolved, params_file) : NULL;
+    bool is_run = file && dml_path_exists(file);
+    free(file);
+    if (is_run)
+        return resolved;
     free(resolved);
+    return NULL;
+}
+
+static cJSON *read_run(const char *folder) {
+    char *path = dml_path_join(folder, run_file), *text = NULL;
+    cJSON *root = NULL;
+    if (path && dml_path_exists(path) && dml_read_file(path, &text, NULL) == DML_OK)
+        root = cJSON_Parse(text);
+    free(text);
+    free(path);
+    return root;
+}
+
+/* "" where there is none. */
+static const char *word(const cJSON *root, const char *name) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(root, name);
+    return cJSON_IsString(item) ? item->valuestring : "";
+}
+
+static bool same_file(const char *a, const char *b) {
+    struct stat first, second;
+    return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
+/* Whether the run still is where it was last, and this folder a copy of that. */
+static bool is_copy(const cJSON *own, const char *path) {
+    const char *before = word(own, "folder");
+    if (!*before || same_file(before, path))
+        return false;
+    cJSON *other = read_run(before);
+    bool copy = other && strcmp(word(other, "identity"), word(own, "identity")) == 0;
+    cJSON_Delete(other);
+    return copy;
+}
+
+/* <dataset>/<savename> of where the run was last, or "". */
+static const char *below_save_path(const cJSON *own) {
+    const char *folder = word(own, "folder"), *save_path = word(own, "save_path");
+    size_t length = strlen(save_path);
+    bool below = length && strncmp(folder, save_path, length) == 0 && folder[length] == '/';
+    return below ? folder + length + 1 : "";
+}
+
+/* The save path of a run that goes on: the one given here; above the folder, where the whole tree
+ * was moved or is seen from elsewhere; where it was, when the folder alone was moved. */
+static char *find_save_path(const struct dml_params *params, const cJSON *own, const char *path) {
+    const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
+    const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
+    if (dml_params_given(params, "save_path") && dml_make_folders(setup->save_path) == DML_OK)
+        return realpath(setup->save_path, NULL);
+    const char *below = below_save_path(own);
+    size_t length = strlen(path), tail = strlen(below);
+    if (tail && length > tail + 1 && strcmp(path + length - tail, below) == 0 &&
+        path[length - tail - 1] == '/')
+        return dml_format("%.*s", (int)(length - tail - 1), path);
+    char *database = dml_path_join(word(own, "save_path"), "runs.sqlite");
+    bool there = *word(own, "save_path") && database && dml_path_exists(database);
+    free(database);
+    if (there)
+        return dml_strdup(word(own, "save_path"));
+    char *parent = dml_format("%.*s", (int)(strrchr(path, '/') - path), path);
+    char *slash = parent ? strrchr(parent, '/') : NULL;
+    if (slash && slash != parent && strcmp(slash + 1, data->dataset) == 0)
+        *slash = 0;
+    if (parent && !*parent)
+        strcpy(parent, "/");
+    return parent;
+}
+
+/* Who the run is; a folder whose run.json was lost takes its identity from the state. */
+static enum dml_status identify(const struct dml_params *params, struct dml_run_folder *out) {
+    cJSON *own = read_run(out->path);
+    const cJSON *step = cJSON_GetObjectItemCaseSensitive(own, "finished_step");
+    enum dml_status status = DML_OK;
+    snprintf(out->identity, sizeof out->identity, "%s", word(own, "identity"));
+    snprintf(out->copy_of, sizeof out->copy_of, "%s", word(own, "copy_of"));
+    out->finished = cJSON_IsNumber(step) && step->valuedouble >= 0;
+    out->finished_step = out->finished ? (uint64_t)step->valuedouble : 0;
+    out->save_path = find_save_path(params, own, out->path);
+    if (!out->save_path)
+        status = DML_ERROR_MEMORY;
+    bool elsewhere = strcmp(word(own, "folder"), out->path) != 0 ||
+                     (out->save_path && strcmp(word(own, "save_path"), out->save_path) != 0);
+    if (!status && *out->identity && is_copy(own, out->path)) {
+        printf("%s: is a copy of %s; it goes on as a run of its own\n", out->path,
+               word(own, "folder"));
+        memcpy(out->copy_of, out->identity, sizeof out->copy_of);
+        status = make_identity(out->identity);
+    }
+    if (!status && *out->identity && elsewhere)
+        status = write_run(out, out->path, out->path);
+    cJSON_Delete(own);
     return status;
+}
+
+enum dml_status dml_run_folder_take_up(const struct dml_params *params,
+                                       struct dml_run_folder *out) {
+    const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
+    *out = (struct dml_run_folder){.lock.fd = -1};
+    if (!*setup->resume || dml_params_given(params, "savename"))
+        return DML_OK;
+    out->path = folder_of(setup->resume);
+    if (!out->path)
+        return DML_OK;
+    out->in_place = true;
+    out->name = dml_strdup(strrchr(out->path, '/') + 1);
+    char *lock = dml_path_join(out->path, DML_RUN_LOCK);
+    enum dml_status status = lock && out->name ? dml_lock_take(lock, &out->lock) : DML_ERROR_MEMORY;
+    free(lock);
+    static const char *const folders[] = {"", "CSV_Logs", "Progression_Plots"};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0] && !status; i++) {
+        char *place = dml_path_join(out->path, folders[i]);
+        if (place)
+            dml_output_clean(place, NULL);
+        free(place);
+    }
+    if (!status)
+        status = identify(params, out);
+    if (!status && !*out->identity && !dml_resume_has_state(setup->resume)) {
+        status = make_identity(out->identity);
+        if (!status)
+            status = write_run(out, out->path, out->path);
+    }
+    if (status)
+        dml_run_folder_close(out);
+    return status;
+}
+
+enum dml_status dml_run_folder_check(struct dml_run_folder *folder, const char *state,
+                                     const char *identity) {
+    if (!*folder->identity) {
+        snprintf(folder->identity, sizeof folder->identity, "%s", identity);
+        return write_run(folder, folder->path, folder->path);
+    }
+    if (strcmp(identity, folder->identity) == 0 || strcmp(identity, folder->copy_of) == 0)
+        return DML_OK;
+    return dml_fail(DML_ERROR_INPUT,
+                    "%s: is the state of another run than that of its folder; with --savename it "
+                    "goes on in a folder of its own",
+                    state);
+}
+
+enum dml_status dml_run_folder_finish(struct dml_run_folder *folder, bool finished, uint64_t step) {
+    if (!finished && !folder->finished)
+        return DML_OK;
+    char *real = realpath(folder->path, NULL);
+    folder->finished = finished;
+    folder->finished_step = step;
+    enum dml_status status =
+        real ? write_run(folder, folder->path, real)
+             : dml_fail(DML_ERROR_IO, "%s: is gone: %s", folder->path, strerror(errno));
+    free(real);
+    return status;
+}
+
+void dml_run_folder_close(struct dml_run_folder *folder) {
+    dml_lock_release(&folder->lock);
+    free(folder->path);
+    free(folder->name);
+    free(folder->save_path);
+    *folder = (struct dml_run_folder){.lock.fd = -1};
 }

@@ -10,6 +10,7 @@
 #include "train/evaluation.h"
 #include "train/run_folder.h"
 
+#include <cjson/cJSON.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,10 @@ struct trainer {
     struct dml_position at;
     struct dml_tracking *tracking;
     struct dml_run run;
-    char *folder, *name;
+    struct dml_run_folder folder;
+    struct dml_state_texts before; /* of the state that the run goes on from */
+    cJSON *notes;                  /* before.trackers */
+    bool over;                     /* it has all its epochs, and everything was written */
     const volatile sig_atomic_t *stop;
 
     uint32_t *plan; /* (batches, batch size) */
@@ -30,7 +34,8 @@ struct trainer {
     float *gradient;   /* (batch size, dim) */
     struct dml_tuples tuples;
     struct dml_evaluator evaluator;
-    double last_state; /* when the state was last saved */
+    double last_state;    /* when the state was last saved */
+    double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
 };
 
 static double schedule(const struct dml_training_options *options, uint64_t epoch) {
@@ -114,6 +119,7 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
     t->at.tuples += record.tuples;
     t->at.active += record.active;
     t->at.swapped += record.swapped;
+    t->at.epoch_seconds = dml_now() - t->epoch_started;
     return dml_tracking_step(t->tracking, &record);
 }
 
@@ -135,15 +141,20 @@ static enum dml_status plan_epoch(struct trainer *t) {
     return status;
 }
 
+/* Trackers are on disk before the state that says where they are. */
 static enum dml_status save_state(struct trainer *t) {
-    char *path = dml_path_join(t->folder, "state.safetensors");
-    char *bests = dml_evaluator_bests(&t->evaluator);
-    enum dml_status status = path && bests ? DML_OK : DML_ERROR_MEMORY;
+    char *path = dml_path_join(t->folder.path, "state.safetensors");
+    struct dml_state_texts texts = {.identity = t->folder.identity,
+                                    .bests = dml_evaluator_bests(&t->evaluator)};
+    enum dml_status status = path && texts.bests ? DML_OK : DML_ERROR_MEMORY;
     if (!status)
-        status = dml_state_save(&t->e, path, &t->at, bests);
+        status = dml_tracking_sync(t->tracking, &texts.trackers);
+    if (!status)
+        status = dml_state_save(&t->e, path, &t->at, &texts);
     t->last_state = dml_now();
+    texts.identity = NULL; /* the folder's */
+    dml_state_texts_free(&texts);
     free(path);
-    free(bests);
     return status;
 }
 
@@ -152,8 +163,8 @@ static bool stopped(const struct trainer *t) {
 }
 
 /* The steps of an epoch that are left; the plan is made unless the epoch is under way. */
-static enum dml_status train_epoch(struct trainer *t, double *seconds) {
-    double started = dml_now();
+static enum dml_status train_epoch(struct trainer *t) {
+    t->epoch_started = dml_now() - t->at.epoch_seconds;
     size_t batch_size = (size_t)t->e.training->bs;
     enum dml_status status = t->at.plan ? DML_OK : plan_epoch(t);
     if (!status)
@@ -180,38 +191,38 @@ static enum dml_status train_epoch(struct trainer *t, double *seconds) {
             status = save_state(t);
     }
     dml_progress_end(&progress);
-    *seconds = dml_now() - started;
     return status;
 }
 
-/* What loaders counted, dml_loader_replaced or _corrupt. */
-static size_t images_that_were(size_t (*count)(const struct dml_loader *),
-                               const struct dml_experiment *e) {
-    size_t sum = count(e->train_loader);
-    for (int i = 0; i < DML_EVALUATE_PARTS; i++)
-        if (e->eval_loaders[i])
-            sum += count(e->eval_loaders[i]);
+/* Different images that loaders said `what` of, in all parts of a run that was taken up again. */
+static size_t images_told(const struct dml_experiment *e, unsigned char what) {
+    const struct dml_part *const parts[] = {&e->dataset.training, &e->dataset.validation,
+                                            &e->dataset.testing};
+    size_t sum = 0;
+    for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++)
+        for (size_t i = 0; i < parts[p]->images; i++)
+            sum += (parts[p]->told[i] & what) != 0;
     return sum;
 }
 
 /* Metrics, checkpoints and trackers after an epoch. */
-static enum dml_status finish_epoch(struct trainer *t, double seconds) {
+static enum dml_status finish_epoch(struct trainer *t) {
     const struct dml_training_options *o = t->e.training;
     struct dml_epoch_record record = {
         .epoch = t->at.epoch,
         .loss = t->at.epoch_step ? t->at.epoch_loss / (double)t->at.epoch_step : 0,
-        .train_seconds = seconds,
+        .train_seconds = t->at.epoch_seconds,
         .train_images = t->at.epoch_step * (size_t)o->bs,
         .lr = o->lr * schedule(o, t->at.epoch),
         .active_share = t->at.tuples ? (double)t->at.active / (double)t->at.tuples : 0,
         .swapped_share = t->at.tuples ? (double)t->at.swapped / (double)t->at.tuples : 0,
-        .replaced_images = images_that_were(dml_loader_replaced, &t->e),
-        .corrupt_images = images_that_were(dml_loader_corrupt, &t->e)};
+        .replaced_images = images_told(&t->e, DML_TOLD_UNREADABLE),
+        .corrupt_images = images_told(&t->e, DML_TOLD_CORRUPT)};
     bool last = t->at.epoch + 1 >= (uint64_t)o->n_epochs;
     bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
     enum dml_status status = DML_OK;
     if (due)
-        status = dml_evaluator_run(&t->evaluator, &t->e, t->folder, t->stop, &record);
+        status = dml_evaluator_run(&t->evaluator, &t->e, t->folder.path, t->stop, &record);
     if (!status)
         status = dml_tracking_epoch(t->tracking, &record);
     dml_evaluator_release(&t->evaluator);
@@ -240,33 +251,62 @@ static enum dml_status fill_store(struct trainer *t) {
     return status;
 }
 
+/* Takes everything from the state that --resume names. */
 static enum dml_status resume(struct trainer *t) {
     bool has_plan;
-    char *bests;
+    const char *path = t->e.setup->resume;
     t->at.plan = t->plan;
-    enum dml_status status =
-        dml_state_restore(&t->e, t->e.setup->resume, &t->at, &has_plan, &bests);
+    enum dml_status status = dml_state_restore(&t->e, path, &t->at, &has_plan, &t->before);
     if (!status && !has_plan)
         t->at.plan = NULL;
-    if (!status && bests)
-        status = dml_evaluator_restore(&t->evaluator, bests);
-    free(bests);
+    if (!status && t->before.bests)
+        status = dml_evaluator_restore(&t->evaluator, t->before.bests);
+    if (!status && !t->before.identity)
+        status = dml_fail(DML_ERROR_INPUT, "%s: does not say which run it is of", path);
+    if (!status && t->folder.in_place)
+        status = dml_run_folder_check(&t->folder, path, t->before.identity);
+    if (!status && t->folder.in_place && t->before.trackers)
+        t->notes = cJSON_Parse(t->before.trackers);
+    uint64_t epochs = (uint64_t)t->e.training->n_epochs;
+    if (!status && t->at.epoch >= epochs && t->at.epoch > 0) {
+        printf("the run has its %llu epochs already; a larger --n_epochs goes on\n",
+               (unsigned long long)epochs);
+        t->over = t->folder.in_place && t->folder.finished && t->folder.finished_step == t->at.step;
+    }
     return status;
 }
 
-static enum dml_status save_params(struct trainer *t) {
-    char *json = NULL, *path = dml_path_join(t->folder, "parameters.json");
-    enum dml_status status = path ? dml_params_to_json(t->e.params, &json) : DML_ERROR_MEMORY;
+/* Folder and parameters of the run. What it goes on from in its own folder is no parameter of it:
+ * it stays the run that it was. */
+static enum dml_status settle(struct trainer *t, struct dml_params *params) {
+    if (!t->folder.in_place)
+        return dml_run_folder_make(params, &t->folder);
+    if (t->over)
+        return DML_OK;
+    enum dml_status status = dml_params_parse(params, 1, &(char *){"--resume="});
     if (!status)
-        status = dml_write_file(path, json, strlen(json));
-    free(json);
-    free(path);
-    return status;
+        status = dml_run_folder_finish(&t->folder, false, 0);
+    return status ? status : dml_run_folder_params(&t->folder, params);
+}
+
+static enum dml_status open_tracking(struct trainer *t, const char *command) {
+    dml_experiment_describe(&t->e, &t->folder, command, &t->run);
+    if (t->folder.in_place) {
+        t->run.first_step = t->at.step;
+        t->run.first_epoch = t->at.epoch;
+        t->run.notes = t->notes;
+        if (t->before.identity && strcmp(t->before.identity, t->folder.identity) != 0)
+            t->run.copy_of = t->before.identity;
+    }
+    enum dml_status status = dml_tracking_open(&t->run, t->e.tracking, &t->tracking);
+    return status ? status : save_state(t); /* however early it is killed, it can go on */
 }
 
 static enum dml_status open_trainer(struct trainer *t, struct dml_params *params,
                                     const char *command) {
-    enum dml_status status = dml_experiment_open(params, t->stop, &t->e);
+    enum dml_status status = dml_run_folder_take_up(params, &t->folder);
+    if (!status)
+        status = dml_experiment_open(params, t->stop, &t->e);
     if (status)
         return status;
     size_t bs = (size_t)t->e.training->bs, dim = (size_t)t->e.graph->embed_dim;
@@ -276,27 +316,21 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     t->gradient = dml_alloc_aligned(bs * dim, sizeof *t->gradient);
     if (!t->plan || !t->embeddings || !t->gradient)
         return DML_ERROR_MEMORY;
-    if (*t->e.setup->resume)
+    bool has_state = dml_resume_has_state(t->e.setup->resume);
+    if (has_state)
         status = resume(t);
     else
         status = fill_store(t);
-    if (!status && *t->e.setup->resume)
-        status = dml_run_folder_resume(params, t->e.setup->resume, &t->folder, &t->name);
-    else if (!status)
-        status = dml_run_folder_make(params, &t->folder, &t->name);
     if (!status)
-        status = save_params(t);
+        status = settle(t, params);
     if (status)
         return status;
-    printf("results: %s\n\n", t->folder);
-    uint64_t epochs = (uint64_t)t->e.training->n_epochs;
-    if (*t->e.setup->resume && t->at.epoch >= epochs)
-        printf("the run has its %llu epochs already; a larger --n_epochs goes on\n",
-               (unsigned long long)epochs);
+    if (t->folder.in_place && !has_state)
+        printf("%s: was left before its first state; the run begins anew with its parameters\n",
+               t->folder.path);
+    printf("results: %s\n\n", t->folder.path);
     fflush(stdout);
-    dml_experiment_describe(&t->e, t->folder, t->name, command, &t->run);
-    t->last_state = dml_now();
-    return dml_tracking_open(&t->run, t->e.tracking, &t->tracking);
+    return t->over ? DML_OK : open_tracking(t, command);
 }
 
 static void close_trainer(struct trainer *t) {
@@ -305,47 +339,64 @@ static void close_trainer(struct trainer *t) {
     free(t->plan);
     free(t->embeddings);
     free(t->gradient);
-    free(t->folder);
-    free(t->name);
+    cJSON_Delete(t->notes);
+    dml_state_texts_free(&t->before);
     dml_experiment_close(&t->e);
+    dml_run_folder_close(&t->folder);
+}
+
+/* The epochs that are left. */
+static enum dml_status train(struct trainer *t) {
+    uint64_t epochs = (uint64_t)t->e.training->n_epochs;
+    enum dml_status status = DML_OK;
+    if (epochs == 0 && t->at.epoch == 0)
+        status = finish_epoch(t);
+    while (!status && t->at.epoch < epochs) {
+        if (t->at.epoch_step < t->batches)
+            status = train_epoch(t);
+        if (!status && t->at.epoch_step == t->batches)
+            status = finish_epoch(t);
+        if (!status && stopped(t))
+            status = dml_fail(DML_ERROR_INTERRUPTED, "interrupted after step %llu",
+                              (unsigned long long)t->at.step);
+    }
+    return status;
+}
+
+/* The last state, then what trackers have to say at the end. */
+static enum dml_status finish(struct trainer *t, enum dml_status status) {
+    char *error = status ? dml_strdup(dml_error()) : NULL;
+    if (status == DML_OK || status == DML_ERROR_INTERRUPTED) {
+        enum dml_status saved = save_state(t);
+        if (saved) {
+            free(error);
+            error = dml_strdup(dml_error());
+            status = saved;
+        }
+    }
+    enum dml_run_end end = status == DML_OK                  ? DML_RUN_FINISHED
+                           : status == DML_ERROR_INTERRUPTED ? DML_RUN_INTERRUPTED
+                                                             : DML_RUN_FAILED;
+    enum dml_status closed = dml_tracking_close(t->tracking, end, error);
+    if (!closed && end == DML_RUN_FINISHED)
+        closed = dml_run_folder_finish(&t->folder, true, t->at.step);
+    printf("\nresults: %s\n", t->folder.path);
+    if (error)
+        dml_fail(status, "%s", error);
+    free(error);
+    return status ? status : closed;
 }
 
 enum dml_status dml_train(struct dml_params *params, const char *command,
                           const volatile sig_atomic_t *stop) {
-    struct trainer t = {.stop = stop};
+    struct trainer t = {.stop = stop, .folder.lock.fd = -1};
     enum dml_status status = dml_train_name_csv(params);
     if (!status)
         status = open_trainer(&t, params, command);
-    if (!status && t.e.training->n_epochs == 0)
-        status = finish_epoch(&t, 0);
-    while (!status && t.at.epoch < (uint64_t)t.e.training->n_epochs) {
-        double seconds = 0;
-        if (t.at.epoch_step < t.batches)
-            status = train_epoch(&t, &seconds);
-        if (!status && t.at.epoch_step == t.batches)
-            status = finish_epoch(&t, seconds);
-        if (!status && stopped(&t))
-            status = dml_fail(DML_ERROR_INTERRUPTED, "interrupted after step %llu",
-                              (unsigned long long)t.at.step);
-    }
-    char *error = status ? dml_strdup(dml_error()) : NULL;
-    if (t.tracking) {
-        if (status == DML_OK || status == DML_ERROR_INTERRUPTED) {
-            enum dml_status saved = save_state(&t);
-            if (!status)
-                status = saved;
-        }
-        enum dml_run_end end = status == DML_OK                  ? DML_RUN_FINISHED
-                               : status == DML_ERROR_INTERRUPTED ? DML_RUN_INTERRUPTED
-                                                                 : DML_RUN_FAILED;
-        enum dml_status closed = dml_tracking_close(t.tracking, end, error);
-        if (!status)
-            status = closed;
-        printf("\nresults: %s\n", t.folder);
-    }
-    if (error && status)
-        dml_fail(status, "%s", error);
-    free(error);
+    if (!status && !t.over)
+        status = train(&t);
+    if (t.tracking)
+        status = finish(&t, status);
     close_trainer(&t);
     return status;
 }
