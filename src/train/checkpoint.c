@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "data/inventory.h"
 #include "dml/dml.h"
 #include "nn/weights/safetensors.h"
 #include "train/weights.h"
@@ -121,6 +122,11 @@ enum dml_status dml_checkpoint_save(const struct dml_experiment *e, const char *
     return status;
 }
 
+static enum dml_status missing(const char *path, const char *what) {
+    return dml_fail(DML_ERROR_INPUT, "%s: has no %s: it is not the state of such a run", path,
+                    what);
+}
+
 static char *position_text(const struct dml_position *p) {
     return dml_format("{\"epoch\": %llu, \"epoch_step\": %llu, \"step\": %llu, "
                       "\"epoch_loss\": %.17g, \"tuples\": %llu, \"active\": %llu, "
@@ -194,6 +200,41 @@ static enum dml_status add_told(const struct dml_experiment *e, struct dml_tenso
     return DML_OK;
 }
 
+static const char inventory_name[] = "data.inventory";
+
+static enum dml_status add_inventory(const struct dml_experiment *e, struct dml_tensors *tensors) {
+    return dml_tensors_add_view(tensors, inventory_name, DML_DTYPE_U8,
+                                (size_t[]){strlen(e->inventory)}, 1, e->inventory);
+}
+
+/* Whether the data are those that the run began with. Others are told, and refused unless
+ * --changed_data says otherwise. */
+static enum dml_status check_inventory(const struct dml_experiment *e, const char *path,
+                                       const struct dml_tensors *tensors, bool *changed) {
+    const struct dml_tensor *tensor = dml_tensors_find(tensors, inventory_name);
+    char *before, *changes = NULL;
+    *changed = false;
+    if (!tensor || tensor->dtype != DML_DTYPE_U8)
+        return missing(path, inventory_name);
+    before = dml_format("%.*s", (int)tensor->count, (const char *)tensor->data);
+    enum dml_status status =
+        before ? dml_inventory_compare(before, e->inventory, &changes) : DML_ERROR_MEMORY;
+    if (!status && changes) {
+        *changed = true;
+        status = dml_fail(DML_ERROR_INPUT,
+                          "the data set is not the one that this run began with: %s; "
+                          "--changed_data goes on all the same",
+                          changes);
+        if (e->setup->changed_data) {
+            fprintf(stderr, "dml: %s, as here\n", dml_error());
+            status = DML_OK;
+        }
+    }
+    free(before);
+    free(changes);
+    return status;
+}
+
 static void restore_told(struct dml_experiment *e, const struct dml_tensors *tensors) {
     struct dml_part *const parts[] = {&e->dataset.training, &e->dataset.validation,
                                       &e->dataset.testing};
@@ -223,17 +264,14 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
     if (!status)
         status = add_told(e, &tensors);
     if (!status)
+        status = add_inventory(e, &tensors);
+    if (!status)
         status = add_texts(texts, text, &tensors);
     if (!status)
         status = dml_safetensors_write(path, &tensors);
     dml_tensors_free(&tensors);
     free(text);
     return status;
-}
-
-static enum dml_status missing(const char *path, const char *what) {
-    return dml_fail(DML_ERROR_INPUT, "%s: has no %s: it is not the state of such a run", path,
-                    what);
 }
 
 /* The tensor `prefix``name` of `count` elements, as floats into `out`. */
@@ -336,7 +374,10 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
     enum dml_status status = dml_tensors_read(path, &tensors);
     if (status)
         return status;
+    bool changed = false;
     status = read_position(dml_tensors_note(&tensors, "dml_position"), path, position);
+    if (!status)
+        status = check_inventory(e, path, &tensors, &changed);
     if (!status)
         status = dml_network_load(e->graph, e->backend, e->network, &tensors, path, true);
     if (!status)
@@ -347,6 +388,8 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
         status = missing(path, "sampler.plan");
     if (!status && position->epoch_step > dml_sampling_batches(e->sampling))
         status = missing(path, "dml_position inside an epoch");
+    if (status == DML_ERROR_INPUT && changed && e->setup->changed_data)
+        dml_fail_within(status, "--changed_data: cannot go on with these data");
     if (!status)
         restore_told(e, &tensors);
     if (!status)

@@ -9,8 +9,9 @@
  * of the epoch (dml_metrics: {"Test": {"e_recall@1": 0.5}}).
  *
  * A state file adds what a run needs to go on exactly: optimiser.moment1.<name> and .moment2, the
- * same for criterion parameters, sampler.store, and, in the middle of an epoch, sampler.plan; where
- * images could not be read, told.<part>. dml_state_format is raised whenever it changes. */
+ * same for criterion parameters, sampler.store, and, in the middle of an epoch, sampler.plan; the
+ * data set's inventory (data.inventory, bytes of text); where images could not be read,
+ * told.<part>. dml_state_format is raised whenever it changes. */
 enum { DML_STATE_FORMAT = 2 };
 
 /* Where a run stands. */
@@ -46,7 +47,8 @@ enum dml_status dml_state_params(const char *path, struct dml_params *params);
 
 /* Puts a state file's content into a freshly opened experiment of the same methods. position->plan
  * must hold room for an epoch's plan; *has_plan tells whether it was filled. DML_ERROR_INPUT: not
- * a state file, one of another version of the format, or of another network or criterion. */
+ * a state file, one of other data (unless --changed_data), one of another version of the format, or
+ * of another network or criterion. */
 enum dml_status dml_state_restore(struct dml_experiment *experiment, const char *path,
                                   struct dml_position *position, bool *has_plan,
                                   struct dml_state_texts *texts);

@@ -1,6 +1,7 @@
 #include "train/experiment.h"
 
 #include "base/memory.h"
+#include "data/inventory.h"
 #include "dml/dml.h"
 #include "train/embedding.h"
 #include "train/run_folder.h"
@@ -124,6 +125,8 @@ static enum dml_status open_data(struct dml_experiment *e) {
     print_part(&e->dataset.validation);
     print_part(&e->dataset.testing);
     status = check_parts(&e->dataset);
+    if (!status)
+        status = dml_inventory_make(&e->dataset, &e->inventory);
     if (status)
         return status;
     const struct dml_part *parts[DML_EVALUATE_PARTS] = {
@@ -307,6 +310,7 @@ void dml_experiment_close(struct dml_experiment *e) {
         e->backend->destroy(e->network);
     dml_graph_free(e->graph);
     dml_dataset_close(&e->dataset);
+    free(e->inventory);
     free(e->weights);
     memset(e, 0, sizeof *e);
 }

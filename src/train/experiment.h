@@ -29,6 +29,7 @@ struct dml_experiment {
 
     char *weights; /* file with the backbone's initial weights; NULL: random ones */
     struct dml_dataset dataset;
+    char *inventory; /* dml_inventory_make */
     struct dml_graph *graph;
     const struct dml_backend *backend;
     struct dml_network *network;

@@ -106,6 +106,9 @@ static const struct dml_param setup[] = {
     {"state_minutes", DML_PARAM_FLOAT, AT(state_minutes), "10", 0, INFINITY,
      .help = "Minutes between two savings of the whole state that --resume reads; it is also saved "
              "at the end and at Ctrl-C."},
+    {"changed_data", DML_PARAM_FLAG, AT(changed_data),
+     .help = "With --resume: go on although classes or images are not those that the run began "
+             "with, where they fit its state."},
     {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own."},
     {"gpu", DML_PARAM_INTS, AT(gpu), "0", 0, 1024,
      .help = "GPUs to use, where this build has a GPU backend."},

@@ -38,6 +38,7 @@ struct dml_setup_options {
     char *params, *resume;
     struct dml_strings plugin;
     double state_minutes;
+    bool changed_data;
 };
 extern const struct dml_param_table dml_setup_params;
 
