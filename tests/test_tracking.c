@@ -1,5 +1,4 @@
 #include "base/files.h"
-#include "base/lock.h"
 #include "base/memory.h"
 #include "base/number.h"
 #include "support/golden.h"
@@ -19,21 +18,6 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static double ask(sqlite3 *db, const char *sql) {
-    sqlite3_stmt *statement;
-    assert_ok(dml_database_query(db, &statement, sql, ""));
-    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
-    double value = sqlite3_column_double(statement, 0);
-    sqlite3_finalize(statement);
-    return value;
-}
-
-static sqlite3 *open_database(void) {
-    sqlite3 *db;
-    assert_ok(dml_database_open(save_path, false, 1000, &db));
-    return db;
-}
 
 static void test_numbers_read_back(void **state) {
     (void)state;
@@ -76,171 +60,6 @@ static void test_csv_layout_of_the_study(void **state) {
     char *text = read_in(fixture.folder, "CSV_Logs/Data_Model Grad_Max.csv");
     assert_memory_equal(text, "Grad Max\n7\n8\n9\n", 15);
     free(text);
-}
-
-/* The notes of a state, as a run that goes on from it finds them. */
-static void take_up(struct dml_run *run, struct dml_tracking *tracking, uint64_t step,
-                    uint64_t epoch) {
-    char *notes;
-    assert_ok(dml_tracking_sync(tracking, &notes));
-    run->resumed = true;
-    run->first_step = step;
-    run->first_epoch = epoch;
-    run->notes = cJSON_Parse(notes);
-    assert_non_null(run->notes);
-    free(notes);
-}
-
-static void test_a_run_taken_up_again(void **state) {
-    (void)state;
-    struct fixture fixture;
-    struct dml_run *run = make_run(&fixture, 0);
-    run->identity = "0123456789abcdef";
-    struct dml_tracking *tracking = open_all(run);
-    write_epochs(tracking, 0, 2);
-    take_up(run, tracking, 20, 2);
-    write_epochs(tracking, 2, 3);
-    struct dml_step_record extra = a_step(30); /* of an epoch that did not end */
-    assert_ok(dml_tracking_step(tracking, &extra));
-    assert_ok(dml_tracking_close(tracking, DML_RUN_INTERRUPTED, NULL));
-    tracking = open_all(run);
-    write_epochs(tracking, 2, 4);
-    assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
-    cJSON_Delete((cJSON *)run->notes);
-
-    char *text = read_in(fixture.folder, "CSV_Logs/Data_Train_epochs.csv");
-    assert_string_equal(text, "epochs\n0\n1\n2\n3\n");
-    free(text);
-    text = read_in(fixture.folder, "CSV_Logs/Data_Train_steps.csv");
-    size_t lines = 0;
-    for (const char *at = text; (at = strchr(at, '\n')); at++)
-        lines++;
-    assert_int_equal(lines, 41);
-    free(text);
-    sqlite3 *db = open_database();
-    assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 40);
-    assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 4);
-    assert_true(ask(db, "SELECT COUNT(*) FROM runs WHERE status = 'finished'") == 1);
-    sqlite3_close_v2(db);
-    /* The best of before it was taken up is remembered: epoch 1 of 0..3. */
-    text = read_in(fixture.folder, "summary.json");
-    cJSON *root = cJSON_Parse(text);
-    cJSON *test = cJSON_GetObjectItem(cJSON_GetObjectItem(root, "metrics"), "Test");
-    cJSON *best = cJSON_GetObjectItem(cJSON_GetObjectItem(test, "e_recall@1"), "best_epoch");
-    assert_int_equal(best->valueint, 1);
-    assert_int_equal(cJSON_GetObjectItem(root, "epochs")->valueint, 4);
-    cJSON *seconds = cJSON_GetObjectItem(root, "seconds");
-    assert_true(cJSON_GetObjectItem(seconds, "training")->valuedouble == 8);
-    cJSON_Delete(root);
-    free(text);
-}
-
-/* A folder is known by the run's identity, not by its path. */
-static void test_a_run_that_moved_or_was_copied(void **state) {
-    (void)state;
-    struct fixture first, second;
-    struct dml_run *run = make_run(&first, 0), *moved = make_run(&second, 1);
-    run->identity = moved->identity = "0123456789abcdef";
-    struct dml_tracking *tracking = open_all(run);
-    write_epochs(tracking, 0, 2);
-    assert_ok(dml_tracking_close(tracking, DML_RUN_INTERRUPTED, NULL));
-    moved->resumed = true;
-    moved->first_step = 10;
-    moved->first_epoch = 1;
-    moved->command = "dml train --resume";
-    tracking = open_all(moved);
-    assert_ok(dml_tracking_close(tracking, DML_RUN_INTERRUPTED, NULL));
-    sqlite3 *db = open_database();
-    assert_true(ask(db, "SELECT COUNT(*) FROM runs") == 1);
-    assert_true(ask(db, "SELECT COUNT(*) FROM runs WHERE folder = 'emoji/group_s1'"
-                        " AND command = 'dml train'") == 1);
-    assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 10);
-    assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 1);
-    run->identity = "fedcba9876543210"; /* a copy of it has its rows so far */
-    run->copy_of = moved->identity;
-    run->resumed = true;
-    run->first_step = 5;
-    run->first_epoch = 0;
-    tracking = open_all(run);
-    assert_ok(dml_tracking_close(tracking, DML_RUN_INTERRUPTED, NULL));
-    assert_true(ask(db, "SELECT COUNT(*) FROM runs") == 2);
-    assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 15);
-    assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 1);
-    sqlite3_close_v2(db);
-}
-
-/* A run that says `running` while nobody holds its folder was killed. */
-static void test_a_dead_run_does_not_stay_running(void **state) {
-    (void)state;
-    struct fixture fixtures[2];
-    struct dml_lock lock;
-    struct dml_tracking *tracking[2];
-    for (int i = 0; i < 2; i++) {
-        struct dml_run *run = make_run(&fixtures[i], i);
-        run->identity = i ? "1" : "0";
-        if (i == 0) {
-            char *path = dml_path_join(run->folder, DML_RUN_LOCK);
-            assert_ok(dml_lock_take(path, &lock));
-            free(path);
-        }
-        tracking[i] = open_all(run);
-    }
-    sqlite3 *db = open_database();
-    assert_true(ask(db, "SELECT COUNT(*) FROM runs WHERE identity = '0' AND status = 'running'") ==
-                1);
-    assert_true(ask(db, "SELECT COUNT(*) FROM runs WHERE identity = '1' AND"
-                        " status = 'interrupted' AND error LIKE '%killed%'") == 1);
-    sqlite3_close_v2(db);
-    for (int i = 0; i < 2; i++)
-        assert_ok(dml_tracking_close(tracking[i], DML_RUN_FINISHED, NULL));
-    dml_lock_release(&lock);
-}
-
-static void test_an_older_database_is_brought_up_to_date(void **state) {
-    (void)state;
-    struct fixture fixture;
-    struct dml_tracking *tracking = open_all(make_run(&fixture, 0));
-    write_epochs(tracking, 0, 1);
-    assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
-    sqlite3 *db = open_database();
-    assert_int_equal(sqlite3_exec(db,
-                                  "DROP INDEX runs_by_identity;"
-                                  "ALTER TABLE runs DROP COLUMN identity;"
-                                  "ALTER TABLE runs DROP COLUMN host; PRAGMA user_version = 1",
-                                  NULL, NULL, NULL),
-                     SQLITE_OK);
-    sqlite3_close_v2(db);
-    db = open_database(); /* readers take it as it is */
-    assert_true(ask(db, "PRAGMA user_version") == 1);
-    sqlite3_close_v2(db);
-    struct dml_run *run = make_run(&fixture, 1);
-    run->identity = "0123456789abcdef";
-    assert_ok(dml_tracking_close(open_all(run), DML_RUN_FINISHED, NULL));
-    db = open_database();
-    assert_true(ask(db, "PRAGMA user_version") == DML_DATABASE_VERSION);
-    assert_true(ask(db, "SELECT COUNT(*) FROM runs") == 2);
-    assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 10);
-    sqlite3_close_v2(db);
-}
-
-static void test_a_log_that_was_changed(void **state) {
-    (void)state;
-    struct fixture fixture;
-    struct dml_run *run = make_run(&fixture, 0);
-    struct dml_tracking *tracking = open_all(run);
-    write_epochs(tracking, 0, 2);
-    take_up(run, tracking, 20, 2);
-    assert_ok(dml_tracking_close(tracking, DML_RUN_INTERRUPTED, NULL));
-    char *path = dml_path_join(fixture.folder, "CSV_Logs/Data_Train_loss.csv");
-    assert_ok(dml_write_file(path, "loss\n1\n0.", 9)); /* its last row is torn */
-    tracking = open_all(run);
-    write_epochs(tracking, 2, 3);
-    assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
-    char *text = read_in(fixture.folder, "CSV_Logs/Data_Train_loss.csv");
-    assert_memory_equal(text, "loss\n1\n0.33333", 14);
-    free(text);
-    free(path);
-    cJSON_Delete((cJSON *)run->notes);
 }
 
 static void test_other_columns_are_refused(void **state) {
@@ -427,6 +246,21 @@ static void test_a_full_disk_stops_the_csv_with_its_name(void **state) {
     free(path);
 }
 
+/* What a tracker could not write is told when it happens and once more at the end. */
+static void test_a_loss_is_the_last_message(void **state) {
+    (void)state;
+    struct fixture fixture;
+    struct epoch_fixture epoch;
+    struct dml_tracking *tracking = open_all(make_run(&fixture, 0));
+    char *path = dml_path_join(fixture.folder, "summary.json");
+    assert_ok(dml_make_folders(path)); /* what is a folder cannot be written */
+    assert_ok(dml_tracking_epoch(tracking, an_epoch(&epoch, 0)));
+    assert_int_equal(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL), DML_ERROR_IO);
+    assert_string_equal(dml_error(), "the run finished, but not all that it leaves could be "
+                                     "written: summary.json is incomplete");
+    free(path);
+}
+
 static void expect_refused(const char *sql_or_bytes, bool bytes, const char *message) {
     char *path = dml_path_join(save_path, "runs.sqlite");
     sqlite3 *db;
@@ -565,11 +399,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_numbers_read_back),
         TEST(test_csv_layout_of_the_study),
-        TEST(test_a_run_taken_up_again),
-        TEST(test_a_run_that_moved_or_was_copied),
-        TEST(test_a_dead_run_does_not_stay_running),
-        TEST(test_an_older_database_is_brought_up_to_date),
-        TEST(test_a_log_that_was_changed),
         TEST(test_other_columns_are_refused),
         TEST(test_summary),
         TEST(test_console_marks_the_best),
@@ -578,6 +407,7 @@ int main(void) {
         TEST(test_a_locked_database_holds_nobody_up),
         TEST(test_a_full_disk_loses_nothing_of_the_database),
         TEST(test_a_full_disk_stops_the_csv_with_its_name),
+        TEST(test_a_loss_is_the_last_message),
         TEST(test_databases_that_are_refused),
         TEST(test_a_database_that_is_not_there),
         TEST(test_the_key_leaves_the_command_line),

@@ -50,19 +50,28 @@ struct dml_tracking {
     const struct dml_run *run;
     struct slot slots[SLOTS];
     size_t count;
+    char lost[96]; /* names of those that could not write what they were told */
 };
 
 const cJSON *dml_run_note(const struct dml_run *run, const char *name) {
     return cJSON_GetObjectItemCaseSensitive(run->notes, name);
 }
 
-/* What a tracker's failure means for the run: nothing but a line, unless it is needed. */
-static enum dml_status judge(struct slot *slot, enum dml_status status) {
+/* What a tracker's failure means for the run: a line now, and where something was lost one at the
+ * end, unless the run cannot do without it. A missing program or somebody else's file loses nothing
+ * that was there. */
+static enum dml_status judge(struct dml_tracking *tracking, struct slot *slot,
+                             enum dml_status status) {
     if (!status || slot->needed)
         return status;
-    if (!slot->off)
-        fprintf(stderr, "dml: %s; the run goes on without %s\n", dml_error(), slot->tracker->name);
+    if (slot->off)
+        return DML_OK;
+    fprintf(stderr, "dml: %s; the run goes on without %s\n", dml_error(), slot->tracker->name);
     slot->off = true;
+    size_t length = strlen(tracking->lost);
+    if (status == DML_ERROR_IO || status == DML_ERROR_MEMORY)
+        snprintf(tracking->lost + length, sizeof tracking->lost - length, "%s%s",
+                 length ? ", " : "", slot->tracker->name);
     return DML_OK;
 }
 
@@ -70,7 +79,7 @@ static enum dml_status add(struct dml_tracking *tracking, const struct dml_run *
                            const struct dml_tracker *tracker, bool needed) {
     struct slot *slot = &tracking->slots[tracking->count];
     *slot = (struct slot){.tracker = tracker, .needed = needed};
-    enum dml_status status = judge(slot, tracker->open(run, &slot->state));
+    enum dml_status status = judge(tracking, slot, tracker->open(run, &slot->state));
     if (!status && !slot->off)
         tracking->count++;
     return status;
@@ -113,7 +122,7 @@ enum dml_status dml_tracking_step(struct dml_tracking *tracking,
         struct slot *slot = &tracking->slots[i];
         enum dml_status status = DML_OK;
         if (!slot->off && slot->tracker->step)
-            status = judge(slot, slot->tracker->step(slot->state, record));
+            status = judge(tracking, slot, slot->tracker->step(slot->state, record));
         if (status)
             return status;
     }
@@ -126,7 +135,7 @@ enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
         struct slot *slot = &tracking->slots[i];
         enum dml_status status = DML_OK;
         if (!slot->off && slot->tracker->epoch)
-            status = judge(slot, slot->tracker->epoch(slot->state, record));
+            status = judge(tracking, slot, slot->tracker->epoch(slot->state, record));
         if (status)
             return status;
     }
@@ -134,13 +143,13 @@ enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
 }
 
 /* What a tracker notes, in place of what it noted before. */
-static enum dml_status add_note(struct slot *slot, cJSON *notes) {
+static enum dml_status add_note(struct dml_tracking *tracking, struct slot *slot, cJSON *notes) {
     cJSON *note = cJSON_CreateObject();
     enum dml_status status = note ? slot->tracker->sync(slot->state, note)
                                   : dml_fail(DML_ERROR_MEMORY, "out of memory: a state's notes");
     if (status || slot->off) {
         cJSON_Delete(note);
-        return judge(slot, status);
+        return judge(tracking, slot, status);
     }
     cJSON_DeleteItemFromObjectCaseSensitive(notes, slot->tracker->name);
     cJSON_AddItemToObject(notes, slot->tracker->name, note);
@@ -154,7 +163,7 @@ enum dml_status dml_tracking_sync(struct dml_tracking *tracking, char **out) {
     enum dml_status status = DML_OK;
     for (size_t i = 0; notes && i < tracking->count && !status; i++)
         if (!tracking->slots[i].off && tracking->slots[i].tracker->sync)
-            status = add_note(&tracking->slots[i], notes);
+            status = add_note(tracking, &tracking->slots[i], notes);
     *out = !status && notes ? cJSON_PrintUnformatted(notes) : NULL;
     cJSON_Delete(notes);
     if (!status && !*out)
@@ -166,13 +175,26 @@ enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_e
                                    const char *error) {
     enum dml_status first = DML_OK;
     char *reason = error ? dml_strdup(error) : NULL; /* `error` may be dml_error() itself */
+    char *message = NULL;
     for (size_t i = 0; tracking && i < tracking->count; i++) {
         struct slot *slot = &tracking->slots[i];
-        enum dml_status status = judge(slot, slot->tracker->close(slot->state, end, reason));
-        first = first ? first : status;
+        enum dml_status status =
+            judge(tracking, slot, slot->tracker->close(slot->state, end, reason));
+        if (status && !first) {
+            first = status;
+            message = dml_strdup(dml_error());
+        }
     }
-    if (reason && end == DML_RUN_FAILED && !first)
+    if (first && message)
+        dml_fail(first, "%s", message);
+    else if (reason && end == DML_RUN_FAILED)
         dml_fail(DML_ERROR_IO, "%s", reason); /* what failed the run stays the last message */
+    else if (!first && tracking && *tracking->lost)
+        first =
+            dml_fail(DML_ERROR_IO,
+                     "the run %s, but not all that it leaves could be written: %s is incomplete",
+                     end == DML_RUN_FINISHED ? "finished" : "was interrupted", tracking->lost);
+    free(message);
     free(reason);
     free(tracking);
     return first;

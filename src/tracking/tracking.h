@@ -31,7 +31,8 @@ enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
 enum dml_status dml_tracking_sync(struct dml_tracking *tracking, char **notes);
 
 /* Writes what is left and frees the handle; accepts NULL. `error` is the message of a failed run,
- * else NULL. */
+ * else NULL. DML_ERROR_IO: something that the run should leave could not be written, now or before;
+ * the message names it. */
 enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_end end,
                                    const char *error);
 

@@ -116,3 +116,18 @@ char *read_in(const char *folder, const char *name) {
     free(path);
     return text;
 }
+
+double ask(sqlite3 *db, const char *sql) {
+    sqlite3_stmt *statement;
+    assert_ok(dml_database_query(db, &statement, sql, ""));
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    double value = sqlite3_column_double(statement, 0);
+    sqlite3_finalize(statement);
+    return value;
+}
+
+sqlite3 *open_database(void) {
+    sqlite3 *db;
+    assert_ok(dml_database_open(save_path, false, 1000, &db));
+    return db;
+}

@@ -2,6 +2,7 @@
 #define TESTS_SUPPORT_RUN_FIXTURE_H
 
 #include "support/golden.h"
+#include "tracking/database.h"
 #include "tracking/tracking.h"
 
 /* Runs made by hand, for tests of what a run leaves behind. */
@@ -40,6 +41,10 @@ void write_epochs(struct dml_tracking *tracking, uint64_t from, uint64_t to);
 
 /* Csv, summary, console and database. */
 struct dml_tracking *open_all(const struct dml_run *run);
+
+/* The database of the save path, and the number that a query gives. */
+sqlite3 *open_database(void);
+double ask(sqlite3 *db, const char *sql);
 
 /* A whole file; free() it. */
 char *read_in(const char *folder, const char *name);
