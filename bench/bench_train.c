@@ -31,7 +31,10 @@ struct job {
     struct dml_images images;
     uint8_t *pixels;
     float *embeddings, *grad;
-    int64_t steps;
+    struct dml_params *params;
+    struct dml_span span; /* all parameters */
+    struct dml_update update;
+    struct dml_optimiser_step step;
     struct dml_loader *loader;
     const uint32_t *order; /* of the loader's passes */
     struct dml_mining *mining;
@@ -47,6 +50,19 @@ struct what {
     enum dml_precision precision;
 };
 
+/* An optimiser with its defaults, on all parameters of the job's network. */
+static void open_optimiser(struct job *job, const char *name) {
+    const struct dml_method *method = dml_method_find(DML_OPTIMISER, name);
+    ok(dml_params_new(&job->params));
+    ok(dml_params_add(job->params, method->params));
+    job->span = (struct dml_span){0, job->graph->param_count, 0};
+    job->update = (struct dml_update){.lr = 1e-5, .decay = 4e-4, .momentum = NAN};
+    job->step = (struct dml_optimiser_step){(const struct dml_optimiser *)method,
+                                            dml_params_options(job->params, method->params),
+                                            {&job->span, 1},
+                                            &job->update};
+}
+
 static void open_job(struct job *job, const struct what *what) {
     size_t batch = what->batch;
     *job = (struct job){0};
@@ -54,6 +70,7 @@ static void open_job(struct job *job, const struct what *what) {
     struct dml_network_options options = {
         .precision = what->precision, .micro_batch = what->micro, .batch_hint = batch};
     ok(dml_backend_cpu.create(job->graph, &options, &job->network));
+    open_optimiser(job, "adam");
     for (int p = 0; p < job->graph->param_count; p++) {
         float *values = malloc(job->graph->params[p].count * sizeof *values);
         dml_graph_init_param(job->graph, p, 1, values);
@@ -111,6 +128,7 @@ static void close_job(struct job *job) {
     dml_objective_free(job->objective);
     dml_mining_free(job->mining);
     dml_tuples_free(&job->tuples);
+    dml_params_free(job->params);
     dml_backend_cpu.destroy(job->network);
     dml_graph_free(job->graph);
     free(job->pixels);
@@ -121,7 +139,7 @@ static void close_job(struct job *job) {
 /* Loss and dL/d(embeddings) of the batch that the network has embedded. */
 static void learn(struct job *job, const int32_t *labels) {
     const struct dml_batch batch = {job->images.n, 128, job->embeddings, labels, NULL};
-    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_MINER, (uint64_t)job->steps, 0);
+    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_MINER, job->update.step, 0);
     struct dml_loss loss;
     ok(dml_mining_compute(job->mining, &batch, &rng, &job->tuples, NULL));
     ok(dml_objective_compute(job->objective, &batch, &job->tuples, &rng, job->grad, &loss));
@@ -130,15 +148,8 @@ static void learn(struct job *job, const int32_t *labels) {
 /* Forward, backward, gradient statistics for the log, Adam. */
 static void step(struct job *job) {
     const struct dml_loaded *loaded = NULL;
-    struct dml_optimiser_step adam = {.kind = DML_ADAM,
-                                      .lr = 1e-5,
-                                      .head_lr = -1,
-                                      .decay = 4e-4,
-                                      .beta1 = 0.9,
-                                      .beta2 = 0.999,
-                                      .epsilon = 1e-8,
-                                      .step = ++job->steps};
-    double rms, max;
+    struct dml_gradient_size size;
+    job->update.step++;
     if (job->loader) {
         ok(dml_loader_next(job->loader, &loaded));
         job->images.pixels = loaded->pixels;
@@ -147,8 +158,8 @@ static void step(struct job *job) {
     if (job->loader)
         learn(job, loaded->labels);
     ok(dml_backend_cpu.backward(job->network, job->grad));
-    ok(dml_backend_cpu.gradient_size(job->network, &rms, &max));
-    ok(dml_backend_cpu.step(job->network, &adam));
+    ok(dml_backend_cpu.gradient_size(job->network, NULL, &size));
+    ok(dml_backend_cpu.step(job->network, &job->step));
     if (job->loader)
         dml_loader_release(job->loader, loaded);
 }

@@ -3,7 +3,7 @@
 #
 # A folder or file of this list may define functions for the rest of the library, and data only for
 # itself. A header that the rest includes, too, must mean the same at every level.
-set(DML_LEVELLED criteria math miners metrics/prepare.c backends/cpu/fold.c
+set(DML_LEVELLED criteria math miners optimisers metrics/prepare.c backends/cpu/fold.c
     backends/cpu/kernels_bfloat16.c backends/cpu/kernels_float32.c backends/cpu/normalize.c
     backends/cpu/params.c backends/cpu/run.c backends/cpu/taps.c backends/cpu/wide.c base/batch.c base/npy.c
     base/registry.c data/color.c data/resize_kernels.c data/transform.c)

@@ -1,5 +1,6 @@
 #include "support/golden.h"
 #include "support/networks.h"
+#include "support/optimising.h"
 
 #include "dml/rng.h"
 
@@ -27,7 +28,7 @@ static void check_differences(struct dml_graph *graph) {
     assert_ok(cpu->backward(s.network, s.grad));
     for (int p = 0; p < s.graph->param_count; p++) {
         const struct dml_graph_param *param = &s.graph->params[p];
-        if (param->role == DML_ROLE_RUNNING_MEAN || param->role == DML_ROLE_RUNNING_VAR)
+        if (!dml_param_learnable(param))
             continue;
         float *values = read_param(&s, p, DML_SLOT_VALUE), *grad = read_param(&s, p, DML_SLOT_GRAD);
         float *moved = malloc(param->count * sizeof *moved);
@@ -85,7 +86,7 @@ static void micro_batches_are_exact(void **state) {
     assert_ok(cpu->backward(whole.network, whole.grad));
     assert_ok(cpu->backward(pieces.network, pieces.grad));
     for (int p = 0; p < whole.graph->param_count; p++) {
-        if (whole.graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
+        if (!dml_param_learnable(&whole.graph->params[p]))
             continue;
         float *a = read_param(&pieces, p, DML_SLOT_GRAD), *b = read_param(&whole, p, DML_SLOT_GRAD);
         close_to(a, b, whole.graph->params[p].count, 1e-4);
@@ -194,9 +195,11 @@ static void head_has_its_rate(void **state) {
     float **before = malloc((size_t)s.graph->param_count * sizeof *before);
     for (int p = 0; p < s.graph->param_count; p++)
         before[p] = read_param(&s, p, DML_SLOT_VALUE);
-    struct dml_optimiser_step step = {
-        .kind = DML_SGD, .lr = 0, .head_lr = 0.1, .momentum = 0.9, .step = 1};
-    assert_ok(cpu->step(s.network, &step));
+    struct stepper sgd;
+    open_stepper(&sgd, s.graph, "sgd", NULL, 0);
+    sgd.updates[1].lr = 0.1;
+    take_step(&sgd, s.network);
+    close_stepper(&sgd);
     for (int p = 0; p < s.graph->param_count; p++) {
         float *after = read_param(&s, p, DML_SLOT_VALUE);
         size_t bytes = s.graph->params[p].count * sizeof *after;
@@ -214,9 +217,10 @@ static void gradient_size_is_reported(void **state) {
     open_arch(&s, "resnet18_frozen_normalize", 32, 4, 0);
     loss_of(&s);
     assert_ok(cpu->backward(s.network, s.grad));
-    double squares = 0, largest = 0, count = 0, rms, max;
+    double squares = 0, largest = 0, count = 0;
+    struct dml_gradient_size size;
     for (int p = 0; p < s.graph->param_count; p++) {
-        if (s.graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
+        if (!dml_param_learnable(&s.graph->params[p]))
             continue;
         float *grad = read_param(&s, p, DML_SLOT_GRAD);
         for (size_t i = 0; i < s.graph->params[p].count; i++) {
@@ -226,13 +230,15 @@ static void gradient_size_is_reported(void **state) {
         count += (double)s.graph->params[p].count;
         free(grad);
     }
-    assert_ok(cpu->gradient_size(s.network, &rms, &max));
-    assert_true(fabs(rms - sqrt(squares / count)) < 1e-9 + 1e-6 * rms && max == largest);
+    assert_ok(cpu->gradient_size(s.network, NULL, &size));
+    assert_true(fabs(size.rms - sqrt(squares / count)) < 1e-9 + 1e-6 * size.rms);
+    assert_true(fabs(size.norm - sqrt(squares)) < 1e-9 + 1e-6 * size.norm);
+    assert_true(size.max == largest);
     s.grad[0] = NAN;
     loss_of(&s);
     assert_ok(cpu->backward(s.network, s.grad));
-    assert_ok(cpu->gradient_size(s.network, &rms, &max));
-    assert_true(isnan(rms) && isnan(max));
+    assert_ok(cpu->gradient_size(s.network, NULL, &size));
+    assert_true(isnan(size.rms) && isnan(size.norm) && isnan(size.max));
     close_network(&s);
 }
 

@@ -2,6 +2,7 @@
 #include "backends/cpu/convolution.h"
 #include "support/golden.h"
 #include "support/networks.h"
+#include "support/optimising.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -38,7 +39,7 @@ static void needs_its_processor(void **state) {
 static double gradient_difference(const struct setting *a, const struct setting *b) {
     double difference = 0, size = 0;
     for (int p = 0; p < a->graph->param_count; p++) {
-        if (a->graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
+        if (!dml_param_learnable(&a->graph->params[p]))
             continue;
         float *x = read_param(a, p, DML_SLOT_GRAD), *y = read_param(b, p, DML_SLOT_GRAD);
         for (size_t i = 0; i < a->graph->params[p].count; i++) {
@@ -91,7 +92,7 @@ static void add_gradients(struct setting *s, size_t first, size_t n, float **sum
     assert_ok(cpu->forward(s->network, &images, s->embeddings + first * s->dim));
     assert_ok(cpu->backward(s->network, s->grad + first * s->dim));
     for (int p = 0; p < s->graph->param_count; p++) {
-        if (s->graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
+        if (!dml_param_learnable(&s->graph->params[p]))
             continue;
         float *grad = read_param(s, p, DML_SLOT_GRAD);
         for (size_t i = 0; i < s->graph->params[p].count; i++)
@@ -125,7 +126,7 @@ static void micro_batches_are_exact(void **state) {
     for (size_t first = 0; first < 11; first += 4)
         add_gradients(&whole, first, first == 8 ? 3 : 4, sums);
     for (int p = 0; p < whole.graph->param_count; p++) {
-        if (whole.graph->params[p].role < DML_ROLE_RUNNING_MEAN) {
+        if (dml_param_learnable(&whole.graph->params[p])) {
             float *grad = read_param(&pieces, p, DML_SLOT_GRAD);
             close_to(grad, sums[p], whole.graph->params[p].count, 1e-6);
             free(grad);
@@ -146,8 +147,10 @@ static void weights_are_float32(void **state) {
     loss_of(&s);
     assert_ok(cpu->backward(s.network, s.grad));
     float *grad = read_param(&s, 0, DML_SLOT_GRAD), *before = read_param(&s, 0, DML_SLOT_VALUE);
-    struct dml_optimiser_step step = {.kind = DML_SGD, .lr = 1e-6, .head_lr = -1, .step = 1};
-    assert_ok(cpu->step(s.network, &step));
+    struct stepper sgd;
+    open_stepper(&sgd, s.graph, "sgd", NULL, 1e-6);
+    take_step(&sgd, s.network);
+    close_stepper(&sgd);
     float *after = read_param(&s, 0, DML_SLOT_VALUE);
     size_t count = s.graph->params[0].count, moved = 0;
     for (size_t i = 0; i < count; i++) {
@@ -194,9 +197,11 @@ static void weights_follow_the_pass(void **state) {
     double again = loss_of(&s);
     assert_true(isfinite(again));
     assert_memory_equal(trained, s.embeddings, sizeof first); /* statistics are the batch's */
-    struct dml_optimiser_step step = {.kind = DML_SGD, .lr = 1e-2, .head_lr = -1, .step = 1};
+    struct stepper sgd;
+    open_stepper(&sgd, s.graph, "sgd", NULL, 1e-2);
     assert_ok(cpu->backward(s.network, s.grad));
-    assert_ok(cpu->step(s.network, &step));
+    take_step(&sgd, s.network);
+    close_stepper(&sgd);
     assert_true(loss_of(&s) < again);
     assert_ok(cpu->embed(s.network, &s.images, second));
     assert_memory_not_equal(first, second, sizeof first);

@@ -1,6 +1,7 @@
 #include "dml/criteria.h"
 #include "support/fill.h"
 #include "support/golden.h"
+#include "support/optimising.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -15,9 +16,9 @@ struct trajectory {
     struct dml_network *network;
     struct dml_objective *objective;
     struct dml_criterion_parameter beta;
-    float *beta_moments; /* (2, classes) */
-    struct dml_optimiser_step step;
-    double beta_lr, gamma;
+    float *beta_states[2]; /* (classes) each */
+    struct stepper stepper;
+    double lr, beta_lr, gamma;
     int milestone;
 };
 
@@ -34,14 +35,9 @@ static void open_trajectory(struct trajectory *t, const char *name, size_t class
     t->dim = (size_t)number(json, "embed_dim");
     t->classes = classes;
     bool adam = !strcmp(cJSON_GetObjectItem(json, "optimizer")->valuestring, "adam");
-    t->step = (struct dml_optimiser_step){.kind = adam ? DML_ADAM : DML_SGD,
-                                          .lr = number(json, "lr"),
-                                          .head_lr = -1,
-                                          .decay = number(json, "weight_decay"),
-                                          .beta1 = 0.9,
-                                          .beta2 = 0.999,
-                                          .epsilon = 1e-8,
-                                          .momentum = adam ? 0 : number(json, "momentum")};
+    char flags[64];
+    snprintf(flags, sizeof flags, "--sgd_momentum %g", adam ? 0 : number(json, "momentum"));
+    t->lr = number(json, "lr");
     t->beta_lr = number(json, "beta_lr");
     t->gamma = number(json, "gamma");
     t->milestone = (int)number(json, "milestone_step");
@@ -52,12 +48,15 @@ static void open_trajectory(struct trajectory *t, const char *name, size_t class
     struct dml_network_options options = {.batch_hint = t->batch};
     assert_ok(dml_backend_cpu.create(t->graph, &options, &t->network));
     fill_network(&dml_backend_cpu, t->network, t->graph);
-    struct dml_criterion_context context = {.dim = t->dim, .classes = classes, .lr = t->step.lr};
+    struct dml_criterion_context context = {.dim = t->dim, .classes = classes, .lr = t->lr};
     assert_ok(dml_objective_open("margin", NULL, &context, &t->objective));
     assert_int_equal(dml_objective_parameters(t->objective, &t->beta, 1), 1);
     assert_int_equal(t->beta.dims[0], classes);
-    t->beta_moments = calloc(2 * classes, sizeof *t->beta_moments);
-    assert_non_null(t->beta_moments);
+    for (int i = 0; i < 2; i++)
+        assert_non_null(t->beta_states[i] = calloc(classes, sizeof(float)));
+    open_stepper(&t->stepper, t->graph, adam ? "adam" : "sgd", adam ? NULL : flags, t->lr);
+    for (int g = 0; g < 2; g++)
+        t->stepper.updates[g].decay = number(json, "weight_decay");
     cJSON_Delete(json);
 }
 
@@ -65,7 +64,9 @@ static void close_trajectory(struct trajectory *t) {
     dml_backend_cpu.destroy(t->network);
     dml_graph_free(t->graph);
     dml_objective_free(t->objective);
-    free(t->beta_moments);
+    close_stepper(&t->stepper);
+    for (int i = 0; i < 2; i++)
+        free(t->beta_states[i]);
 }
 
 /* One step on input `index`; returns its loss. */
@@ -87,16 +88,14 @@ static double train(struct trajectory *t, int index, const float *input, const i
     struct dml_loss loss;
     assert_ok(dml_objective_compute(t->objective, &batch, &tuples, &rng, grad, &loss));
     assert_ok(dml_backend_cpu.backward(t->network, grad));
-    struct dml_optimiser_step step = t->step, own;
-    step.step = index + 1;
     double factor = index >= t->milestone ? t->gamma : 1.0;
-    step.lr *= factor;
-    assert_ok(dml_backend_cpu.step(t->network, &step));
-    own = step;
-    own.lr = t->beta_lr * factor;
-    own.decay = 0;
-    dml_optimiser_update(&own, t->beta.values, t->beta.grad, t->beta_moments,
-                         t->beta_moments + t->classes, t->classes);
+    for (int g = 0; g < 2; g++)
+        t->stepper.updates[g].lr = t->lr * factor;
+    take_step(&t->stepper, t->network);
+    const struct dml_update own = {
+        .lr = t->beta_lr * factor, .momentum = NAN, .step = (uint64_t)index + 1};
+    t->stepper.step.optimiser->update(t->stepper.step.options, &own, t->beta.values, t->beta.grad,
+                                      t->beta_states, t->classes);
     return loss.value;
 }
 

@@ -60,7 +60,7 @@ static void no_symbol(void **state) {
     assert_refused(build("no_symbol", "int something_else;"), "no symbol 'dml_plugin'");
     assert_refused(build("undefined", "extern int nobody_has_this(void);\n"
                                       "int calls(void) { return nobody_has_this(); }\n"
-                                      "const struct dml_plugin dml_plugin = {1, 0, 0, 0, 0};"),
+                                      "const struct dml_plugin dml_plugin = {.interface = 1};"),
                    "nobody_has_this");
 }
 

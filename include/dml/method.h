@@ -8,9 +8,17 @@
 extern "C" {
 #endif
 
-/* Methods come in four kinds. Every descriptor starts with a struct dml_method, so that lists,
+/* Methods come in kinds. Every descriptor starts with a struct dml_method, so that lists,
  * help and the parser treat all kinds alike. */
-enum dml_kind { DML_CRITERION, DML_MINER, DML_SAMPLER, DML_METRIC, DML_KIND_COUNT };
+enum dml_kind {
+    DML_CRITERION,
+    DML_MINER,
+    DML_SAMPLER,
+    DML_METRIC,
+    DML_OPTIMISER,
+    DML_SCHEDULE,
+    DML_KIND_COUNT
+};
 
 struct dml_method {
     const char *name;                     /* as typed on the command line */
@@ -29,7 +37,7 @@ const struct dml_method *dml_method_find(enum dml_kind kind, const char *name);
 /* The i-th method, built-in ones first; NULL behind the last. */
 const struct dml_method *dml_method_at(enum dml_kind kind, size_t i);
 
-/* "criterion", "batch miner", "batch sampler", "metric". */
+/* "criterion", "batch miner", "batch sampler", "metric", "optimiser", "schedule". */
 const char *dml_kind_name(enum dml_kind kind);
 
 /* The failure for a name that is not there: lists those that are and the nearest one. */

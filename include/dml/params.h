@@ -19,6 +19,7 @@ enum dml_param_type {
     DML_PARAM_INT,     /* int64_t */
     DML_PARAM_FLOAT,   /* double */
     DML_PARAM_STRING,  /* char *, never NULL */
+    DML_PARAM_CHOICE,  /* an enum of int's size: the index of the text in `choices` */
     DML_PARAM_INTS,    /* struct dml_ints: one or more values after the flag */
     DML_PARAM_FLOATS,  /* struct dml_floats */
     DML_PARAM_STRINGS, /* struct dml_strings */

@@ -4,7 +4,9 @@
 #include "dml/criteria.h"
 #include "dml/metrics.h"
 #include "dml/miners.h"
+#include "dml/optimisers.h"
 #include "dml/samplers.h"
+#include "dml/schedules.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,6 +23,8 @@ struct dml_plugin {
     const struct dml_miner *const *miners;
     const struct dml_sampler *const *samplers;
     const struct dml_metric *const *metrics;
+    const struct dml_optimiser *const *optimisers;
+    const struct dml_schedule *const *schedules;
 };
 
 /* Opens the shared object and registers its methods. It stays loaded until the program ends.

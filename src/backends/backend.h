@@ -1,8 +1,7 @@
 #ifndef DML_BACKENDS_BACKEND_H
 #define DML_BACKENDS_BACKEND_H
 
-#include "dml/error.h"
-#include "math/optimise.h"
+#include "dml/optimisers.h"
 #include "nn/graph.h"
 
 /* How a graph is computed. A backend offers few, coarse functions; fusion, memory layouts,
@@ -25,8 +24,38 @@ struct dml_network_options {
     size_t batch_hint;  /* training batch size, for the layout of weights; 0: unknown */
 };
 
-/* What a network holds per parameter. Moments are 0 until the first step. */
-enum dml_slot { DML_SLOT_VALUE, DML_SLOT_GRAD, DML_SLOT_MOMENT1, DML_SLOT_MOMENT2 };
+/* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and the following, are
+ * 0 until the first step. */
+enum dml_slot {
+    DML_SLOT_VALUE,
+    DML_SLOT_GRAD,
+    DML_SLOT_STATE,
+    DML_SLOTS = DML_SLOT_STATE + DML_OPTIMISER_STATES
+};
+
+/* The learnable ones among the parameters first..end-1 of the graph, which share a setting. */
+struct dml_span {
+    int first, end;
+    size_t group; /* of dml_optimiser_step.updates */
+};
+
+/* In the order of the graph, without overlap. Parameters in none of them are left alone. */
+struct dml_spans {
+    const struct dml_span *items;
+    size_t count;
+};
+
+/* One step of an optimiser. */
+struct dml_optimiser_step {
+    const struct dml_optimiser *optimiser;
+    const void *options; /* of the optimiser */
+    struct dml_spans spans;
+    const struct dml_update *updates; /* one per group */
+};
+
+struct dml_gradient_size {
+    double rms, norm, max;
+};
 
 struct dml_network; /* a graph with parameters on a backend; each backend's own struct */
 
@@ -39,8 +68,8 @@ struct dml_backend {
                               const struct dml_network_options *options, struct dml_network **out);
     void (*destroy)(struct dml_network *network);
 
-    /* Parameter `index` of the graph, plain PyTorch layout, `count` floats. GRAD and moments exist
-     * for learnable parameters only. Writing to moments restores an optimiser. */
+    /* Parameter `index` of the graph, plain PyTorch layout, `count` floats. GRAD and states exist
+     * for learnable parameters only. Writing to states restores a run. */
     enum dml_status (*read)(struct dml_network *network, int index, enum dml_slot slot,
                             float *values);
     enum dml_status (*write)(struct dml_network *network, int index, enum dml_slot slot,
@@ -59,8 +88,10 @@ struct dml_backend {
     /* Gradients of all learnable parameters from dL/d(embeddings), replacing the last ones. */
     enum dml_status (*backward)(struct dml_network *network, const float *grad);
 
-    /* Root mean square and largest absolute value over all network gradients. */
-    enum dml_status (*gradient_size)(struct dml_network *network, double *rms, double *max);
+    /* Root mean square, Euclidean norm and largest absolute value over the gradients of `spans`;
+     * NULL: of all learnable parameters. */
+    enum dml_status (*gradient_size)(struct dml_network *network, const struct dml_spans *spans,
+                                     struct dml_gradient_size *size);
 
     enum dml_status (*step)(struct dml_network *network, const struct dml_optimiser_step *step);
 

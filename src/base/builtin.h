@@ -9,5 +9,7 @@ extern const struct dml_method *const dml_builtin_criteria[];
 extern const struct dml_method *const dml_builtin_miners[];
 extern const struct dml_method *const dml_builtin_samplers[];
 extern const struct dml_method *const dml_builtin_metrics[];
+extern const struct dml_method *const dml_builtin_optimisers[];
+extern const struct dml_method *const dml_builtin_schedules[];
 
 #endif

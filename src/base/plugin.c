@@ -19,6 +19,10 @@ static const struct dml_method *entry(const struct dml_plugin *plugin, enum dml_
         return plugin->samplers && plugin->samplers[i] ? &plugin->samplers[i]->method : NULL;
     case DML_METRIC:
         return plugin->metrics && plugin->metrics[i] ? &plugin->metrics[i]->method : NULL;
+    case DML_OPTIMISER:
+        return plugin->optimisers && plugin->optimisers[i] ? &plugin->optimisers[i]->method : NULL;
+    case DML_SCHEDULE:
+        return plugin->schedules && plugin->schedules[i] ? &plugin->schedules[i]->method : NULL;
     case DML_KIND_COUNT:
         break;
     }
@@ -36,6 +40,10 @@ static const char *missing_function(const struct dml_method *method, enum dml_ki
         return ((const struct dml_sampler *)method)->plan ? NULL : "plan";
     case DML_METRIC:
         return ((const struct dml_metric *)method)->compute ? NULL : "compute";
+    case DML_OPTIMISER:
+        return ((const struct dml_optimiser *)method)->update ? NULL : "update";
+    case DML_SCHEDULE:
+        return ((const struct dml_schedule *)method)->rate ? NULL : "rate";
     case DML_KIND_COUNT:
         break;
     }
@@ -51,6 +59,11 @@ static enum dml_status check_method(const struct dml_plugin *plugin, enum dml_ki
     if (missing)
         return dml_fail(DML_ERROR_INPUT, "its %s '%s' has no function '%s'", kind_name,
                         method->name, missing);
+    if (kind == DML_OPTIMISER &&
+        ((const struct dml_optimiser *)method)->states > DML_OPTIMISER_STATES)
+        return dml_fail(DML_ERROR_INPUT, "its optimiser '%s' keeps %zu states, more than %d",
+                        method->name, ((const struct dml_optimiser *)method)->states,
+                        DML_OPTIMISER_STATES);
     bool taken = dml_method_find(kind, method->name) != NULL;
     for (size_t before = 0; before < i; before++)
         taken |= strcmp(entry(plugin, kind, before)->name, method->name) == 0;

@@ -9,10 +9,9 @@
 
 /* The registries: built-in methods, then those that plugins added. */
 static const struct dml_method *const *const builtin[DML_KIND_COUNT] = {
-    [DML_CRITERION] = dml_builtin_criteria,
-    [DML_MINER] = dml_builtin_miners,
-    [DML_SAMPLER] = dml_builtin_samplers,
-    [DML_METRIC] = dml_builtin_metrics,
+    [DML_CRITERION] = dml_builtin_criteria,   [DML_MINER] = dml_builtin_miners,
+    [DML_SAMPLER] = dml_builtin_samplers,     [DML_METRIC] = dml_builtin_metrics,
+    [DML_OPTIMISER] = dml_builtin_optimisers, [DML_SCHEDULE] = dml_builtin_schedules,
 };
 
 static struct {
@@ -21,7 +20,8 @@ static struct {
 } added[DML_KIND_COUNT];
 
 const char *dml_kind_name(enum dml_kind kind) {
-    static const char *const names[] = {"criterion", "batch miner", "batch sampler", "metric"};
+    static const char *const names[] = {"criterion", "batch miner", "batch sampler",
+                                        "metric",    "optimiser",   "schedule"};
     return names[kind];
 }
 

@@ -46,11 +46,13 @@ int dml_list_main(int argc, char **argv) {
         [DML_MINER] = "Batch miners (--batch_mining)",
         [DML_SAMPLER] = "Batch samplers (--data_sampler)",
         [DML_METRIC] = "Metrics (--evaluation_metrics)",
+        [DML_OPTIMISER] = "Optimisers (--optim)",
+        [DML_SCHEDULE] = "Learning-rate schedules (--scheduler)",
     };
     if (dml_cli_wants_help(argc, argv)) {
         puts("usage: dml list [--plugin FILE.so ...]\n\n"
-             "Lists every criterion, batch miner, batch sampler, metric and backbone with its\n"
-             "paper, and its parameters with their defaults.");
+             "Lists every criterion, batch miner, batch sampler, metric, optimiser, schedule and\n"
+             "backbone with its paper, and its parameters with their defaults.");
         return 0;
     }
     enum dml_status status = dml_cli_load_plugins(argc, argv);

@@ -8,10 +8,10 @@
 
 static void print_row(const struct dml_param *param) {
     static const char *const types[] = {
-        [DML_PARAM_FLAG] = "switch",        [DML_PARAM_INT] = "whole number",
-        [DML_PARAM_FLOAT] = "number",       [DML_PARAM_STRING] = "text",
-        [DML_PARAM_INTS] = "whole numbers", [DML_PARAM_FLOATS] = "numbers",
-        [DML_PARAM_STRINGS] = "texts",
+        [DML_PARAM_FLAG] = "switch",    [DML_PARAM_INT] = "whole number",
+        [DML_PARAM_FLOAT] = "number",   [DML_PARAM_STRING] = "text",
+        [DML_PARAM_CHOICE] = "text",    [DML_PARAM_INTS] = "whole numbers",
+        [DML_PARAM_FLOATS] = "numbers", [DML_PARAM_STRINGS] = "texts",
     };
     char bounds[80];
     dml_param_bounds_text(param, bounds, sizeof bounds);
@@ -70,6 +70,8 @@ int dml_reference_main(int argc, char **argv) {
     print_kind(DML_MINER, "Batch miners");
     print_kind(DML_SAMPLER, "Batch samplers");
     print_kind(DML_METRIC, "Metrics");
+    print_kind(DML_OPTIMISER, "Optimisers");
+    print_kind(DML_SCHEDULE, "Learning-rate schedules");
     dml_params_free(params);
     return 0;
 }

@@ -93,14 +93,21 @@ static void add_param(struct dml_graph *graph, const char *suffix, enum dml_para
     graph->params = params;
     struct dml_node *node = &graph->nodes[graph->node_count - 1];
     struct dml_graph_param *param = &graph->params[graph->param_count++];
-    *param = (struct dml_graph_param){
-        .role = role, .node = graph->node_count - 1, .dim_count = dim_count, .count = 1};
+    *param = (struct dml_graph_param){.role = role,
+                                      .node = graph->node_count - 1,
+                                      .dim_count = dim_count,
+                                      .count = 1,
+                                      .layer = graph->layer};
     snprintf(param->name, sizeof param->name, "%.80s.%s", node->name, suffix);
     for (int i = 0; i < dim_count; i++) {
         param->dims[i] = dims[i];
         param->count *= (size_t)dims[i];
     }
     node->param_count++;
+}
+
+bool dml_param_learnable(const struct dml_graph_param *param) {
+    return param->role != DML_ROLE_RUNNING_MEAN && param->role != DML_ROLE_RUNNING_VAR;
 }
 
 static int last(const struct dml_graph *graph) {
@@ -298,8 +305,14 @@ int dml_graph_l2_normalize(struct dml_graph *graph, int input) {
     return last(graph);
 }
 
+void dml_graph_last_layer(struct dml_graph *graph) {
+    if (graph->layers == 0)
+        graph->layers = ++graph->layer;
+}
+
 int dml_graph_head(struct dml_graph *graph, int input, const char *name,
                    const struct dml_architecture_options *o) {
+    dml_graph_last_layer(graph);
     int x = dml_graph_linear(graph, input, name, o->embed_dim);
     if (x < 0)
         return -1;

@@ -59,8 +59,12 @@ struct dml_graph_param {
     int node;
     int dims[4], dim_count;
     size_t count; /* elements */
+    int layer;    /* depth for layer-wise rates: 0 for the stem, then block by block */
     bool head;    /* of the last linear layer: --fc_lr, and new when weights are loaded */
 };
+
+/* Whether an optimiser may change it; the others are running statistics. */
+bool dml_param_learnable(const struct dml_graph_param *param);
 
 /* How the weights start when none are read, as the architecture's own PyTorch code does it. The
  * head is always PyTorch's default of a linear layer (or he_head). */
@@ -90,6 +94,8 @@ struct dml_graph {
     struct dml_input_transform input;
     enum dml_weight_init weight_init;
     bool he_head;            /* the head starts N(0, 2 / embed_dim) with bias 0 */
+    int layer;               /* of the parameters that builders add now; a block begins with ++ */
+    int layers;              /* the last layer, which the head is in; 0 until it begins */
     enum dml_status failure; /* of the first builder that failed; dml_graph_finish returns it */
     size_t node_capacity, param_capacity;
 };
@@ -122,6 +128,9 @@ int dml_graph_concat(struct dml_graph *graph, const int *inputs, int count);
 int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, const float *shift);
 int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int out_features);
 int dml_graph_l2_normalize(struct dml_graph *graph, int input);
+
+/* Begins the last layer: the head, and a norm before it where the architecture has one. */
+void dml_graph_last_layer(struct dml_graph *graph);
 
 void dml_graph_free(struct dml_graph *graph);
 

@@ -24,13 +24,10 @@ static void print_wrapped(FILE *out, int column, const char *text) {
 
 static void param_help(const struct dml_param *param, FILE *out) {
     static const char *const placeholders[] = {
-        [DML_PARAM_FLAG] = "",
-        [DML_PARAM_INT] = " N",
-        [DML_PARAM_FLOAT] = " X",
-        [DML_PARAM_STRING] = " TEXT",
-        [DML_PARAM_INTS] = " N ...",
-        [DML_PARAM_FLOATS] = " X ...",
-        [DML_PARAM_STRINGS] = " TEXT ...",
+        [DML_PARAM_FLAG] = "",         [DML_PARAM_INT] = " N",
+        [DML_PARAM_FLOAT] = " X",      [DML_PARAM_STRING] = " TEXT",
+        [DML_PARAM_CHOICE] = " TEXT",  [DML_PARAM_INTS] = " N ...",
+        [DML_PARAM_FLOATS] = " X ...", [DML_PARAM_STRINGS] = " TEXT ...",
     };
     char text[2200], bounds[80];
     size_t used = (size_t)snprintf(text, 800, "%s", param->help);

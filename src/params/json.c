@@ -21,6 +21,8 @@ static cJSON *value_to_json(const struct dml_param *param, const char *options) 
         return cJSON_CreateNumber(*(const double *)field);
     case DML_PARAM_STRING:
         return cJSON_CreateString(*(char *const *)field);
+    case DML_PARAM_CHOICE:
+        return cJSON_CreateString(param->choices[*(const int *)field]);
     case DML_PARAM_INTS:
         list = cJSON_CreateArray();
         for (size_t i = 0; i < ints->count; i++)

@@ -11,7 +11,8 @@ struct dml_param dml_param_unbounded(const struct dml_param *param) {
     struct dml_param plain = *param;
     plain.min = plain.max = 0;
     plain.above_min = false;
-    plain.choices = NULL;
+    if (param->type != DML_PARAM_CHOICE)
+        plain.choices = NULL;
     return plain;
 }
 
@@ -71,19 +72,28 @@ static enum dml_status parse_float(const struct dml_param *param, const char *te
     return check_bounds(param, *out);
 }
 
-static enum dml_status parse_string(const struct dml_param *param, const char *text, char **out) {
+/* The index of the text among the choices. */
+static enum dml_status parse_choice(const struct dml_param *param, const char *text, int *out) {
     char known[600] = "";
     size_t used = 0;
-    bool found = !param->choices;
-    for (const char *const *choice = param->choices; choice && *choice; choice++) {
-        found = found || strcmp(*choice, text) == 0;
+    for (int i = 0; param->choices[i]; i++) {
+        if (strcmp(param->choices[i], text) == 0) {
+            *out = i;
+            return DML_OK;
+        }
         if (used < sizeof known)
             used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "",
-                                     *choice);
+                                     param->choices[i]);
     }
-    if (!found)
-        return dml_fail(DML_ERROR_USAGE, "--%s: there is no '%s'; choose from %s", param->name,
-                        text, known);
+    return dml_fail(DML_ERROR_USAGE, "--%s: there is no '%s'; choose from %s", param->name, text,
+                    known);
+}
+
+static enum dml_status parse_string(const struct dml_param *param, const char *text, char **out) {
+    int index;
+    enum dml_status status = param->choices ? parse_choice(param, text, &index) : DML_OK;
+    if (status)
+        return status;
     *out = dml_strdup(text);
     return *out ? DML_OK : DML_ERROR_MEMORY;
 }
@@ -99,6 +109,8 @@ static enum dml_status parse_one(const struct dml_param *param, const char *text
     case DML_PARAM_FLOAT:
     case DML_PARAM_FLOATS:
         return parse_float(param, text, field);
+    case DML_PARAM_CHOICE:
+        return parse_choice(param, text, field);
     case DML_PARAM_STRING:
     case DML_PARAM_STRINGS:
         return parse_string(param, text, field);
@@ -156,6 +168,9 @@ enum dml_status dml_param_assign(const struct dml_param *param, void *options, s
         return status;
     if (param->type == DML_PARAM_STRING)
         free(*(char **)field);
-    memcpy(field, fresh, param->type == DML_PARAM_FLAG ? sizeof(bool) : sizeof fresh);
+    size_t size = param->type == DML_PARAM_FLAG     ? sizeof(bool)
+                  : param->type == DML_PARAM_CHOICE ? sizeof(int)
+                                                    : sizeof fresh;
+    memcpy(field, fresh, size);
     return DML_OK;
 }

@@ -11,13 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool learnable(const struct dml_graph_param *param) {
-    return param->role < DML_ROLE_RUNNING_MEAN;
-}
+/* Where a state file keeps the optimiser's states. */
+static const char *const state_names[DML_OPTIMISER_STATES] = {
+    "optimiser.moment1.", "optimiser.moment2.", "optimiser.moment3.", "optimiser.moment4."};
 
-/* Appends an optimiser moment of a network parameter, under `prefix` and its own name. */
-static enum dml_status add_moment(const struct dml_experiment *e, int index, enum dml_slot slot,
-                                  const char *prefix, struct dml_tensors *tensors) {
+/* Appends an optimiser state of a network parameter, under `prefix` and its own name. */
+static enum dml_status add_state(const struct dml_experiment *e, int index, enum dml_slot slot,
+                                 const char *prefix, struct dml_tensors *tensors) {
     const struct dml_graph_param *param = &e->graph->params[index];
     size_t dims[4];
     for (int d = 0; d < param->dim_count; d++)
@@ -55,19 +55,17 @@ static enum dml_status add_weights(const struct dml_experiment *e, struct dml_te
     return status;
 }
 
-static enum dml_status add_moments(const struct dml_experiment *e, struct dml_tensors *tensors) {
-    static const char *const prefixes[] = {"optimiser.moment1.", "optimiser.moment2."};
-    static const char *const own[] = {"optimiser.moment1.criterion.",
-                                      "optimiser.moment2.criterion."};
+static enum dml_status add_states(const struct dml_experiment *e, struct dml_tensors *tensors) {
     const struct dml_criterion_optimiser *o = &e->criterion_optimiser;
     enum dml_status status = DML_OK;
-    for (int m = 0; m < 2; m++) {
+    for (size_t m = 0; m < e->optimiser->states; m++) {
+        char own[64];
+        snprintf(own, sizeof own, "%scriterion.", state_names[m]);
         for (int i = 0; !status && i < e->graph->param_count; i++)
-            if (learnable(&e->graph->params[i]))
-                status =
-                    add_moment(e, i, m ? DML_SLOT_MOMENT2 : DML_SLOT_MOMENT1, prefixes[m], tensors);
+            if (dml_param_learnable(&e->graph->params[i]))
+                status = add_state(e, i, DML_SLOT_STATE + m, state_names[m], tensors);
         for (size_t i = 0; !status && i < o->count; i++)
-            status = add_criterion_view(&o->parameters[i], own[m], o->moments[i][m], tensors);
+            status = add_criterion_view(&o->parameters[i], own, o->states[i][m], tensors);
     }
     return status;
 }
@@ -256,7 +254,7 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
     char *text = position_text(position);
     enum dml_status status = text ? add_weights(e, &tensors) : DML_ERROR_MEMORY;
     if (!status)
-        status = add_moments(e, &tensors);
+        status = add_states(e, &tensors);
     if (!status)
         status = add_sampler(e, position, &tensors);
     if (!status)
@@ -286,36 +284,38 @@ static enum dml_status take(const struct dml_tensors *tensors, const char *path,
     return DML_OK;
 }
 
-static enum dml_status restore_moments(struct dml_experiment *e, const char *path,
-                                       const struct dml_tensors *tensors) {
-    enum dml_status status = DML_OK;
-    for (int i = 0; !status && i < e->graph->param_count; i++) {
-        const struct dml_graph_param *param = &e->graph->params[i];
-        if (!learnable(param))
-            continue;
-        float *values = dml_alloc_aligned(param->count, sizeof *values);
-        if (!values)
-            return DML_ERROR_MEMORY;
-        for (int m = 0; !status && m < 2; m++) {
-            status = take(tensors, path, m ? "optimiser.moment2." : "optimiser.moment1.",
-                          param->name, param->count, values);
-            if (!status)
-                status = e->backend->write(e->network, i, m ? DML_SLOT_MOMENT2 : DML_SLOT_MOMENT1,
-                                           values);
-        }
-        free(values);
-    }
+/* One slot of a parameter of the network from the tensor `prefix` and its name. */
+static enum dml_status restore_slot(struct dml_experiment *e, const char *path,
+                                    const struct dml_tensors *tensors, const char *prefix,
+                                    int index, enum dml_slot slot) {
+    const struct dml_graph_param *param = &e->graph->params[index];
+    float *values = dml_alloc_aligned(param->count, sizeof *values);
+    enum dml_status status = values ? DML_OK : DML_ERROR_MEMORY;
+    if (!status)
+        status = take(tensors, path, prefix, param->name, param->count, values);
+    if (!status)
+        status = e->backend->write(e->network, index, slot, values);
+    free(values);
+    return status;
+}
+
+static enum dml_status restore_states(struct dml_experiment *e, const char *path,
+                                      const struct dml_tensors *tensors) {
     struct dml_criterion_optimiser *o = &e->criterion_optimiser;
+    enum dml_status status = DML_OK;
+    for (size_t m = 0; m < e->optimiser->states; m++)
+        for (int i = 0; !status && i < e->graph->param_count; i++)
+            if (dml_param_learnable(&e->graph->params[i]))
+                status = restore_slot(e, path, tensors, state_names[m], i, DML_SLOT_STATE + m);
     for (size_t i = 0; !status && i < o->count; i++) {
         const struct dml_criterion_parameter *p = &o->parameters[i];
         size_t count = p->dims[0] * p->dims[1];
         status = take(tensors, path, "criterion.", p->name, count, p->values);
-        if (!status)
-            status = take(tensors, path, "optimiser.moment1.criterion.", p->name, count,
-                          o->moments[i][0]);
-        if (!status)
-            status = take(tensors, path, "optimiser.moment2.criterion.", p->name, count,
-                          o->moments[i][1]);
+        for (size_t m = 0; !status && m < e->optimiser->states; m++) {
+            char own[64];
+            snprintf(own, sizeof own, "%scriterion.", state_names[m]);
+            status = take(tensors, path, own, p->name, count, o->states[i][m]);
+        }
     }
     return status;
 }
@@ -381,7 +381,7 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
     if (!status)
         status = dml_network_load(e->graph, e->backend, e->network, &tensors, path, true);
     if (!status)
-        status = restore_moments(e, path, &tensors);
+        status = restore_states(e, path, &tensors);
     if (!status)
         status = restore_sampler(e, path, &tensors, position, has_plan);
     if (!status && position->epoch_step > 0 && !*has_plan)

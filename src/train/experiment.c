@@ -69,7 +69,11 @@ static enum dml_status check_methods(const struct dml_experiment *e) {
         return dml_method_unknown(DML_SAMPLER, t->data_sampler);
     if (!dml_method_find(DML_MINER, t->batch_mining)) /* in use or not: names are recorded */
         return dml_method_unknown(DML_MINER, t->batch_mining);
-    enum dml_status status = dml_mining_allowed(criterion_of(e), miner_of(e));
+    if (!dml_method_find(DML_OPTIMISER, t->optim))
+        return dml_method_unknown(DML_OPTIMISER, t->optim);
+    enum dml_status status = dml_schedule_check(e->params);
+    if (!status)
+        status = dml_mining_allowed(criterion_of(e), miner_of(e));
     if (!status)
         status = dml_metrics_check((const char *const *)e->evaluation->evaluation_metrics.items,
                                    e->evaluation->evaluation_metrics.count);
@@ -167,7 +171,7 @@ static enum dml_status check_evaluation(const struct dml_experiment *e) {
 static size_t parameter_count(const struct dml_graph *graph) {
     size_t count = 0;
     for (int i = 0; i < graph->param_count; i++)
-        if (graph->params[i].role < DML_ROLE_RUNNING_MEAN)
+        if (dml_param_learnable(&graph->params[i]))
             count += graph->params[i].count;
     return count;
 }
@@ -196,9 +200,8 @@ static enum dml_status open_network(struct dml_experiment *e,
     if (status)
         return status;
     e->backend = dml_backend_select(true);
-    const struct dml_network_options options = {
-        strcmp(flags->precision, "bf16") == 0 ? DML_PRECISION_BF16 : DML_PRECISION_FP32,
-        (size_t)flags->micro_bs, (size_t)e->training->bs};
+    const struct dml_network_options options = {flags->precision, (size_t)flags->micro_bs,
+                                                (size_t)e->training->bs};
     return e->backend->create(e->graph, &options, &e->network);
 }
 
@@ -251,11 +254,24 @@ static enum dml_status open_methods(struct dml_experiment *e) {
     if (!status)
         status = dml_objective_create(criterion, criterion_options, &context, &e->objective);
     if (!status)
-        status = dml_criterion_optimiser_open(e->objective, &e->criterion_optimiser);
-    if (!status)
         printf("criterion: %s; batch miner: %s; batch sampler: %s, %s batches of %lld an epoch\n",
                t->loss, miner ? miner->method.name : "none", t->data_sampler,
                dml_thousands(dml_sampling_batches(e->sampling)), (long long)t->bs);
+    return status;
+}
+
+/* The optimiser with its groups and schedule. */
+static enum dml_status open_optimiser(struct dml_experiment *e) {
+    e->optimiser = (const struct dml_optimiser *)dml_method_find(DML_OPTIMISER, e->training->optim);
+    e->optimiser_options = dml_params_options(e->params, e->optimiser->method.params);
+    uint64_t steps_per_epoch = dml_sampling_batches(e->sampling);
+    enum dml_status status =
+        dml_criterion_optimiser_open(e->objective, e->optimiser->states, &e->criterion_optimiser);
+    if (!status)
+        status = dml_groups_open(e->graph, &e->criterion_optimiser, e->training, e->group_flags,
+                                 steps_per_epoch, &e->groups);
+    if (!status)
+        status = dml_schedule_open(e->params, steps_per_epoch, &e->schedule);
     return status;
 }
 
@@ -266,6 +282,7 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         .stop = stop,
         .data = dml_params_options(params, &dml_dataset_params),
         .training = dml_params_options(params, &dml_training_params),
+        .group_flags = dml_params_options(params, &dml_group_params),
         .network_flags = dml_params_options(params, &dml_network_params),
         .evaluation = dml_params_options(params, &dml_evaluation_params),
         .setup = dml_params_options(params, &dml_setup_params),
@@ -280,7 +297,8 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         status = dml_graph_build(out->network_flags->arch, 1, 0, &none);
     }
     bool own_weights =
-        out->network_flags->not_pretrained || dml_resume_has_state(out->setup->resume);
+        out->network_flags->not_pretrained || dml_resume_has_state(out->setup->resume) ||
+        out->group_flags->list_groups;
     if (!status && !own_weights)
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
@@ -293,6 +311,8 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         status = fill_network(out);
     if (!status)
         status = open_methods(out);
+    if (!status)
+        status = open_optimiser(out);
     if (status)
         dml_experiment_close(out);
     return status;
@@ -302,6 +322,7 @@ void dml_experiment_close(struct dml_experiment *e) {
     dml_loader_close(e->train_loader);
     for (int i = 0; i < DML_EVALUATE_PARTS; i++)
         dml_loader_close(e->eval_loaders[i]);
+    dml_groups_close(&e->groups);
     dml_criterion_optimiser_close(&e->criterion_optimiser);
     dml_objective_free(e->objective);
     dml_mining_free(e->mining);

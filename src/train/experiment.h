@@ -7,7 +7,7 @@
 #include "dml/miners.h"
 #include "dml/samplers.h"
 #include "tracking/tracking.h"
-#include "train/criterion_optimiser.h"
+#include "train/groups.h"
 #include "train/options.h"
 
 #include <signal.h>
@@ -20,6 +20,7 @@ struct dml_experiment {
     struct dml_params *params; /* borrowed; the pointers below are into it */
     const struct dml_dataset_options *data;
     const struct dml_training_options *training;
+    const struct dml_group_flags *group_flags;
     const struct dml_network_flags *network_flags;
     const struct dml_evaluation_flags *evaluation;
     const struct dml_setup_options *setup;
@@ -36,7 +37,11 @@ struct dml_experiment {
     struct dml_sampling *sampling;
     struct dml_mining *mining; /* NULL where the criterion takes no tuples */
     struct dml_objective *objective;
+    const struct dml_optimiser *optimiser;
+    const void *optimiser_options;
     struct dml_criterion_optimiser criterion_optimiser;
+    struct dml_groups groups;
+    struct dml_run_schedule schedule;
 
     struct dml_loader *train_loader;
     struct dml_loader *eval_loaders[DML_EVALUATE_PARTS]; /* NULL where a part is not evaluated */

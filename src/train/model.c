@@ -21,9 +21,7 @@ static enum dml_status build(const struct dml_params *params, struct dml_model *
             dml_graph_build(flags->arch, (int)flags->embed_dim, out->transform.crop, &out->graph);
     if (status)
         return status;
-    const struct dml_network_options options = {.precision = strcmp(flags->precision, "bf16") == 0
-                                                                 ? DML_PRECISION_BF16
-                                                                 : DML_PRECISION_FP32};
+    const struct dml_network_options options = {.precision = flags->precision};
     out->backend = dml_backend_select(true);
     return out->backend->create(out->graph, &options, &out->network);
 }

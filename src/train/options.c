@@ -14,8 +14,6 @@
 #define COUNT(rows) (sizeof(rows) / sizeof(rows)[0])
 
 #define AT(field) offsetof(struct dml_training_options, field)
-static const char *const optimisers[] = {"adam", "sgd", NULL};
-static const char *const schedulers[] = {"step", "none", NULL};
 static const struct dml_param training[] = {
     {"loss", DML_PARAM_STRING, AT(loss), "margin", .help = "Criterion; `dml list` shows them."},
     {"batch_mining", DML_PARAM_STRING, AT(batch_mining), "distance",
@@ -32,13 +30,9 @@ static const struct dml_param training[] = {
      .help = "Learning rate of the last linear layer; -1: as the network's."},
     {"decay", DML_PARAM_FLOAT, AT(decay), "0.0004", 0, INFINITY,
      .help = "L2 decay of the network's weights."},
-    {"optim", DML_PARAM_STRING, AT(optim), "adam", .choices = optimisers,
-     .help = "Optimiser; sgd has a momentum of 0.9."},
-    {"scheduler", DML_PARAM_STRING, AT(scheduler), "step", .choices = schedulers,
-     .help = "Learning-rate schedule."},
-    {"tau", DML_PARAM_INTS, AT(tau), "1000", 1, INFINITY,
-     .help = "Epochs after which all learning rates are multiplied by gamma."},
-    {"gamma", DML_PARAM_FLOAT, AT(gamma), "0.3", 0, 1, true, .help = "See tau."},
+    {"optim", DML_PARAM_STRING, AT(optim), "adam", .help = "Optimiser; `dml list` shows them."},
+    {"scheduler", DML_PARAM_STRING, AT(scheduler), "step",
+     .help = "Learning-rate schedule; `dml list` shows them."},
     {"seed", DML_PARAM_INT, AT(seed), "1", 0, 1e15, .help = "Seed of everything that is random."},
     {"kernels", DML_PARAM_INT, AT(kernels), "6", 1, 1024,
      .help = "Threads that load images; results do not depend on it."},
@@ -47,8 +41,57 @@ static const struct dml_param training[] = {
 const struct dml_param_table dml_training_params =
     DML_PARAM_TABLE("Training", struct dml_training_options, training);
 
+#define AT(field) offsetof(struct dml_group_flags, field)
+static const struct dml_param groups[] = {
+    {"criterion_lr", DML_PARAM_FLOAT, AT(criterion_lr), "-1", -1, INFINITY,
+     .help = "Learning rate of the criterion's parameters (proxies and the like); -1: each one's "
+             "own."},
+    {"criterion_decay", DML_PARAM_FLOAT, AT(criterion_decay), "0", 0, INFINITY,
+     .help = "Decay of the criterion's parameters."},
+    {"decay_weights_only", DML_PARAM_FLAG, AT(decay_weights_only),
+     .help = "No decay of biases, norms and other parameters of one axis."},
+    {"layer_decay", DML_PARAM_FLOAT, AT(layer_decay), "1", 0, 1, true,
+     .help = "The rate is multiplied by this once more for every block further from the head."},
+    {"param_groups", DML_PARAM_STRINGS, AT(param_groups),
+     .help = "Groups with settings of their own, PATTERN:lr=X,decay=Y, as in "
+             "'layer4.*:lr=1e-4' or 'criterion.*:decay=0.1'; the first pattern that matches a "
+             "parameter's name counts."},
+    {"list_groups", DML_PARAM_FLAG, AT(list_groups),
+     .help = "Show which parameter is in which group, with rate and decay, instead of training."},
+    {"freeze", DML_PARAM_STRINGS, AT(freeze),
+     .help = "Patterns of the network's parameters that do not learn: 'conv1*' 'layer1.*'."},
+    {"freeze_layers", DML_PARAM_INT, AT(freeze_layers), "0", 0, 1000,
+     .help = "The first layers do not learn; 1: the stem, 2: the first block too, and so on."},
+    {"freeze_norms", DML_PARAM_FLAG, AT(freeze_norms),
+     .help = "Weights and biases of batch norms do not learn."},
+    {"freeze_backbone_epochs", DML_PARAM_INT, AT(freeze_backbone_epochs), "0", 0, 1000000,
+     .help = "Only head and criterion learn in the first so many epochs."},
+};
+#undef AT
+const struct dml_param_table dml_group_params =
+    DML_PARAM_TABLE("Parameter groups", struct dml_group_flags, groups);
+
+#define AT(field) offsetof(struct dml_schedule_flags, field)
+static const char *const units[] = {"own", "epoch", "step", NULL};
+static const struct dml_param schedule[] = {
+    {"warmup_epochs", DML_PARAM_INT, AT(warmup_epochs), "0", 0, 1000000,
+     .help = "Rates rise in a line over so many epochs, step by step; the schedule begins "
+             "afterwards (step and multistep count from the run's start)."},
+    {"warmup_steps", DML_PARAM_INT, AT(warmup_steps), "0", 0, 1e15, .help = "The same, in steps."},
+    {"warmup_start", DML_PARAM_FLOAT, AT(warmup_start), "0", 0, 1,
+     .help = "The first step's share of the rate."},
+    {"schedule_unit", DML_PARAM_CHOICE, AT(schedule_unit), "own", .choices = units,
+     .help = "What the schedule counts; own: epochs."},
+    {"schedule_epochs", DML_PARAM_INT, AT(schedule_epochs), "0", 0, 1000000,
+     .help = "The schedule's length, warm-up included; 0: --n_epochs."},
+};
+#undef AT
+const struct dml_param_table dml_schedule_params =
+    DML_PARAM_TABLE("Schedule", struct dml_schedule_flags, schedule);
+
 #define AT(field) offsetof(struct dml_network_flags, field)
-static const char *const precisions[] = {"fp32", "bf16", NULL};
+static const char *const precisions[] = {
+    [DML_PRECISION_FP32] = "fp32", [DML_PRECISION_BF16] = "bf16", NULL};
 static const struct dml_param network[] = {
     {"arch", DML_PARAM_STRING, AT(arch), "resnet50_frozen_normalize",
      .help = "Backbone and its options: _frozen (batch norm keeps its running statistics), "
@@ -63,7 +106,7 @@ static const struct dml_param network[] = {
     {"micro_bs", DML_PARAM_INT, AT(micro_bs), "0", 0, 1 << 20,
      .help = "Compute a batch in pieces of so many images, in their memory, with exactly the same "
              "gradient; frozen batch norm only. 0: whole."},
-    {"precision", DML_PARAM_STRING, AT(precision), "fp32", .choices = precisions,
+    {"precision", DML_PARAM_CHOICE, AT(precision), "fp32", .choices = precisions,
      .help = "Of activations and convolutions."},
 };
 #undef AT
@@ -120,10 +163,10 @@ const struct dml_param_table dml_setup_params =
 bool dml_resume_may_change(const char *name) {
     static const struct dml_param_table *const tables[] = {&dml_evaluation_params,
                                                            &dml_setup_params, &dml_tracking_params};
-    static const char *const others[] = {"n_epochs",    "lr",          "fc_lr",          "decay",
-                                         "scheduler",   "tau",         "gamma",          "kernels",
-                                         "precision",   "micro_bs",    "not_pretrained", "weights",
-                                         "source_path", "cache_images"};
+    static const char *const others[] = {
+        "n_epochs", "lr",          "fc_lr",       "decay",     "scheduler", "tau",
+        "gamma",    "kernels",     "step_size",   "precision", "micro_bs",  "not_pretrained",
+        "weights",  "source_path", "cache_images"};
     for (size_t i = 0; i < COUNT(others); i++)
         if (strcmp(name, others[i]) == 0)
             return true;
@@ -136,8 +179,9 @@ bool dml_resume_may_change(const char *name) {
 
 enum dml_status dml_train_params(struct dml_params **out) {
     static const struct dml_param_table *const tables[] = {
-        &dml_dataset_params, &dml_training_params, &dml_network_params,  &dml_evaluation_params,
-        &dml_setup_params,   &dml_tracking_params, &dml_sampling_params,
+        &dml_dataset_params,  &dml_training_params, &dml_group_params,
+        &dml_schedule_params, &dml_network_params,  &dml_evaluation_params,
+        &dml_setup_params,    &dml_tracking_params, &dml_sampling_params,
     };
     enum dml_status status = dml_params_new(out);
     for (size_t i = 0; !status && i < COUNT(tables); i++)

@@ -1,27 +1,45 @@
 #ifndef DML_TRAIN_OPTIONS_H
 #define DML_TRAIN_OPTIONS_H
 
+#include "backends/backend.h"
 #include "dml/params.h"
 
 /* The flags of a training run that belong to no single method. Data sets have their own table
  * (data/dataset.h), and so does every criterion, miner and sampler. */
 
 struct dml_training_options {
-    double lr, fc_lr, decay, gamma;
+    double lr, fc_lr, decay;
     int64_t n_epochs, kernels, bs, seed;
-    char *scheduler;
-    struct dml_ints tau;
-    char *optim, *loss, *batch_mining, *data_sampler;
+    char *scheduler, *optim, *loss, *batch_mining, *data_sampler;
     int64_t samples_per_class;
 };
 extern const struct dml_param_table dml_training_params;
+
+/* Which parameters learn, and how fast; see train/groups.h. */
+struct dml_group_flags {
+    double criterion_lr, criterion_decay, layer_decay;
+    bool decay_weights_only, list_groups, freeze_norms;
+    struct dml_strings param_groups, freeze;
+    int64_t freeze_layers, freeze_backbone_epochs;
+};
+extern const struct dml_param_table dml_group_params;
+
+/* What all schedules share; see train/schedule.h. */
+enum dml_unit_choice { DML_UNIT_OWN, DML_UNIT_EPOCH, DML_UNIT_STEP };
+
+struct dml_schedule_flags {
+    int64_t warmup_epochs, warmup_steps, schedule_epochs;
+    double warmup_start;
+    enum dml_unit_choice schedule_unit;
+};
+extern const struct dml_param_table dml_schedule_params;
 
 struct dml_network_flags {
     int64_t embed_dim;
     bool not_pretrained;
     char *arch, *weights;
     int64_t micro_bs;
-    char *precision;
+    enum dml_precision precision;
 };
 extern const struct dml_param_table dml_network_params;
 
@@ -42,7 +60,7 @@ struct dml_setup_options {
 };
 extern const struct dml_param_table dml_setup_params;
 
-/* All tables of `dml train` with their defaults: the four above, the data set's, the trackers', and
+/* All tables of `dml train` with their defaults: those above, the data set's, the trackers', and
  * those of every registered criterion, miner, sampler and metric. Plugins must be loaded before. */
 enum dml_status dml_train_params(struct dml_params **out);
 

@@ -38,15 +38,6 @@ struct trainer {
     double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
 };
 
-static double schedule(const struct dml_training_options *options, uint64_t epoch) {
-    double factor = 1;
-    if (strcmp(options->scheduler, "step") == 0)
-        for (size_t i = 0; i < options->tau.count; i++)
-            if (epoch >= (uint64_t)options->tau.items[i])
-                factor *= options->gamma;
-    return factor;
-}
-
 /* Network, miner, criterion: the loss of a batch and dL/d(embeddings). */
 static enum dml_status forward(struct trainer *t, const struct dml_images *images,
                                const int32_t *labels, struct dml_loss *loss,
@@ -74,28 +65,25 @@ static enum dml_status forward(struct trainer *t, const struct dml_images *image
 
 static enum dml_status backward(struct trainer *t, struct dml_step_record *record) {
     struct dml_experiment *e = &t->e;
+    const struct dml_optimiser_step step = {.optimiser = e->optimiser,
+                                            .options = e->optimiser_options,
+                                            .spans = dml_groups_spans(&e->groups, t->at.step),
+                                            .updates = e->groups.updates};
     enum dml_status status = e->backend->backward(e->network, t->gradient);
+    struct dml_gradient_size size = {0};
     if (!status)
-        status = e->backend->gradient_size(e->network, &record->grad_rms, &record->grad_max);
-    if (!status && !isfinite(record->grad_rms))
+        status = e->backend->gradient_size(e->network, &step.spans, &size);
+    record->grad_rms = size.rms;
+    record->grad_max = size.max;
+    if (!status && !isfinite(size.rms))
         status = dml_fail(DML_ERROR_NUMERIC, "the gradient is not finite");
     if (status)
         return status;
-    double factor = schedule(e->training, t->at.epoch);
-    const struct dml_training_options *o = e->training;
-    const struct dml_optimiser_step step = {.kind =
-                                                strcmp(o->optim, "sgd") == 0 ? DML_SGD : DML_ADAM,
-                                            .lr = o->lr * factor,
-                                            .head_lr = o->fc_lr < 0 ? -1 : o->fc_lr * factor,
-                                            .decay = o->decay,
-                                            .beta1 = 0.9,
-                                            .beta2 = 0.999,
-                                            .epsilon = 1e-8,
-                                            .momentum = 0.9,
-                                            .step = (int64_t)t->at.step + 1};
+    dml_groups_update(&e->groups, &e->schedule, t->at.step);
     status = e->backend->step(e->network, &step);
     if (!status)
-        dml_criterion_optimiser_step(&e->criterion_optimiser, &step, factor);
+        dml_criterion_optimiser_step(&e->criterion_optimiser, e->optimiser, e->optimiser_options,
+                                     e->groups.updates, e->groups.of_criterion);
     return status;
 }
 
@@ -213,7 +201,7 @@ static enum dml_status finish_epoch(struct trainer *t) {
         .loss = t->at.epoch_step ? t->at.epoch_loss / (double)t->at.epoch_step : 0,
         .train_seconds = t->at.epoch_seconds,
         .train_images = t->at.epoch_step * (size_t)o->bs,
-        .lr = o->lr * schedule(o, t->at.epoch),
+        .lr = dml_schedule_rate(&t->e.schedule, o->lr, t->at.step ? t->at.step - 1 : 0),
         .active_share = t->at.tuples ? (double)t->at.active / (double)t->at.tuples : 0,
         .swapped_share = t->at.tuples ? (double)t->at.swapped / (double)t->at.tuples : 0,
         .replaced_images = images_told(&t->e, DML_TOLD_UNREADABLE),
@@ -389,10 +377,24 @@ static enum dml_status finish(struct trainer *t, enum dml_status status) {
     return status ? status : closed;
 }
 
+/* --list_groups: shows what would learn, and how fast, instead of training. */
+static enum dml_status list_groups(struct dml_params *params, const volatile sig_atomic_t *stop) {
+    struct dml_experiment e;
+    enum dml_status status = dml_experiment_open(params, stop, &e);
+    if (status)
+        return status;
+    dml_groups_print(&e.groups, e.graph, &e.criterion_optimiser, stdout);
+    dml_experiment_close(&e);
+    return DML_OK;
+}
+
 enum dml_status dml_train(struct dml_params *params, const char *command,
                           const volatile sig_atomic_t *stop) {
     struct trainer t = {.stop = stop, .folder.lock.fd = -1};
+    const struct dml_group_flags *groups = dml_params_options(params, &dml_group_params);
     enum dml_status status = dml_train_name_csv(params);
+    if (!status && groups->list_groups)
+        return list_groups(params, stop);
     if (!status)
         status = open_trainer(&t, params, command);
     if (!status && !t.over)

@@ -2,6 +2,7 @@
 
 #include "backends/cpu/convolution.h"
 #include "support/golden.h"
+#include "support/optimising.h"
 
 #include "dml/rng.h"
 
@@ -113,22 +114,19 @@ double loss_of(struct setting *s) {
 }
 
 void train_step(struct setting *s, int64_t index) {
-    struct dml_optimiser_step step = {.kind = DML_ADAM,
-                                      .lr = 1e-3,
-                                      .head_lr = -1,
-                                      .beta1 = 0.9,
-                                      .beta2 = 0.999,
-                                      .epsilon = 1e-8,
-                                      .step = index};
+    struct stepper adam;
+    open_stepper(&adam, s->graph, "adam", NULL, 1e-3);
+    adam.updates[0].step = adam.updates[1].step = (uint64_t)index - 1;
     loss_of(s);
     assert_ok(dml_backend_cpu.backward(s->network, s->grad));
-    assert_ok(dml_backend_cpu.step(s->network, &step));
+    take_step(&adam, s->network);
+    close_stepper(&adam);
 }
 
 void copy_parameters(const struct setting *from, struct setting *to) {
     for (int p = 0; p < from->graph->param_count; p++)
-        for (enum dml_slot slot = DML_SLOT_VALUE; slot <= DML_SLOT_MOMENT2; slot++) {
-            if (slot != DML_SLOT_VALUE && from->graph->params[p].role >= DML_ROLE_RUNNING_MEAN)
+        for (enum dml_slot slot = DML_SLOT_VALUE; slot < DML_SLOTS; slot++) {
+            if (slot != DML_SLOT_VALUE && !dml_param_learnable(&from->graph->params[p]))
                 continue;
             float *values = read_param(from, p, slot);
             assert_ok(dml_backend_cpu.write(to->network, p, slot, values));

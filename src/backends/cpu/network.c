@@ -237,8 +237,9 @@ static enum dml_status write_param(struct dml_network *network, int index, enum 
     return cpu_params_write(&network->params, index, slot, values);
 }
 
-static enum dml_status gradient_size(struct dml_network *network, double *rms, double *max) {
-    cpu_params_gradient_size(&network->params, rms, max);
+static enum dml_status gradient_size(struct dml_network *network, const struct dml_spans *spans,
+                                     struct dml_gradient_size *size) {
+    *size = cpu_params_gradient_size(&network->params, spans);
     return DML_OK;
 }
 

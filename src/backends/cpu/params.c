@@ -2,13 +2,8 @@
 
 #include "base/memory.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-static bool is_learnable(enum dml_param_role role) {
-    return role != DML_ROLE_RUNNING_MEAN && role != DML_ROLE_RUNNING_VAR;
-}
 
 int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role) {
     const struct dml_node *n = &params->graph->nodes[node];
@@ -82,9 +77,7 @@ enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engi
     for (int i = 0; i < graph->param_count; i++) {
         const struct dml_graph_param *param = &graph->params[i];
         out->items[i].count = param->count;
-        out->items[i].learnable = is_learnable(param->role);
-        if (out->items[i].learnable)
-            out->elements += param->count;
+        out->items[i].learnable = dml_param_learnable(param);
         if (graph->nodes[param->node].op == DML_OP_CONV && param->role == DML_ROLE_WEIGHT) {
             enum dml_status status = conv_layout(out, engine, i, batch, block, &narrow);
             if (status != DML_OK)
@@ -108,30 +101,33 @@ void cpu_params_destroy(struct cpu_params *params) {
     free(params->items);
     free(params->values);
     free(params->grads);
-    free(params->moment1);
-    free(params->moment2);
+    for (int i = 0; i < DML_OPTIMISER_STATES; i++)
+        free(params->states[i]);
     free(params->folded);
     free(params->narrow);
 }
 
-static enum dml_status make_moments(struct cpu_params *params) {
-    if (!params->moment1)
-        params->moment1 = zeros(params->learnable);
-    if (!params->moment2)
-        params->moment2 = zeros(params->learnable);
-    return params->moment1 && params->moment2 ? DML_OK : DML_ERROR_MEMORY;
+enum dml_status cpu_params_states(struct cpu_params *params, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (!params->states[i] && !(params->states[i] = zeros(params->learnable)))
+            return DML_ERROR_MEMORY;
+    return DML_OK;
 }
 
-/* The array of a slot; NULL for moments that do not exist yet. */
+/* The array of a slot; NULL for states that do not exist yet. */
 static enum dml_status slot_array(struct cpu_params *params, int index, enum dml_slot slot,
                                   float **out) {
     if (index < 0 || index >= params->graph->param_count)
         return dml_fail(DML_ERROR_USAGE, "network: there is no parameter %d", index);
     if (slot != DML_SLOT_VALUE && !params->items[index].learnable)
-        return dml_fail(DML_ERROR_USAGE, "network: %s has no gradient or moments",
+        return dml_fail(DML_ERROR_USAGE, "network: %s has no gradient or optimiser state",
                         params->graph->params[index].name);
-    float *arrays[] = {params->values, params->grads, params->moment1, params->moment2};
-    *out = arrays[slot];
+    if (slot == DML_SLOT_VALUE)
+        *out = params->values;
+    else if (slot == DML_SLOT_GRAD)
+        *out = params->grads;
+    else
+        *out = params->states[slot - DML_SLOT_STATE];
     return DML_OK;
 }
 
@@ -156,8 +152,8 @@ enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_
                                  const float *values) {
     float *array = NULL;
     enum dml_status status = DML_OK;
-    if (slot == DML_SLOT_MOMENT1 || slot == DML_SLOT_MOMENT2)
-        status = make_moments(params);
+    if (slot >= DML_SLOT_STATE)
+        status = cpu_params_states(params, slot - DML_SLOT_STATE + 1);
     if (status == DML_OK)
         status = slot_array(params, index, slot, &array);
     if (status != DML_OK)
@@ -168,64 +164,4 @@ enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_
         return cpu_weights_from_plain(item->weights, values, array + item->offset);
     memcpy(array + item->offset, values, params->graph->params[index].count * sizeof *values);
     return DML_OK;
-}
-
-enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_optimiser_step *step) {
-    enum dml_status status = make_moments(params);
-    if (status != DML_OK)
-        return status;
-    params->prepared = CPU_PREPARED_NOT;
-    /* Runs of parameters that lie side by side and share a rate are one call. */
-    size_t start = 0, end = 0;
-    bool head = false;
-    for (int i = 0; i <= params->graph->param_count; i++) {
-        bool last = i == params->graph->param_count;
-        if (!last && !params->items[i].learnable)
-            continue;
-        if (last || params->graph->params[i].head != head) {
-            struct dml_optimiser_step own = *step;
-            if (head && step->head_lr >= 0)
-                own.lr = step->head_lr;
-            dml_optimiser_update(&own, params->values + start, params->grads + start,
-                                 params->moment1 + start, params->moment2 + start, end - start);
-            start = end;
-        }
-        if (!last) {
-            head = params->graph->params[i].head;
-            end = params->items[i].offset + cpu_aligned_floats(params->items[i].count);
-        }
-    }
-    return DML_OK;
-}
-
-void cpu_params_gradient_size(const struct cpu_params *params, double *rms, double *max) {
-    enum { BLOCK = 1 << 14 }; /* fixed, so that the sum does not depend on the threads */
-    size_t blocks = (params->learnable + BLOCK - 1) / BLOCK;
-    double squares = 0, largest = 0;
-    double part[256];
-    float top[256];
-    for (size_t first = 0; first < blocks; first += 256) {
-        size_t count = blocks - first < 256 ? blocks - first : 256;
-#pragma omp parallel for schedule(static)
-        for (size_t b = 0; b < count; b++) {
-            size_t start = (first + b) * BLOCK;
-            size_t end = start + BLOCK < params->learnable ? start + BLOCK : params->learnable;
-            double sum = 0;
-            float most = 0;
-#pragma omp simd reduction(+ : sum) reduction(max : most)
-            for (size_t i = start; i < end; i++) {
-                float g = params->grads[i];
-                sum += (double)g * g;
-                most = fabsf(g) > most ? fabsf(g) : most;
-            }
-            part[b] = sum;
-            top[b] = most;
-        }
-        for (size_t b = 0; b < count; b++) {
-            squares += part[b];
-            largest = fmax(largest, top[b]);
-        }
-    }
-    *rms = sqrt(squares / (double)(params->elements ? params->elements : 1));
-    *max = isfinite(squares) ? largest : squares; /* a comparison drops NaN, a sum keeps it */
 }

@@ -18,9 +18,9 @@ struct cpu_param {
 struct cpu_params {
     const struct dml_graph *graph;
     struct cpu_param *items;
-    size_t total, learnable, elements; /* floats; elements: of learnable ones, without padding */
+    size_t total, learnable; /* floats */
     float *values, *grads;
-    float *moment1, *moment2; /* NULL until the first step, then of `learnable` floats */
+    float *states[DML_OPTIMISER_STATES]; /* NULL until they are used, then of `learnable` floats */
     /* Weights with their batch norm folded in, at the weight's offset; the resulting bias at the
      * offset of the batch norm's bias. */
     float *folded;
@@ -41,7 +41,10 @@ enum dml_status cpu_params_read(struct cpu_params *params, int index, enum dml_s
 enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_slot slot,
                                  const float *values);
 enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_optimiser_step *step);
-void cpu_params_gradient_size(const struct cpu_params *params, double *rms, double *max);
+struct dml_gradient_size cpu_params_gradient_size(const struct cpu_params *params,
+                                                  const struct dml_spans *spans);
+/* Makes the first `count` states where they are not there yet. */
+enum dml_status cpu_params_states(struct cpu_params *params, size_t count);
 
 /* Index of a node's parameter with a role, or -1. */
 int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role);

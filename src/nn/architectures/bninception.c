@@ -36,6 +36,7 @@ static int double_three(struct dml_graph *g, int x, const struct module *m, int 
 
 static int inception(struct dml_graph *g, int x, const struct module *m, bool max_pool) {
     int parts[4], count = 0, stride = m->one ? 1 : 2;
+    g->layer++;
     if (m->one)
         parts[count++] = unit(g, x, m->name, "1x1", m->one, 1, 1);
     parts[count++] = three(g, x, m, stride);

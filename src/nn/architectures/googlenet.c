@@ -30,6 +30,7 @@ static int branch(struct dml_graph *g, int x, const char *module, const char *pa
 }
 
 static int inception(struct dml_graph *g, int x, const struct module *m) {
+    g->layer++;
     int one = branch(g, x, m->name, "1", m->one, 1);
     int three = branch(g, x, m->name, "2.0", m->three_reduce, 1);
     three = branch(g, three, m->name, "2.1", m->three, 3);

@@ -60,6 +60,7 @@ static int resnet(struct dml_graph *g, const struct dml_architecture_options *o,
     for (int stage = 0; stage < 4; stage++)
         for (int i = 0; i < blocks[stage]; i++) {
             char prefix[32];
+            g->layer++;
             snprintf(prefix, sizeof prefix, "layer%d.%d", stage + 1, i);
             x = block(g, x, prefix, 64 << stage, stage && !i ? 2 : 1, !i);
         }

@@ -1,0 +1,116 @@
+#include "backends/cpu/params.h"
+
+#include <math.h>
+#include <string.h>
+
+/* What happens to parameters and gradients between a backward and a forward pass. */
+
+/* A part of the arrays of learnable parameters, padding included. */
+struct range {
+    size_t start, end;
+};
+
+/* That of a span's learnable parameters, which lie side by side. */
+static struct range range_of(const struct cpu_params *params, const struct dml_span *span) {
+    struct range range = {0, 0};
+    for (int i = span->first; i < span->end; i++) {
+        const struct cpu_param *item = &params->items[i];
+        if (!item->learnable)
+            continue;
+        if (range.end == 0)
+            range.start = item->offset;
+        range.end = item->offset + cpu_aligned_floats(item->count);
+    }
+    return range;
+}
+
+/* The next run of spans that lie side by side, from *at on; NULL spans: all there is. */
+static bool next_range(const struct cpu_params *params, const struct dml_spans *spans, size_t *at,
+                       struct range *out) {
+    size_t count = spans ? spans->count : 1;
+    if (*at >= count)
+        return false;
+    *out = spans ? range_of(params, &spans->items[*at]) : (struct range){0, params->learnable};
+    for (++*at; *at < count; ++*at) {
+        struct range next = range_of(params, &spans->items[*at]);
+        if (next.end && out->end && next.start != out->end)
+            break;
+        if (next.end)
+            *out = (struct range){out->end ? out->start : next.start, next.end};
+    }
+    return true;
+}
+
+enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_optimiser_step *step) {
+    const struct dml_optimiser *optimiser = step->optimiser;
+    enum dml_status status = cpu_params_states(params, optimiser->states);
+    if (status != DML_OK)
+        return status;
+    params->prepared = CPU_PREPARED_NOT;
+    for (size_t s = 0; s < step->spans.count; s++) {
+        const struct dml_span *span = &step->spans.items[s];
+        struct range range = range_of(params, span);
+        float *states[DML_OPTIMISER_STATES] = {NULL};
+        for (size_t i = 0; i < optimiser->states; i++)
+            states[i] = params->states[i] + range.start;
+        optimiser->update(step->options, &step->updates[span->group], params->values + range.start,
+                          params->grads + range.start, states, range.end - range.start);
+    }
+    return DML_OK;
+}
+
+/* Adds the sum of squares and finds the largest absolute value. Blocks are fixed, so that the sum
+ * does not depend on the threads. */
+static void measure(const float *grads, size_t n, double *squares, double *largest) {
+    enum { BLOCK = 1 << 14 };
+    size_t blocks = (n + BLOCK - 1) / BLOCK;
+    double part[256];
+    float top[256];
+    for (size_t first = 0; first < blocks; first += 256) {
+        size_t count = blocks - first < 256 ? blocks - first : 256;
+#pragma omp parallel for schedule(static)
+        for (size_t b = 0; b < count; b++) {
+            size_t start = (first + b) * BLOCK;
+            size_t end = start + BLOCK < n ? start + BLOCK : n;
+            double sum = 0;
+            float most = 0;
+#pragma omp simd reduction(+ : sum) reduction(max : most)
+            for (size_t i = start; i < end; i++) {
+                float g = grads[i];
+                sum += (double)g * g;
+                most = fabsf(g) > most ? fabsf(g) : most;
+            }
+            part[b] = sum;
+            top[b] = most;
+        }
+        for (size_t b = 0; b < count; b++) {
+            *squares += part[b];
+            *largest = fmax(*largest, top[b]);
+        }
+    }
+}
+
+/* Gradients in these spans, without padding. */
+static size_t element_count(const struct cpu_params *params, const struct dml_spans *spans) {
+    const struct dml_span whole = {0, params->graph->param_count, 0};
+    const struct dml_spans all = {&whole, 1};
+    size_t count = 0;
+    spans = spans ? spans : &all;
+    for (size_t s = 0; s < spans->count; s++)
+        for (int i = spans->items[s].first; i < spans->items[s].end; i++)
+            count += params->items[i].learnable ? params->graph->params[i].count : 0;
+    return count;
+}
+
+struct dml_gradient_size cpu_params_gradient_size(const struct cpu_params *params,
+                                                  const struct dml_spans *spans) {
+    double squares = 0, largest = 0;
+    struct range range;
+    for (size_t at = 0; next_range(params, spans, &at, &range);)
+        measure(params->grads + range.start, range.end - range.start, &squares, &largest);
+    size_t elements = element_count(params, spans);
+    return (struct dml_gradient_size){
+        .rms = sqrt(squares / (double)(elements ? elements : 1)),
+        .norm = sqrt(squares),
+        .max = isfinite(squares) ? largest : squares}; /* a comparison drops NaN, a sum keeps it */
+}

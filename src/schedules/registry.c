@@ -1,0 +1,15 @@
+#include "base/builtin.h"
+#include "dml/schedules.h"
+
+/* Each schedule has its file, src/schedules/NAME.c, which defines dml_schedule_NAME; step.c and
+ * constant.c have two names each. */
+extern const struct dml_schedule dml_schedule_constant, dml_schedule_multistep, dml_schedule_none,
+    dml_schedule_step;
+
+const struct dml_method *const dml_builtin_schedules[] = {
+    &dml_schedule_step.method,
+    &dml_schedule_multistep.method,
+    &dml_schedule_none.method,
+    &dml_schedule_constant.method,
+    NULL,
+};
