@@ -36,7 +36,13 @@ make_bare_system() { # make_bare_system SUITE
     trap 'exit 143' TERM HUP
 
     echo "$what: making a minimal system"
-    debootstrap --variant=minbase "$1" "$root" ${mirror:+"$mirror"} >"$root.log" 2>&1 || {
+    local components=main
+    if grep -qs ubuntu "/usr/share/debootstrap/scripts/$1"; then
+        components=main,universe # as on every Ubuntu
+        mirror=""
+    fi
+    debootstrap --variant=minbase --components=$components "$1" "$root" ${mirror:+"$mirror"} \
+        >"$root.log" 2>&1 || {
         tail -3 "$root.log"
         rm -f "$root.log"
         skip "no system was made: is the archive reachable?"
