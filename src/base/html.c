@@ -1,9 +1,8 @@
 #include "base/html.h"
 
-#include "base/memory.h"
 #include "base/utf8.h"
 
-#include <stdlib.h>
+#include <string.h>
 
 void dml_html_begin(FILE *out, const char *title, const char *style) {
     fputs("<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n<title>", out);
@@ -18,11 +17,14 @@ void dml_html_end(FILE *out) {
 }
 
 void dml_html_text(FILE *out, const char *text) {
-    char *copy = dml_strdup(text);
-    if (!copy)
-        return;
-    dml_utf8_repair(copy);
-    for (const char *at = copy; *at; at++) {
+    size_t left = strlen(text), length;
+    for (const char *at = text; left; at += length, left -= length) {
+        length = dml_utf8_length(at, left);
+        if (length != 1) {
+            fwrite(length ? at : "?", 1, length ? length : 1, out);
+            length = length ? length : 1;
+            continue;
+        }
         switch (*at) {
         case '<':
             fputs("&lt;", out);
@@ -43,7 +45,6 @@ void dml_html_text(FILE *out, const char *text) {
             fputc(*at, out);
         }
     }
-    free(copy);
 }
 
 static void write_base64(FILE *out, const unsigned char *data, size_t size) {

@@ -46,6 +46,20 @@ char *dml_text_line(const char *text) {
     return out;
 }
 
+int dml_text_put_line(FILE *out, const char *text) {
+    int columns = 0;
+    for (size_t left = strlen(text), length; left; text += length, left -= length) {
+        length = plain_length(text, left);
+        columns += length ? 1 : 4;
+        if (length)
+            fwrite(text, 1, length, out);
+        else
+            fprintf(out, "\\x%02x", (unsigned char)*text);
+        length = length ? length : 1;
+    }
+    return columns;
+}
+
 /* Writes text with some characters replaced, and '?' for what is no plain character. */
 static void put(FILE *out, const char *text, const char *const (*replaced)[2]) {
     for (size_t left = strlen(text), length; left; text += length, left -= length) {

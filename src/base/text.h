@@ -14,6 +14,9 @@ void dml_text_printable(const char *text, char *out, size_t size);
 /* The same as a copy without newlines and tabs, for one line; free() it. NULL: no memory. */
 char *dml_text_line(const char *text);
 
+/* The same on its way to a file; returns how many columns it takes there. */
+int dml_text_put_line(FILE *out, const char *text);
+
 /* A string constant of gnuplot in single quotes, in which nothing is substituted. */
 void dml_text_gnuplot(FILE *out, const char *text);
 

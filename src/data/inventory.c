@@ -1,6 +1,7 @@
 #include "data/inventory.h"
 
 #include "base/memory.h"
+#include "base/stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,25 +55,25 @@ static enum dml_status read_sizes(const struct dml_part *part, int64_t **out) {
 enum dml_status dml_inventory_make(const struct dml_dataset *dataset, char **out) {
     const struct dml_part *const parts[] = {&dataset->training, &dataset->validation,
                                             &dataset->testing};
-    size_t size;
+    struct dml_stream stream;
     *out = NULL;
-    FILE *stream = open_memstream(out, &size);
-    enum dml_status status = stream ? DML_OK : DML_ERROR_MEMORY;
+    enum dml_status status = dml_stream_open(&stream);
+    if (status)
+        return status;
     for (size_t p = 0; p < sizeof parts / sizeof parts[0] && !status; p++) {
         int64_t *sizes;
         status = read_sizes(parts[p], &sizes);
         if (!status)
-            write_part(stream, parts[p], sizes);
+            write_part(stream.file, parts[p], sizes);
         if (!status)
             free(sizes);
     }
-    if (stream && (ferror(stream) | fclose(stream)) && !status)
-        status = DML_ERROR_MEMORY;
-    if (!status)
-        return DML_OK;
-    free(*out);
-    *out = NULL;
-    return dml_fail(status, "out of memory: a list of the data set's classes");
+    enum dml_status closed = dml_stream_close(&stream, out);
+    if (status) {
+        free(*out);
+        *out = NULL;
+    }
+    return status ? status : closed;
 }
 
 /* A line of the text. */
@@ -155,23 +156,21 @@ static void list(FILE *out, const struct item *before, size_t before_count, cons
 
 enum dml_status dml_inventory_compare(const char *before, const char *now, char **changes) {
     struct item *items[2] = {NULL, NULL};
-    size_t counts[2] = {0, 0}, size;
+    size_t counts[2] = {0, 0};
+    struct dml_stream stream;
     *changes = NULL;
     if (strcmp(before, now) == 0)
         return DML_OK;
     enum dml_status status = read_items(before, &items[0], &counts[0]);
     if (!status)
         status = read_items(now, &items[1], &counts[1]);
-    FILE *out = status ? NULL : open_memstream(changes, &size);
-    if (out) {
-        list(out, items[0], counts[0], items[1], counts[1]);
-        if (ferror(out) | fclose(out)) {
-            free(*changes);
-            *changes = NULL;
-            out = NULL;
-        }
+    if (!status)
+        status = dml_stream_open(&stream);
+    if (!status) {
+        list(stream.file, items[0], counts[0], items[1], counts[1]);
+        status = dml_stream_close(&stream, changes);
     }
     free(items[0]);
     free(items[1]);
-    return out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory: comparing two data sets");
+    return status;
 }

@@ -11,11 +11,16 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A picture file, if it is there; SVG or PNG by its name. */
-static void picture(FILE *out, const char *path, const char *kind) {
+/* A picture file, if it is there; SVG or PNG by its name. Takes the path, which is NULL where its
+ * allocation failed. */
+static enum dml_status picture(FILE *out, char *path, const char *kind) {
     struct dml_mapping file;
-    if (!dml_path_exists(path) || dml_map_file(path, &file) != DML_OK)
-        return;
+    if (!path)
+        return DML_ERROR_MEMORY;
+    if (!dml_path_exists(path) || dml_map_file(path, &file) != DML_OK) {
+        free(path);
+        return DML_OK;
+    }
     size_t length = strlen(path);
     bool svg = length > 4 && strcmp(path + length - 4, ".svg") == 0;
     fprintf(out, "<img class=\"%s\" alt=\"", kind);
@@ -24,6 +29,8 @@ static void picture(FILE *out, const char *path, const char *kind) {
     dml_html_source(out, svg ? "svg+xml" : "png", file.data, file.size);
     fputs(">\n", out);
     dml_unmap_file(&file);
+    free(path);
+    return DML_OK;
 }
 
 static const char style[] =
@@ -86,7 +93,8 @@ static bool is_below(const char *folder) {
 }
 
 /* A run's progression plots and contact sheet, folded in. */
-static void run_details(FILE *out, const char *save_path, const struct dml_report_run *run) {
+static enum dml_status run_details(FILE *out, const char *save_path,
+                                   const struct dml_report_run *run) {
     static const char *const plots[] = {"Train_loss", "Test_discriminative_e_recall",
                                         "Train_discriminative_e_recall",
                                         "Train_discriminative_rho_spectrum"};
@@ -95,43 +103,42 @@ static void run_details(FILE *out, const char *save_path, const struct dml_repor
     fprintf(out, " (best epoch %lld)</summary>\n", (long long)run->epoch);
     if (!is_below(run->folder)) {
         fputs("<p>Not a folder of this save path.</p></details>\n", out);
-        return;
+        return DML_OK;
     }
-    for (size_t i = 0; i < sizeof plots / sizeof plots[0]; i++) {
-        char *path =
-            dml_format("%s/%s/Progression_Plots/Graph_%s.svg", save_path, run->folder, plots[i]);
-        if (path)
-            picture(out, path, "plot");
-        free(path);
-    }
-    char *sheet = dml_format("%s/%s/sample_recoveries.png", save_path, run->folder);
-    if (sheet)
-        picture(out, sheet, "sheet");
-    free(sheet);
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < sizeof plots / sizeof plots[0] && !status; i++)
+        status = picture(
+            out,
+            dml_format("%s/%s/Progression_Plots/Graph_%s.svg", save_path, run->folder, plots[i]),
+            "plot");
+    if (!status)
+        status = picture(out, dml_format("%s/%s/sample_recoveries.png", save_path, run->folder),
+                         "sheet");
     fputs("</details>\n", out);
+    return status;
 }
 
-static void dataset_section(FILE *out, const struct dml_report *report,
-                            const struct dml_report_options *options, size_t first, size_t count,
-                            const char *figures) {
+static enum dml_status dataset_section(FILE *out, const struct dml_report *report,
+                                       const struct dml_report_options *options, size_t first,
+                                       size_t count, const char *figures) {
     static const char *const names[] = {"ranking", "relation", "correlation"};
     const char *dataset = report->groups[first].dataset;
     fputs("<h2>", out);
     dml_html_text(out, dataset);
     fputs("</h2>\n", out);
     table(out, report, first, count, options->metric);
-    for (size_t i = 0; i < 3; i++) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < 3 && !status; i++) {
         char *file = dml_text_file_name(dataset);
-        char *path = file ? dml_format("%s/%s_%s.svg", figures, names[i], file) : NULL;
-        if (path)
-            picture(out, path, "figure");
-        free(path);
+        status = picture(out, file ? dml_format("%s/%s_%s.svg", figures, names[i], file) : NULL,
+                         "figure");
         free(file);
     }
     fputs("<h3>Runs</h3>\n", out);
     for (size_t g = first; g < first + count; g++)
-        for (size_t r = 0; r < report->groups[g].run_count; r++)
-            run_details(out, options->save_path, &report->groups[g].runs[r]);
+        for (size_t r = 0; r < report->groups[g].run_count && !status; r++)
+            status = run_details(out, options->save_path, &report->groups[g].runs[r]);
+    return status;
 }
 
 static void remove_folder(const char *folder) {
@@ -163,7 +170,7 @@ enum dml_status dml_report_write_html(const struct dml_report *report,
         fprintf(stderr, "dml report: %s; the page has no figures\n", dml_error());
     dml_html_begin(output.file, *options->project ? options->project : "Runs", style);
     for (size_t i = 0; !status && dml_report_dataset(report, i, &first, &count); i++)
-        dataset_section(output.file, report, options, first, count, figures);
+        status = dataset_section(output.file, report, options, first, count, figures);
     dml_html_end(output.file);
     remove_folder(figures);
     if (!status)

@@ -1,4 +1,5 @@
 #include "base/memory.h"
+#include "base/stream.h"
 #include "base/text.h"
 #include "report/report.h"
 
@@ -71,12 +72,11 @@ static void put_label(FILE *out, char *name, bool latex) {
 char *dml_report_label(const char *group, bool latex) {
     bool regularised;
     char *label = NULL, *name = dml_strdup(without_dataset(group, &regularised));
-    size_t size;
-    FILE *out = name ? open_memstream(&label, &size) : NULL;
-    if (out) {
-        fputs(regularised ? "R-" : "", out);
-        put_label(out, name, latex);
-        fclose(out);
+    struct dml_stream stream;
+    if (name && dml_stream_open(&stream) == DML_OK) {
+        fputs(regularised ? "R-" : "", stream.file);
+        put_label(stream.file, name, latex);
+        dml_stream_close(&stream, &label);
     }
     free(name);
     return label;

@@ -70,7 +70,7 @@ static enum dml_status collect_columns(sqlite3 *db, struct dml_report *report) {
     if (status)
         return status;
     bool seen[KNOWN] = {false};
-    while (!status && sqlite3_step(rows) == SQLITE_ROW)
+    while (dml_database_next(rows, &status))
         for (int i = 0; i < KNOWN; i++)
             seen[i] = seen[i] || (strcmp(dml_database_text(rows, 0), known[i].part) == 0 &&
                                   strcmp(dml_database_text(rows, 1), known[i].name) == 0);
@@ -78,14 +78,13 @@ static enum dml_status collect_columns(sqlite3 *db, struct dml_report *report) {
         if (seen[i])
             status = add_column(report, known[i].part, known[i].name, known[i].label);
     sqlite3_reset(rows);
-    while (!status && sqlite3_step(rows) == SQLITE_ROW) {
+    while (dml_database_next(rows, &status)) {
         const char *part = dml_database_text(rows, 0);
         const char *name = dml_database_text(rows, 1);
         if (is_column(part, name) && dml_report_find(report, part, name) < 0)
             status = add_column(report, part, name, NULL);
     }
-    sqlite3_finalize(rows);
-    return status;
+    return dml_database_end(rows, status);
 }
 
 static enum dml_status find_group(struct dml_report *report, const char *dataset, const char *name,
@@ -102,17 +101,20 @@ static enum dml_status find_group(struct dml_report *report, const char *dataset
     (*out)->dataset = dml_strdup(dataset);
     (*out)->name = dml_strdup(name);
     (*out)->label = dml_report_label(name, false);
+    (*out)->latex = dml_report_label(name, true);
     (*out)->spreads = dml_alloc(report->column_count, sizeof *(*out)->spreads);
-    bool made = (*out)->dataset && (*out)->name && (*out)->label && (*out)->spreads;
+    bool made =
+        (*out)->dataset && (*out)->name && (*out)->label && (*out)->latex && (*out)->spreads;
     return made ? DML_OK : DML_ERROR_MEMORY;
 }
 
 /* One number of one row, NAN where there is none. */
-static double ask(sqlite3_stmt *row) {
-    double value = NAN;
-    if (sqlite3_step(row) == SQLITE_ROW && sqlite3_column_type(row, 0) != SQLITE_NULL)
-        value = sqlite3_column_double(row, 0);
-    return value;
+static enum dml_status ask(sqlite3_stmt *row, double *value) {
+    enum dml_status status = DML_OK;
+    *value = NAN;
+    if (dml_database_next(row, &status) && sqlite3_column_type(row, 0) != SQLITE_NULL)
+        *value = sqlite3_column_double(row, 0);
+    return dml_database_end(row, status);
 }
 
 static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
@@ -129,11 +131,7 @@ static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
                                  "SELECT value FROM metrics"
                                  " WHERE run_id = ? AND part = ? AND name = ? AND epoch = ?",
                                  "issi", run->id, column->part, column->name, run->epoch);
-    if (status)
-        return status;
-    *out = ask(row);
-    sqlite3_finalize(row);
-    return DML_OK;
+    return status ? status : ask(row, out);
 }
 
 static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *options,
@@ -186,8 +184,7 @@ static enum dml_status read_runs(sqlite3 *db, const struct dml_report_options *o
                            (int64_t)options->all_runs, options->project, options->dataset);
     if (status)
         return status;
-    int code = SQLITE_DONE;
-    while (!status && (code = sqlite3_step(rows)) == SQLITE_ROW) {
+    while (dml_database_next(rows, &status)) {
         const char *name = dml_database_text(rows, 3);
         if (!is_wanted(&options->groups, name))
             continue;
@@ -197,10 +194,7 @@ static enum dml_status read_runs(sqlite3 *db, const struct dml_report_options *o
         else
             status = add_run(db, options, report, rows);
     }
-    if (!status && code != SQLITE_DONE)
-        status = dml_database_error(db);
-    sqlite3_finalize(rows);
-    return status;
+    return dml_database_end(rows, status);
 }
 
 static enum dml_status summarise(struct dml_report *report) {
@@ -259,6 +253,7 @@ void dml_report_free(struct dml_report *report) {
         free(group->dataset);
         free(group->name);
         free(group->label);
+        free(group->latex);
         free(group->spreads);
     }
     free(report->groups);

@@ -41,6 +41,7 @@ struct dml_report_run {
 
 struct dml_report_group {
     char *dataset, *name, *label; /* label: the name as figures show it */
+    char *latex;                  /* and as LaTeX */
     bool regularised;             /* mined with rho_distance, or called so */
     struct dml_report_run *runs;
     size_t run_count, run_capacity;

@@ -32,10 +32,10 @@ static int extra_bytes(const char *text) {
     return extra;
 }
 
-static void put_line(FILE *out, const char *text) {
-    char *line = dml_text_line(text);
-    fprintf(out, "%s\n", line ? line : "?");
-    free(line);
+/* A name in a column of `width`. */
+static void put_cell(FILE *out, const char *text, int width) {
+    int columns = dml_text_put_line(out, text);
+    fprintf(out, "%*s", columns < width ? width - columns : 0, "");
 }
 
 /* A terminal is not wide enough for all columns of all metrics, so a block of test metrics is
@@ -52,18 +52,15 @@ static void terminal_block(const struct dml_report *report, size_t first, size_t
     fprintf(out, "  %-*s %4s  %-14s", NAME, "group", "runs", "best epoch");
     for (size_t c = 0; c < report->column_count; c++)
         if (strcmp(report->columns[c].part, part) == 0) {
-            char *label = dml_text_line(report->columns[c].label);
-            fprintf(out, "%-*s", CELL, label ? label : "?");
-            free(label);
+            put_cell(out, report->columns[c].label, CELL);
         }
     fputc('\n', out);
     for (size_t g = first; g < first + count; g++) {
         const struct dml_report_group *group = &report->groups[g];
         epoch_text(group, text, sizeof text);
-        char *name = dml_text_line(group->name);
-        fprintf(out, "  %-*s %4zu  %-*s", NAME + extra_bytes(name ? name : ""), name ? name : "?",
-                group->run_count, 14 + extra_bytes(text), text);
-        free(name);
+        fputs("  ", out);
+        put_cell(out, group->name, NAME);
+        fprintf(out, " %4zu  %-*s", group->run_count, 14 + extra_bytes(text), text);
         for (size_t c = 0; c < report->column_count; c++) {
             if (strcmp(report->columns[c].part, part) != 0)
                 continue;
@@ -78,7 +75,8 @@ static void terminal_block(const struct dml_report *report, size_t first, size_t
 static void print_terminal(const struct dml_report *report, FILE *out) {
     size_t first, count;
     for (size_t i = 0; dml_report_dataset(report, i, &first, &count); i++) {
-        put_line(out, report->groups[first].dataset);
+        put_cell(out, report->groups[first].dataset, 0);
+        fputc('\n', out);
         terminal_block(report, first, count, "Test", out);
         terminal_block(report, first, count, "Train", out);
     }
@@ -160,12 +158,6 @@ static void latex_cell(FILE *out, const struct dml_report *report,
         fputs(" & --", out);
 }
 
-static void latex_name(FILE *out, const char *group) {
-    char *label = dml_report_label(group, true);
-    fputs(label ? label : "?", out);
-    free(label);
-}
-
 /* One data set, all metrics: Table "single" of the study. */
 static void latex_single(const struct dml_report *report, size_t first, size_t count, FILE *out) {
     fputs("% ", out);
@@ -181,7 +173,7 @@ static void latex_single(const struct dml_report *report, size_t first, size_t c
     fputs(" & Epoch \\\\\n\\hline\n", out);
     for (size_t g = first; g < first + count; g++) {
         const struct dml_report_group *group = &report->groups[g];
-        latex_name(out, group->name);
+        fputs(group->latex, out);
         for (int m = 0; m < LATEX_METRICS; m++)
             if (dml_report_find(report, "Test", latex_metrics[m][0]) >= 0)
                 latex_cell(out, report, group, latex_metrics[m][0]);
@@ -201,7 +193,7 @@ static const struct dml_report_group *with_label(const struct dml_report *report
 static void latex_shared_row(const struct dml_report *report, const struct dml_report_group *named,
                              FILE *out) {
     size_t first, count;
-    latex_name(out, named->name);
+    fputs(named->latex, out);
     for (size_t i = 0; dml_report_dataset(report, i, &first, &count); i++) {
         const struct dml_report_group *group = with_label(report, first, count, named->label);
         latex_cell(out, report, group, "e_recall@1");

@@ -1,6 +1,7 @@
 #include "sweep/identity.h"
 
 #include "base/memory.h"
+#include "base/stream.h"
 #include "train/options.h"
 
 #include <stdio.h>
@@ -47,16 +48,15 @@ static int by_text(const void *a, const void *b) {
 }
 
 static enum dml_status join(char **lines, size_t count, char **out) {
-    size_t size;
-    FILE *stream = open_memstream(out, &size);
-    if (!stream)
-        return dml_fail(DML_ERROR_MEMORY, "out of memory");
+    struct dml_stream stream;
+    enum dml_status status = dml_stream_open(&stream);
+    if (status)
+        return status;
     if (count > 1)
         qsort(lines, count, sizeof *lines, by_text);
     for (size_t i = 0; i < count; i++)
-        fprintf(stream, "%s\n", lines[i]);
-    fclose(stream);
-    return DML_OK;
+        fprintf(stream.file, "%s\n", lines[i]);
+    return dml_stream_close(&stream, out);
 }
 
 enum dml_status dml_identity_of_json(const struct dml_identity *identity, const cJSON *params,
@@ -71,8 +71,9 @@ enum dml_status dml_identity_of_json(const struct dml_identity *identity, const 
             continue;
         status = dml_grow(&lines, &capacity, count + 1, sizeof *lines);
         char *value = status ? NULL : cJSON_PrintUnformatted(item);
-        if (!status && !(lines[count++] = dml_format("%s=%s", item->string, value ? value : "")))
-            status = DML_ERROR_MEMORY;
+        if (!status && (!value || !(lines[count] = dml_format("%s=%s", item->string, value))))
+            status = dml_fail(DML_ERROR_MEMORY, "out of memory: parameters of a run");
+        count += !status;
         free(value);
     }
     if (!status)

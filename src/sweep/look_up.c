@@ -40,11 +40,19 @@ static enum dml_status read_params(sqlite3 *db, int64_t run, cJSON **out) {
     if (status)
         return status;
     *out = cJSON_CreateObject();
-    while (*out && sqlite3_step(rows) == SQLITE_ROW)
-        cJSON_AddItemToObject(*out, dml_database_text(rows, 0),
-                              cJSON_Parse(dml_database_text(rows, 1)));
-    sqlite3_finalize(rows);
-    return *out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory");
+    bool kept = *out != NULL;
+    while (kept && dml_database_next(rows, &status)) {
+        const char *value = dml_database_text(rows, 1);
+        cJSON *item = cJSON_Parse(value);
+        kept = (item || !*value) &&
+               (!item || cJSON_AddItemToObject(*out, dml_database_text(rows, 0), item));
+        if (!kept)
+            cJSON_Delete(item);
+    }
+    status = dml_database_end(rows, status);
+    return status || kept ? status
+                          : dml_fail(DML_ERROR_INPUT, "%s: parameters of run %lld cannot be read",
+                                     sqlite3_db_filename(db, "main"), (long long)run);
 }
 
 static enum dml_status read_done(sqlite3 *db, struct done_list *list) {
@@ -57,7 +65,7 @@ static enum dml_status read_done(sqlite3 *db, struct done_list *list) {
             "SELECT id, (SELECT value FROM largest l WHERE l.run_id = r.id AND part = 'Test'"
             " AND name = 'e_recall@1') FROM runs r WHERE status = 'finished'",
             "");
-    while (!status && sqlite3_step(rows) == SQLITE_ROW) {
+    while (rows && dml_database_next(rows, &status)) {
         cJSON *params = NULL;
         double result =
             sqlite3_column_type(rows, 1) == SQLITE_NULL ? NAN : sqlite3_column_double(rows, 1);
@@ -66,7 +74,7 @@ static enum dml_status read_done(sqlite3 *db, struct done_list *list) {
             status = add_done(list, &identity, params, result);
         cJSON_Delete(params);
     }
-    sqlite3_finalize(rows);
+    status = dml_database_end(rows, status);
     dml_identity_close(&identity);
     return status;
 }
@@ -97,7 +105,7 @@ static enum dml_status read_failures(sqlite3 *db, struct dml_sweep *sweep) {
                                     "ss", sweep->name, run->flags);
         if (status)
             break;
-        if (sqlite3_step(row) == SQLITE_ROW) {
+        if (dml_database_next(row, &status)) {
             const char *word = dml_database_text(row, 0);
             if (strcmp(word, "failed") == 0) {
                 const char *error = dml_database_text(row, 1);
@@ -109,7 +117,9 @@ static enum dml_status read_failures(sqlite3 *db, struct dml_sweep *sweep) {
                 run->state = DML_SWEEP_RUNNING; /* or it was, when the sweep was killed */
             }
         }
-        sqlite3_finalize(row);
+        status = dml_database_end(row, status);
+        if (!status && run->state == DML_SWEEP_FAILED && (!run->error || !run->log))
+            status = DML_ERROR_MEMORY;
     }
     return status;
 }

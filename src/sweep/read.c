@@ -1,5 +1,6 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/stream.h"
 #include "sweep/sweep.h"
 
 #include <ctype.h>
@@ -44,13 +45,13 @@ static const char *variable(const char *at, FILE *out, enum dml_status *status) 
 
 /* One word with its quotes and variables resolved; returns what is behind it. */
 static const char *take_word(const char *at, char **word, enum dml_status *status) {
-    size_t size;
     char quote = 0;
-    FILE *out = open_memstream(word, &size);
-    if (!out) {
-        *status = dml_fail(DML_ERROR_MEMORY, "out of memory");
+    struct dml_stream stream;
+    *word = NULL;
+    *status = dml_stream_open(&stream);
+    if (*status)
         return at;
-    }
+    FILE *out = stream.file;
     while (*at && (quote || !isspace((unsigned char)*at))) {
         if (quote && *at == quote) {
             quote = 0;
@@ -63,7 +64,8 @@ static const char *take_word(const char *at, char **word, enum dml_status *statu
             fputc(*at++, out);
         }
     }
-    fclose(out);
+    enum dml_status closed = dml_stream_close(&stream, word);
+    *status = *status ? *status : closed;
     if (quote && !*status)
         *status = dml_fail(DML_ERROR_INPUT, "a quote %c is not closed", quote);
     return at;
@@ -195,11 +197,11 @@ static enum dml_status find_axes(const struct words *words, struct axes *axes) {
 static char *choose(const char *word, const struct axes *axes, const size_t *indices,
                     size_t *next_axis, bool *seen) {
     char *text = NULL;
-    size_t size;
     struct list list;
-    FILE *out = open_memstream(&text, &size);
-    if (!out)
+    struct dml_stream stream;
+    if (dml_stream_open(&stream) != DML_OK)
         return NULL;
+    FILE *out = stream.file;
     const char *at = word;
     for (; find_list(at, &list); at = list.end) {
         size_t axis;
@@ -215,7 +217,7 @@ static char *choose(const char *word, const struct axes *axes, const size_t *ind
         put_item(&list, indices[axis], out);
     }
     fputs(at, out);
-    fclose(out);
+    dml_stream_close(&stream, &text);
     return text;
 }
 
@@ -223,14 +225,14 @@ static char *choose(const char *word, const struct axes *axes, const size_t *ind
 
 char *dml_sweep_join(char *const *argv, int argc) {
     char *text = NULL;
-    size_t size;
-    FILE *out = open_memstream(&text, &size);
-    for (int i = 0; out && i < argc; i++) {
+    struct dml_stream stream;
+    if (dml_stream_open(&stream) != DML_OK)
+        return NULL;
+    for (int i = 0; i < argc; i++) {
         bool quote = !*argv[i] || strpbrk(argv[i], " \t\"$*?()<>|&;\\");
-        fprintf(out, quote ? "%s'%s'" : "%s%s", i ? " " : "", argv[i]);
+        fprintf(stream.file, quote ? "%s'%s'" : "%s%s", i ? " " : "", argv[i]);
     }
-    if (out)
-        fclose(out);
+    dml_stream_close(&stream, &text);
     return text;
 }
 

@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
+#include "base/stream.h"
 #include "tracking/best.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
@@ -253,18 +254,19 @@ static enum dml_status put_vector(struct logs *logs, const char *part,
                                   const struct dml_metric_value *value) {
     char name[DML_NAME_SIZE * 2], text[DML_NUMBER_SIZE];
     struct table *table;
-    char *header = NULL;
-    size_t size;
-    FILE *columns = open_memstream(&header, &size);
-    if (!columns)
-        return dml_fail(DML_ERROR_MEMORY, "out of memory: a header of %zu columns",
-                        value->vector_count);
+    char *header;
+    struct dml_stream columns;
+    enum dml_status status = dml_stream_open(&columns);
+    if (status)
+        return status;
     for (size_t i = 0; i < value->vector_count; i++)
-        fprintf(columns, "%s%zu", i ? "," : "", i + 1);
-    fputc('\n', columns);
-    fclose(columns);
+        fprintf(columns.file, "%s%zu", i ? "," : "", i + 1);
+    fputc('\n', columns.file);
+    status = dml_stream_close(&columns, &header);
+    if (status)
+        return status;
     snprintf(name, sizeof name, "%s_discriminative_%s", part, value->name);
-    enum dml_status status = find(logs, name, header, &table);
+    status = find(logs, name, header, &table);
     free(header);
     if (status)
         return status;

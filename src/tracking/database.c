@@ -66,8 +66,9 @@ static const char second_version[] = "ALTER TABLE runs ADD COLUMN identity TEXT;
 enum dml_status dml_database_error(sqlite3 *db) {
     const char *path = sqlite3_db_filename(db, "main");
     int code = sqlite3_errcode(db);
-    enum dml_status status =
-        code == SQLITE_NOTADB || code == SQLITE_CORRUPT ? DML_ERROR_INPUT : DML_ERROR_IO;
+    enum dml_status status = code == SQLITE_NOTADB || code == SQLITE_CORRUPT ? DML_ERROR_INPUT
+                             : code == SQLITE_NOMEM                          ? DML_ERROR_MEMORY
+                                                                             : DML_ERROR_IO;
     return dml_fail(status, "%s: %s", path ? path : "runs.sqlite", sqlite3_errmsg(db));
 }
 
@@ -77,23 +78,27 @@ bool dml_database_may_pass(sqlite3 *db) {
            code == SQLITE_IOERR || code == SQLITE_CANTOPEN;
 }
 
-static void bind(sqlite3_stmt *statement, const char *types, va_list arguments) {
-    for (int i = 0; types[i]; i++) {
+/* Without memory for a text its placeholder stays NULL. */
+static enum dml_status bind(sqlite3_stmt *statement, const char *types, va_list arguments) {
+    int code = SQLITE_OK;
+    for (int i = 0; types[i] && code == SQLITE_OK; i++) {
         if (types[i] == 'i')
-            sqlite3_bind_int64(statement, i + 1, va_arg(arguments, int64_t));
+            code = sqlite3_bind_int64(statement, i + 1, va_arg(arguments, int64_t));
         else if (types[i] == 'd')
-            sqlite3_bind_double(statement, i + 1, va_arg(arguments, double));
+            code = sqlite3_bind_double(statement, i + 1, va_arg(arguments, double));
         else
-            sqlite3_bind_text(statement, i + 1, va_arg(arguments, const char *), -1,
-                              SQLITE_TRANSIENT);
+            code = sqlite3_bind_text(statement, i + 1, va_arg(arguments, const char *), -1,
+                                     SQLITE_TRANSIENT);
     }
+    return code == SQLITE_OK ? DML_OK : dml_database_error(sqlite3_db_handle(statement));
 }
 
-void dml_database_bind(sqlite3_stmt *statement, const char *types, ...) {
+enum dml_status dml_database_bind(sqlite3_stmt *statement, const char *types, ...) {
     va_list arguments;
     va_start(arguments, types);
-    bind(statement, types, arguments);
+    enum dml_status status = bind(statement, types, arguments);
     va_end(arguments);
+    return status;
 }
 
 enum dml_status dml_database_query(sqlite3 *db, sqlite3_stmt **out, const char *sql,
@@ -102,9 +107,13 @@ enum dml_status dml_database_query(sqlite3 *db, sqlite3_stmt **out, const char *
         return dml_database_error(db);
     va_list arguments;
     va_start(arguments, types);
-    bind(*out, types, arguments);
+    enum dml_status status = bind(*out, types, arguments);
     va_end(arguments);
-    return DML_OK;
+    if (status) {
+        sqlite3_finalize(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 enum dml_status dml_database_run(sqlite3 *db, const char *sql, const char *types, ...) {
@@ -113,14 +122,11 @@ enum dml_status dml_database_run(sqlite3 *db, const char *sql, const char *types
         return dml_database_error(db);
     va_list arguments;
     va_start(arguments, types);
-    bind(statement, types, arguments);
+    enum dml_status status = bind(statement, types, arguments);
     va_end(arguments);
-    int code;
-    while ((code = sqlite3_step(statement)) == SQLITE_ROW)
+    while (dml_database_next(statement, &status))
         ;
-    enum dml_status status = code == SQLITE_DONE ? DML_OK : dml_database_error(db);
-    sqlite3_finalize(statement);
-    return status;
+    return dml_database_end(statement, status);
 }
 
 static enum dml_status ask(sqlite3 *db, const char *sql, int64_t *value) {
@@ -293,6 +299,21 @@ void dml_database_now(char text[DML_TIME_SIZE]) {
     struct tm utc;
     gmtime_r(&now, &utc);
     strftime(text, DML_TIME_SIZE, "%Y-%m-%d %H:%M:%S", &utc);
+}
+
+bool dml_database_next(sqlite3_stmt *rows, enum dml_status *status) {
+    if (*status)
+        return false;
+    int code = sqlite3_step(rows);
+    if (code != SQLITE_ROW && code != SQLITE_DONE)
+        *status = dml_database_error(sqlite3_db_handle(rows));
+    return code == SQLITE_ROW;
+}
+
+enum dml_status dml_database_end(sqlite3_stmt *rows, enum dml_status status) {
+    sqlite3 *db = rows ? sqlite3_db_handle(rows) : NULL;
+    int code = sqlite3_finalize(rows);
+    return status || code == SQLITE_OK ? status : dml_database_error(db);
 }
 
 const char *dml_database_text(sqlite3_stmt *row, int column) {

@@ -27,7 +27,7 @@ bool dml_database_may_pass(sqlite3 *db);
 
 /* Binds arguments from the first placeholder on. `types` has a letter for each: i (int64_t),
  * d (double; NULL where not a number), s (const char *, NULL allowed). */
-void dml_database_bind(sqlite3_stmt *statement, const char *types, ...);
+enum dml_status dml_database_bind(sqlite3_stmt *statement, const char *types, ...);
 
 /* Runs one statement that gives no rows. */
 enum dml_status dml_database_run(sqlite3 *db, const char *sql, const char *types, ...);
@@ -35,6 +35,13 @@ enum dml_status dml_database_run(sqlite3 *db, const char *sql, const char *types
 /* A statement that gives rows, to be stepped by the caller and finalised. */
 enum dml_status dml_database_query(sqlite3 *db, sqlite3_stmt **out, const char *sql,
                                    const char *types, ...);
+
+/* The next row; false behind the last, and when *status is set, now or before. */
+bool dml_database_next(sqlite3_stmt *rows, enum dml_status *status);
+
+/* Finalises it (NULL has no effect); returns `status`, or the failure that only shows here, such as
+ * of a text that there was no memory for. */
+enum dml_status dml_database_end(sqlite3_stmt *rows, enum dml_status status);
 
 /* Text of a column of the row at hand, valid until the next step; "" where it is NULL, as in a
  * database that somebody else or a damaged disk wrote. */

@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
+#include "base/stream.h"
 #include "tracking/database.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
@@ -44,9 +45,13 @@ static enum dml_status each_param(struct recorder *recorder, const struct dml_pa
         return status;
     cJSON *root = cJSON_Parse(text), *item;
     free(text);
+    if (!root)
+        return dml_fail(DML_ERROR_MEMORY, "out of memory: parameters for runs.sqlite");
     cJSON_ArrayForEach(item, root) {
         char *value = cJSON_PrintUnformatted(item);
-        if (value && !status)
+        if (!value && !status)
+            status = dml_fail(DML_ERROR_MEMORY, "out of memory: parameters for runs.sqlite");
+        if (!status)
             status = dml_database_run(recorder->db, "INSERT INTO params VALUES (?, ?, ?)", "iss",
                                       recorder->run, item->string, value);
         free(value);
@@ -305,11 +310,12 @@ static enum dml_status write_steps(struct recorder *recorder) {
         return status;
     for (size_t i = 0; i < recorder->step_count && !status; i++) {
         const struct dml_step_record *step = &recorder->steps[i];
-        dml_database_bind(statement, "iiidddiiid", recorder->run, (int64_t)step->step,
-                          (int64_t)step->epoch, step->loss, step->grad_rms, step->grad_max,
-                          (int64_t)step->tuples, (int64_t)step->active, (int64_t)step->swapped,
-                          step->seconds);
-        status = step_row(statement, recorder->db);
+        status = dml_database_bind(statement, "iiidddiiid", recorder->run, (int64_t)step->step,
+                                   (int64_t)step->epoch, step->loss, step->grad_rms, step->grad_max,
+                                   (int64_t)step->tuples, (int64_t)step->active,
+                                   (int64_t)step->swapped, step->seconds);
+        if (!status)
+            status = step_row(statement, recorder->db);
     }
     sqlite3_finalize(statement);
     return status;
@@ -317,20 +323,21 @@ static enum dml_status write_steps(struct recorder *recorder) {
 
 static enum dml_status write_vector(struct recorder *recorder, const char *part, uint64_t epoch,
                                     const struct dml_metric_value *value) {
-    char *text = NULL, number[DML_NUMBER_SIZE];
-    size_t size;
-    FILE *stream = open_memstream(&text, &size);
-    if (!stream)
-        return dml_fail(DML_ERROR_MEMORY, "out of memory: a vector of %zu", value->vector_count);
+    char *text, number[DML_NUMBER_SIZE];
+    struct dml_stream stream;
+    enum dml_status status = dml_stream_open(&stream);
+    if (status)
+        return status;
     for (size_t i = 0; i < value->vector_count; i++)
-        fprintf(stream, "%c%s", i ? ',' : '[',
+        fprintf(stream.file, "%c%s", i ? ',' : '[',
                 isfinite(value->vector[i]) ? dml_number_text((double)value->vector[i], number)
                                            : "null");
-    fputc(']', stream);
-    fclose(stream);
-    enum dml_status status =
-        dml_database_run(recorder->db, "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
-                         "issis", recorder->run, part, value->name, (int64_t)epoch, text);
+    fputc(']', stream.file);
+    status = dml_stream_close(&stream, &text);
+    if (status)
+        return status;
+    status = dml_database_run(recorder->db, "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?, ?, ?)",
+                              "issis", recorder->run, part, value->name, (int64_t)epoch, text);
     free(text);
     return status;
 }

@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
+#include "base/stream.h"
 #include "dml/rng.h"
 #include "tracking/best.h"
 #include "tracking/names.h"
@@ -129,8 +130,10 @@ static enum dml_status add_config(struct wandb *wandb, const struct dml_params *
         return status;
     cJSON *root = cJSON_Parse(text), *item;
     free(text);
+    wandb->message.failed = wandb->message.failed || !root;
     cJSON_ArrayForEach(item, root) {
         char *value = cJSON_PrintUnformatted(item);
+        wandb->message.failed = wandb->message.failed || !value;
         dml_pb_string(&wandb->item, ITEM_KEY, item->string);
         dml_pb_string(&wandb->item, ITEM_VALUE, value ? value : "null");
         dml_pb_message(&wandb->message, 1, &wandb->item);
@@ -290,31 +293,34 @@ static enum dml_status wandb_step(void *state, const struct dml_step_record *rec
 static enum dml_status add_histogram(struct wandb *wandb, const char *key,
                                      const struct dml_metric_value *value, bool logarithm) {
     char *counts = NULL, *bins = NULL, text[DML_NUMBER_SIZE];
-    size_t size;
-    FILE *counts_stream = open_memstream(&counts, &size);
-    FILE *bins_stream = open_memstream(&bins, &size);
-    for (size_t i = 0; counts_stream && bins_stream && i <= value->vector_count; i++) {
-        fprintf(bins_stream, "%c%zu", i ? ',' : '[', i);
-        if (i == value->vector_count)
-            break;
+    struct dml_stream stream;
+    enum dml_status status = dml_stream_open(&stream);
+    for (size_t i = 0; !status && i < value->vector_count; i++) {
         double component = (double)value->vector[i];
         if (logarithm) /* shifted to be positive; what is 0 has no logarithm and counts nothing */
             component = component > 0 ? log(component) + 20 : 0;
-        fprintf(counts_stream, "%c%s", i ? ',' : '[', json_number(component, text));
+        fprintf(stream.file, "%c%s", i ? ',' : '[', json_number(component, text));
     }
-    bool made = counts_stream && bins_stream;
-    if (counts_stream)
-        fprintf(counts_stream, "]"), fclose(counts_stream);
-    if (bins_stream)
-        fprintf(bins_stream, "]"), fclose(bins_stream);
-    if (made) {
+    if (!status) {
+        fputc(']', stream.file);
+        status = dml_stream_close(&stream, &counts);
+    }
+    if (!status)
+        status = dml_stream_open(&stream);
+    for (size_t i = 0; !status && i <= value->vector_count; i++)
+        fprintf(stream.file, "%c%zu", i ? ',' : '[', i);
+    if (!status) {
+        fputc(']', stream.file);
+        status = dml_stream_close(&stream, &bins);
+    }
+    if (!status) {
         add_item(wandb, key, "_type", "\"histogram\"");
         add_item(wandb, key, "values", counts);
         add_item(wandb, key, "bins", bins);
     }
     free(counts);
     free(bins);
-    return made ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory: a histogram");
+    return status;
 }
 
 static enum dml_status add_part(struct wandb *wandb, const struct dml_part_record *part) {
