@@ -1,7 +1,7 @@
 # Parsers of files from elsewhere under libFuzzer and the sanitizers; tests/test_fuzz.sh builds and
 # runs them.
-set(DML_FUZZED base/crc.c base/error.c base/files.c base/memory.c base/npy.c base/text.c base/utf8.c
-    nn/weights/tensors.c nn/weights/safetensors.c nn/weights/pickle.c nn/weights/pickle_globals.c
+set(DML_FUZZED base/crc.c base/error.c base/files.c base/memory.c base/npy.c base/stream.c
+    base/text.c base/utf8.c nn/weights/tensors.c nn/weights/safetensors.c nn/weights/pickle.c nn/weights/pickle_globals.c
     nn/weights/state_dict.c nn/weights/unwrap.c nn/weights/torch_state.c nn/weights/torch_read.c
     nn/weights/torch_write.c)
 list(TRANSFORM DML_FUZZED PREPEND ${CMAKE_SOURCE_DIR}/src/)

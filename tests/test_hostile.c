@@ -306,6 +306,41 @@ static void test_file_names(void **state) {
     free(other);
 }
 
+/* A command line that was kept is read back by a shell word for word, and runs nothing. */
+static void test_command_lines(void **state) {
+    (void)state;
+    for (size_t i = 0; i < HOSTILE; i++) {
+        char *text = text_of(i), *words[] = {"printf", "%s", text, ""};
+        char *command = dml_text_shell(words, 4);
+        assert_non_null(command);
+        FILE *shell = popen(command, "r");
+        assert_non_null(shell);
+        char back[4096];
+        size_t size = fread(back, 1, sizeof back - 1, shell);
+        back[size] = 0;
+        assert_int_equal(pclose(shell), 0);
+        assert_string_equal(back, text);
+        assert_no_canary(i);
+        free(command);
+        free(text);
+    }
+}
+
+static void test_lines_of_a_terminal(void **state) {
+    (void)state;
+    for (size_t i = 0; i < HOSTILE; i++) {
+        char *text = text_of(i), *line = NULL;
+        size_t size;
+        FILE *out = open_memstream(&line, &size);
+        dml_text_print(out, text);
+        fclose(out);
+        assert_plain_lines(line);
+        assert_null(strchr(line, '\n'));
+        free(line);
+        free(text);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_names_of_a_foreign_database),
@@ -313,6 +348,8 @@ int main(void) {
         TEST(test_messages),
         TEST(test_missing_text_in_a_database),
         TEST(test_file_names),
+        TEST(test_command_lines),
+        TEST(test_lines_of_a_terminal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -145,6 +145,9 @@ bad 1 "evaluation_metrics, testing: recall@9999: k is beyond" --evaluation_metri
 bad 1 "rho_spectrum@31: k is beyond the 7" --embed_dim 8 --storage_metrics rho_spectrum@31
 bad 2 "--savename a/b: is no name" --savename a/b
 bad 2 "--dataset ../emoji40: is no name" --dataset ../emoji40
+for name in savename dataset group project; do
+    bad 2 "--$name a.x1bb: has control characters" --$name $'a\x1bb'
+done
 bad 2 "--weights and --not_pretrained" --weights some.pth
 bad 1 "/nowhere" --source_path /nowhere
 bad 1 "state" --resume "$checkpoint"

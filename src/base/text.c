@@ -2,6 +2,7 @@
 
 #include "base/crc.h"
 #include "base/memory.h"
+#include "base/stream.h"
 #include "base/utf8.h"
 
 #include <stdbool.h>
@@ -107,6 +108,42 @@ void dml_text_latex(FILE *out, const char *text) {
                                            {"|", "\\textbar{}"},
                                            {NULL, NULL}};
     put(out, text, rules);
+}
+
+void dml_text_print(FILE *out, const char *text) {
+    char *line = dml_text_line(text);
+    fputs(line ? line : "?", out);
+    free(line);
+}
+
+bool dml_text_has_controls(const char *text) {
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            return true;
+    return false;
+}
+
+/* A word that is no single plain one stands within apostrophes, and its own apostrophes outside of
+ * them, as in 'it'\''s'. */
+char *dml_text_shell(char *const *words, int count) {
+    char *text = NULL;
+    struct dml_stream stream;
+    if (dml_stream_open(&stream) != DML_OK)
+        return NULL;
+    for (int i = 0; i < count; i++) {
+        const char *word = words[i];
+        bool quoted = !*word || strpbrk(word, " \t\r\n\"'$*?()[]{}<>|&;\\`~#!");
+        fputs(i ? " " : "", stream.file);
+        fputs(quoted ? "'" : "", stream.file);
+        for (; *word; word++)
+            if (*word == '\'')
+                fputs("'\\''", stream.file);
+            else
+                fputc(*word, stream.file);
+        fputs(quoted ? "'" : "", stream.file);
+    }
+    dml_stream_close(&stream, &text);
+    return text;
 }
 
 void dml_text_markdown(FILE *out, const char *text) {

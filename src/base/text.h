@@ -1,6 +1,7 @@
 #ifndef DML_BASE_TEXT_H
 #define DML_BASE_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 
@@ -16,6 +17,15 @@ char *dml_text_line(const char *text);
 
 /* The same on its way to a file; returns how many columns it takes there. */
 int dml_text_put_line(FILE *out, const char *text);
+
+/* Prints text as dml_text_line makes it. */
+void dml_text_print(FILE *out, const char *text);
+
+/* Whether text has characters that have no business in a name: control characters. */
+bool dml_text_has_controls(const char *text);
+
+/* Words as one text that a shell would read back; free() it. NULL: no memory. */
+char *dml_text_shell(char *const *words, int count);
 
 /* A string constant of gnuplot in single quotes, in which nothing is substituted. */
 void dml_text_gnuplot(FILE *out, const char *text);

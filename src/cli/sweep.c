@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "base/text.h"
 #include "cli/interrupt.h"
 #include "sweep/sweep.h"
 #include "tracking/tracking.h"
@@ -38,10 +39,16 @@ static void print_run(const struct dml_sweep_run *run) {
     char result[32] = "";
     if (isfinite(run->result))
         snprintf(result, sizeof result, "R@1 %.4f", run->result);
-    printf("  %-9s line %-4zu %-11s %s\n", dml_sweep_state_name(run->state), run->line, result,
-           run->label);
-    if (run->error)
-        printf("            %s (see %s)\n", run->error, run->log);
+    printf("  %-9s line %-4zu %-11s ", dml_sweep_state_name(run->state), run->line, result);
+    dml_text_print(stdout, run->label);
+    if (run->error) {
+        printf("\n            ");
+        dml_text_print(stdout, run->error);
+        printf(" (see ");
+        dml_text_print(stdout, run->log);
+        printf(")");
+    }
+    putchar('\n');
 }
 
 static size_t print_status(const struct dml_sweep *sweep, bool all) {

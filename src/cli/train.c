@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "cli/interrupt.h"
 #include "tracking/tracking.h"
 #include "train/checkpoint.h"
@@ -9,32 +10,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-
-/* A word within apostrophes; those in it stand outside of them, as in 'it'\''s'. */
-static char *quoted(const char *word) {
-    char *text = dml_alloc(4 * strlen(word) + 3, 1), *at = text;
-    if (!text)
-        return NULL;
-    *at++ = '\'';
-    for (; *word; word++)
-        at = *word == '\'' ? stpcpy(at, "'\\''") : stpcpy(at, (char[2]){*word, 0});
-    strcpy(at, "'");
-    return text;
-}
-
-/* The command line as one text that a shell would read back. */
-static char *join_command(int argc, char **argv) {
-    char *text = dml_strdup("dml");
-    for (int i = 0; text && i < argc; i++) {
-        bool quote = !*argv[i] || strpbrk(argv[i], " \t\n\"'$*?()[]{}<>|&;\\`~#!");
-        char *word = quote ? quoted(argv[i]) : dml_strdup(argv[i]);
-        char *longer = word ? dml_format("%s %s", text, word) : NULL;
-        free(word);
-        free(text);
-        text = longer;
-    }
-    return text;
-}
 
 /* --resume FOLDER is the state in a run's folder, where there is one. */
 static enum dml_status name_state(struct dml_params *params, const char *resume) {
@@ -86,7 +61,9 @@ static void print_help(const struct dml_params *params) {
 int dml_train_main(int argc, char **argv) {
     struct dml_params *params = NULL;
     enum dml_status status = dml_tracking_take_key(&argc, argv);
-    char *command = join_command(argc, argv);
+    /* as a shell would read it back */
+    char *words = dml_text_shell(argv, argc), *command = words ? dml_format("dml %s", words) : NULL;
+    free(words);
     if (!status && !command)
         status = DML_ERROR_MEMORY;
     if (!status)

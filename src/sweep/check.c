@@ -1,4 +1,5 @@
 #include "base/memory.h"
+#include "base/text.h"
 #include "dml/method.h"
 #include "dml/plugin.h"
 #include "sweep/identity.h"
@@ -111,8 +112,8 @@ static enum dml_status hide_key(struct dml_sweep_run *run) {
     run->argv[kept] = NULL;
     free(run->flags);
     free(run->label);
-    run->flags = dml_sweep_join(run->argv, run->argc);
-    run->label = dml_sweep_join(run->argv, run->argc);
+    run->flags = dml_text_shell(run->argv, run->argc);
+    run->label = dml_text_shell(run->argv, run->argc);
     return run->flags && run->label ? DML_OK : DML_ERROR_MEMORY;
 }
 

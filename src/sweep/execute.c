@@ -1,6 +1,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "sweep/sweep.h"
 #include "tracking/database.h"
 
@@ -99,7 +100,9 @@ static enum dml_status start(struct execution *execution, struct dml_sweep_run *
     *job = (struct job){.child = child, .run = run, .started = dml_now()};
     run->state = DML_SWEEP_RUNNING;
     execution->running++;
-    printf("started   line %zu: %s\n", run->line, run->label);
+    printf("started   line %zu: ", run->line);
+    dml_text_print(stdout, run->label);
+    putchar('\n');
     fflush(stdout);
     return DML_OK;
 }
@@ -138,10 +141,11 @@ static enum dml_status finish(struct execution *execution, struct job *job, int 
                                        : last_words(run->log);
     }
     execution->done++;
-    printf("%-9s line %zu after %.0f s (%zu of %zu)%s%s\n",
+    printf("%-9s line %zu after %.0f s (%zu of %zu)%s",
            run->state == DML_SWEEP_WAITING ? "stopped" : dml_sweep_state_name(run->state),
-           run->line, seconds, execution->done, execution->total, run->error ? ": " : "",
-           run->error ? run->error : "");
+           run->line, seconds, execution->done, execution->total, run->error ? ": " : "");
+    dml_text_print(stdout, run->error ? run->error : "");
+    putchar('\n');
     fflush(stdout);
     return note(execution, run,
                 run->state == DML_SWEEP_WAITING ? "interrupted" : dml_sweep_state_name(run->state));

@@ -1,6 +1,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/stream.h"
+#include "base/text.h"
 #include "sweep/sweep.h"
 
 #include <ctype.h>
@@ -223,19 +224,6 @@ static char *choose(const char *word, const struct axes *axes, const size_t *ind
 
 /* ---- runs ---- */
 
-char *dml_sweep_join(char *const *argv, int argc) {
-    char *text = NULL;
-    struct dml_stream stream;
-    if (dml_stream_open(&stream) != DML_OK)
-        return NULL;
-    for (int i = 0; i < argc; i++) {
-        bool quote = !*argv[i] || strpbrk(argv[i], " \t\"$*?()<>|&;\\");
-        fprintf(stream.file, quote ? "%s'%s'" : "%s%s", i ? " " : "", argv[i]);
-    }
-    dml_stream_close(&stream, &text);
-    return text;
-}
-
 /* What tells a run from its neighbours: the words of its own line, and those of "all" with a list
  * in them behind their flag. */
 static char *make_label(const struct words *words, size_t own, size_t own_end, char **argv) {
@@ -250,7 +238,7 @@ static char *make_label(const struct words *words, size_t own, size_t own_end, c
             picked[count++] = argv[w - 1];
         picked[count++] = argv[w];
     }
-    text = dml_sweep_join(picked, count);
+    text = dml_text_shell(picked, count);
     return text;
 }
 
@@ -273,7 +261,7 @@ static enum dml_status add_run(struct dml_sweep *sweep, size_t line, const struc
             return dml_fail(DML_ERROR_MEMORY, "out of memory");
         run->argc++;
     }
-    run->flags = run->argv ? dml_sweep_join(run->argv, run->argc) : NULL;
+    run->flags = run->argv ? dml_text_shell(run->argv, run->argc) : NULL;
     run->label = run->argv ? make_label(words, own, own_end, run->argv) : NULL;
     return run->flags && run->label ? DML_OK : DML_ERROR_MEMORY;
 }

@@ -59,9 +59,6 @@ enum dml_status dml_sweep_execute(struct dml_sweep *sweep, long jobs, bool retry
 
 void dml_sweep_run_free(struct dml_sweep_run *run);
 
-/* Words as one text that a shell would read back; free() it. */
-char *dml_sweep_join(char *const *argv, int argc);
-
 const char *dml_sweep_state_name(enum dml_sweep_state state);
 
 #endif

@@ -1,6 +1,7 @@
 #include "train/experiment.h"
 
 #include "base/memory.h"
+#include "base/text.h"
 #include "data/inventory.h"
 #include "dml/dml.h"
 #include "train/embedding.h"
@@ -43,14 +44,19 @@ static const struct dml_miner *miner_of(const struct dml_experiment *e) {
     return criterion->may_take != DML_TUPLES_NONE && asked ? miner : NULL;
 }
 
-/* Names that become folders, and flags that contradict each other. */
+/* Names, which may become folders, and flags that contradict each other. */
 static enum dml_status check_setup(const struct dml_experiment *e) {
     const struct {
         const char *flag, *name, *instead;
     } names[] = {{"dataset", e->data->dataset, "--source_path"},
                  {"savename", e->setup->savename, "--save_path"},
-                 {"group", e->tracking->group, "--save_path"}};
+                 {"group", e->tracking->group, "--save_path"},
+                 {"project", e->tracking->project, NULL}};
     const int count = strcmp(e->setup->savename, "group_plus_seed") == 0 ? 3 : 2;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (dml_text_has_controls(names[i].name))
+            return dml_fail(DML_ERROR_USAGE, "--%s %s: has control characters", names[i].flag,
+                            names[i].name);
     for (int i = 0; i < count; i++)
         if (strchr(names[i].name, '/') || strcmp(names[i].name, "..") == 0 ||
             strcmp(names[i].name, ".") == 0)
@@ -124,7 +130,9 @@ static enum dml_status open_data(struct dml_experiment *e) {
     enum dml_status status = dml_dataset_open(e->data, (uint64_t)e->training->seed, &e->dataset);
     if (status)
         return status;
-    printf("data set: %s\n", *e->data->dataset_csv ? e->data->dataset_csv : e->data->dataset);
+    printf("data set: ");
+    dml_text_print(stdout, *e->data->dataset_csv ? e->data->dataset_csv : e->data->dataset);
+    putchar('\n');
     print_part(&e->dataset.training);
     print_part(&e->dataset.validation);
     print_part(&e->dataset.testing);
@@ -296,9 +304,8 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         struct dml_graph *none;
         status = dml_graph_build(out->network_flags->arch, 1, 0, &none);
     }
-    bool own_weights =
-        out->network_flags->not_pretrained || dml_resume_has_state(out->setup->resume) ||
-        out->group_flags->list_groups;
+    bool own_weights = out->network_flags->not_pretrained ||
+                       dml_resume_has_state(out->setup->resume) || out->group_flags->list_groups;
     if (!status && !own_weights)
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
