@@ -72,7 +72,8 @@ static bool make_samples(size_t n, size_t classes, double noise, struct samples 
             out->labels[i] = (int32_t)c;
     }
     free(start);
-    out->set = (struct dml_evaluation_set){n, DIM, out->embeddings, out->labels, NULL, NULL};
+    out->set = (struct dml_evaluation_set){
+        .n = n, .dim = DIM, .embeddings = out->embeddings, .labels = out->labels};
     return true;
 }
 

@@ -89,6 +89,26 @@ json=$("$dml" eval --embeddings "$work/e.npy" --labels "$work/apart.npy" --metri
     --json 2>/dev/null)
 [ "$json" = '{"e_recall@1":0}' ] || fail "labels that differ beyond 2^53: $json"
 
+# --- Groups: of its own class a query sees other groups alone. x = 0 0.5 4 5
+printf '\001\002\001\002' | npy '|u1' False '(4,)' >"$work/groups.npy"
+printf '\001\001\001\002' | npy '|u1' False '(4,)' >"$work/some.npy"
+json=$("$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --groups "$work/groups.npy" \
+    --metrics e_recall@1 mrr --json 2>/dev/null)
+[ "$json" = '{"e_recall@1":1,"mrr":1}' ] || fail "groups: $json"
+json=$("$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --groups "$work/some.npy" \
+    --metrics e_recall@1 mrr --json 2>"$work/err")
+[ "$json" = '{"e_recall@1":1,"mrr":1}' ] || fail "groups: $json"
+grep -q "2 of 4 queries have no sample of their class to find" "$work/err" ||
+    fail "lone queries: $(cat "$work/err")"
+says "no query has a sample of its class" "$dml" eval --embeddings "$work/e.npy" \
+    --labels "$work/y.npy" --groups "$work/y.npy" --metrics mrr
+says "--gallery_groups is missing" "$dml" eval $small --groups "$work/groups.npy" \
+    --gallery_embeddings "$work/e.npy" --gallery_labels "$work/y.npy"
+says "4 groups for the 300 embeddings" "$dml" eval $small --groups "$work/groups.npy"
+says "metric 'fnmr@1': the number must be between 0 and 1" "$dml" eval $small --metrics fnmr@1
+says "metric 'pcf@x': 'x' is not a number" "$dml" eval $small --metrics pcf@x
+says "metric 'fnmr': needs a number, as in fnmr@0.1" "$dml" eval $small --metrics fnmr
+
 # --- Bad input
 says "needs --embeddings" "$dml" eval
 says "--labels is missing" "$dml" eval --embeddings "$work/e.npy"
@@ -113,8 +133,8 @@ says "2 of 4 hold NaN or infinite values, the first is number 0" \
     "$dml" eval --embeddings "$work/nan.npy" --labels "$work/y.npy"
 says "nan.npy" "$dml" eval --embeddings "$work/nan.npy" --labels "$work/y.npy"
 says "zero vectors" "$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --metrics c_recall@1
-printf '\001\001\002\003' | npy '|u1' False '(4,)' >"$work/other.npy"
-says "class 3" "$dml" eval --embeddings "$work/e.npy" --labels "$work/other.npy" \
+printf '\003\003\003\003' | npy '|u1' False '(4,)' >"$work/other.npy"
+says "query 0 of class 3" "$dml" eval --embeddings "$work/e.npy" --labels "$work/other.npy" \
     --gallery_embeddings "$work/e.npy" --gallery_labels "$work/y.npy" --metrics e_recall@1
 
 # --- Search among files

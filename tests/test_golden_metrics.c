@@ -135,8 +135,9 @@ static void test_kmeans(void **state) {
         assert_ok(dml_prepare_classes(&loaded.set, &prepared));
         struct dml_frame frame;
         struct dml_rows rows;
-        assert_ok(dml_frame_make(loaded.embeddings, n, dim, NULL, &frame));
-        assert_ok(dml_rows_make(&frame, prepared.by_class, n, &rows));
+        assert_ok(dml_frame_make(&(struct dml_side){.embeddings = {.narrow = loaded.embeddings}},
+                                 NULL, n, dim, &frame));
+        assert_ok(dml_rows_make(&frame, &frame.gallery, prepared.by_class, n, &rows));
         struct dml_kmeans_options options = {.clusters = prepared.inputs.classes, .iterations = 20};
         struct dml_kmeans found = {.assigned = malloc(n * sizeof *found.assigned),
                                    .centroids = malloc(options.clusters * dim * sizeof(float))};

@@ -49,7 +49,8 @@ static struct sample_set make(size_t n, size_t dim, size_t classes, enum look lo
             memcpy(s.embeddings + i * dim, s.embeddings + dml_rng_below(&rng, i) * dim,
                    dim * sizeof(float));
     }
-    s.set = (struct dml_evaluation_set){n, dim, s.embeddings, s.labels, NULL, NULL};
+    s.set = (struct dml_evaluation_set){
+        .n = n, .dim = dim, .embeddings = s.embeddings, .labels = s.labels};
     return s;
 }
 
@@ -121,10 +122,12 @@ static double precisions(const uint8_t *hit, size_t others, size_t limit) {
     return sum;
 }
 
-static void add_query(struct sums *sums, const uint8_t *hit, size_t others) {
+static void add_query(struct sums *sums, const uint8_t *hit, size_t others, bool masked) {
     size_t positives = 0, within = 0;
     for (size_t r = 0; r < others; r++)
         positives += hit[r];
+    if (masked && positives == 0)
+        return;
     double freq = (double)positives + 1;
     for (size_t r = 0; r < others && r < positives; r++)
         within += hit[r];
@@ -160,7 +163,7 @@ static struct sums brute_force(const struct dml_evaluation_set *set, bool cosine
         qsort(list, others, sizeof *list, by_distance);
         for (size_t r = 0; r < others; r++)
             hit[r] = set->labels[list[r].index] == set->labels[q];
-        add_query(&sums, hit, others);
+        add_query(&sums, hit, others, set->is_query || set->is_gallery);
     }
     free(list);
     free(hit);
@@ -251,7 +254,7 @@ static void test_all_equal(void **state) {
     (void)state;
     float embeddings[6] = {2, 2, 2, 2, 2, 2};
     int32_t labels[6] = {0, 1, 1, 0, 0, 1};
-    struct dml_evaluation_set set = {6, 1, embeddings, labels, NULL, NULL};
+    struct dml_evaluation_set set = {.n = 6, .dim = 1, .embeddings = embeddings, .labels = labels};
     const char *names[] = {"e_recall@1", "c_recall@1", "mAP@R"};
     struct dml_metric_value found[3];
     assert_ok(dml_evaluate(&set, names, 3, NULL, found));

@@ -232,10 +232,10 @@ static void spectra_with_any_threads(void **state) {
         double *one = malloc(count * sizeof *one), *other = malloc(count * sizeof *other);
         assert_true(one && other);
         omp_set_num_threads(1);
-        assert_ok(dml_singular_values(x, n, dim, one));
+        assert_ok(dml_singular_values(&(struct dml_values){.narrow = x}, n, dim, one));
         for (int threads = 2; threads <= 3; threads++) {
             omp_set_num_threads(threads);
-            assert_ok(dml_singular_values(x, n, dim, other));
+            assert_ok(dml_singular_values(&(struct dml_values){.narrow = x}, n, dim, other));
             assert_memory_equal(one, other, count * sizeof *one);
         }
         free(x);

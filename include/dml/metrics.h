@@ -7,23 +7,89 @@
 extern "C" {
 #endif
 
+/* Distances that are not those between embeddings, re-ranked ones for example (dml/postprocess.h).
+ * `rows` writes out (count, n): from each of the samples queries[0..count) to every sample of the
+ * set, where those outside the gallery may be anything. Called from several threads at once. */
+struct dml_distance_source {
+    enum dml_status (*rows)(void *data, const uint32_t *queries, size_t count, double *out);
+    void *data;
+};
+
 /* A set to evaluate. Every query looks for samples of its class among the gallery, never for
- * itself (by index). Without masks every sample is both. Clusterings, dists@ and rho_spectrum@
- * look at all samples, whatever the masks. */
+ * itself (by index). Without masks every sample is both. Clusterings, dists@, rho_spectrum@ and
+ * pcf@ look at all samples, whatever the masks.
+ *
+ * A query without a positive is left out of every mean; in a set without masks and groups it counts
+ * as one that failed in recalls and in the study's mAP. */
 struct dml_evaluation_set {
     size_t n, dim;
     const float *embeddings;   /* (n, dim), row-major, finite */
     const int32_t *labels;     /* (n), any values */
     const uint8_t *is_query;   /* (n) or NULL */
     const uint8_t *is_gallery; /* (n) or NULL */
+
+    /* (n) or NULL: cameras, sequences. Of its own group and class a query sees no gallery sample.
+     */
+    const int32_t *groups;
+
+    /* (n, dim) or NULL: the embeddings in float64, where float32 cannot hold them. They are then
+     * what is evaluated; `embeddings` holds them rounded, for metrics of plugins. */
+    const double *exact;
+
+    /* (n, dim) or NULL: what samples are as queries, where that is not what they are in the gallery
+     * (query expansion). */
+    const double *query_embeddings;
+
+    /* NULL, or what ranks and fnmr@ go by in place of Euclidean and of cosine distances. */
+    const struct dml_distance_source *euclidean_distances, *cosine_distances;
 };
 
+/* What is drawn anew for an interval by the bootstrap (Efron 1979). */
+enum dml_interval { DML_INTERVAL_NONE, DML_INTERVAL_QUERIES, DML_INTERVAL_CLASSES };
+
+struct dml_per_query;
+
+/* All zero: nothing beyond the values. */
 struct dml_evaluation_options {
     /* Called now and then with the share done, 0..1, and what is being done, always on the thread
      * that called dml_evaluate; may be NULL. */
     void (*progress)(void *data, double share, const char *what);
     void *data;
+
+    /* > 0: so many of the queries are drawn at random, without replacement, and evaluated against
+     * the whole gallery. What is computed from ranks is then an estimate, whose interval is given:
+     * that of `interval`, or without one the sampling error. More than there are: all of them. */
+    size_t sample;
+
+    enum dml_interval interval; /* of metrics that are means over queries */
+    double level;               /* of the interval, 0..1; 0: 0.95 */
+    size_t resamples;           /* 0: 1000 */
+    uint64_t seed;              /* of the sample and the bootstrap */
+
+    struct dml_per_query *per_query; /* NULL, or filled; dml_per_query_free */
+    struct dml_query_counts *counts; /* NULL, or filled */
 };
+
+struct dml_query_counts {
+    size_t queries;    /* evaluated */
+    size_t population; /* those that they were drawn from */
+    size_t lone;       /* evaluated, but without a positive */
+    size_t first_lone; /* the first of those: index of the sample */
+};
+
+/* What ranks say of single queries, in order of the samples. Where a query has no positive,
+ * first_hit is 0 and the others are NaN. */
+struct dml_per_query {
+    size_t queries;
+    uint32_t *query, *positives; /* (queries) index of the sample; how many it has */
+    struct dml_query_scores {
+        uint32_t *first_hit; /* (queries) rank of the nearest positive */
+        double *ap;          /* average precision over all ranks, divided by the positives */
+        double *ap_at_r;     /* the same over the first R, R the number of positives */
+        double *r_precision; /* share of positives among the first R */
+    } euclidean, cosine;     /* NULL where no metric asked for that space; Euclidean if for none */
+};
+void dml_per_query_free(struct dml_per_query *per_query);
 
 /* One metric's result. `value` is NaN where the metric is undefined for the set (dists@inter of a
  * single class). `vector` holds the values behind it where it has them (the spectrum of
@@ -31,6 +97,7 @@ struct dml_evaluation_options {
 struct dml_metric_value {
     char name[56]; /* as asked for: "e_recall@1" */
     double value;
+    double low, high; /* its interval; NaN where there is none */
     float *vector;
     size_t vector_count;
 };
@@ -54,8 +121,8 @@ bool dml_metric_larger_is_better(const char *name);
  * rank in the order of the samples' indices.
  *
  * DML_ERROR_INPUT: nothing to evaluate, embeddings that are not finite, a zero vector where a
- * cosine is asked for, a query of a masked set whose class the gallery lacks, a k beyond the set;
- * DML_ERROR_USAGE: as dml_metrics_check. On failure `out` needs no freeing. */
+ * cosine is asked for, a set with masks or groups where no query has a positive, a k beyond the
+ * set; DML_ERROR_USAGE: as dml_metrics_check. On failure `out` needs no freeing. */
 enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const char *const *names,
                              size_t count, const struct dml_evaluation_options *options,
                              struct dml_metric_value *out);
@@ -79,13 +146,15 @@ enum {
 };
 
 /* Ranks of the positives of all queries. A query's positives are the gallery samples of its class
- * but for itself; the first is its nearest. Rank 1 is the nearest of all gallery samples (the
- * query itself never counts). */
+ * but for itself and those of its group; the first is its nearest. Rank 1 is the nearest of all
+ * gallery samples that it sees (the query itself never counts). */
 struct dml_ranks {
     size_t queries;
+    bool plain;                /* without masks and groups: a query without positives failed */
     const uint32_t *query;     /* (queries) index of the sample */
     const uint32_t *positives; /* (queries) how many positives it has */
-    const size_t *start;       /* (queries + 1) where its ranks begin in `rank` */
+    const size_t *start;       /* (queries + 1) where its ranks begin in `rank`; as many as metrics
+                                  look at, not all of its positives */
     const uint32_t *rank;      /* ascending; 0 from the first on that no metric looks at */
 };
 
@@ -103,17 +172,19 @@ struct dml_space {
 /* What the evaluator prepared. Members that no metric asked for are NULL. */
 struct dml_metric_inputs {
     const struct dml_evaluation_set *set;
+    const uint8_t *asked;      /* (n) queries that are evaluated: of a sample, or set->is_query */
     size_t queries, gallery;   /* how many samples are a query, and in the gallery */
     size_t classes;            /* different labels */
     const int32_t *class_of;   /* (n) 0..classes-1, in the order of the labels' values */
     const size_t *class_start; /* (classes + 1) into by_class */
     const uint32_t *by_class;  /* (n) samples ordered by class, then index */
     struct dml_space euclidean, cosine;
-    const double *inverse_norms; /* (n) 1 / ||e_i|| */
-    const float *normalised;     /* (n, dim) */
-    const double *class_means;   /* (classes, dim) of the embeddings as given */
-    const double *singular;      /* (singular_count) of the embeddings, descending */
-    size_t singular_count;       /* min(n, dim) */
+    const double *inverse_norms;       /* (n) 1 / ||e_i|| */
+    const double *query_inverse_norms; /* (n) of set->query_embeddings, else NULL */
+    const float *normalised;           /* (n, dim) */
+    const double *class_means;         /* (classes, dim) of the embeddings as given */
+    const double *singular;            /* (singular_count) of the embeddings, descending */
+    size_t singular_count;             /* min(n, dim) */
 };
 
 /* A metric or a family of them ("e_recall@k"), as a method that plugins can add. */
@@ -136,6 +207,16 @@ struct dml_metric {
      * vector and vector_count); the name is set already. */
     enum dml_status (*compute)(const struct dml_metric_inputs *inputs, long k,
                                struct dml_metric_value *out);
+
+    /* In place of `compute`, for a mean over queries: the value of query number q of the ranks that
+     * it needs (one of DML_NEEDS_RANKS_*), NaN where the query is left out. Such a metric has
+     * intervals. */
+    double (*of_query)(const struct dml_ranks *ranks, long k, size_t q);
+    bool over_classes; /* the mean over classes of the mean over their queries */
+
+    /* In place of `compute`, for a family whose number is a share, 0 < at < 1 ("fnmr@0.001"). */
+    enum dml_status (*compute_at)(const struct dml_metric_inputs *inputs, double at,
+                                  struct dml_metric_value *out);
 };
 
 #ifdef __cplusplus

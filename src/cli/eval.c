@@ -16,8 +16,9 @@ static const char usage[] =
     "usage: dml eval --embeddings E.npy --labels y.npy [FLAGS]\n"
     "       dml eval --checkpoint FILE [--source_path FOLDER] [--dataset NAME] [FLAGS]\n"
     "\n"
-    "Evaluates embeddings: those of .npy files (float16, float32 or float64 of shape (n, dim),\n"
-    "integer labels of any width), or those that a checkpoint's network gives the images of a\n"
+    "Evaluates embeddings: those of .npy files (real numbers of any type and shape (n, dim), what\n"
+    "float32 cannot hold in float64; integer labels of any width), or those that a checkpoint's "
+    "network gives the images of a\n"
     "data set. Every sample is a query against all others. With a gallery of its own, queries\n"
     "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n"
     "Distances are Euclidean, of metrics that begin with c_ cosine.\n"
@@ -27,7 +28,7 @@ static const char usage[] =
 
 struct eval_options {
     char *checkpoint, *part;
-    char *embeddings, *labels, *gallery_embeddings, *gallery_labels;
+    char *embeddings, *labels, *gallery_embeddings, *gallery_labels, *groups, *gallery_groups;
     struct dml_strings metrics;
     bool json;
 };
@@ -41,6 +42,11 @@ static const struct dml_param rows[] = {
      .help = "A .npy file: what queries look among, if not among each other."},
     {"gallery_labels", DML_PARAM_STRING, AT(gallery_labels),
      .help = "A .npy file: the class of each in the gallery."},
+    {"groups", DML_PARAM_STRING, AT(groups),
+     .help = "A .npy file of integers: the group (camera, sequence) of each. Of its own group and "
+             "class a query sees no gallery sample."},
+    {"gallery_groups", DML_PARAM_STRING, AT(gallery_groups),
+     .help = "A .npy file: the group of each in the gallery."},
     {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
      .help = "Checkpoint of a run (checkpoint_*.safetensors in its folder); its data set and "
              "metrics are taken unless flags say otherwise."},
@@ -56,7 +62,8 @@ static const struct dml_param_table table =
     DML_PARAM_TABLE("Evaluation", struct eval_options, rows);
 
 static enum dml_status check_options(const struct eval_options *o) {
-    bool files = *o->embeddings || *o->labels || *o->gallery_embeddings || *o->gallery_labels;
+    bool files = *o->embeddings || *o->labels || *o->gallery_embeddings || *o->gallery_labels ||
+                 *o->groups || *o->gallery_groups;
     if (files && *o->checkpoint)
         return dml_fail(DML_ERROR_USAGE, "--checkpoint and .npy files exclude each other");
     if (!files && !*o->checkpoint)
@@ -67,6 +74,10 @@ static enum dml_status check_options(const struct eval_options *o) {
     if (!*o->gallery_embeddings != !*o->gallery_labels)
         return dml_fail(DML_ERROR_USAGE, "--gallery_%s is missing",
                         *o->gallery_embeddings ? "labels" : "embeddings");
+    if (*o->gallery_embeddings && !*o->groups != !*o->gallery_groups)
+        return dml_fail(DML_ERROR_USAGE, "--%sgroups is missing", *o->groups ? "gallery_" : "");
+    if (!*o->gallery_embeddings && *o->gallery_groups)
+        return dml_fail(DML_ERROR_USAGE, "--gallery_groups: goes with --gallery_embeddings");
     return DML_OK;
 }
 
@@ -114,6 +125,16 @@ static enum dml_status print_json(const struct dml_metric_value *values, size_t 
     return text ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory");
 }
 
+/* Queries that every mean leaves out are told of. */
+static void tell_lone(const struct dml_evaluation_set *set, const struct dml_query_counts *counts) {
+    bool plain = !set->is_query && !set->is_gallery && !set->groups;
+    if (!plain && counts->lone > 0)
+        fprintf(stderr,
+                "dml eval: %zu of %zu queries have no sample of their class to find and are left "
+                "out; the first is number %zu\n",
+                counts->lone, counts->queries, counts->first_lone);
+}
+
 static enum dml_status evaluate(const struct dml_evaluation_set *set,
                                 const struct dml_strings *names, bool json) {
     struct dml_metric_value *values = dml_alloc(names->count, sizeof *values);
@@ -122,11 +143,14 @@ static enum dml_status evaluate(const struct dml_evaluation_set *set,
     struct dml_progress progress;
     dml_progress_start(&progress, "Metrics", "percent", 100);
     progress.quiet = !progress.terminal;
-    const struct dml_evaluation_options options = {show_progress, &progress};
+    struct dml_query_counts counts;
+    const struct dml_evaluation_options options = {
+        .progress = show_progress, .data = &progress, .counts = &counts};
     enum dml_status status =
         dml_evaluate(set, (const char *const *)names->items, names->count, &options, values);
     if (!status) {
         dml_progress_end(&progress);
+        tell_lone(set, &counts);
         if (json)
             status = print_json(values, names->count);
         else
@@ -176,10 +200,19 @@ static void tell_left_out(const struct dml_strings *names, const struct dml_stri
                     names->items[i]);
 }
 
+static const char *given(const char *text) {
+    return *text ? text : NULL;
+}
+
 static enum dml_status eval_files(const struct eval_options *o, const struct dml_strings *names) {
-    const struct dml_embedding_files files = {o->embeddings, o->labels,
-                                              *o->gallery_embeddings ? o->gallery_embeddings : NULL,
-                                              *o->gallery_labels ? o->gallery_labels : NULL};
+    const struct dml_embedding_files files = {
+        .embeddings = o->embeddings,
+        .labels = o->labels,
+        .gallery_embeddings = given(o->gallery_embeddings),
+        .gallery_labels = given(o->gallery_labels),
+        .groups = given(o->groups),
+        .gallery_groups = given(o->gallery_groups),
+    };
     struct dml_embedding_set set;
     enum dml_status status = dml_embedding_set_open(&files, &set);
     struct dml_strings fitting = {0};
@@ -209,8 +242,11 @@ static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_
         status = dml_embedded_open(&model, params, NULL, o->part, &embedded);
     if (!status) {
         const struct dml_part *part = embedded.part;
-        struct dml_evaluation_set set = {part->images, embedded.dim,   NULL,
-                                         part->labels, part->is_query, part->is_gallery};
+        struct dml_evaluation_set set = {.n = part->images,
+                                         .dim = embedded.dim,
+                                         .labels = part->labels,
+                                         .is_query = part->is_query,
+                                         .is_gallery = part->is_gallery};
         /* What the set does not allow is told before it is embedded. */
         status = dml_metrics_check_set(&set, (const char *const *)names->items, names->count);
         if (!status)

@@ -54,7 +54,7 @@ static const struct dml_param_table table = DML_PARAM_TABLE("Search", struct sea
 /* Queries or gallery: from images, or from files. */
 struct side {
     size_t n, dim;
-    const float *embeddings;
+    struct dml_values embeddings;
     char **paths; /* (n), or NULL */
     struct dml_embedded embedded;
     struct dml_embedding_set files;
@@ -103,7 +103,7 @@ static enum dml_status open_side(const struct dml_strings *sources, const char *
         status = dml_embedding_set_open(&files, &out->files);
         out->n = out->files.set.n;
         out->dim = out->files.set.dim;
-        out->embeddings = out->files.set.embeddings;
+        out->embeddings = (struct dml_values){out->files.set.embeddings, out->files.set.exact};
         if (!status && *paths)
             status = read_paths(paths, out);
         return status;
@@ -125,7 +125,7 @@ static enum dml_status embed_side(const struct dml_model *model, const struct dm
     enum dml_status status = DML_OK;
     if (side->embedded.part) {
         status = dml_embedded_compute(model, params, &side->embedded);
-        side->embeddings = side->embedded.embeddings;
+        side->embeddings = (struct dml_values){.narrow = side->embedded.embeddings};
     }
     return status;
 }
@@ -206,8 +206,8 @@ static enum dml_status search(const struct search_options *o, const struct side 
     struct dml_neighbour *found = dml_alloc(k, sizeof *found);
     enum dml_status status = found ? DML_OK : DML_ERROR_MEMORY;
     for (size_t q = 0; q < queries->n && !status; q++) {
-        status = dml_nearest(queries->embeddings + q * queries->dim, gallery->embeddings,
-                             gallery->n, gallery->dim, o->cosine, k, found);
+        status = dml_nearest(&queries->embeddings, q, &gallery->embeddings, gallery->n,
+                             gallery->dim, o->cosine, k, found);
         if (status)
             break;
         print_found(queries, q, gallery, found, k);

@@ -64,7 +64,8 @@ static int by_key(const void *a, const void *b) {
 static bool shares_keys(const struct pass *pass, size_t q) {
     const struct dml_rank_task *task = pass->task;
     const size_t *class = task->gallery_start + task->query_class[q];
-    return pass->symmetric && task->start[q + 1] - task->start[q] + 1 == class[1] - class[0];
+    return pass->symmetric && !task->groups &&
+           task->start[q + 1] - task->start[q] + 1 == class[1] - class[0];
 }
 
 /* The keys of query q and those behind it in its class, to both: in order of the samples. */
@@ -89,7 +90,7 @@ static size_t find_positives(const struct pass *pass, size_t q, struct positive 
     uint32_t self = task->queries->index[q];
     for (size_t j = task->gallery_start[class]; keep && j < task->gallery_start[class + 1]; j++) {
         struct positive next = {0, task->gallery->index[j]};
-        if (next.index == self)
+        if (next.index == self || (task->groups && task->groups[next.index] == task->groups[self]))
             continue;
         next.key = shared ? shared[count] : dml_frame_key(task->frame, self, next.index);
         if (keep > 1 || count == 0)

@@ -14,9 +14,10 @@ struct dml_rank_task {
     const struct dml_rows *queries, *gallery; /* both ordered by class; one pointer: one set */
     const int32_t *query_class;               /* (queries->n) */
     const size_t *gallery_start;              /* (classes + 1) where a class's rows begin */
-    const uint32_t *limit;                    /* (queries->n) larger ranks are not needed */
-    const size_t *start; /* (queries->n + 1) into `rank`: so many of the nearest positives of a
-                            query are ranked, at most all it has */
+    const int32_t *groups; /* by sample, or NULL: a query's positives are those of other groups */
+    const uint32_t *limit; /* (queries->n) larger ranks are not needed */
+    const size_t *start;   /* (queries->n + 1) into `rank`: so many of the nearest positives of a
+                              query are ranked, at most all it has */
     void (*progress)(void *data, double share); /* on the calling thread; may be NULL */
     void *data;
 };

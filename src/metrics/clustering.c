@@ -70,6 +70,8 @@ enum dml_status dml_clustering_compare(const struct dml_metric_inputs *in, const
     double information = class_entropy + cluster_entropy - joint.entropy;
     double mean = (class_entropy + cluster_entropy) / 2;
     out->nmi = in->classes == 1 && used == 1 ? 1 : fmax(information, 0) / mean;
+    out->information = information;
+    out->mean_entropy = mean;
     /* 2PR / (P + R) with P = TP / class pairs and R = TP / cluster pairs */
     double all = class_pairs + cluster_pairs;
     out->f1 = all > 0 ? 2 * joint.pairs / all : NAN;
@@ -80,7 +82,7 @@ enum dml_status dml_clustering_compare(const struct dml_metric_inputs *in, const
 
 static enum dml_status nmi(const struct dml_metric_inputs *in, const struct dml_clusters *clusters,
                            struct dml_metric_value *out) {
-    struct dml_clustering_scores scores = {0, 0};
+    struct dml_clustering_scores scores = {0};
     enum dml_status status =
         dml_clustering_compare(in, clusters->assigned, clusters->count, &scores);
     out->value = scores.nmi;
@@ -89,7 +91,7 @@ static enum dml_status nmi(const struct dml_metric_inputs *in, const struct dml_
 
 static enum dml_status f1(const struct dml_metric_inputs *in, const struct dml_clusters *clusters,
                           struct dml_metric_value *out) {
-    struct dml_clustering_scores scores = {0, 0};
+    struct dml_clustering_scores scores = {0};
     enum dml_status status =
         dml_clustering_compare(in, clusters->assigned, clusters->count, &scores);
     out->value = scores.f1;

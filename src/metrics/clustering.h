@@ -8,10 +8,15 @@ struct dml_clustering_scores {
     double nmi; /* mutual information over the arithmetic mean of the two entropies; 1 when there is
                    one class and one cluster */
     double f1;  /* pairwise F1; NaN when no class and no cluster has two samples */
+    double information, mean_entropy; /* what nmi is made of, in nats */
 };
 
 /* Reads `in`'s classes alone; `assigned` (n) is in 0..clusters-1. */
 enum dml_status dml_clustering_compare(const struct dml_metric_inputs *in, const int32_t *assigned,
                                        size_t clusters, struct dml_clustering_scores *out);
+
+/* Their adjusted mutual information (Vinh 2010); 1 where there is one class and one cluster. */
+enum dml_status dml_clustering_adjusted(const struct dml_metric_inputs *in, const int32_t *assigned,
+                                        size_t clusters, double *out);
 
 #endif

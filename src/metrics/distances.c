@@ -3,6 +3,7 @@
  * Sums over pairs of unit vectors come from the norm of their sum: over i != j,
  * sum (1 - <u_i, u_j>) = m (m - 1) - (|sum u|^2 - sum |u_i|^2). */
 #include "base/memory.h"
+#include "math/values.h"
 #include "metrics/families.h"
 
 #include <math.h>
@@ -17,13 +18,14 @@ static double norm2_of(const double *x, size_t dim) {
 
 static double class_distance(const struct dml_metric_inputs *in, size_t c, double *sum) {
     size_t first = in->class_start[c], end = in->class_start[c + 1], dim = in->set->dim;
+    const struct dml_values values = {in->set->embeddings, in->set->exact};
     double m = (double)(end - first);
     for (size_t k = 0; k < dim; k++)
         sum[k] = 0;
     for (size_t r = first; r < end; r++) {
         uint32_t i = in->by_class[r];
         for (size_t k = 0; k < dim; k++)
-            sum[k] += in->set->embeddings[i * dim + k] * in->inverse_norms[i];
+            sum[k] += dml_value(&values, i * dim + k) * in->inverse_norms[i];
     }
     return (m * m - norm2_of(sum, dim)) / (m * m - m);
 }

@@ -2,9 +2,10 @@
 
 #include "base/memory.h"
 #include "metrics/defaults.h"
+#include "metrics/means.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,10 +27,20 @@ enum dml_status dml_metric_resolve(const char *name, struct dml_metric_request *
     if (!method)
         return dml_method_unknown(DML_METRIC, name);
     if (!at || at[1] == 0)
-        return dml_fail(DML_ERROR_USAGE, "metric '%s': needs a number, as in %s1", name, family);
+        return dml_fail(DML_ERROR_USAGE, "metric '%s': needs a number, as in %s%s", name, family,
+                        ((const struct dml_metric *)method)->compute_at ? "0.1" : "1");
     out->metric = (const struct dml_metric *)method;
     char *end;
     errno = 0;
+    if (out->metric->compute_at) {
+        out->at = strtod(at + 1, &end);
+        if (errno || *end || strspn(at + 1, "0123456789.eE-") != strlen(at + 1))
+            return dml_fail(DML_ERROR_USAGE, "metric '%s': '%s' is not a number", name, at + 1);
+        if (!(out->at > 0 && out->at < 1))
+            return dml_fail(DML_ERROR_USAGE, "metric '%s': the number must be between 0 and 1",
+                            name);
+        return DML_OK;
+    }
     out->k = strtol(at + 1, &end, 10);
     if (errno || *end || at[1] == ' ' || at[1] == '+')
         return dml_fail(DML_ERROR_USAGE, "metric '%s': '%s' is not a number", name, at + 1);
@@ -109,24 +120,67 @@ enum dml_status dml_metrics_check_set(const struct dml_evaluation_set *set,
     return status;
 }
 
+static enum dml_status compute(const struct dml_prepared *prepared,
+                               const struct dml_metric_request *request,
+                               struct dml_metric_value *out) {
+    const struct dml_metric *metric = request->metric;
+    out->low = out->high = NAN;
+    if (metric->of_query)
+        return dml_metric_mean(prepared, request, out);
+    if (metric->compute_at)
+        return metric->compute_at(&prepared->inputs, request->at, out);
+    return metric->compute(&prepared->inputs, request->k, out);
+}
+
+/* Per-query scores look at all ranks of the spaces that metrics ask for. */
+static const struct dml_metric all_euclidean = {.needs = DML_NEEDS_RANKS_EUCLIDEAN};
+static const struct dml_metric all_cosine = {.needs = DML_NEEDS_RANKS_COSINE};
+
+static size_t add_scores(struct dml_metric_request *requests, size_t count) {
+    unsigned needs = 0;
+    for (size_t i = 0; i < count; i++)
+        needs |= requests[i].metric->needs;
+    size_t more = count;
+    if ((needs & DML_NEEDS_RANKS_EUCLIDEAN) || !(needs & DML_NEEDS_RANKS_COSINE))
+        requests[more++].metric = &all_euclidean;
+    if (needs & DML_NEEDS_RANKS_COSINE)
+        requests[more++].metric = &all_cosine;
+    return more;
+}
+
+static enum dml_status give_more(const struct dml_prepared *prepared,
+                                 const struct dml_evaluation_options *options) {
+    if (options && options->counts)
+        *options->counts = (struct dml_query_counts){prepared->inputs.queries, prepared->population,
+                                                     prepared->lone, prepared->first_lone};
+    if (options && options->per_query)
+        return dml_per_query_fill(prepared, options->per_query);
+    return DML_OK;
+}
+
 enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const char *const *names,
                              size_t count, const struct dml_evaluation_options *options,
                              struct dml_metric_value *out) {
     struct dml_prepared prepared = {.options = options};
-    struct dml_metric_request *requests = dml_alloc(count, sizeof *requests);
+    struct dml_metric_request *requests = dml_alloc(count + 2, sizeof *requests);
     enum dml_status status = requests ? DML_OK : DML_ERROR_MEMORY;
     if (count)
         memset(out, 0, count * sizeof *out);
     if (!status)
         status = start(set, names, count, &prepared, requests);
+    size_t all = count;
+    if (!status && options && options->per_query)
+        all = add_scores(requests, count);
     if (!status)
-        status = prepare(&prepared, requests, count);
+        status = prepare(&prepared, requests, all);
     for (size_t i = 0; i < count && !status; i++) {
         strcpy(out[i].name, names[i]);
-        status = requests[i].metric->compute(&prepared.inputs, requests[i].k, &out[i]);
+        status = compute(&prepared, &requests[i], &out[i]);
         if (status)
             dml_fail_within(status, "%s", names[i]);
     }
+    if (!status)
+        status = give_more(&prepared, options);
     if (!status)
         tell(&prepared, 1, 0, "done");
     if (status)
@@ -156,7 +210,9 @@ void dml_prepared_free(struct dml_prepared *prepared) {
     free(prepared->class_of);
     free(prepared->class_start);
     free(prepared->by_class);
+    free(prepared->asked);
     free(prepared->inverse_norms);
+    free(prepared->query_inverse_norms);
     free(prepared->normalised);
     free(prepared->class_means);
     free(prepared->singular);

@@ -2,12 +2,14 @@
 #define DML_METRICS_EVALUATOR_H
 
 #include "dml/metrics.h"
+#include "math/rows.h"
 
 /* A metric as asked for: "e_recall@4" is the family "e_recall@" with k = 4. */
 struct dml_metric_request {
     const char *name;
     const struct dml_metric *metric;
     long k;
+    double at; /* the number of a family with a share */
 };
 
 enum dml_status dml_metric_resolve(const char *name, struct dml_metric_request *out);
@@ -15,10 +17,13 @@ enum dml_status dml_metric_resolve(const char *name, struct dml_metric_request *
 /* What the evaluator prepares for metrics; `inputs` points into the rest. */
 struct dml_prepared {
     struct dml_metric_inputs inputs;
+    size_t population;       /* queries, of which inputs.queries are evaluated */
+    size_t lone, first_lone; /* those without a positive */
+    uint8_t *asked;
     int32_t *class_of;
     size_t *class_start;
     uint32_t *by_class;
-    double *inverse_norms;
+    double *inverse_norms, *query_inverse_norms;
     float *normalised;
     double *class_means;
     double *singular;
@@ -36,12 +41,31 @@ struct dml_prepared {
 
 void dml_prepared_free(struct dml_prepared *prepared);
 
-/* Classes, masks and the checks of the set; those of the embeddings where there are any. */
+/* What counts of a set's embeddings: float64 where they are there. */
+struct dml_values dml_set_values(const struct dml_evaluation_set *set);
+
+/* Whether a query without a positive counts as one that failed: no masks, no groups. */
+bool dml_set_is_plain(const struct dml_evaluation_set *set);
+
+/* The two sides of the frame of a space; *query is NULL where they are one. */
+void dml_prepared_sides(const struct dml_prepared *prepared, bool cosine, struct dml_side *gallery,
+                        struct dml_side *query, const struct dml_side **different);
+
+/* How many samples of its class query i sees in the gallery. */
+size_t dml_count_positives(const struct dml_metric_inputs *inputs, size_t i);
+
+/* Classes, masks, the sample of queries and the checks of the set; those of the embeddings where
+ * there are any. */
 enum dml_status dml_prepare_classes(const struct dml_evaluation_set *set,
                                     struct dml_prepared *prepared);
 
 /* Norms, normalised embeddings, class means and singular values, as `needs` says. */
 enum dml_status dml_prepare_statistics(struct dml_prepared *prepared, unsigned needs);
+
+/* Ranks of one space by the frame, or by the set's own distances where it has them. */
+enum dml_status dml_prepare_ranks(struct dml_prepared *prepared, bool cosine,
+                                  const struct dml_metric_request *requests, size_t count,
+                                  const struct dml_frame *frame, const struct dml_rows *rows);
 
 /* Ranks and clusterings of one space, as the requests need them. */
 enum dml_status dml_prepare_space(struct dml_prepared *prepared, bool cosine,

@@ -5,6 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Of the numbers that .npy files hold only wide integers may be more than float64 can tell. */
+static enum dml_status check_integers(const char *path, const struct dml_npy *npy) {
+    if (npy->type != DML_NPY_I64 && npy->type != DML_NPY_U64)
+        return DML_OK;
+    for (size_t i = 0; i < npy->count; i++) {
+        __int128 value = dml_npy_integer(npy, i);
+        if ((__int128)(double)value != value)
+            return dml_fail(DML_ERROR_INPUT,
+                            "%s: holds %s%llu in row %zu: float64 cannot tell it from its "
+                            "neighbours",
+                            path, value < 0 ? "-" : "",
+                            (unsigned long long)(value < 0 ? -value : value), i / npy->dims[1]);
+    }
+    return DML_OK;
+}
+
 static enum dml_status open_embeddings(const char *path, struct dml_npy *out) {
     enum dml_status status = dml_npy_open(path, out);
     if (status)
@@ -12,13 +28,10 @@ static enum dml_status open_embeddings(const char *path, struct dml_npy *out) {
     if (out->dim_count != 2)
         return dml_fail(DML_ERROR_INPUT, "%s: has %d axes, embeddings have two (n, dim)", path,
                         out->dim_count);
-    if (dml_npy_is_integer(out))
-        return dml_fail(DML_ERROR_INPUT, "%s: holds %s, embeddings are floating-point numbers",
-                        path, dml_npy_type_name(out->type));
     if (out->count == 0)
         return dml_fail(DML_ERROR_INPUT, "%s: is an empty array (%zu, %zu)", path, out->dims[0],
                         out->dims[1]);
-    return DML_OK;
+    return check_integers(path, out);
 }
 
 struct label {
@@ -31,23 +44,24 @@ static int by_value(const void *a, const void *b) {
     return (x->value > y->value) - (x->value < y->value);
 }
 
-/* Takes the labels of a file, one for each of `count` embeddings of another. */
-static enum dml_status read_labels(const char *path, const char *embeddings, size_t count,
-                                   struct label *out) {
+/* Takes the labels (or groups, as `what` says) of a file, one for each of `count` embeddings of
+ * another. */
+static enum dml_status read_labels(const char *path, const char *what, const char *embeddings,
+                                   size_t count, struct label *out) {
     struct dml_npy npy;
     enum dml_status status = dml_npy_open(path, &npy);
     if (status)
         return status;
     bool column = npy.dim_count == 1 || (npy.dim_count == 2 && npy.dims[1] == 1);
     if (!dml_npy_is_integer(&npy))
-        status = dml_fail(DML_ERROR_INPUT, "%s: holds %s, labels are integers", path,
-                          dml_npy_type_name(npy.type));
+        status = dml_fail(DML_ERROR_INPUT, "%s: holds %s, %s are integers", path,
+                          dml_npy_type_name(npy.type), what);
     else if (!column)
-        status =
-            dml_fail(DML_ERROR_INPUT, "%s: has %d axes, labels have one (n)", path, npy.dim_count);
+        status = dml_fail(DML_ERROR_INPUT, "%s: has %d axes, %s have one (n)", path, npy.dim_count,
+                          what);
     else if (npy.count != count)
-        status = dml_fail(DML_ERROR_INPUT, "%s: has %zu labels for the %zu embeddings of %s", path,
-                          npy.count, count, embeddings);
+        status = dml_fail(DML_ERROR_INPUT, "%s: has %zu %s for the %zu embeddings of %s", path,
+                          npy.count, what, count, embeddings);
     for (size_t i = 0; !status && i < count; i++)
         out[i].value = dml_npy_integer(&npy, i);
     dml_npy_close(&npy);
@@ -72,24 +86,41 @@ static void narrow_labels(struct label *labels, size_t count, int32_t *out) {
     }
 }
 
-static enum dml_status read_all_labels(const struct dml_embedding_files *files,
-                                       struct dml_embedding_set *out) {
-    size_t n = out->set.n;
-    out->labels = dml_alloc(n, sizeof *out->labels);
-    out->set.labels = out->labels;
-    if (!files->labels || !out->labels)
-        return out->labels ? DML_OK : DML_ERROR_MEMORY;
+/* The labels or groups of queries and gallery. */
+static enum dml_status read_all_labels(const struct dml_embedding_files *files, const char *what,
+                                       const char *of_queries, const char *of_gallery,
+                                       const struct dml_embedding_set *set, int32_t **out) {
+    size_t n = set->set.n;
+    *out = dml_alloc(n, sizeof **out);
+    if (!of_queries || !*out)
+        return *out ? DML_OK : DML_ERROR_MEMORY;
     struct label *labels = dml_alloc(n, sizeof *labels);
     if (!labels)
         return DML_ERROR_MEMORY;
-    enum dml_status status = read_labels(files->labels, files->embeddings, out->queries, labels);
+    enum dml_status status = read_labels(of_queries, what, files->embeddings, set->queries, labels);
     if (!status && files->gallery_embeddings)
-        status = read_labels(files->gallery_labels, files->gallery_embeddings, n - out->queries,
-                             labels + out->queries);
+        status = read_labels(of_gallery, what, files->gallery_embeddings, n - set->queries,
+                             labels + set->queries);
     if (!status)
-        narrow_labels(labels, n, out->labels);
+        narrow_labels(labels, n, *out);
     free(labels);
     return status;
+}
+
+/* Numbers that float32 cannot hold: in float64, where they must be finite if they were. */
+static enum dml_status take_exact(struct dml_embedding_set *out) {
+    const struct dml_npy *queries = &out->files[0], *gallery = &out->files[1];
+    if (dml_npy_is_float32(queries) && (!gallery->data || dml_npy_is_float32(gallery)))
+        return DML_OK;
+    if (!gallery->data)
+        return dml_npy_view64(queries, &out->set.exact, &out->owned_exact);
+    out->owned_exact = dml_alloc_aligned(queries->count + gallery->count, sizeof(double));
+    if (!out->owned_exact)
+        return DML_ERROR_MEMORY;
+    dml_npy_rows64(queries, 0, queries->dims[0], out->owned_exact);
+    dml_npy_rows64(gallery, 0, gallery->dims[0], out->owned_exact + queries->count);
+    out->set.exact = out->owned_exact;
+    return DML_OK;
 }
 
 /* Queries and gallery in one array, with masks. */
@@ -116,8 +147,6 @@ static enum dml_status join(const struct dml_embedding_files *files,
     out->set.embeddings = out->owned;
     out->set.is_query = out->is_query;
     out->set.is_gallery = out->is_gallery;
-    for (int f = 0; f < 2; f++)
-        dml_npy_close(&out->files[f]);
     return DML_OK;
 }
 
@@ -135,14 +164,29 @@ enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
         status = join(files, out);
     else
         status = dml_npy_view(&out->files[0], &out->set.embeddings, &out->owned);
-    return status ? status : read_all_labels(files, out);
+    if (!status)
+        status = take_exact(out);
+    if (!status)
+        status = read_all_labels(files, "labels", files->labels, files->gallery_labels, out,
+                                 &out->labels);
+    out->set.labels = out->labels;
+    if (!status && files->groups)
+        status = read_all_labels(files, "groups", files->groups, files->gallery_groups, out,
+                                 &out->groups);
+    out->set.groups = out->groups;
+    if (files->gallery_embeddings) /* all of them is in memory now */
+        for (int f = 0; f < 2; f++)
+            dml_npy_close(&out->files[f]);
+    return status;
 }
 
 void dml_embedding_set_close(struct dml_embedding_set *set) {
     dml_npy_close(&set->files[0]);
     dml_npy_close(&set->files[1]);
     free(set->owned);
+    free(set->owned_exact);
     free(set->labels);
+    free(set->groups);
     free(set->is_query);
     free(set->is_gallery);
     memset(set, 0, sizeof *set);

@@ -4,12 +4,14 @@
 #include "base/npy.h"
 #include "dml/metrics.h"
 
-/* Sets to evaluate from .npy files: embeddings (n, dim) of float16, float32 or float64 in either
- * order, labels (n) or (n, 1) of integers of any width. Files stay mapped; float32 in C order is
- * used as it lies in the mapping. */
+/* Sets to evaluate from .npy files: embeddings (n, dim) of real numbers of any type and order,
+ * labels and groups (n) or (n, 1) of integers of any width. Files stay mapped; float32 in C order
+ * is used as it lies in the mapping. Numbers that float32 cannot hold (float64, wide integers) are
+ * evaluated in float64. */
 struct dml_embedding_files {
     const char *embeddings, *labels;                 /* labels may be NULL: all 0 */
     const char *gallery_embeddings, *gallery_labels; /* NULL: one set, every sample is both */
+    const char *groups, *gallery_groups;             /* NULL: none */
 };
 
 struct dml_embedding_set {
@@ -17,13 +19,15 @@ struct dml_embedding_set {
     size_t queries;
     struct dml_npy files[2];
     float *owned;
-    int32_t *labels;
+    double *owned_exact;
+    int32_t *labels, *groups;
     uint8_t *is_query, *is_gallery;
 };
 
 /* Labels become int32 as they are where all fit, else the rank of their value.
  * DML_ERROR_INPUT names the file: not .npy, of another shape, lengths or dimensions that differ,
- * labels that are not integers. Free with dml_embedding_set_close, after a failure, too. */
+ * labels that are not integers, numbers beyond what float64 holds as they are. Free with
+ * dml_embedding_set_close, after a failure, too. */
 enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
                                        struct dml_embedding_set *out);
 void dml_embedding_set_close(struct dml_embedding_set *set);

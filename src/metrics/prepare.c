@@ -2,9 +2,8 @@
 #include "metrics/evaluator.h"
 
 #include "base/memory.h"
+#include "dml/rng.h"
 #include "math/kmeans.h"
-#include "math/linear.h"
-#include "math/ranks.h"
 #include "math/spectrum.h"
 
 #include <math.h>
@@ -20,15 +19,23 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static enum dml_status check_finite(const struct dml_evaluation_set *set) {
+struct dml_values dml_set_values(const struct dml_evaluation_set *set) {
+    return (struct dml_values){set->embeddings, set->exact};
+}
+
+bool dml_set_is_plain(const struct dml_evaluation_set *set) {
+    return !set->is_query && !set->is_gallery && !set->groups;
+}
+
+static enum dml_status check_finite(const struct dml_evaluation_set *set,
+                                    const struct dml_values *values) {
     size_t bad = 0, first = SIZE_MAX;
 #pragma omp parallel for reduction(+ : bad) reduction(min : first)
     for (size_t i = 0; i < set->n; i++) {
-        const float *x = set->embeddings + i * set->dim;
         int finite = 1;
 #pragma omp simd reduction(& : finite)
         for (size_t k = 0; k < set->dim; k++)
-            finite &= fabsf(x[k]) < INFINITY;
+            finite &= fabs(dml_value(values, i * set->dim + k)) < INFINITY;
         bad += !finite;
         if (!finite && i < first)
             first = i;
@@ -71,33 +78,86 @@ static enum dml_status number_classes(const struct dml_evaluation_set *set,
     return DML_OK;
 }
 
-/* In a set with masks, a class that is asked for must be in the gallery. */
-static enum dml_status check_masks(const struct dml_evaluation_set *set, struct dml_prepared *p) {
+/* Draws the queries to evaluate, where there are more than were asked for. */
+static enum dml_status draw_sample(const struct dml_evaluation_set *set, struct dml_prepared *p) {
+    size_t wanted = p->options ? p->options->sample : 0;
+    p->inputs.asked = set->is_query;
+    if (wanted == 0 || wanted >= p->population)
+        return DML_OK;
+    enum dml_status status = DML_ERROR_MEMORY;
+    uint32_t *query = dml_alloc(p->population, sizeof *query);
+    uint64_t *drawn = dml_alloc(wanted, sizeof *drawn);
+    p->asked = dml_alloc(set->n, 1);
+    if (query && drawn && p->asked) {
+        status = DML_OK;
+        for (size_t i = 0, at = 0; i < set->n; i++)
+            if (in_mask(set->is_query, i))
+                query[at++] = (uint32_t)i;
+        struct dml_rng rng = dml_rng_make(p->options->seed, DML_PURPOSE_OTHER, 0xC0, 0);
+        dml_rng_distinct(&rng, p->population, wanted, drawn);
+        for (size_t i = 0; i < wanted; i++)
+            p->asked[query[drawn[i]]] = 1;
+        p->inputs.asked = p->asked;
+        p->inputs.queries = wanted;
+    }
+    free(query);
+    free(drawn);
+    return status;
+}
+
+size_t dml_count_positives(const struct dml_metric_inputs *in, size_t i) {
+    const struct dml_evaluation_set *set = in->set;
+    size_t count = 0;
+    int32_t class = in->class_of[i];
+    if (!set->is_gallery && !set->groups)
+        return in->class_start[class + 1] - in->class_start[class] - 1;
+    for (size_t r = in->class_start[class]; r < in->class_start[class + 1]; r++) {
+        uint32_t j = in->by_class[r];
+        count += j != i && in_mask(set->is_gallery, j) &&
+                 !(set->groups && set->groups[j] == set->groups[i]);
+    }
+    return count;
+}
+
+/* How many queries there are, and how many of them have nothing to find: in a set with masks or
+ * groups not all. */
+static enum dml_status check_queries(const struct dml_evaluation_set *set, struct dml_prepared *p) {
     for (size_t i = 0; i < set->n; i++) {
-        p->inputs.queries += in_mask(set->is_query, i);
+        p->population += in_mask(set->is_query, i);
         p->inputs.gallery += in_mask(set->is_gallery, i);
     }
-    if (p->inputs.queries == 0)
+    p->inputs.queries = p->population;
+    if (p->population == 0)
         return dml_fail(DML_ERROR_INPUT, "the set has no query");
     if (p->inputs.gallery == 0)
         return dml_fail(DML_ERROR_INPUT, "the set has an empty gallery");
-    if (!set->is_query && !set->is_gallery)
-        return DML_OK;
-    for (size_t c = 0; c < p->inputs.classes; c++) {
-        size_t query = SIZE_MAX, gallery = 0, lone = SIZE_MAX;
-        for (size_t r = p->class_start[c]; r < p->class_start[c + 1]; r++) {
-            size_t i = p->by_class[r];
-            if (query == SIZE_MAX && in_mask(set->is_query, i))
-                query = i;
-            gallery += in_mask(set->is_gallery, i);
-            lone = i;
+    enum dml_status status = draw_sample(set, p);
+    if (status)
+        return status;
+    size_t lone = 0, first = SIZE_MAX;
+#pragma omp parallel for schedule(dynamic, 256) reduction(+ : lone) reduction(min : first)
+    for (size_t i = 0; i < set->n; i++)
+        if (in_mask(p->inputs.asked, i) && dml_count_positives(&p->inputs, i) == 0) {
+            lone++;
+            first = i < first ? i : first;
         }
-        if (query != SIZE_MAX && gallery == 0)
-            return dml_fail(DML_ERROR_INPUT,
-                            "class %d of query %zu has no sample in the gallery (empty class)",
-                            (int)set->labels[lone], query);
-    }
+    p->lone = lone;
+    p->first_lone = first;
+    if (lone == p->inputs.queries && !dml_set_is_plain(set))
+        return dml_fail(DML_ERROR_INPUT,
+                        "no query has a sample of its class to find in the gallery; the first is "
+                        "query %zu of class %d",
+                        first, (int)set->labels[first]);
     return DML_OK;
+}
+
+/* What the set allows, that of the embeddings where there are any. */
+static enum dml_status check_embeddings(const struct dml_evaluation_set *set) {
+    const struct dml_values values = dml_set_values(set), queries = {.wide = set->query_embeddings};
+    enum dml_status status = dml_values_any(&values) ? check_finite(set, &values) : DML_OK;
+    if (!status && queries.wide)
+        status = check_finite(set, &queries);
+    return status;
 }
 
 enum dml_status dml_prepare_classes(const struct dml_evaluation_set *set,
@@ -110,25 +170,25 @@ enum dml_status dml_prepare_classes(const struct dml_evaluation_set *set,
     if (set->n > INT32_MAX)
         return dml_fail(DML_ERROR_INPUT, "%zu embeddings are more than %d", set->n, INT32_MAX);
     prepared->inputs.set = set;
-    enum dml_status status = set->embeddings ? check_finite(set) : DML_OK;
+    enum dml_status status = check_embeddings(set);
     if (!status)
         status = number_classes(set, prepared);
     if (!status)
-        status = check_masks(set, prepared);
+        status = check_queries(set, prepared);
     return status;
 }
 
-static enum dml_status find_norms(struct dml_prepared *p) {
-    const struct dml_evaluation_set *set = p->inputs.set;
+static enum dml_status find_norms(const struct dml_evaluation_set *set,
+                                  const struct dml_values *values, double **out) {
     size_t zeros = 0, first = SIZE_MAX;
-    p->inverse_norms = dml_alloc(set->n, sizeof *p->inverse_norms);
-    if (!p->inverse_norms)
+    double *inverse = *out = dml_alloc(set->n, sizeof *inverse);
+    if (!inverse)
         return DML_ERROR_MEMORY;
 #pragma omp parallel for reduction(+ : zeros) reduction(min : first)
     for (size_t i = 0; i < set->n; i++) {
-        const float *x = set->embeddings + i * set->dim;
-        double norm2 = dml_dot(x, x, set->dim);
-        p->inverse_norms[i] = 1 / sqrt(norm2);
+        size_t at = i * set->dim;
+        double norm2 = dml_values_dot(values, at, values, at, set->dim);
+        inverse[i] = 1 / sqrt(norm2);
         if (norm2 == 0) {
             zeros++;
             first = i < first ? i : first;
@@ -139,13 +199,12 @@ static enum dml_status find_norms(struct dml_prepared *p) {
                         "embeddings: %zu of %zu are zero vectors, which have no cosine; the first "
                         "is number %zu (from 0)",
                         zeros, set->n, first);
-    p->inputs.inverse_norms = p->inverse_norms;
     return DML_OK;
 }
 
 static enum dml_status find_class_means(struct dml_prepared *p) {
-    const struct dml_evaluation_set *set = p->inputs.set;
-    size_t dim = set->dim;
+    const struct dml_values values = dml_set_values(p->inputs.set);
+    size_t dim = p->inputs.set->dim;
     p->class_means = dml_alloc(p->inputs.classes * dim, sizeof *p->class_means);
     if (!p->class_means)
         return DML_ERROR_MEMORY;
@@ -155,7 +214,7 @@ static enum dml_status find_class_means(struct dml_prepared *p) {
         size_t first = p->class_start[c], end = p->class_start[c + 1];
         for (size_t r = first; r < end; r++)
             for (size_t k = 0; k < dim; k++)
-                mean[k] += set->embeddings[p->by_class[r] * dim + k];
+                mean[k] += dml_value(&values, p->by_class[r] * dim + k);
         for (size_t k = 0; k < dim; k++)
             mean[k] /= (double)(end - first);
     }
@@ -165,14 +224,21 @@ static enum dml_status find_class_means(struct dml_prepared *p) {
 
 enum dml_status dml_prepare_statistics(struct dml_prepared *p, unsigned needs) {
     const struct dml_evaluation_set *set = p->inputs.set;
+    const struct dml_values values = dml_set_values(set), queries = {.wide = set->query_embeddings};
     enum dml_status status = DML_OK;
-    if (needs & (DML_NEEDS_INVERSE_NORMS | DML_NEEDS_NORMALISED))
-        status = find_norms(p);
+    if (needs & (DML_NEEDS_INVERSE_NORMS | DML_NEEDS_NORMALISED)) {
+        status = find_norms(set, &values, &p->inverse_norms);
+        p->inputs.inverse_norms = p->inverse_norms;
+        if (!status && queries.wide)
+            status = find_norms(set, &queries, &p->query_inverse_norms);
+        p->inputs.query_inverse_norms = p->query_inverse_norms;
+    }
     if (!status && (needs & DML_NEEDS_NORMALISED)) {
         p->normalised = dml_alloc_aligned(set->n * set->dim, sizeof *p->normalised);
         if (!p->normalised)
             return DML_ERROR_MEMORY;
-        dml_normalize_rows(set->embeddings, set->n, set->dim, p->normalised);
+        for (size_t i = 0; i < set->n * set->dim; i++)
+            p->normalised[i] = (float)(dml_value(&values, i) * p->inverse_norms[i / set->dim]);
         p->inputs.normalised = p->normalised;
     }
     if (!status && (needs & DML_NEEDS_CLASS_MEANS))
@@ -180,7 +246,7 @@ enum dml_status dml_prepare_statistics(struct dml_prepared *p, unsigned needs) {
     if (!status && (needs & DML_NEEDS_SINGULAR_VALUES)) {
         size_t count = set->n < set->dim ? set->n : set->dim;
         p->singular = dml_alloc(count, sizeof *p->singular);
-        status = p->singular ? dml_singular_values(set->embeddings, set->n, set->dim, p->singular)
+        status = p->singular ? dml_singular_values(&values, set->n, set->dim, p->singular)
                              : DML_ERROR_MEMORY;
         p->inputs.singular = p->singular;
         p->inputs.singular_count = count;
@@ -188,115 +254,10 @@ enum dml_status dml_prepare_statistics(struct dml_prepared *p, unsigned needs) {
     return status;
 }
 
-/* Rows of the samples in a mask, ordered by class, and where classes begin. */
-static enum dml_status masked_rows(struct dml_prepared *p, const struct dml_frame *frame,
-                                   const uint8_t *mask, struct dml_rows *rows,
-                                   size_t *class_start) {
-    uint32_t *index = dml_alloc(frame->n, sizeof *index);
-    if (!index)
-        return DML_ERROR_MEMORY;
-    size_t count = 0;
-    for (size_t c = 0; c < p->inputs.classes; c++) {
-        class_start[c] = count;
-        for (size_t r = p->class_start[c]; r < p->class_start[c + 1]; r++)
-            if (in_mask(mask, p->by_class[r]))
-                index[count++] = p->by_class[r];
-    }
-    class_start[p->inputs.classes] = count;
-    enum dml_status status = dml_rows_make(frame, index, count, rows);
-    free(index);
-    return status;
-}
-
-/* How many of a query's positives are ranked, and the largest rank that matters. */
-static void find_depth(const struct dml_metric_request *requests, size_t count, unsigned need,
-                       size_t gallery, size_t positives, size_t *keep, uint32_t *limit) {
-    size_t most = 0, deepest = 0;
-    for (size_t i = 0; i < count && positives > 0; i++) {
-        const struct dml_metric *metric = requests[i].metric;
-        if (!(metric->needs & need))
-            continue;
-        size_t depth = metric->deepest ? metric->deepest(requests[i].k, positives) : gallery;
-        depth = depth < gallery ? depth : gallery;
-        size_t wanted = depth < positives ? depth : positives;
-        if (metric->nearest_only && wanted > 1)
-            wanted = 1;
-        deepest = depth > deepest ? depth : deepest;
-        most = wanted > most ? wanted : most;
-    }
-    *keep = most;
-    *limit = (uint32_t)deepest;
-}
-
 static void pass_on(void *data, double share) {
     struct dml_prepared *p = data;
     if (p->options && p->options->progress)
         p->options->progress(p->options->data, p->done + share * p->span, p->what);
-}
-
-static enum dml_status rank_queries(struct dml_prepared *p, struct dml_prepared_space *space,
-                                    unsigned need, const struct dml_metric_request *requests,
-                                    size_t count, struct dml_rank_task *task) {
-    const struct dml_evaluation_set *set = p->inputs.set;
-    size_t n = task->queries->n;
-    enum dml_status status = DML_OK;
-    int32_t *class = dml_alloc(n, sizeof *class);
-    uint32_t *limit = dml_alloc(n, sizeof *limit);
-    space->query = dml_alloc(n, sizeof *space->query);
-    space->positives = dml_alloc(n, sizeof *space->positives);
-    space->start = dml_alloc(n + 1, sizeof *space->start);
-    if (!class || !limit || !space->query || !space->positives || !space->start) {
-        status = DML_ERROR_MEMORY;
-        goto out;
-    }
-    for (size_t q = 0; q < n; q++) {
-        uint32_t i = space->query[q] = task->queries->index[q];
-        class[q] = p->class_of[i];
-        size_t positives = task->gallery_start[class[q] + 1] - task->gallery_start[class[q]] -
-                           in_mask(set->is_gallery, i);
-        space->positives[q] = (uint32_t)positives;
-        size_t keep;
-        find_depth(requests, count, need, task->gallery->n, positives, &keep, &limit[q]);
-        space->start[q + 1] = space->start[q] + keep;
-    }
-    space->rank = dml_alloc_aligned(space->start[n], sizeof *space->rank);
-    if (!space->rank) {
-        status = DML_ERROR_MEMORY;
-        goto out;
-    }
-    task->query_class = class;
-    task->limit = limit;
-    task->start = space->start;
-    task->progress = pass_on;
-    task->data = p;
-    status = dml_rank_positives(task, space->rank);
-    space->ranks = (struct dml_ranks){n, space->query, space->positives, space->start, space->rank};
-out:
-    free(class);
-    free(limit);
-    return status;
-}
-
-/* Ranks with masks: queries and gallery have rows of their own. */
-static enum dml_status rank_masked(struct dml_prepared *p, struct dml_prepared_space *space,
-                                   unsigned need, const struct dml_metric_request *requests,
-                                   size_t count, const struct dml_frame *frame) {
-    const struct dml_evaluation_set *set = p->inputs.set;
-    struct dml_rows queries = {0}, gallery = {0};
-    size_t *start = dml_alloc(p->inputs.classes + 1, sizeof *start);
-    enum dml_status status = start ? DML_OK : DML_ERROR_MEMORY;
-    if (!status)
-        status = masked_rows(p, frame, set->is_query, &queries, start);
-    if (!status) /* the gallery's starts replace the queries' */
-        status = masked_rows(p, frame, set->is_gallery, &gallery, start);
-    struct dml_rank_task task = {
-        .frame = frame, .queries = &queries, .gallery = &gallery, .gallery_start = start};
-    if (!status)
-        status = rank_queries(p, space, need, requests, count, &task);
-    dml_rows_free(&queries);
-    dml_rows_free(&gallery);
-    free(start);
-    return status;
 }
 
 static enum dml_status cluster(struct dml_prepared *p, struct dml_prepared_space *space,
@@ -318,6 +279,15 @@ static enum dml_status cluster(struct dml_prepared *p, struct dml_prepared_space
     return status;
 }
 
+void dml_prepared_sides(const struct dml_prepared *p, bool cosine, struct dml_side *gallery,
+                        struct dml_side *query, const struct dml_side **different) {
+    const struct dml_evaluation_set *set = p->inputs.set;
+    *gallery = (struct dml_side){dml_set_values(set), cosine ? p->inverse_norms : NULL};
+    *query =
+        (struct dml_side){{.wide = set->query_embeddings}, cosine ? p->query_inverse_norms : NULL};
+    *different = set->query_embeddings ? query : NULL;
+}
+
 enum dml_status dml_prepare_space(struct dml_prepared *p, bool cosine,
                                   const struct dml_metric_request *requests, size_t count) {
     const struct dml_evaluation_set *set = p->inputs.set;
@@ -328,27 +298,24 @@ enum dml_status dml_prepare_space(struct dml_prepared *p, bool cosine,
     unsigned needs = 0;
     for (size_t i = 0; i < count; i++)
         needs |= requests[i].metric->needs;
-    bool masked = set->is_query || set->is_gallery;
     double span = p->span, ranks_span = !(needs & clusters) ? span : span / 2;
 
     struct dml_rows rows = {0};
+    struct dml_side gallery, query;
+    const struct dml_side *different;
     struct dml_frame frame;
-    enum dml_status status =
-        dml_frame_make(set->embeddings, set->n, set->dim, cosine ? p->inverse_norms : NULL, &frame);
+    dml_prepared_sides(p, cosine, &gallery, &query, &different);
+    enum dml_status status = dml_frame_make(&gallery, different, set->n, set->dim, &frame);
     if (status)
         return status;
     p->span = ranks_span;
-    if ((needs & ranks) && masked)
-        status = rank_masked(p, space, ranks, requests, count, &frame);
-    if (!status && ((needs & clusters) || !masked))
-        status = dml_rows_make(&frame, p->by_class, set->n, &rows);
-    if (!status && (needs & ranks) && !masked) {
-        struct dml_rank_task task = {
-            .frame = &frame, .queries = &rows, .gallery = &rows, .gallery_start = p->class_start};
-        status = rank_queries(p, space, ranks, requests, count, &task);
-    }
-    if (!status && (needs & ranks))
+    bool whole = !p->inputs.asked && !set->is_gallery && !different;
+    if ((needs & clusters) || whole)
+        status = dml_rows_make(&frame, &frame.gallery, p->by_class, set->n, &rows);
+    if (!status && (needs & ranks)) {
+        status = dml_prepare_ranks(p, cosine, requests, count, &frame, whole ? &rows : NULL);
         result->ranks = &space->ranks;
+    }
     if (!status && (needs & clusters)) {
         p->done += needs & ranks ? ranks_span : 0;
         p->span = needs & ranks ? span - ranks_span : span;

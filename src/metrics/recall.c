@@ -1,5 +1,7 @@
-/* e_recall@k, c_recall@k: the share of queries with a sample of their class among the k nearest. */
+/* e_recall@k, c_recall@k: the share of queries with a sample of their class among the k nearest;
+ * e_recall_per_class@k, c_recall_per_class@k: the mean over classes of their queries' share. */
 #include "metrics/families.h"
+#include "metrics/hits.h"
 
 static enum dml_status check(const struct dml_metric_inputs *in, long k) {
     bool alone = !in->set->is_query && !in->set->is_gallery;
@@ -12,56 +14,34 @@ static enum dml_status check(const struct dml_metric_inputs *in, long k) {
     return DML_OK;
 }
 
-static size_t deepest(long k, size_t positives) {
-    (void)positives;
-    return (size_t)k;
+static double recall(const struct dml_ranks *ranks, long k, size_t q) {
+    if (ranks->positives[q] == 0)
+        return dml_failed_query(ranks);
+    return dml_hits_within(ranks, q, (size_t)k) > 0;
 }
 
-static double recall(const struct dml_ranks *ranks, long k) {
-    size_t hits = 0;
-    for (size_t q = 0; q < ranks->queries; q++) {
-        uint32_t nearest = ranks->positives[q] ? ranks->rank[ranks->start[q]] : 0;
-        hits += nearest > 0 && nearest <= (size_t)k;
+static const char jegou[] = "Jegou et al. 2011, Product quantization for nearest neighbor search";
+static const char musgrave[] = "Musgrave et al. 2020, A metric learning reality check";
+
+#define METRIC(id, spelt, text, source, space, function, classes)                                  \
+    const struct dml_metric dml_metric_##id = {                                                    \
+        .method = {.name = spelt, .summary = text, .paper = source},                               \
+        .needs = space,                                                                            \
+        .larger_is_better = true,                                                                  \
+        .least_k = 1,                                                                              \
+        .check = check,                                                                            \
+        .deepest = dml_deepest_k,                                                                  \
+        .nearest_only = true,                                                                      \
+        .of_query = function,                                                                      \
+        .over_classes = classes,                                                                   \
     }
-    return (double)hits / (double)ranks->queries;
-}
 
-static enum dml_status euclidean(const struct dml_metric_inputs *in, long k,
-                                 struct dml_metric_value *out) {
-    out->value = recall(in->euclidean.ranks, k);
-    return DML_OK;
-}
-
-static enum dml_status cosine(const struct dml_metric_inputs *in, long k,
-                              struct dml_metric_value *out) {
-    out->value = recall(in->cosine.ranks, k);
-    return DML_OK;
-}
-
-static const char paper[] = "Jegou et al. 2011, Product quantization for nearest neighbor search";
-
-const struct dml_metric dml_metric_e_recall = {
-    .method = {.name = "e_recall@",
-               .summary = "Queries with a sample of their class among the k nearest (Euclidean)",
-               .paper = paper},
-    .needs = DML_NEEDS_RANKS_EUCLIDEAN,
-    .larger_is_better = true,
-    .least_k = 1,
-    .check = check,
-    .deepest = deepest,
-    .nearest_only = true,
-    .compute = euclidean,
-};
-
-const struct dml_metric dml_metric_c_recall = {
-    .method = {.name = "c_recall@",
-               .summary = "Queries with a sample of their class among the k nearest (cosine)",
-               .paper = paper},
-    .needs = DML_NEEDS_RANKS_COSINE,
-    .larger_is_better = true,
-    .least_k = 1,
-    .check = check,
-    .deepest = deepest,
-    .nearest_only = true,
-    .compute = cosine,
-};
+METRIC(e_recall, "e_recall@",
+       "Queries with a sample of their class among the k nearest (Euclidean)", jegou,
+       DML_NEEDS_RANKS_EUCLIDEAN, recall, false);
+METRIC(c_recall, "c_recall@", "Queries with a sample of their class among the k nearest (cosine)",
+       jegou, DML_NEEDS_RANKS_COSINE, recall, false);
+METRIC(e_recall_per_class, "e_recall_per_class@", "Mean over classes of their recall (Euclidean)",
+       musgrave, DML_NEEDS_RANKS_EUCLIDEAN, recall, true);
+METRIC(c_recall_per_class, "c_recall_per_class@", "Mean over classes of their recall (cosine)",
+       musgrave, DML_NEEDS_RANKS_COSINE, recall, true);

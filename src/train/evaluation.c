@@ -42,15 +42,18 @@ static void show_progress(void *data, double share, const char *what) {
 static enum dml_status measure(const struct dml_experiment *e, const struct dml_part *part,
                                const char *name, const float *embeddings, const char *const *names,
                                size_t count, struct dml_metric_value *values) {
-    const struct dml_evaluation_set set = {part->images,   (size_t)e->graph->embed_dim,
-                                           embeddings,     part->labels,
-                                           part->is_query, part->is_gallery};
+    const struct dml_evaluation_set set = {.n = part->images,
+                                           .dim = (size_t)e->graph->embed_dim,
+                                           .embeddings = embeddings,
+                                           .labels = part->labels,
+                                           .is_query = part->is_query,
+                                           .is_gallery = part->is_gallery};
     struct dml_progress progress;
     char title[40];
     snprintf(title, sizeof title, "%s metrics", name);
     dml_progress_start(&progress, title, "percent", 100);
     progress.quiet = !progress.terminal; /* a log shows the table alone */
-    const struct dml_evaluation_options options = {show_progress, &progress};
+    const struct dml_evaluation_options options = {.progress = show_progress, .data = &progress};
     enum dml_status status = dml_evaluate(&set, names, count, &options, values);
     if (!status)
         dml_progress_end(&progress);

@@ -160,12 +160,11 @@ static enum dml_status check_evaluation(const struct dml_experiment *e) {
                                                &e->evaluation->storage_metrics};
     for (int i = 0; i < DML_EVALUATE_PARTS; i++)
         for (int n = 0; n < 2 && e->eval_loaders[i]; n++) {
-            const struct dml_evaluation_set set = {parts[i]->images,
-                                                   (size_t)e->network_flags->embed_dim,
-                                                   NULL,
-                                                   parts[i]->labels,
-                                                   parts[i]->is_query,
-                                                   parts[i]->is_gallery};
+            const struct dml_evaluation_set set = {.n = parts[i]->images,
+                                                   .dim = (size_t)e->network_flags->embed_dim,
+                                                   .labels = parts[i]->labels,
+                                                   .is_query = parts[i]->is_query,
+                                                   .is_gallery = parts[i]->is_gallery};
             enum dml_status status =
                 dml_metrics_check_set(&set, (const char *const *)names[n]->items, names[n]->count);
             if (status)
