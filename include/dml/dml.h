@@ -9,6 +9,7 @@
 #include "dml/optimisers.h"
 #include "dml/params.h"
 #include "dml/plugin.h"
+#include "dml/postprocess.h"
 #include "dml/rng.h"
 #include "dml/samplers.h"
 #include "dml/schedules.h"
