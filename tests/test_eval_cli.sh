@@ -77,6 +77,8 @@ for labels in y wide; do
         --metrics e_recall@1 nmi f1 --json 2>/dev/null)
     [ "$json" = '{"e_recall@1":1,"nmi":1,"f1":1}' ] || fail "labels $labels: $json"
 done
+# uint8 (4, 3): two directions alone
+printf '\001\002\000\003\001\000\000\005\000\007\007\000' | npy '|u1' False '(4, 3)' >"$work/flat.npy"
 # Metrics that nobody named and that the set is too small for are left out; named ones are not.
 printf '\0\074\0\074\0\104\0\105\0\0\0\0\0\074\0\074' | npy '<f2' True '(4, 2)' >"$work/few.npy"
 "$dml" eval --embeddings "$work/few.npy" --labels "$work/y.npy" >"$work/table" 2>"$work/err" ||
@@ -108,6 +110,55 @@ says "4 groups for the 300 embeddings" "$dml" eval $small --groups "$work/groups
 says "metric 'fnmr@1': the number must be between 0 and 1" "$dml" eval $small --metrics fnmr@1
 says "metric 'pcf@x': 'x' is not a number" "$dml" eval $small --metrics pcf@x
 says "metric 'fnmr': needs a number, as in fnmr@0.1" "$dml" eval $small --metrics fnmr
+
+# --- Intervals, samples of queries, tables of queries
+json=$("$dml" eval $small --metrics e_recall@1 nmi --ci queries --json 2>/dev/null)
+case $json in
+*'"intervals":{"e_recall@1":['*']}}') ;;
+*) fail "intervals: $json" ;;
+esac
+again=$("$dml" eval $small --metrics e_recall@1 nmi --ci queries --json 2>/dev/null)
+[ "$json" = "$again" ] || fail "intervals that differ: $json and $again"
+"$dml" eval $small --metrics e_recall@1 --queries 100 >"$work/table" 2>/dev/null
+grep -q ", 100 of 300 queries drawn" "$work/table" || fail "a sample: $(cat "$work/table")"
+grep -q "^e_recall@1  *0.* (0.* to 0.*)" "$work/table" || fail "a sample: $(cat "$work/table")"
+"$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --metrics mrr \
+    --per_query "$work/q.csv" >/dev/null 2>&1
+printf '%s\n' query,label,positives,first_hit,AP,AP@R,r_precision 0,1,1,1,1,1,1 1,1,1,1,1,1,1 \
+    2,2,1,1,1,1,1 3,2,1,1,1,1,1 | diff - "$work/q.csv" || fail "a table of queries"
+"$dml" eval $small --metrics mrr c_mrr --per_query "$work/q.npy" >/dev/null 2>&1
+head -c 120 "$work/q.npy" | grep -aq "'<f8', 'fortran_order': False, 'shape': (300, 11,)" ||
+    fail "an array of queries"
+says "must end in .csv or .npy" "$dml" eval $small --per_query "$work/q.txt"
+says "--per_query: $work/none/q.csv: cannot be written" "$dml" eval $small \
+    --per_query "$work/none/q.csv"
+says "--ci" "$dml" eval $small --ci images
+says "--queries" "$dml" eval $small --queries -1
+
+# --- Post-processing
+for flags in "--aqe 3" "--dba 2" "--whiten 8" "--rerank --rerank_k1 8 --rerank_k2 3" \
+    "--whiten 8 --dba 2 --aqe 3"; do
+    "$dml" eval $small --metrics e_recall@1 c_recall@1 fnmr@0.1 $flags >"$work/table" 2>&1 ||
+        fail "eval $flags: $(cat "$work/table")"
+    "$dml" search --gallery $golden/small/features.npy --query $golden/small/features.npy --k 2 \
+        $flags >"$work/found" 2>&1 || fail "search $flags: $(cat "$work/found")"
+    [ "$(wc -l <"$work/found")" = 900 ] || fail "search $flags: $(wc -l <"$work/found") lines"
+done
+"$dml" eval $small --whiten 8 --whiten_from $golden/small/features.npy --metrics e_recall@1 --json \
+    >"$work/from" 2>/dev/null
+"$dml" eval $small --whiten 8 --metrics e_recall@1 --json 2>/dev/null | cmp -s - "$work/from" ||
+    fail "whitening fitted to the same file"
+says "--rerank with --aqe: needs queries that are not in the gallery" "$dml" eval $small --rerank \
+    --aqe 2
+says "--whiten 17: the embeddings have 16 dimensions" "$dml" eval $small --whiten 17
+says "--whiten_from: goes with --whiten" "$dml" eval $small --whiten_from "$work/e.npy"
+says "e.npy: has embeddings of 2 dimensions, the others 16" "$dml" eval $small --whiten 8 \
+    --whiten_from "$work/e.npy"
+says "vary in 2 alone" "$dml" search --gallery "$work/flat.npy" --query "$work/flat.npy" --whiten 3
+says "--whiten 3: the embeddings have 2 dimensions" "$dml" search --gallery "$work/e.npy" \
+    --query "$work/e.npy" --whiten 3
+says "zero vector" "$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --aqe 1
+says "--rerank_weight" "$dml" eval $small --rerank --rerank_weight 2
 
 # --- Bad input
 says "needs --embeddings" "$dml" eval

@@ -109,7 +109,7 @@ int dml_embed_main(int argc, char **argv) {
     struct dml_model model = {0};
     struct dml_embedded embedded = {0};
     struct names names = {0};
-    enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
+    enum dml_status status = dml_cli_params(&table, NULL, usage, argc, argv, &params);
     if (!status && params) {
         const struct embed_options *o = dml_params_options(params, &table);
         if (!*o->checkpoint || !*o->out)

@@ -32,7 +32,8 @@ static void print_run_flags(void) {
     dml_param_table_help(&table, stdout);
 }
 
-enum dml_status dml_cli_params(const struct dml_param_table *table, const char *usage, int argc,
+enum dml_status dml_cli_params(const struct dml_param_table *table,
+                               const struct dml_param_table *more, const char *usage, int argc,
                                char **argv, struct dml_params **params) {
     *params = NULL;
     enum dml_status status = dml_cli_load_plugins(argc, argv);
@@ -41,6 +42,10 @@ enum dml_status dml_cli_params(const struct dml_param_table *table, const char *
         putchar('\n');
         dml_param_table_help(table, stdout);
         putchar('\n');
+        if (more) {
+            dml_param_table_help(more, stdout);
+            putchar('\n');
+        }
         print_run_flags();
         return DML_OK;
     }
@@ -48,6 +53,8 @@ enum dml_status dml_cli_params(const struct dml_param_table *table, const char *
         status = dml_train_params(params);
     if (!status)
         status = dml_params_add(*params, table);
+    if (!status && more)
+        status = dml_params_add(*params, more);
     if (!status)
         status = dml_params_parse(*params, argc - 1, argv + 1);
     if (status) {

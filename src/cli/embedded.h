@@ -7,10 +7,11 @@
 /* What `dml eval`, `dml embed` and `dml search` share: the flags of a checkpoint's way, and images
  * embedded by it. */
 
-/* The tables of `dml train` (a checkpoint brings its values) and `table`, set from the command
- * line. On DML_OK *params is NULL where --help was asked for and has been printed: `usage`, the
- * table, and the flags of a run that matter here. */
-enum dml_status dml_cli_params(const struct dml_param_table *table, const char *usage, int argc,
+/* The tables of `dml train` (a checkpoint brings its values), `table` and `more` (NULL: none), set
+ * from the command line. On DML_OK *params is NULL where --help was asked for and has been printed:
+ * `usage`, the tables, and the flags of a run that matter here. */
+enum dml_status dml_cli_params(const struct dml_param_table *table,
+                               const struct dml_param_table *more, const char *usage, int argc,
                                char **argv, struct dml_params **params);
 
 /* Images with their embeddings. The part belongs to the data set or to the list. */

@@ -4,7 +4,10 @@
 #include "base/number.h"
 #include "base/progress.h"
 #include "cli/embedded.h"
+#include "cli/per_query.h"
+#include "math/values.h"
 #include "metrics/files.h"
+#include "postprocess/postprocess.h"
 #include "train/options.h"
 
 #include <cjson/cJSON.h>
@@ -21,7 +24,9 @@ static const char usage[] =
     "network gives the images of a\n"
     "data set. Every sample is a query against all others. With a gallery of its own, queries\n"
     "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n"
-    "Distances are Euclidean, of metrics that begin with c_ cosine.\n"
+    "Distances are Euclidean, of metrics that begin with c_ cosine. Embeddings may be whitened "
+    "and\n"
+    "re-ranked, queries expanded.\n"
     "\n"
     "  dml eval --embeddings photos_embeddings.npy --labels photos_labels.npy \\\n"
     "      --metrics e_recall@1 e_recall@10 mAP@R nmi\n";
@@ -30,8 +35,13 @@ struct eval_options {
     char *checkpoint, *part;
     char *embeddings, *labels, *gallery_embeddings, *gallery_labels, *groups, *gallery_groups;
     struct dml_strings metrics;
+    char *ci, *per_query, *whiten_from;
+    double ci_level;
+    int64_t ci_resamples, queries;
     bool json;
 };
+
+static const char *const intervals[] = {"none", "queries", "classes", NULL};
 
 #define AT(field) offsetof(struct eval_options, field)
 static const struct dml_param rows[] = {
@@ -55,13 +65,28 @@ static const struct dml_param rows[] = {
     {"metrics", DML_PARAM_STRINGS, AT(metrics),
      .help = "What to compute; without it what the checkpoint's run evaluated, or the study's "
              "defaults. `dml list` shows all metrics."},
+    {"ci", DML_PARAM_STRING, AT(ci), "none", .choices = intervals,
+     .help = "Intervals by the bootstrap for all metrics that are means over queries: queries, or "
+             "classes with all their queries, are drawn anew."},
+    {"ci_level", DML_PARAM_FLOAT, AT(ci_level), "0.95", 0.01, 0.9999,
+     .help = "How often such an interval holds the value."},
+    {"ci_resamples", DML_PARAM_INT, AT(ci_resamples), "1000", 10, 1000000,
+     .help = "How often is drawn."},
+    {"queries", DML_PARAM_INT, AT(queries), "0", 0, 2147483647,
+     .help = "Evaluate a random sample of so many queries, each against the whole gallery; what "
+             "is estimated has the interval of its sampling error. 0: all. --seed draws another."},
+    {"per_query", DML_PARAM_STRING, AT(per_query),
+     .help = "Also write FILE.csv or FILE.npy with a row for each query: rank of the first hit, "
+             "average precision (over all ranks, and at R) and R-precision."},
+    {"whiten_from", DML_PARAM_STRING, AT(whiten_from),
+     .help = "A .npy file: embeddings that --whiten is fitted to in place of the gallery."},
     {"json", DML_PARAM_FLAG, AT(json), .help = "Print one JSON object instead of a table."},
 };
 #undef AT
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Evaluation", struct eval_options, rows);
 
-static enum dml_status check_options(const struct eval_options *o) {
+static enum dml_status check_options(const struct eval_options *o, bool whiten) {
     bool files = *o->embeddings || *o->labels || *o->gallery_embeddings || *o->gallery_labels ||
                  *o->groups || *o->gallery_groups;
     if (files && *o->checkpoint)
@@ -78,7 +103,9 @@ static enum dml_status check_options(const struct eval_options *o) {
         return dml_fail(DML_ERROR_USAGE, "--%sgroups is missing", *o->groups ? "gallery_" : "");
     if (!*o->gallery_embeddings && *o->gallery_groups)
         return dml_fail(DML_ERROR_USAGE, "--gallery_groups: goes with --gallery_embeddings");
-    return DML_OK;
+    if (*o->whiten_from && !whiten)
+        return dml_fail(DML_ERROR_USAGE, "--whiten_from: goes with --whiten");
+    return *o->per_query ? dml_per_query_check(o->per_query) : DML_OK;
 }
 
 static void show_progress(void *data, double share, const char *what) {
@@ -86,9 +113,12 @@ static void show_progress(void *data, double share, const char *what) {
     dml_progress_update(data, (size_t)(share * 100));
 }
 
-static void print_table(const struct dml_evaluation_set *set, const struct dml_metric_value *values,
-                        size_t count) {
-    printf("%zu embeddings of %zu dimensions\n\n", set->n, set->dim);
+static void print_table(const struct dml_evaluation_set *set, const struct dml_query_counts *counts,
+                        const struct dml_metric_value *values, size_t count) {
+    printf("%zu embeddings of %zu dimensions", set->n, set->dim);
+    if (counts->queries < counts->population)
+        printf(", %zu of %zu queries drawn", counts->queries, counts->population);
+    printf("\n\n");
     for (size_t i = 0; i < count; i++) {
         const struct dml_metric_value *value = &values[i];
         if (isnan(value->value))
@@ -96,9 +126,29 @@ static void print_table(const struct dml_evaluation_set *set, const struct dml_m
         else if (value->vector_count)
             printf("%-24s %zu values from %.4g to %.4g\n", value->name, value->vector_count,
                    value->vector[0], value->vector[value->vector_count - 1]);
+        else if (!isnan(value->low))
+            printf("%-24s %.6f  (%.6f to %.6f)\n", value->name, value->value, value->low,
+                   value->high);
         else
             printf("%-24s %.6f\n", value->name, value->value);
     }
+}
+
+/* A key "intervals" with those that there are. */
+static bool add_intervals(cJSON *root, const struct dml_metric_value *values, size_t count) {
+    cJSON *all = NULL;
+    for (size_t i = 0; i < count; i++) {
+        char low[DML_NUMBER_SIZE], high[DML_NUMBER_SIZE];
+        if (isnan(values[i].low))
+            continue;
+        if (!all && !(all = cJSON_AddObjectToObject(root, "intervals")))
+            return false;
+        cJSON *pair = cJSON_AddArrayToObject(all, values[i].name);
+        if (!cJSON_AddItemToArray(pair, cJSON_CreateRaw(dml_number_text(values[i].low, low))) ||
+            !cJSON_AddItemToArray(pair, cJSON_CreateRaw(dml_number_text(values[i].high, high))))
+            return false;
+    }
+    return true;
 }
 
 /* Names as keys; a spectrum is an array; what is undefined or infinite is null. */
@@ -117,6 +167,7 @@ static enum dml_status print_json(const struct dml_metric_value *values, size_t 
             item = cJSON_CreateNull();
         ok = item && cJSON_AddItemToObject(root, value->name, item);
     }
+    ok = ok && add_intervals(root, values, count);
     char *text = ok ? cJSON_PrintUnformatted(root) : NULL;
     if (text)
         puts(text);
@@ -135,8 +186,10 @@ static void tell_lone(const struct dml_evaluation_set *set, const struct dml_que
                 counts->lone, counts->queries, counts->first_lone);
 }
 
-static enum dml_status evaluate(const struct dml_evaluation_set *set,
-                                const struct dml_strings *names, bool json) {
+/* The values of `names`, printed, and the table of queries; `paths` (n) or NULL. */
+static enum dml_status measure(const struct dml_evaluation_set *set,
+                               const struct dml_strings *names, const struct eval_options *o,
+                               uint64_t seed, char *const *paths) {
     struct dml_metric_value *values = dml_alloc(names->count, sizeof *values);
     if (!values)
         return DML_ERROR_MEMORY;
@@ -144,20 +197,90 @@ static enum dml_status evaluate(const struct dml_evaluation_set *set,
     dml_progress_start(&progress, "Metrics", "percent", 100);
     progress.quiet = !progress.terminal;
     struct dml_query_counts counts;
+    struct dml_per_query per_query = {0};
     const struct dml_evaluation_options options = {
-        .progress = show_progress, .data = &progress, .counts = &counts};
+        .progress = show_progress,
+        .data = &progress,
+        .sample = (size_t)o->queries,
+        .interval = strcmp(o->ci, "queries") == 0   ? DML_INTERVAL_QUERIES
+                    : strcmp(o->ci, "classes") == 0 ? DML_INTERVAL_CLASSES
+                                                    : DML_INTERVAL_NONE,
+        .level = o->ci_level,
+        .resamples = (size_t)o->ci_resamples,
+        .seed = seed,
+        .per_query = *o->per_query ? &per_query : NULL,
+        .counts = &counts,
+    };
     enum dml_status status =
         dml_evaluate(set, (const char *const *)names->items, names->count, &options, values);
     if (!status) {
         dml_progress_end(&progress);
         tell_lone(set, &counts);
-        if (json)
+        if (*o->per_query)
+            status = dml_per_query_write(o->per_query, &per_query, set->labels, paths);
+        if (!status && o->json)
             status = print_json(values, names->count);
-        else
-            print_table(set, values, names->count);
+        else if (!status)
+            print_table(set, &counts, values, names->count);
         dml_metric_values_free(values, names->count);
     }
+    dml_per_query_free(&per_query);
     free(values);
+    return status;
+}
+
+static const char *given(const char *text) {
+    return *text ? text : NULL;
+}
+
+/* The embeddings that whitening is fitted to, in float64. */
+static enum dml_status read_fit(const char *path, size_t dim, struct dml_embedding_set *set,
+                                double **out) {
+    const struct dml_embedding_files files = {.embeddings = path};
+    enum dml_status status = dml_embedding_set_open(&files, set);
+    if (!status && set->set.dim != dim)
+        status = dml_fail(DML_ERROR_INPUT, "%s: has embeddings of %zu dimensions, the others %zu",
+                          path, set->set.dim, dim);
+    size_t count = status ? 0 : set->set.n * dim;
+    const struct dml_values values = {set->set.embeddings, set->set.exact};
+    if (!status && !(*out = dml_alloc_aligned(count, sizeof **out)))
+        status = DML_ERROR_MEMORY;
+    for (size_t i = 0; !status && i < count; i++)
+        if (!isfinite((*out)[i] = dml_value(&values, i)))
+            status = dml_fail(DML_ERROR_INPUT, "%s: row %zu holds NaN or an infinite value", path,
+                              i / dim);
+    return status;
+}
+
+/* Post-processing, where it is asked for, and metrics. */
+static enum dml_status evaluate(const struct dml_evaluation_set *set,
+                                const struct dml_strings *names, const struct eval_options *o,
+                                const struct dml_params *params, char *const *paths) {
+    const struct dml_postprocess_options *post =
+        dml_params_options(params, &dml_postprocess_params);
+    const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
+    uint64_t seed = (uint64_t)run->seed;
+    if (!dml_postprocess_any(post))
+        return measure(set, names, o, seed, paths);
+    struct dml_embedding_set fit = {0};
+    double *fitted = NULL;
+    bool euclidean = *o->per_query, cosine = false;
+    for (size_t i = 0; i < names->count; i++) {
+        bool c = strncmp(names->items[i], "c_", 2) == 0;
+        cosine |= c;
+        euclidean |= !c;
+    }
+    enum dml_status status = DML_OK;
+    if (*o->whiten_from)
+        status = read_fit(o->whiten_from, set->dim, &fit, &fitted);
+    struct dml_processed processed = {0};
+    if (!status)
+        status = dml_postprocess_apply(post, set, fitted, fit.set.n, euclidean, cosine, &processed);
+    if (!status)
+        status = measure(&processed.set, names, o, seed, paths);
+    dml_processed_free(&processed);
+    dml_embedding_set_close(&fit);
+    free(fitted);
     return status;
 }
 
@@ -200,11 +323,8 @@ static void tell_left_out(const struct dml_strings *names, const struct dml_stri
                     names->items[i]);
 }
 
-static const char *given(const char *text) {
-    return *text ? text : NULL;
-}
-
-static enum dml_status eval_files(const struct eval_options *o, const struct dml_strings *names) {
+static enum dml_status eval_files(const struct eval_options *o, const struct dml_params *params,
+                                  const struct dml_strings *names) {
     const struct dml_embedding_files files = {
         .embeddings = o->embeddings,
         .labels = o->labels,
@@ -220,7 +340,7 @@ static enum dml_status eval_files(const struct eval_options *o, const struct dml
         if (!o->metrics.count)
             status = fit_defaults(&set.set, names, &fitting);
         if (!status)
-            status = evaluate(&set.set, fitting.items ? &fitting : names, o->json);
+            status = evaluate(&set.set, fitting.items ? &fitting : names, o, params, NULL);
         if (!status && fitting.items)
             tell_left_out(names, &fitting);
         if (status == DML_ERROR_INPUT)
@@ -250,10 +370,13 @@ static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_
         /* What the set does not allow is told before it is embedded. */
         status = dml_metrics_check_set(&set, (const char *const *)names->items, names->count);
         if (!status)
+            status =
+                dml_postprocess_check(dml_params_options(params, &dml_postprocess_params), &set);
+        if (!status)
             status = dml_embedded_compute(&model, params, &embedded);
         set.embeddings = embedded.embeddings;
         if (!status)
-            status = evaluate(&set, names, o->json);
+            status = evaluate(&set, names, o, params, part->paths);
     }
     dml_embedded_free(&embedded);
     dml_model_close(&model);
@@ -262,17 +385,20 @@ static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_
 
 int dml_eval_main(int argc, char **argv) {
     struct dml_params *params;
-    enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
+    enum dml_status status =
+        dml_cli_params(&table, &dml_postprocess_params, usage, argc, argv, &params);
     if (!status && params) {
         const struct eval_options *o = dml_params_options(params, &table);
+        const struct dml_postprocess_options *post =
+            dml_params_options(params, &dml_postprocess_params);
         const struct dml_strings *names;
-        status = check_options(o);
+        status = check_options(o, post->whiten > 0);
         if (!status)
             status = choose_metrics(o, params, &names);
         if (!status && *o->checkpoint)
             status = eval_checkpoint(o, params);
         else if (!status)
-            status = eval_files(o, names);
+            status = eval_files(o, params, names);
     }
     dml_params_free(params);
     return dml_cli_finish("eval", status);

@@ -2,6 +2,7 @@
 
 #include "dml/dml.h"
 #include "params/internal.h"
+#include "postprocess/postprocess.h"
 #include "train/options.h"
 
 #include <stdio.h>
@@ -72,6 +73,8 @@ int dml_reference_main(int argc, char **argv) {
     print_kind(DML_METRIC, "Metrics");
     print_kind(DML_OPTIMISER, "Optimisers");
     print_kind(DML_SCHEDULE, "Learning-rate schedules");
+    puts("\n## Post-processing, of `dml eval` and `dml search`");
+    print_table(&dml_postprocess_params);
     dml_params_free(params);
     return 0;
 }

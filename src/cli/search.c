@@ -7,6 +7,7 @@
 #include "cli/embedded.h"
 #include "math/nearest.h"
 #include "metrics/files.h"
+#include "postprocess/postprocess.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +18,8 @@ static const char usage[] =
     "\n"
     "Finds the nearest of a gallery for each query. Either side is images (then a checkpoint\n"
     "embeds them) or one .npy file of embeddings; without --gallery it is the data set that the\n"
-    "flags or the checkpoint name. Equal distances are in the gallery's order.\n"
+    "flags or the checkpoint name. Equal distances are in the gallery's order. The gallery may be\n"
+    "whitened or augmented, queries expanded, and what is found re-ranked.\n"
     "\n"
     "  dml search --checkpoint C.safetensors --gallery photos/ --query one.jpg --html found.html\n";
 
@@ -200,32 +202,123 @@ static void write_found(FILE *out, const struct side *queries, size_t q, const s
     fputs("</div>\n", out);
 }
 
-static enum dml_status search(const struct search_options *o, const struct side *queries,
-                              const struct side *gallery, FILE *page) {
+/* What is searched: the sides' own embeddings, or what post-processing made of them. */
+struct space {
+    const struct dml_values *queries, *gallery;
+    struct dml_values processed[2];
+    size_t dim;
+    double *joined; /* queries, then the gallery */
+    uint8_t *is_query, *is_gallery;
+    int32_t *labels;
+    struct dml_processed set;
+    const struct dml_distance_source *source; /* re-ranked, or NULL */
+    double *row;                              /* (queries + gallery) of the source */
+};
+
+static void close_space(struct space *space) {
+    free(space->joined);
+    free(space->is_query);
+    free(space->is_gallery);
+    free(space->labels);
+    free(space->row);
+    dml_processed_free(&space->set);
+}
+
+/* Both sides as one set, with masks. */
+static enum dml_status join_sides(const struct side *queries, const struct side *gallery,
+                                  struct space *out, struct dml_evaluation_set *set) {
+    size_t n = queries->n + gallery->n, dim = queries->dim;
+    out->joined = dml_alloc_aligned(n * dim, sizeof *out->joined);
+    out->is_query = dml_alloc(n, 1);
+    out->is_gallery = dml_alloc(n, 1);
+    out->labels = dml_alloc(n, sizeof *out->labels);
+    out->row = dml_alloc(n, sizeof *out->row);
+    if (!out->joined || !out->is_query || !out->is_gallery || !out->labels || !out->row)
+        return DML_ERROR_MEMORY;
+    for (size_t i = 0; i < queries->n * dim; i++)
+        out->joined[i] = dml_value(&queries->embeddings, i);
+    for (size_t i = 0; i < gallery->n * dim; i++)
+        out->joined[queries->n * dim + i] = dml_value(&gallery->embeddings, i);
+    memset(out->is_query, 1, queries->n);
+    memset(out->is_gallery + queries->n, 1, gallery->n);
+    *set = (struct dml_evaluation_set){.n = n,
+                                       .dim = dim,
+                                       .exact = out->joined,
+                                       .labels = out->labels,
+                                       .is_query = out->is_query,
+                                       .is_gallery = out->is_gallery};
+    return DML_OK;
+}
+
+static enum dml_status open_space(const struct search_options *o,
+                                  const struct dml_postprocess_options *post,
+                                  const struct side *queries, const struct side *gallery,
+                                  struct space *out) {
+    struct dml_evaluation_set set;
+    *out = (struct space){&queries->embeddings, &gallery->embeddings, .dim = queries->dim};
+    if (!dml_postprocess_any(post))
+        return DML_OK;
+    enum dml_status status = join_sides(queries, gallery, out, &set);
+    if (!status)
+        status = dml_postprocess_apply(post, &set, NULL, 0, !o->cosine, o->cosine, &out->set);
+    if (status)
+        return status;
+    const struct dml_evaluation_set *done = &out->set.set;
+    out->dim = done->dim;
+    out->processed[0].wide = done->query_embeddings ? done->query_embeddings : done->exact;
+    out->processed[1].wide = done->exact + queries->n * done->dim;
+    out->queries = &out->processed[0];
+    out->gallery = &out->processed[1];
+    out->source = o->cosine ? done->cosine_distances : done->euclidean_distances;
+    return DML_OK;
+}
+
+static enum dml_status find(const struct space *space, size_t q, const struct side *queries,
+                            const struct side *gallery, bool cosine, size_t k,
+                            struct dml_neighbour *found) {
+    if (!space->source)
+        return dml_nearest(space->queries, q, space->gallery, gallery->n, space->dim, cosine, k,
+                           found);
+    const uint32_t query = (uint32_t)q;
+    struct dml_nearest_heap heap = {found, 0, k};
+    enum dml_status status = space->source->rows(space->source->data, &query, 1, space->row);
+    for (size_t j = 0; !status && j < gallery->n; j++)
+        dml_nearest_offer(&heap, j, space->row[queries->n + j]);
+    if (!status)
+        dml_nearest_sort(&heap);
+    return status;
+}
+
+static enum dml_status search(const struct search_options *o,
+                              const struct dml_postprocess_options *post,
+                              const struct side *queries, const struct side *gallery, FILE *page) {
     size_t k = (size_t)o->k < gallery->n ? (size_t)o->k : gallery->n;
     struct dml_neighbour *found = dml_alloc(k, sizeof *found);
-    enum dml_status status = found ? DML_OK : DML_ERROR_MEMORY;
+    struct space space = {0};
+    enum dml_status status =
+        found ? open_space(o, post, queries, gallery, &space) : DML_ERROR_MEMORY;
     for (size_t q = 0; q < queries->n && !status; q++) {
-        status = dml_nearest(&queries->embeddings, q, &gallery->embeddings, gallery->n,
-                             gallery->dim, o->cosine, k, found);
+        status = find(&space, q, queries, gallery, o->cosine, k, found);
         if (status)
             break;
         print_found(queries, q, gallery, found, k);
         if (page)
             write_found(page, queries, q, gallery, found, k);
     }
+    close_space(&space);
     free(found);
     return status;
 }
 
-static enum dml_status search_to_page(const struct search_options *o, const struct side *queries,
-                                      const struct side *gallery) {
+static enum dml_status search_to_page(const struct search_options *o,
+                                      const struct dml_postprocess_options *post,
+                                      const struct side *queries, const struct side *gallery) {
     struct dml_output page;
     enum dml_status status = dml_output_open(&page, o->html);
     if (status)
         return status;
     dml_html_begin(page.file, "dml search", style);
-    status = search(o, queries, gallery, page.file);
+    status = search(o, post, queries, gallery, page.file);
     dml_html_end(page.file);
     if (!status)
         return dml_output_commit(&page);
@@ -242,12 +335,19 @@ static enum dml_status check_sides(const struct search_options *o, const struct 
     if (dml_params_given(params, "k") && (size_t)o->k > gallery->n)
         return dml_fail(DML_ERROR_INPUT, "--k %lld: is beyond the gallery of %zu", (long long)o->k,
                         gallery->n);
+    const struct dml_postprocess_options *post =
+        dml_params_options(params, &dml_postprocess_params);
+    if ((size_t)post->whiten > queries->dim)
+        return dml_fail(DML_ERROR_USAGE, "--whiten %lld: the embeddings have %zu dimensions",
+                        (long long)post->whiten, queries->dim);
     return DML_OK;
 }
 
 static enum dml_status run(const struct search_options *o, struct dml_params *params) {
     struct dml_model model = {0};
     struct side queries = {0}, gallery = {0};
+    const struct dml_postprocess_options *post =
+        dml_params_options(params, &dml_postprocess_params);
     enum dml_status status = DML_OK;
     if (o->query.count == 0)
         return dml_fail(DML_ERROR_USAGE, "--query is missing");
@@ -270,8 +370,8 @@ static enum dml_status run(const struct search_options *o, struct dml_params *pa
     if (!status)
         status = embed_side(&model, params, &gallery);
     if (!status)
-        status =
-            *o->html ? search_to_page(o, &queries, &gallery) : search(o, &queries, &gallery, NULL);
+        status = *o->html ? search_to_page(o, post, &queries, &gallery)
+                          : search(o, post, &queries, &gallery, NULL);
     close_side(&queries);
     close_side(&gallery);
     dml_model_close(&model);
@@ -280,7 +380,8 @@ static enum dml_status run(const struct search_options *o, struct dml_params *pa
 
 int dml_search_main(int argc, char **argv) {
     struct dml_params *params;
-    enum dml_status status = dml_cli_params(&table, usage, argc, argv, &params);
+    enum dml_status status =
+        dml_cli_params(&table, &dml_postprocess_params, usage, argc, argv, &params);
     if (!status && params)
         status = run(dml_params_options(params, &table), params);
     dml_params_free(params);

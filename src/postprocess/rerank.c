@@ -294,12 +294,14 @@ static void fill_row(const struct dml_rerank *s, uint32_t i, double *common, dou
             common[s->who[p]] += fmin(own->value[a], s->how[p]);
     for (size_t j = 0; j < s->samples; j++)
         out[j] = INFINITY;
-    for (size_t j = 0; j < s->n; j++)
+    for (size_t j = 0; j < s->n; j++) {
+        double jaccard = fmax(1 - common[j] / (2 - common[j]), 0);
         if (j == i)
             out[s->sample[j]] = 0;
         else if (s->in_gallery[j])
-            out[s->sample[j]] = (1 - weight) * (1 - common[j] / (2 - common[j])) +
-                                weight * relative_distance(s, i, (uint32_t)j);
+            out[s->sample[j]] =
+                (1 - weight) * jaccard + weight * relative_distance(s, i, (uint32_t)j);
+    }
 }
 
 enum dml_status dml_rerank_rows(void *rerank, const uint32_t *queries, size_t count, double *out) {
