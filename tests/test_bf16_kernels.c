@@ -426,7 +426,8 @@ static void twin_free(struct twin *t) {
 static void assert_convolved(const char *what, const struct pair *p) {
     double largest = 0;
     for (size_t i = 0; i < p->count; i++)
-        largest = fmax(largest, fabs(p->f[i]));
+        if (fabs(p->f[i]) > largest)
+            largest = fabs(p->f[i]);
     assert_true(largest > 0);
     for (size_t i = 0; i < p->count; i++) {
         double error = fabs(dml_bfloat16_value(p->b[i]) - p->f[i]);
