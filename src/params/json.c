@@ -1,12 +1,29 @@
 #include "params/internal.h"
 
 #include "base/memory.h"
+#include "base/number.h"
 
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static cJSON *value_to_json(const struct dml_param *param, const char *options) {
+/* `list` with all of its `count` items, or NULL. */
+static cJSON *complete(cJSON *list, size_t count) {
+    if (list && cJSON_GetArraySize(list) == (int)count)
+        return list;
+    cJSON_Delete(list);
+    return NULL;
+}
+
+/* A number with every digit, where cJSON would round the last ones off. */
+static cJSON *number(double value) {
+    char text[DML_NUMBER_SIZE];
+    return isfinite(value) ? cJSON_CreateRaw(dml_number_text(value, text)) : cJSON_CreateNull();
+}
+
+/* NULL: no memory. Numbers with a fraction are raw text when `exact`, and else to be compared. */
+static cJSON *value_to_json(const struct dml_param *param, const char *options, bool exact) {
     const void *field = options + param->offset;
     const struct dml_ints *ints = field;
     const struct dml_floats *floats = field;
@@ -18,7 +35,7 @@ static cJSON *value_to_json(const struct dml_param *param, const char *options) 
     case DML_PARAM_INT:
         return cJSON_CreateNumber((double)*(const int64_t *)field);
     case DML_PARAM_FLOAT:
-        return cJSON_CreateNumber(*(const double *)field);
+        return exact ? number(*(const double *)field) : cJSON_CreateNumber(*(const double *)field);
     case DML_PARAM_STRING:
         return cJSON_CreateString(*(char *const *)field);
     case DML_PARAM_CHOICE:
@@ -27,30 +44,35 @@ static cJSON *value_to_json(const struct dml_param *param, const char *options) 
         list = cJSON_CreateArray();
         for (size_t i = 0; i < ints->count; i++)
             cJSON_AddItemToArray(list, cJSON_CreateNumber((double)ints->items[i]));
-        return list;
+        return complete(list, ints->count);
     case DML_PARAM_FLOATS:
         list = cJSON_CreateArray();
         for (size_t i = 0; i < floats->count; i++)
-            cJSON_AddItemToArray(list, cJSON_CreateNumber(floats->items[i]));
-        return list;
+            cJSON_AddItemToArray(list, exact ? number(floats->items[i])
+                                             : cJSON_CreateNumber(floats->items[i]));
+        return complete(list, floats->count);
     case DML_PARAM_STRINGS:
         list = cJSON_CreateArray();
         for (size_t i = 0; i < strings->count; i++)
             cJSON_AddItemToArray(list, cJSON_CreateString(strings->items[i]));
-        return list;
+        return complete(list, strings->count);
     }
     return NULL;
 }
 
 enum dml_status dml_params_to_json(const struct dml_params *params, char **out) {
     cJSON *object = cJSON_CreateObject();
+    bool made = object != NULL;
     for (size_t g = 0; g < params->count; g++) {
         const struct dml_param_group *group = &params->groups[g];
-        for (size_t i = 0; i < group->table->count; i++)
-            cJSON_AddItemToObject(object, group->table->params[i].name,
-                                  value_to_json(&group->table->params[i], group->options));
+        for (size_t i = 0; i < group->table->count && made; i++) {
+            cJSON *value = value_to_json(&group->table->params[i], group->options, true);
+            made = value && cJSON_AddItemToObject(object, group->table->params[i].name, value);
+            if (!made)
+                cJSON_Delete(value);
+        }
     }
-    *out = cJSON_Print(object);
+    *out = made ? cJSON_Print(object) : NULL;
     cJSON_Delete(object);
     return *out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory for the parameter file");
 }
@@ -149,8 +171,10 @@ enum dml_status dml_params_agree(const struct dml_params *params, const char *js
         const struct dml_param *param = dml_params_find(params, item->string, &place);
         if (!param || !place.group->given[place.index] || may_differ(item->string))
             continue;
-        cJSON *own = value_to_json(param, place.group->options);
-        if (!cJSON_Compare(own, item, true))
+        cJSON *own = value_to_json(param, place.group->options, false);
+        if (!own)
+            status = dml_fail(DML_ERROR_MEMORY, "out of memory: --%s", item->string);
+        else if (!cJSON_Compare(own, item, true))
             status = disagree(item->string, own, item);
         cJSON_Delete(own);
     }

@@ -1,6 +1,7 @@
 #include "tracking/best.h"
 
 #include "base/memory.h"
+#include "base/number.h"
 #include "tracking/names.h"
 
 #include <cjson/cJSON.h>
@@ -58,11 +59,14 @@ void dml_bests_free(struct dml_bests *bests) {
     memset(bests, 0, sizeof *bests);
 }
 
-void dml_note_number(cJSON *note, const char *name, double value) {
-    if (isfinite(value))
-        cJSON_AddNumberToObject(note, name, value);
-    else
-        cJSON_AddNullToObject(note, name);
+bool dml_note_number(cJSON *note, const char *name, double value) {
+    char text[DML_NUMBER_SIZE]; /* every digit, where cJSON would round */
+    return (isfinite(value) ? cJSON_AddRawToObject(note, name, dml_number_text(value, text))
+                            : cJSON_AddNullToObject(note, name)) != NULL;
+}
+
+enum dml_status dml_note_status(bool complete) {
+    return complete ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory: a state's notes");
 }
 
 double dml_note_value(const cJSON *note, const char *name) {
@@ -70,18 +74,20 @@ double dml_note_value(const cJSON *note, const char *name) {
     return cJSON_IsNumber(item) ? item->valuedouble : NAN;
 }
 
-void dml_bests_note(const struct dml_bests *bests, cJSON *note) {
+bool dml_bests_note(const struct dml_bests *bests, cJSON *note) {
     cJSON *list = cJSON_AddArrayToObject(note, "bests");
-    for (size_t i = 0; i < bests->count; i++) {
+    bool complete = list != NULL;
+    for (size_t i = 0; i < bests->count && complete; i++) {
         const struct dml_best *best = &bests->items[i];
         cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "part", best->part);
-        cJSON_AddStringToObject(item, "metric", best->metric);
-        dml_note_number(item, "last", best->last);
-        dml_note_number(item, "best", best->best);
-        cJSON_AddNumberToObject(item, "epoch", (double)best->epoch);
-        cJSON_AddItemToArray(list, item);
+        complete = item && cJSON_AddItemToArray(list, item) &&
+                   cJSON_AddStringToObject(item, "part", best->part) &&
+                   cJSON_AddStringToObject(item, "metric", best->metric) &&
+                   dml_note_number(item, "last", best->last) &&
+                   dml_note_number(item, "best", best->best) &&
+                   dml_note_number(item, "epoch", (double)best->epoch);
     }
+    return complete;
 }
 
 enum dml_status dml_bests_restore(struct dml_bests *bests, const cJSON *note) {

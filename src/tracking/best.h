@@ -26,11 +26,15 @@ void dml_bests_free(struct dml_bests *bests);
 
 /* As JSON in a tracker's note, and back; of a note without bests, or a broken one, nothing is
  * taken. */
-void dml_bests_note(const struct dml_bests *bests, struct cJSON *note);
+bool dml_bests_note(const struct dml_bests *bests, struct cJSON *note);
 enum dml_status dml_bests_restore(struct dml_bests *bests, const struct cJSON *note);
 
-/* A number of a note, where null stands for what is not finite. */
-void dml_note_number(struct cJSON *note, const char *name, double value);
+/* A number of a note, where null stands for what is not finite. False, as everywhere here: there
+ * was no memory for it. */
+bool dml_note_number(struct cJSON *note, const char *name, double value);
 double dml_note_value(const struct cJSON *note, const char *name); /* NAN where there is none */
+
+/* How a tracker's sync ends. */
+enum dml_status dml_note_status(bool complete);
 
 #endif

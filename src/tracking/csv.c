@@ -61,6 +61,27 @@ static enum dml_status flush(struct table *table) {
     return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(reason));
 }
 
+static enum dml_status open_table(struct table *table, const char *header) {
+    struct stat info;
+    bool before = stat(table->path, &info) == 0 && info.st_size > 0;
+    table->file = fopen(table->path, "a");
+    if (!table->file)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(errno));
+    if (!before) {
+        fputs(header, table->file);
+        return DML_OK;
+    }
+    table->good = table->synced = info.st_size;
+    return check_header(table, header);
+}
+
+static void free_table(struct table *table) {
+    if (table->file)
+        fclose(table->file);
+    free(table->path);
+    free(table->name);
+}
+
 /* The file called `name`, opened when it is not open yet. `header` ends a line. */
 static enum dml_status find(struct logs *logs, const char *name, const char *header,
                             struct table **out) {
@@ -73,33 +94,21 @@ static enum dml_status find(struct logs *logs, const char *name, const char *hea
         dml_grow(&logs->tables, &logs->capacity, logs->count + 1, sizeof(struct table));
     if (status)
         return status;
-    struct table *table = &logs->tables[logs->count++];
+    struct table *table = &logs->tables[logs->count];
     *table = (struct table){.name = dml_strdup(name),
                             .path = dml_format("%s/Data_%s.csv", logs->folder, name)};
-    if (!table->name || !table->path)
-        return DML_ERROR_MEMORY;
-    struct stat info;
-    bool before = stat(table->path, &info) == 0 && info.st_size > 0;
-    table->file = fopen(table->path, "a");
-    if (!table->file)
-        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", table->path, strerror(errno));
-    if (before) {
-        table->good = table->synced = info.st_size;
-        status = check_header(table, header);
-    } else {
-        fputs(header, table->file);
-    }
+    status = table->name && table->path ? open_table(table, header) : DML_ERROR_MEMORY;
+    if (status)
+        free_table(table);
+    else
+        logs->count++;
     *out = table;
     return status;
 }
 
 static void destroy(struct logs *logs) {
-    for (size_t i = 0; i < logs->count; i++) {
-        if (logs->tables[i].file)
-            fclose(logs->tables[i].file);
-        free(logs->tables[i].path);
-        free(logs->tables[i].name);
-    }
+    for (size_t i = 0; i < logs->count; i++)
+        free_table(&logs->tables[i]);
     free(logs->tables);
     free(logs->folder);
     free(logs);
@@ -325,10 +334,10 @@ static enum dml_status csv_sync(void *state, cJSON *note) {
         table->synced = table->good;
     }
     DIR *entries = status ? NULL : opendir(logs->folder);
-    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+    for (struct dirent *entry; entries && !status && (entry = readdir(entries));) {
         struct stat info;
         if (is_log(entry->d_name) && fstatat(dirfd(entries), entry->d_name, &info, 0) == 0)
-            cJSON_AddNumberToObject(note, entry->d_name, (double)info.st_size);
+            status = dml_note_status(dml_note_number(note, entry->d_name, (double)info.st_size));
     }
     if (!status && !entries)
         status = dml_fail(DML_ERROR_IO, "%s: cannot be read: %s", logs->folder, strerror(errno));

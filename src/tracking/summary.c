@@ -58,18 +58,23 @@ static enum dml_status take_up(struct summary *summary, const cJSON *note) {
 
 static enum dml_status summary_sync(void *state, cJSON *note) {
     struct summary *summary = state;
-    dml_note_number(note, "epochs", (double)summary->epochs);
-    dml_note_number(note, "seconds", dml_now() - summary->started);
-    dml_note_number(note, "train_seconds", summary->train_seconds);
-    dml_note_number(note, "eval_seconds", summary->eval_seconds);
-    dml_note_number(note, "train_images", (double)summary->train_images);
-    dml_note_number(note, "eval_images", (double)summary->eval_images);
-    dml_note_number(note, "replaced_images", (double)summary->replaced_images);
-    dml_note_number(note, "last_loss", summary->last_loss);
-    dml_note_number(note, "best_loss", summary->best_loss);
-    dml_note_number(note, "best_loss_epoch", (double)summary->best_loss_epoch);
-    dml_bests_note(&summary->bests, note);
-    return DML_OK;
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {{"epochs", (double)summary->epochs},
+                   {"seconds", dml_now() - summary->started},
+                   {"train_seconds", summary->train_seconds},
+                   {"eval_seconds", summary->eval_seconds},
+                   {"train_images", (double)summary->train_images},
+                   {"eval_images", (double)summary->eval_images},
+                   {"replaced_images", (double)summary->replaced_images},
+                   {"last_loss", summary->last_loss},
+                   {"best_loss", summary->best_loss},
+                   {"best_loss_epoch", (double)summary->best_loss_epoch}};
+    bool complete = true;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0] && complete; i++)
+        complete = dml_note_number(note, numbers[i].name, numbers[i].value);
+    return dml_note_status(complete && dml_bests_note(&summary->bests, note));
 }
 
 static enum dml_status summary_open(const struct dml_run *run, void **state) {
@@ -91,59 +96,62 @@ static enum dml_status summary_open(const struct dml_run *run, void **state) {
     return status;
 }
 
-/* Every digit, where cJSON would round; JSON has no word for what is not finite. */
-static void number(cJSON *object, const char *name, double value) {
+/* Every digit, where cJSON would round; JSON has no word for what is not finite. False here and
+ * below: there was no memory for it. */
+static bool number(cJSON *object, const char *name, double value) {
     char text[DML_NUMBER_SIZE];
-    if (isfinite(value))
-        cJSON_AddRawToObject(object, name, dml_number_text(value, text));
-    else
-        cJSON_AddNullToObject(object, name);
+    return (isfinite(value) ? cJSON_AddRawToObject(object, name, dml_number_text(value, text))
+                            : cJSON_AddNullToObject(object, name)) != NULL;
 }
 
-static void last_and_best(cJSON *parent, const char *name, double last, double best,
+static bool last_and_best(cJSON *parent, const char *name, double last, double best,
                           uint64_t epoch) {
     cJSON *object = cJSON_AddObjectToObject(parent, name);
-    number(object, "last", last);
-    number(object, "best", best);
-    number(object, "best_epoch", isfinite(best) ? (double)epoch : NAN);
+    return object && number(object, "last", last) && number(object, "best", best) &&
+           number(object, "best_epoch", isfinite(best) ? (double)epoch : NAN);
 }
 
-static void add_metrics(cJSON *root, const struct dml_bests *bests) {
+static bool add_metrics(cJSON *root, const struct dml_bests *bests) {
     cJSON *metrics = cJSON_AddObjectToObject(root, "metrics");
-    for (size_t i = 0; i < bests->count; i++) {
+    bool complete = metrics != NULL;
+    for (size_t i = 0; i < bests->count && complete; i++) {
         const struct dml_best *best = &bests->items[i];
         cJSON *part = cJSON_GetObjectItem(metrics, best->part);
         if (!part)
             part = cJSON_AddObjectToObject(metrics, best->part);
-        last_and_best(part, best->metric, best->last, best->best, best->epoch);
+        complete = part && last_and_best(part, best->metric, best->last, best->best, best->epoch);
     }
+    return complete;
 }
 
-static void add_times(cJSON *root, const struct summary *summary) {
+static bool add_times(cJSON *root, const struct summary *summary) {
     cJSON *seconds = cJSON_AddObjectToObject(root, "seconds");
-    number(seconds, "total", dml_now() - summary->started);
-    number(seconds, "training", summary->train_seconds);
-    number(seconds, "evaluation", summary->eval_seconds);
     cJSON *rate = cJSON_AddObjectToObject(root, "images_per_second");
-    number(rate, "training", (double)summary->train_images / summary->train_seconds);
-    number(rate, "evaluation", (double)summary->eval_images / summary->eval_seconds);
+    return seconds && rate && number(seconds, "total", dml_now() - summary->started) &&
+           number(seconds, "training", summary->train_seconds) &&
+           number(seconds, "evaluation", summary->eval_seconds) &&
+           number(rate, "training", (double)summary->train_images / summary->train_seconds) &&
+           number(rate, "evaluation", (double)summary->eval_images / summary->eval_seconds);
+}
+
+static bool add_all(cJSON *root, const struct summary *summary, const char *status_name,
+                    const char *error) {
+    return cJSON_AddStringToObject(root, "status", status_name) &&
+           (!error || cJSON_AddStringToObject(root, "error", error)) &&
+           cJSON_AddStringToObject(root, "dataset", summary->run->dataset) &&
+           cJSON_AddStringToObject(root, "savename", summary->run->savename) &&
+           number(root, "seed", (double)summary->run->seed) &&
+           number(root, "epochs", (double)summary->epochs) && add_times(root, summary) &&
+           number(root, "replaced_images", (double)summary->replaced_images) &&
+           last_and_best(root, "loss", summary->last_loss, summary->best_loss,
+                         summary->best_loss_epoch) &&
+           add_metrics(root, &summary->bests);
 }
 
 static enum dml_status write_summary(const struct summary *summary, const char *status_name,
                                      const char *error) {
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "status", status_name);
-    if (error)
-        cJSON_AddStringToObject(root, "error", error);
-    cJSON_AddStringToObject(root, "dataset", summary->run->dataset);
-    cJSON_AddStringToObject(root, "savename", summary->run->savename);
-    number(root, "seed", (double)summary->run->seed);
-    number(root, "epochs", (double)summary->epochs);
-    add_times(root, summary);
-    number(root, "replaced_images", (double)summary->replaced_images);
-    last_and_best(root, "loss", summary->last_loss, summary->best_loss, summary->best_loss_epoch);
-    add_metrics(root, &summary->bests);
-    char *text = cJSON_Print(root);
+    char *text = root && add_all(root, summary, status_name, error) ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
     if (!text)
         return dml_fail(DML_ERROR_MEMORY, "%s: out of memory", summary->path);

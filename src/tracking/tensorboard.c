@@ -226,9 +226,8 @@ static enum dml_status board_sync(void *state, cJSON *note) {
     struct board *board = state;
     if (fdatasync(board->fd) != 0 && errno != EINVAL) /* a device has no disk */
         return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", board->path, strerror(errno));
-    cJSON_AddStringToObject(note, "file", strrchr(board->path, '/') + 1);
-    cJSON_AddNumberToObject(note, "bytes", (double)board->size);
-    return DML_OK;
+    return dml_note_status(cJSON_AddStringToObject(note, "file", strrchr(board->path, '/') + 1) &&
+                           dml_note_number(note, "bytes", (double)board->size));
 }
 
 static enum dml_status board_step(void *state, const struct dml_step_record *record) {

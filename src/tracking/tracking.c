@@ -152,8 +152,10 @@ static enum dml_status add_note(struct dml_tracking *tracking, struct slot *slot
         return judge(tracking, slot, status);
     }
     cJSON_DeleteItemFromObjectCaseSensitive(notes, slot->tracker->name);
-    cJSON_AddItemToObject(notes, slot->tracker->name, note);
-    return DML_OK;
+    if (cJSON_AddItemToObject(notes, slot->tracker->name, note))
+        return DML_OK;
+    cJSON_Delete(note);
+    return dml_fail(DML_ERROR_MEMORY, "out of memory: a state's notes");
 }
 
 enum dml_status dml_tracking_sync(struct dml_tracking *tracking, char **out) {

@@ -250,14 +250,16 @@ static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, b
 static enum dml_status wandb_sync(void *state, cJSON *note) {
     struct wandb *wandb = state;
     enum dml_status status = dml_wandb_log_sync(&wandb->log);
-    cJSON_AddStringToObject(note, "folder", strrchr(wandb->folder, '/') + 1);
-    cJSON_AddNumberToObject(note, "bytes", (double)wandb->log.size);
-    cJSON_AddNumberToObject(note, "records", (double)wandb->records);
-    cJSON_AddNumberToObject(note, "steps", (double)wandb->steps);
-    cJSON_AddNumberToObject(note, "seconds", dml_now() - wandb->started);
-    dml_note_number(note, "grad_rms", wandb->grad_rms);
-    dml_note_number(note, "grad_max", wandb->grad_max);
-    return status;
+    if (status)
+        return status;
+    return dml_note_status(
+        cJSON_AddStringToObject(note, "folder", strrchr(wandb->folder, '/') + 1) &&
+        dml_note_number(note, "bytes", (double)wandb->log.size) &&
+        dml_note_number(note, "records", (double)wandb->records) &&
+        dml_note_number(note, "steps", (double)wandb->steps) &&
+        dml_note_number(note, "seconds", dml_now() - wandb->started) &&
+        dml_note_number(note, "grad_rms", wandb->grad_rms) &&
+        dml_note_number(note, "grad_max", wandb->grad_max));
 }
 
 static enum dml_status wandb_open(const struct dml_run *run, void **state) {

@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/number.h"
 #include "base/progress.h"
 #include "tracking/contact_sheet.h"
 #include "train/checkpoint.h"
@@ -82,12 +83,22 @@ static struct dml_storage_best *find_best(struct dml_evaluator *v, const char *p
     return best;
 }
 
+/* With every digit, where cJSON would round. */
+static bool add_number(cJSON *object, const char *name, double value) {
+    char text[DML_NUMBER_SIZE];
+    return (isfinite(value) ? cJSON_AddRawToObject(object, name, dml_number_text(value, text))
+                            : cJSON_AddNullToObject(object, name)) != NULL;
+}
+
 static char *metrics_json(const char *part, const struct dml_metric_value *values, size_t count) {
     cJSON *root = cJSON_CreateObject(), *object = cJSON_AddObjectToObject(root, part);
-    for (size_t i = 0; i < count; i++)
-        cJSON_AddNumberToObject(object, values[i].name, values[i].value);
-    char *text = cJSON_PrintUnformatted(root);
+    bool complete = object != NULL;
+    for (size_t i = 0; i < count && complete; i++)
+        complete = add_number(object, values[i].name, values[i].value);
+    char *text = complete ? cJSON_PrintUnformatted(root) : NULL;
     cJSON_Delete(root);
+    if (!text)
+        dml_fail(DML_ERROR_MEMORY, "out of memory: a checkpoint's metrics");
     return text;
 }
 
@@ -200,25 +211,29 @@ const char *dml_evaluator_best_text(const struct dml_evaluator *v) {
 
 char *dml_evaluator_bests(const struct dml_evaluator *v) {
     cJSON *list = cJSON_CreateArray();
-    for (size_t i = 0; i < v->best_count; i++) {
+    bool complete = list != NULL;
+    for (size_t i = 0; i < v->best_count && complete; i++) {
         const struct dml_storage_best *best = &v->bests[i];
         if (isnan(best->value))
             continue;
         cJSON *item = cJSON_CreateObject();
-        cJSON_AddStringToObject(item, "part", best->part);
-        cJSON_AddStringToObject(item, "metric", best->metric);
-        cJSON_AddNumberToObject(item, "value", best->value);
-        cJSON_AddNumberToObject(item, "epoch", (double)best->epoch);
-        cJSON_AddItemToArray(list, item);
+        complete = item && cJSON_AddItemToArray(list, item) &&
+                   cJSON_AddStringToObject(item, "part", best->part) &&
+                   cJSON_AddStringToObject(item, "metric", best->metric) &&
+                   add_number(item, "value", best->value) &&
+                   add_number(item, "epoch", (double)best->epoch);
     }
-    char *text = cJSON_PrintUnformatted(list);
+    char *text = complete ? cJSON_PrintUnformatted(list) : NULL;
     cJSON_Delete(list);
+    if (!text)
+        dml_fail(DML_ERROR_MEMORY, "out of memory: a state's best values");
     return text;
 }
 
 enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *json) {
     cJSON *list = cJSON_Parse(json), *item;
-    enum dml_status status = DML_OK;
+    enum dml_status status =
+        list ? DML_OK : dml_fail(DML_ERROR_INPUT, "a state's best values cannot be read");
     cJSON_ArrayForEach(item, list) {
         const cJSON *part = cJSON_GetObjectItem(item, "part");
         const cJSON *metric = cJSON_GetObjectItem(item, "metric");

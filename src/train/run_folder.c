@@ -69,15 +69,14 @@ static enum dml_status write_run(const struct dml_run_folder *folder, const char
     char *path = dml_path_join(place, run_file), *text = NULL;
     char *save_path = realpath(folder->save_path, NULL);
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddNumberToObject(root, "format", RUN_FORMAT);
-    cJSON_AddStringToObject(root, "identity", folder->identity);
-    if (*folder->copy_of)
-        cJSON_AddStringToObject(root, "copy_of", folder->copy_of);
-    cJSON_AddStringToObject(root, "folder", real);
-    cJSON_AddStringToObject(root, "save_path", save_path ? save_path : folder->save_path);
-    if (folder->finished)
-        cJSON_AddNumberToObject(root, "finished_step", (double)folder->finished_step);
-    text = cJSON_Print(root);
+    if (root && cJSON_AddNumberToObject(root, "format", RUN_FORMAT) &&
+        cJSON_AddStringToObject(root, "identity", folder->identity) &&
+        (!*folder->copy_of || cJSON_AddStringToObject(root, "copy_of", folder->copy_of)) &&
+        cJSON_AddStringToObject(root, "folder", real) &&
+        cJSON_AddStringToObject(root, "save_path", save_path ? save_path : folder->save_path) &&
+        (!folder->finished ||
+         cJSON_AddNumberToObject(root, "finished_step", (double)folder->finished_step)))
+        text = cJSON_Print(root);
     cJSON_Delete(root);
     enum dml_status status = path && text ? dml_write_file(path, text, strlen(text))
                                           : dml_fail(DML_ERROR_MEMORY, "out of memory: run.json");
@@ -236,14 +235,19 @@ static char *folder_of(const char *resume) {
     return NULL;
 }
 
-static cJSON *read_run(const char *folder) {
+/* *out is NULL where there is none. */
+static enum dml_status read_run(const char *folder, cJSON **out) {
     char *path = dml_path_join(folder, run_file), *text = NULL;
-    cJSON *root = NULL;
-    if (path && dml_path_exists(path) && dml_read_file(path, &text, NULL) == DML_OK)
-        root = cJSON_Parse(text);
+    enum dml_status status = path ? DML_OK : DML_ERROR_MEMORY;
+    *out = NULL;
+    if (!status && dml_path_exists(path)) {
+        status = dml_read_file(path, &text, NULL);
+        if (!status && !(*out = cJSON_Parse(text)))
+            status = dml_fail(DML_ERROR_INPUT, "%s: cannot be read as JSON", path);
+    }
     free(text);
     free(path);
-    return root;
+    return status;
 }
 
 /* "" where there is none. */
@@ -263,8 +267,9 @@ static bool is_copy(const cJSON *own, const char *path) {
     const char *before = word(own, "folder");
     if (!*before || same_file(before, path))
         return false;
-    cJSON *other = read_run(before);
-    bool copy = other && strcmp(word(other, "identity"), word(own, "identity")) == 0;
+    cJSON *other;
+    bool copy = read_run(before, &other) == DML_OK &&
+                strcmp(word(other, "identity"), word(own, "identity")) == 0;
     cJSON_Delete(other);
     return copy;
 }
@@ -305,9 +310,11 @@ static char *find_save_path(const struct dml_params *params, const cJSON *own, c
 
 /* Who the run is; a folder whose run.json was lost takes its identity from the state. */
 static enum dml_status identify(const struct dml_params *params, struct dml_run_folder *out) {
-    cJSON *own = read_run(out->path);
+    cJSON *own;
+    enum dml_status status = read_run(out->path, &own);
+    if (status)
+        return status;
     const cJSON *step = cJSON_GetObjectItemCaseSensitive(own, "finished_step");
-    enum dml_status status = DML_OK;
     snprintf(out->identity, sizeof out->identity, "%s", word(own, "identity"));
     snprintf(out->copy_of, sizeof out->copy_of, "%s", word(own, "copy_of"));
     out->finished = cJSON_IsNumber(step) && step->valuedouble >= 0;
