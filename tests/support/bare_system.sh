@@ -24,9 +24,9 @@ make_bare_system() { # make_bare_system SUITE
     [ "$(id -u)" = 0 ] || skip "skipped: debootstrap and chroot need root"
     command -v debootstrap >/dev/null || skip "skipped: debootstrap is not installed"
     [ -e "/usr/share/debootstrap/scripts/$1" ] || skip "skipped: debootstrap does not know $1"
-    # The archive this machine uses itself, where that is Debian's.
-    local mirror
-    mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
+    # $MIRROR, or the archive this machine uses itself, where that is Debian's.
+    local mirror=${MIRROR:-}
+    [ -n "$mirror" ] || mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
         grep -oE 'https?://[^ ]*/debian/?( |$)' | head -1 | tr -d ' ' || true)
 
     root=$(mktemp -d "${TMPDIR:-/tmp}/dml-fresh.XXXXXX")
@@ -37,10 +37,9 @@ make_bare_system() { # make_bare_system SUITE
 
     echo "$what: making a minimal system"
     local components=main
-    if grep -qs ubuntu "/usr/share/debootstrap/scripts/$1"; then
-        components=main,universe # as on every Ubuntu
-        mirror=""
-    fi
+    case "$mirror" in
+    *ubuntu*) components=main,universe ;; # as on every Ubuntu
+    esac
     debootstrap --variant=minbase --components=$components "$1" "$root" ${mirror:+"$mirror"} \
         >"$root.log" 2>&1 || {
         tail -3 "$root.log"
