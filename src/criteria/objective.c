@@ -1,20 +1,10 @@
-#include "dml/criteria.h"
+#include "criteria/objective.h"
 
 #include "base/batch.h"
 #include "base/memory.h"
-#include "criteria/cross_batch_memory.h"
 
 #include <float.h>
-#include <stdbool.h>
 #include <stdlib.h>
-
-struct dml_objective {
-    const struct dml_criterion *criterion;
-    struct dml_params *params; /* NULL when the options are the caller's */
-    size_t dim, classes;
-    void *state;
-    struct dml_cross_batch_memory memory; /* of size 0 where it has none */
-};
 
 enum dml_status dml_objective_create(const struct dml_criterion *criterion, const void *options,
                                      const struct dml_criterion_context *context,
@@ -67,9 +57,13 @@ enum dml_status dml_objective_open(const char *criterion, const char *flags,
 void dml_objective_free(struct dml_objective *objective) {
     if (!objective)
         return;
-    if (objective->criterion->destroy)
+    for (size_t t = 0; t < objective->count; t++)
+        dml_objective_free(objective->terms[t].objective);
+    if (!objective->count && objective->criterion->destroy)
         objective->criterion->destroy(objective->state);
     dml_cross_batch_memory_close(&objective->memory);
+    dml_buffer_free(&objective->scratch);
+    free(objective->names);
     dml_params_free(objective->params);
     free(objective);
 }
@@ -94,6 +88,8 @@ enum dml_status dml_reference_allowed(const struct dml_criterion *criterion) {
 }
 
 enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size) {
+    if (objective->count)
+        return dml_fail(DML_ERROR_USAGE, "a sum has no memory of its own: its criteria have");
     enum dml_status status = dml_reference_allowed(objective->criterion);
     if (!status && (size == 0 || size > INT32_MAX))
         status = dml_fail(DML_ERROR_USAGE, "a memory of %zu embeddings", size);
@@ -184,41 +180,55 @@ static enum dml_status check_tuples(const struct dml_criterion *criterion,
     return status;
 }
 
-enum dml_status dml_objective_compute(struct dml_objective *objective,
-                                      const struct dml_batch *batch,
-                                      const struct dml_tuples *tuples, struct dml_rng *rng,
-                                      float *grad, struct dml_loss *loss) {
+enum dml_status dml_objective_check(const struct dml_objective *objective,
+                                    const struct dml_batch *batch,
+                                    const struct dml_tuples *tuples) {
     const struct dml_criterion *criterion = objective->criterion;
     enum dml_status status = dml_batch_check(batch, objective->dim, objective->classes);
     if (status)
         return dml_fail_within(status, "%s", criterion->method.name);
     const bool compares = batch->reference || objective->memory.size > 0;
-    struct dml_batch with_reference = *batch;
-    struct dml_reference reference;
     status = check_reference(objective, batch);
-    if (!status)
-        status = check_tuples(criterion, tuples, batch->n, compares);
-    if (!status && objective->memory.size > 0) {
-        status = dml_cross_batch_memory_store(&objective->memory, batch, &reference);
-        with_reference.reference = &reference;
-    }
-    if (!status)
-        status =
-            criterion->forward_backward(objective->state, &with_reference, tuples, rng, grad, loss);
-    return status;
+    return status ? status : check_tuples(criterion, tuples, batch->n, compares);
 }
 
-size_t dml_objective_parameters(struct dml_objective *objective,
-                                struct dml_criterion_parameter *out, size_t max) {
+enum dml_status dml_objective_run(struct dml_objective *objective, const struct dml_batch *batch,
+                                  const struct dml_tuples *tuples, struct dml_rng *rng, float *grad,
+                                  struct dml_loss *loss) {
+    struct dml_batch with_reference = *batch;
+    struct dml_reference reference;
+    if (objective->memory.size > 0) {
+        enum dml_status status =
+            dml_cross_batch_memory_store(&objective->memory, batch, &reference);
+        if (status)
+            return dml_fail_within(status, "%s", objective->criterion->method.name);
+        with_reference.reference = &reference;
+    }
+    return objective->criterion->forward_backward(objective->state, &with_reference, tuples, rng,
+                                                  grad, loss);
+}
+
+enum dml_status dml_objective_compute(struct dml_objective *objective,
+                                      const struct dml_batch *batch,
+                                      const struct dml_tuples *tuples, struct dml_rng *rng,
+                                      float *grad, struct dml_loss *loss) {
+    const struct dml_tuples *all[DML_OBJECTIVE_TERMS] = {tuples};
+    return dml_objective_compute_sum(objective, batch, all, rng, grad, loss);
+}
+
+size_t dml_objective_own_parameters(struct dml_objective *objective,
+                                    struct dml_criterion_parameter *out, size_t max) {
     return objective->criterion->parameters
                ? objective->criterion->parameters(objective->state, out, max)
                : 0;
 }
 
-size_t dml_objective_buffers(struct dml_objective *objective, struct dml_criterion_buffer *out,
-                             size_t max) {
+size_t dml_objective_own_buffers(struct dml_objective *objective, struct dml_criterion_buffer *out,
+                                 size_t max) {
     const struct dml_criterion *criterion = objective->criterion;
     size_t count = criterion->buffers ? criterion->buffers(objective->state, out, max) : 0;
-    return count + dml_cross_batch_memory_buffers(&objective->memory, objective->classes,
-                                                  out + count, max - count);
+    if (objective->memory.size > 0)
+        count += dml_cross_batch_memory_buffers(&objective->memory, objective->classes, out + count,
+                                                max - count);
+    return count;
 }

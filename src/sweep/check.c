@@ -1,11 +1,11 @@
 #include "base/memory.h"
 #include "base/text.h"
-#include "dml/method.h"
-#include "dml/plugin.h"
+#include "dml/dml.h"
 #include "sweep/identity.h"
 #include "sweep/sweep.h"
 #include "tracking/tracking.h"
 #include "train/options.h"
+#include "train/terms.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,14 +42,13 @@ static enum dml_status load_plugins(struct plugins *plugins, const struct dml_sw
 }
 
 /* Methods that do not exist are found now rather than when their run begins. */
-static enum dml_status check_methods(const struct dml_training_options *options) {
-    if (!dml_method_find(DML_CRITERION, options->loss))
-        return dml_method_unknown(DML_CRITERION, options->loss);
-    if (*options->batch_mining && !dml_method_find(DML_MINER, options->batch_mining))
-        return dml_method_unknown(DML_MINER, options->batch_mining);
-    if (!dml_method_find(DML_SAMPLER, options->data_sampler))
-        return dml_method_unknown(DML_SAMPLER, options->data_sampler);
-    return DML_OK;
+static enum dml_status check_methods(const struct dml_params *params,
+                                     const struct dml_training_options *options) {
+    struct dml_terms terms;
+    enum dml_status status = dml_terms_read(params, options, &terms);
+    if (!status && !dml_method_find(DML_SAMPLER, options->data_sampler))
+        status = dml_method_unknown(DML_SAMPLER, options->data_sampler);
+    return status;
 }
 
 static enum dml_status keep_save_path(struct dml_sweep *sweep, const char *save_path) {
@@ -76,7 +75,7 @@ static enum dml_status check_run(struct dml_sweep *sweep, struct plugins *plugin
     if (!status)
         status = dml_train_name_csv(params);
     if (!status)
-        status = check_methods(dml_params_options(params, &dml_training_params));
+        status = check_methods(params, dml_params_options(params, &dml_training_params));
     if (!status) {
         const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
         status = keep_save_path(sweep, setup->save_path);

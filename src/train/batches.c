@@ -35,8 +35,12 @@ static enum dml_status count_partners(const struct dml_part *part, const uint32_
 }
 
 /* A criterion that takes no tuples but has parameters of its own compares images with those. */
-static bool compares_images(const struct dml_criterion *criterion) {
-    return criterion->takes != DML_TUPLES_NONE || !criterion->parameters;
+static bool compares_images(const struct dml_objective *objective) {
+    const struct dml_criterion *criterion;
+    for (size_t i = 0; (criterion = dml_objective_term(objective, i)); i++)
+        if (criterion->takes != DML_TUPLES_NONE || !criterion->parameters)
+            return true;
+    return false;
 }
 
 static void warn(const struct dml_experiment *e, size_t count, size_t images, const char *what) {
@@ -52,7 +56,7 @@ static void warn(const struct dml_experiment *e, size_t count, size_t images, co
 enum dml_status dml_batches_warn(const struct dml_experiment *e, const uint32_t *plan,
                                  size_t batches) {
     struct partners found;
-    if (batches == 0 || !compares_images(dml_objective_criterion(e->objective)))
+    if (batches == 0 || !compares_images(e->terms.objective))
         return DML_OK;
     enum dml_status status =
         count_partners(&e->dataset.training, plan, batches, (size_t)e->training->bs, &found);

@@ -5,6 +5,7 @@
 #include "data/inventory.h"
 #include "dml/dml.h"
 #include "nn/weights/safetensors.h"
+#include "train/criterion_buffers.h"
 #include "train/weights.h"
 
 #include <cjson/cJSON.h>
@@ -46,12 +47,16 @@ static enum dml_status add_criterion_view(const struct dml_criterion_parameter *
     return status;
 }
 
-static enum dml_status add_weights(const struct dml_experiment *e, struct dml_tensors *tensors) {
+/* `all`: what a run goes on with too. */
+static enum dml_status add_weights(const struct dml_experiment *e, bool all,
+                                   struct dml_tensors *tensors) {
     enum dml_status status = dml_network_collect(e->graph, e->backend, e->network, tensors);
     const struct dml_criterion_optimiser *o = &e->criterion_optimiser;
     for (size_t i = 0; !status && i < o->count; i++)
         status =
             add_criterion_view(&o->parameters[i], "criterion.", o->parameters[i].values, tensors);
+    if (!status)
+        status = dml_criterion_buffers_add(e->terms.objective, all, tensors);
     return status;
 }
 
@@ -109,7 +114,7 @@ static enum dml_status add_notes(const struct dml_experiment *e, uint64_t epoch,
 enum dml_status dml_checkpoint_save(const struct dml_experiment *e, const char *path,
                                     uint64_t epoch, const char *metrics) {
     struct dml_tensors tensors = {0};
-    enum dml_status status = add_weights(e, &tensors);
+    enum dml_status status = add_weights(e, false, &tensors);
     if (!status)
         status = add_notes(e, epoch, &tensors);
     if (!status && metrics)
@@ -252,7 +257,7 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
                                const struct dml_state_texts *texts) {
     struct dml_tensors tensors = {0};
     char *text = position_text(position);
-    enum dml_status status = text ? add_weights(e, &tensors) : DML_ERROR_MEMORY;
+    enum dml_status status = text ? add_weights(e, true, &tensors) : DML_ERROR_MEMORY;
     if (!status)
         status = add_states(e, &tensors);
     if (!status)
@@ -382,6 +387,8 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
         status = dml_network_load(e->graph, e->backend, e->network, &tensors, path, true);
     if (!status)
         status = restore_states(e, path, &tensors);
+    if (!status)
+        status = dml_criterion_buffers_take(e->terms.objective, path, &tensors);
     if (!status)
         status = restore_sampler(e, path, &tensors, position, has_plan);
     if (!status && position->epoch_step > 0 && !*has_plan)

@@ -27,23 +27,6 @@ const char *dml_thousands(size_t value) {
     return out;
 }
 
-static const struct dml_criterion *criterion_of(const struct dml_experiment *e) {
-    return (const struct dml_criterion *)dml_method_find(DML_CRITERION, e->training->loss);
-}
-
-/* The miner that will be used: NULL for a criterion that looks at the whole batch. One that takes
- * no tuples ignores the miner, as in the study, whose default miner is set whatever the criterion;
- * one that may take some uses the miner that was asked for. */
-static const struct dml_miner *miner_of(const struct dml_experiment *e) {
-    const struct dml_criterion *criterion = criterion_of(e);
-    const struct dml_miner *miner =
-        (const struct dml_miner *)dml_method_find(DML_MINER, e->training->batch_mining);
-    if (criterion->takes != DML_TUPLES_NONE)
-        return miner;
-    bool asked = dml_params_given(e->params, "batch_mining") || miner->gives == criterion->may_take;
-    return criterion->may_take != DML_TUPLES_NONE && asked ? miner : NULL;
-}
-
 /* Names, which may become folders, and flags that contradict each other. */
 static enum dml_status check_setup(const struct dml_experiment *e) {
     const struct {
@@ -67,19 +50,15 @@ static enum dml_status check_setup(const struct dml_experiment *e) {
     return *e->data->dataset ? DML_OK : dml_fail(DML_ERROR_USAGE, "--dataset: an empty name");
 }
 
-static enum dml_status check_methods(const struct dml_experiment *e) {
+static enum dml_status check_methods(struct dml_experiment *e) {
     const struct dml_training_options *t = e->training;
-    if (!criterion_of(e))
-        return dml_method_unknown(DML_CRITERION, t->loss);
-    if (!dml_method_find(DML_SAMPLER, t->data_sampler))
-        return dml_method_unknown(DML_SAMPLER, t->data_sampler);
-    if (!dml_method_find(DML_MINER, t->batch_mining)) /* in use or not: names are recorded */
-        return dml_method_unknown(DML_MINER, t->batch_mining);
-    if (!dml_method_find(DML_OPTIMISER, t->optim))
-        return dml_method_unknown(DML_OPTIMISER, t->optim);
-    enum dml_status status = dml_schedule_check(e->params);
+    enum dml_status status = dml_terms_read(e->params, t, &e->terms);
+    if (!status && !dml_method_find(DML_SAMPLER, t->data_sampler))
+        status = dml_method_unknown(DML_SAMPLER, t->data_sampler);
+    if (!status && !dml_method_find(DML_OPTIMISER, t->optim))
+        status = dml_method_unknown(DML_OPTIMISER, t->optim);
     if (!status)
-        status = dml_mining_allowed(criterion_of(e), miner_of(e));
+        status = dml_schedule_check(e->params);
     if (!status)
         status = dml_metrics_check((const char *const *)e->evaluation->evaluation_metrics.items,
                                    e->evaluation->evaluation_metrics.count);
@@ -230,11 +209,8 @@ static enum dml_status fill_network(struct dml_experiment *e) {
 
 static enum dml_status open_methods(struct dml_experiment *e) {
     const struct dml_training_options *t = e->training;
-    const struct dml_criterion *criterion = criterion_of(e);
-    const struct dml_miner *miner = miner_of(e);
     const struct dml_sampler *sampler =
         (const struct dml_sampler *)dml_method_find(DML_SAMPLER, t->data_sampler);
-    const void *criterion_options = dml_params_options(e->params, criterion->method.params);
     const struct dml_sampler_context sampling = {
         .images = e->dataset.training.images,
         .classes = e->dataset.training.classes,
@@ -246,24 +222,19 @@ static enum dml_status open_methods(struct dml_experiment *e) {
         .shared = dml_params_options(e->params, &dml_sampling_params)};
     enum dml_status status = dml_sampling_create(
         sampler, dml_params_options(e->params, sampler->method.params), &sampling, &e->sampling);
-    if (!status && miner) {
-        double margin = criterion->margin ? criterion->margin(criterion_options) : 0.2;
-        const struct dml_miner_context mining = {(size_t)e->graph->embed_dim, margin};
-        status = dml_mining_create(miner, dml_params_options(e->params, miner->method.params),
-                                   &mining, &e->mining);
-    }
     const struct dml_criterion_context context = {.dim = (size_t)e->graph->embed_dim,
                                                   .classes = e->dataset.training.classes,
                                                   .lr = t->lr,
                                                   .seed = (uint64_t)t->seed,
-                                                  .miner = miner ? miner->method.name : NULL,
                                                   .arch = e->network_flags->arch};
     if (!status)
-        status = dml_objective_create(criterion, criterion_options, &context, &e->objective);
+        status = dml_terms_open(&e->terms, e->params, t, &context);
+    char criteria[500] = "", miners[500] = "";
+    dml_terms_describe(&e->terms, criteria, miners, sizeof miners);
     if (!status)
         printf("criterion: %s; batch miner: %s; batch sampler: %s, %s batches of %lld an epoch\n",
-               t->loss, miner ? miner->method.name : "none", t->data_sampler,
-               dml_thousands(dml_sampling_batches(e->sampling)), (long long)t->bs);
+               criteria, miners, t->data_sampler, dml_thousands(dml_sampling_batches(e->sampling)),
+               (long long)t->bs);
     return status;
 }
 
@@ -272,8 +243,8 @@ static enum dml_status open_optimiser(struct dml_experiment *e) {
     e->optimiser = (const struct dml_optimiser *)dml_method_find(DML_OPTIMISER, e->training->optim);
     e->optimiser_options = dml_params_options(e->params, e->optimiser->method.params);
     uint64_t steps_per_epoch = dml_sampling_batches(e->sampling);
-    enum dml_status status =
-        dml_criterion_optimiser_open(e->objective, e->optimiser->states, &e->criterion_optimiser);
+    enum dml_status status = dml_criterion_optimiser_open(e->terms.objective, e->optimiser->states,
+                                                          &e->criterion_optimiser);
     if (!status)
         status = dml_groups_open(e->graph, &e->criterion_optimiser, e->training, e->group_flags,
                                  steps_per_epoch, &e->groups);
@@ -330,8 +301,7 @@ void dml_experiment_close(struct dml_experiment *e) {
         dml_loader_close(e->eval_loaders[i]);
     dml_groups_close(&e->groups);
     dml_criterion_optimiser_close(&e->criterion_optimiser);
-    dml_objective_free(e->objective);
-    dml_mining_free(e->mining);
+    dml_terms_close(&e->terms);
     dml_sampling_free(e->sampling);
     if (e->network)
         e->backend->destroy(e->network);

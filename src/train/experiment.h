@@ -3,12 +3,11 @@
 
 #include "backends/backend.h"
 #include "data/loader.h"
-#include "dml/criteria.h"
-#include "dml/miners.h"
 #include "dml/samplers.h"
 #include "tracking/tracking.h"
 #include "train/groups.h"
 #include "train/options.h"
+#include "train/terms.h"
 
 #include <signal.h>
 
@@ -35,8 +34,7 @@ struct dml_experiment {
     const struct dml_backend *backend;
     struct dml_network *network;
     struct dml_sampling *sampling;
-    struct dml_mining *mining; /* NULL where the criterion takes no tuples */
-    struct dml_objective *objective;
+    struct dml_terms terms; /* criteria and batch miners */
     const struct dml_optimiser *optimiser;
     const void *optimiser_options;
     struct dml_criterion_optimiser criterion_optimiser;

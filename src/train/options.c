@@ -15,9 +15,16 @@
 
 #define AT(field) offsetof(struct dml_training_options, field)
 static const struct dml_param training[] = {
-    {"loss", DML_PARAM_STRING, AT(loss), "margin", .help = "Criterion; `dml list` shows them."},
+    {"loss", DML_PARAM_STRING, AT(loss), "margin",
+     .help = "Criterion, or several to be added: margin+tcm; `dml list` shows them."},
+    {"loss_weights", DML_PARAM_FLOATS, AT(loss_weights), NULL, 0, INFINITY,
+     .help = "What each criterion of a sum is multiplied by; 1 without it."},
     {"batch_mining", DML_PARAM_STRING, AT(batch_mining), "distance",
-     .help = "Batch miner, for criteria that learn from tuples."},
+     .help = "Batch miner, for criteria that learn from tuples; several for a sum of criteria: "
+             "distance+npair, of which each takes the first that it goes with."},
+    {"xbm_size", DML_PARAM_INT, AT(xbm_size), "0", 0, 1 << 30,
+     .help = "Embeddings that a cross-batch memory holds (Wang et al. 2020), with which criteria "
+             "that can do so compare a batch; 0: none."},
     {"data_sampler", DML_PARAM_STRING, AT(data_sampler), "class_random", .help = "Batch sampler."},
     {"bs", DML_PARAM_INT, AT(bs), "112", 2, 1 << 20, .help = "Images in a batch."},
     {"samples_per_class", DML_PARAM_INT, AT(samples_per_class), "2", 1, 1 << 20,

@@ -12,6 +12,8 @@ struct dml_training_options {
     int64_t n_epochs, kernels, bs, seed;
     char *scheduler, *optim, *loss, *batch_mining, *data_sampler;
     int64_t samples_per_class;
+    struct dml_floats loss_weights;
+    int64_t xbm_size;
 };
 extern const struct dml_param_table dml_training_params;
 

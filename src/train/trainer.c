@@ -32,7 +32,6 @@ struct trainer {
     size_t batches;
     float *embeddings; /* (batch size, dim) */
     float *gradient;   /* (batch size, dim) */
-    struct dml_tuples tuples;
     struct dml_evaluator evaluator;
     double last_state;    /* when the state was last saved */
     double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
@@ -47,14 +46,9 @@ static enum dml_status forward(struct trainer *t, const struct dml_images *image
     enum dml_status status = e->backend->forward(e->network, images, t->embeddings);
     const struct dml_batch batch = {images->n, (size_t)e->graph->embed_dim, t->embeddings, labels,
                                     NULL};
-    if (!status && e->mining) {
-        struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_MINER, t->at.step, 0);
-        status = dml_mining_compute(e->mining, &batch, &rng, &t->tuples, &record->swapped);
-    }
-    struct dml_rng rng = dml_rng_make(seed, DML_PURPOSE_CRITERION, t->at.step, 1);
     if (!status)
-        status = dml_objective_compute(e->objective, &batch, e->mining ? &t->tuples : NULL, &rng,
-                                       t->gradient, loss);
+        status = dml_terms_compute(&e->terms, &batch, seed, t->at.step, t->gradient, loss,
+                                   &record->swapped);
     record->loss = loss->value;
     record->tuples = loss->tuples;
     record->active = loss->active;
@@ -326,7 +320,6 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
 
 static void close_trainer(struct trainer *t) {
     dml_evaluator_close(&t->evaluator);
-    dml_tuples_free(&t->tuples);
     free(t->plan);
     free(t->embeddings);
     free(t->gradient);
