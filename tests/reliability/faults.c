@@ -1,0 +1,219 @@
+/* A library to preload: makes the n-th call of a kind fail, so that a test can see what a program
+ * makes of it.
+ *
+ *     FAULT_KIND   "memory": allocations; "disk": what opens, writes, syncs, renames and closes
+ * files FAULT_AT     which call fails, from 1; 0: none FAULT_FOR    how many fail from there on (1)
+ *     FAULT_COUNT  a file for the number of calls that there were
+ *     FAULT_IN     name of the program that it is about; others that it starts are left alone
+ *
+ * Allocations of the libraries that compute and of OpenMP are not counted: they end the program by
+ * themselves. Standard streams are left alone. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *old, size_t size);
+void *__libc_memalign(size_t alignment, size_t size);
+
+enum { OFF, MEMORY, DISK };
+
+static int kind;
+static long at, failing = 1;
+static atomic_long calls;
+static const char *count_file;
+
+static long number(const char *name, long otherwise) {
+    const char *text = getenv(name);
+    return text ? atol(text) : otherwise;
+}
+
+__attribute__((constructor)) static void begin(void) {
+    const char *program = getenv("FAULT_IN"), *what = getenv("FAULT_KIND");
+    if (!program || !what || strcmp(program, program_invocation_short_name) != 0)
+        return;
+    at = number("FAULT_AT", 0);
+    failing = number("FAULT_FOR", 1);
+    count_file = getenv("FAULT_COUNT");
+    kind = strcmp(what, "memory") == 0 ? MEMORY : DISK;
+}
+
+__attribute__((destructor)) static void end(void) {
+    bool counted = kind != OFF && count_file;
+    kind = OFF;
+    FILE *file = counted ? fopen(count_file, "w") : NULL;
+    if (file) {
+        fprintf(file, "%ld\n", atomic_load(&calls));
+        fclose(file);
+    }
+}
+
+static bool due(void) {
+    long call = atomic_fetch_add(&calls, 1) + 1;
+    return at > 0 && call >= at && call < at + failing;
+}
+
+/* Whether the caller is a library that ends the program when it gets no memory. */
+static bool is_foreign(const void *caller) {
+    static const char *const names[] = {"libdnnl", "libgomp",   "libopenblas", "libstdc++",
+                                        "libblas", "liblapack", "ld-linux"};
+    Dl_info info;
+    if (!dladdr(caller, &info) || !info.dli_fname)
+        return true;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strstr(info.dli_fname, names[i]))
+            return true;
+    return false;
+}
+
+static bool no_memory(const void *caller) {
+    static _Thread_local bool within; /* dladdr may allocate */
+    if (kind != MEMORY || within)
+        return false;
+    within = true;
+    bool fails = !is_foreign(caller) && due();
+    within = false;
+    if (fails)
+        errno = ENOMEM;
+    return fails;
+}
+
+void *malloc(size_t size) {
+    return no_memory(__builtin_return_address(0)) ? NULL : __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size) {
+    return no_memory(__builtin_return_address(0)) ? NULL : __libc_calloc(count, size);
+}
+
+void *realloc(void *old, size_t size) {
+    return no_memory(__builtin_return_address(0)) ? NULL : __libc_realloc(old, size);
+}
+
+void *aligned_alloc(size_t alignment, size_t size) {
+    return no_memory(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
+}
+
+int posix_memalign(void **out, size_t alignment, size_t size) {
+    void *memory = no_memory(__builtin_return_address(0)) ? NULL : __libc_memalign(alignment, size);
+    if (memory)
+        *out = memory;
+    return memory ? 0 : ENOMEM;
+}
+
+/* The function that a name stands for without this library. */
+static void *next(const char *name) {
+    return dlsym(RTLD_NEXT, name);
+}
+
+static bool no_disk(int reason) {
+    if (kind != DISK || !due())
+        return false;
+    errno = reason;
+    return true;
+}
+
+/* Whether a descriptor is a file that can be written. */
+static bool is_written(int fd) {
+    struct stat info;
+    int saved = errno, flags = kind == DISK && fd > 2 ? fcntl(fd, F_GETFL) : -1;
+    bool written = flags >= 0 && (flags & O_ACCMODE) != O_RDONLY && fstat(fd, &info) == 0 &&
+                   S_ISREG(info.st_mode);
+    errno = saved;
+    return written;
+}
+
+ssize_t write(int fd, const void *data, size_t size) {
+    ssize_t (*function)(int, const void *, size_t) = next("write");
+    return is_written(fd) && no_disk(ENOSPC) ? -1 : function(fd, data, size);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t offset) {
+    ssize_t (*function)(int, const void *, size_t, off_t) = next("pwrite");
+    return is_written(fd) && no_disk(ENOSPC) ? -1 : function(fd, data, size, offset);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
+    ssize_t (*function)(int, const void *, size_t, off64_t) = next("pwrite64");
+    return is_written(fd) && no_disk(ENOSPC) ? -1 : function(fd, data, size, offset);
+}
+
+int ftruncate(int fd, off_t length) {
+    int (*function)(int, off_t) = next("ftruncate");
+    return is_written(fd) && no_disk(EIO) ? -1 : function(fd, length);
+}
+
+int fsync(int fd) {
+    int (*function)(int) = next("fsync");
+    return no_disk(EIO) ? -1 : function(fd);
+}
+
+int fdatasync(int fd) {
+    int (*function)(int) = next("fdatasync");
+    return no_disk(EIO) ? -1 : function(fd);
+}
+
+int rename(const char *from, const char *to) {
+    int (*function)(const char *, const char *) = next("rename");
+    return no_disk(EIO) ? -1 : function(from, to);
+}
+
+int mkdir(const char *path, mode_t mode) {
+    int (*function)(const char *, mode_t) = next("mkdir");
+    return no_disk(ENOSPC) ? -1 : function(path, mode);
+}
+
+int close(int fd) {
+    int (*function)(int) = next("close");
+    bool fails = is_written(fd) && no_disk(EIO);
+    int code = function(fd);
+    if (fails)
+        errno = EIO;
+    return fails ? -1 : code;
+}
+
+int open(const char *path, int flags, ...) {
+    int (*function)(const char *, int, ...) = next("open");
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    return (flags & O_ACCMODE) != O_RDONLY && no_disk(ENOSPC) ? -1 : function(path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...) {
+    int (*function)(const char *, int, ...) = next("open64");
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & O_CREAT ? va_arg(arguments, mode_t) : 0;
+    va_end(arguments);
+    return (flags & O_ACCMODE) != O_RDONLY && no_disk(ENOSPC) ? -1 : function(path, flags, mode);
+}
+
+FILE *fopen(const char *path, const char *mode) {
+    FILE *(*function)(const char *, const char *) = next("fopen");
+    return *mode != 'r' && no_disk(ENOSPC) ? NULL : function(path, mode);
+}
+
+int fflush(FILE *file) {
+    int (*function)(FILE *) = next("fflush");
+    return file && is_written(fileno(file)) && no_disk(ENOSPC) ? EOF : function(file);
+}
+
+int fclose(FILE *file) {
+    int (*function)(FILE *) = next("fclose");
+    bool fails = is_written(fileno(file)) && no_disk(EIO);
+    int code = function(file);
+    if (fails)
+        errno = EIO;
+    return fails ? EOF : code;
+}
