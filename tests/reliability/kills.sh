@@ -102,6 +102,7 @@ for ((i = 0; i < kills; i++)); do
     "$run_text" "$place/runs" >"$work/text"
     if diff "$work/$kind.text" "$work/text" >"$work/diff"; then
         survived=$((survived + 1))
+        echo "$told: as it would have been"
     else
         head -40 "$work/diff"
         cat "$place/log"
