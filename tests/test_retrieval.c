@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { N = 420, DIM = 6, CLASSES = 25, GROUPS = 4 };
+enum { N = 300, DIM = 6, CLASSES = 25, GROUPS = 4 };
 
 struct sample_set {
     struct dml_evaluation_set set;
@@ -245,6 +245,66 @@ static void test_fnmr_and_distances(void **state) {
     }
 }
 
+/* More pairs than are kept, most of them equal: distances are found bin by bin. */
+enum { MANY = 2600 };
+
+static float points[MANY];
+
+static enum dml_status point_rows(void *data, const uint32_t *queries, size_t count, double *out) {
+    (void)data;
+    for (size_t q = 0; q < count; q++)
+        for (size_t j = 0; j < MANY; j++)
+            out[q * MANY + j] = fabs((double)points[queries[q]] - points[j]);
+    return DML_OK;
+}
+
+static void test_many_pairs(void **state) {
+    (void)state;
+    static const char *const names[] = {"fnmr@0.001", "fnmr@0.05", "fnmr@0.5", "fnmr@0.97"};
+    static const double shares[] = {0.001, 0.05, 0.5, 0.97};
+    static int32_t labels[MANY];
+    struct dml_rng rng = dml_rng_make(3, DML_PURPOSE_OTHER, 0, 0);
+    double *negative = malloc(sizeof *negative * MANY * MANY);
+    double *positive = malloc(sizeof *positive * MANY * MANY);
+    assert_true(negative && positive);
+    for (size_t fine = 0; fine < 2; fine++) {
+        size_t negatives = 0, positives = 0;
+        for (size_t i = 0; i < MANY; i++) {
+            labels[i] = (int32_t)dml_rng_below(&rng, 40);
+            points[i] = (float)(dml_rng_below(&rng, 4) + labels[i] % 3);
+            points[i] += fine ? 1e-4f * (float)dml_rng_uniform(&rng) : 0;
+        }
+        for (size_t i = 0; i < MANY; i++)
+            for (size_t j = 0; j < MANY; j++) {
+                double d = fabs((double)points[i] - points[j]);
+                if (i != j && labels[i] == labels[j])
+                    positive[positives++] = d;
+                else if (labels[i] != labels[j])
+                    negative[negatives++] = d;
+            }
+        qsort(negative, negatives, sizeof *negative, ascending);
+        const struct dml_distance_source source = {point_rows, NULL};
+        struct dml_evaluation_set set = {
+            .n = MANY, .dim = 1, .embeddings = points, .labels = labels};
+        for (int own = 0; own < 2; own++) {
+            struct dml_metric_value found[4];
+            set.euclidean_distances = own ? &source : NULL;
+            assert_ok(dml_evaluate(&set, names, 4, NULL, found));
+            for (int i = 0; i < 4; i++) {
+                double at = shares[i] * (double)(negatives - 1);
+                size_t low = (size_t)at, far = 0;
+                double threshold =
+                    negative[low] + (negative[low + 1] - negative[low]) * (at - (double)low);
+                for (size_t p = 0; p < positives; p++)
+                    far += positive[p] >= threshold;
+                assert_true(fabs(found[i].value - (double)far / (double)positives) < 1e-12);
+            }
+        }
+    }
+    free(negative);
+    free(positive);
+}
+
 /* --- Samples and intervals ---------------------------------------------------------------- */
 
 static void test_samples(void **state) {
@@ -259,14 +319,13 @@ static void test_samples(void **state) {
     double sum = 0;
     for (uint64_t seed = 0; seed < 100; seed++) {
         const struct dml_evaluation_options options = {
-            .sample = 100, .seed = seed, .resamples = 400, .counts = &counts};
+            .sample = 80, .seed = seed, .resamples = 400, .counts = &counts};
         assert_ok(dml_evaluate(&s->set, &name, 1, &options, &part));
-        assert_true(counts.queries == 100 && counts.population == N);
+        assert_true(counts.queries == 80 && counts.population == N);
         within += part.low <= whole.value && whole.value <= part.high;
         sum += part.value;
     }
-    printf("a 95 %% interval of 100 of %d queries holds the value of all in %d of 100\n", N,
-           within);
+    printf("a 95 %% interval of 80 of %d queries holds the value of all in %d of 100\n", N, within);
     assert_true(within >= 88);
     assert_true(fabs(sum / 100 - whole.value) < 0.01);
     const struct dml_evaluation_options all = {.sample = 2 * N};
@@ -430,9 +489,13 @@ static void test_rerank(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranks),     cmocka_unit_test(test_fnmr_and_distances),
-        cmocka_unit_test(test_samples),   cmocka_unit_test(test_intervals),
-        cmocka_unit_test(test_whitening), cmocka_unit_test(test_query_embeddings),
+        cmocka_unit_test(test_ranks),
+        cmocka_unit_test(test_fnmr_and_distances),
+        cmocka_unit_test(test_many_pairs),
+        cmocka_unit_test(test_samples),
+        cmocka_unit_test(test_intervals),
+        cmocka_unit_test(test_whitening),
+        cmocka_unit_test(test_query_embeddings),
         cmocka_unit_test(test_rerank),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,7 +24,7 @@ struct pass {
     double low, high;
     uint64_t below;     /* keys */
     uint64_t *bins;     /* (BINS) SPREAD: of elements between SPREAD_LOW and SPREAD_HIGH; COUNT */
-    double *example;    /* (BINS) COUNT: a key of each bin */
+    double *ends;       /* (BINS, 2) COUNT: least and largest key of each bin */
     double *kept;       /* KEEP: shared by all threads, as is */
     size_t *count;      /* how many are kept */
     double least, most; /* LEAST, EXTREMES */
@@ -57,7 +57,8 @@ static void offer(struct pass *pass, double key) {
     case COUNT:
         b = bin_of(pass->low, pass->high, key);
         pass->bins[b]++;
-        pass->example[b] = key;
+        pass->ends[2 * b] = fmin(pass->ends[2 * b], key);
+        pass->ends[2 * b + 1] = fmax(pass->ends[2 * b + 1], key);
         break;
     case KEEP:
         pass->kept[__atomic_fetch_add(pass->count, 1, __ATOMIC_RELAXED)] = key;
@@ -121,8 +122,17 @@ static void merge(struct pass *pass, const struct pass *own) {
     pass->most = fmax(pass->most, own->most);
     for (size_t b = 0; own->bins && b < BINS; b++) {
         pass->bins[b] += own->bins[b];
-        if (own->example && own->bins[b])
-            pass->example[b] = own->example[b];
+        if (own->ends) {
+            pass->ends[2 * b] = fmin(pass->ends[2 * b], own->ends[2 * b]);
+            pass->ends[2 * b + 1] = fmax(pass->ends[2 * b + 1], own->ends[2 * b + 1]);
+        }
+    }
+}
+
+static void empty_bins(double *ends) {
+    for (size_t b = 0; b < BINS; b++) {
+        ends[2 * b] = INFINITY;
+        ends[2 * b + 1] = -INFINITY;
     }
 }
 
@@ -136,11 +146,13 @@ static enum dml_status run(const struct dml_pairs *pairs, struct pass *pass) {
         struct pass own = *pass;
         own.below = 0;
         own.bins = pass->bins ? dml_alloc(BINS, sizeof *own.bins) : NULL;
-        own.example = pass->example ? dml_alloc(BINS, sizeof *own.example) : NULL;
+        own.ends = pass->ends ? dml_alloc(2 * BINS, sizeof *own.ends) : NULL;
         double *work = dml_alloc_aligned(room, sizeof *work);
-        enum dml_status failed = work && !own.bins == !pass->bins && !own.example == !pass->example
+        enum dml_status failed = work && !own.bins == !pass->bins && !own.ends == !pass->ends
                                      ? DML_OK
                                      : DML_ERROR_MEMORY;
+        if (own.ends)
+            empty_bins(own.ends);
 #pragma omp for schedule(dynamic, 1)
         for (size_t job = 0; job < jobs; job++) {
             if (!failed && pairs->source)
@@ -154,7 +166,7 @@ static enum dml_status run(const struct dml_pairs *pairs, struct pass *pass) {
         else
             merge(pass, &own);
         free(own.bins);
-        free(own.example);
+        free(own.ends);
         free(work);
     }
     return status ? dml_fail(status, "distances could not be computed") : DML_OK;
@@ -177,9 +189,10 @@ static uint64_t count_bins(const uint64_t *bins, long a, long b) {
     return count;
 }
 
-/* An interval of keys that holds rank `rank`, and no more than *count keys. */
+/* An interval of keys that holds rank `rank`, and no more than *count keys. Where it is a single
+ * value, `keys` are that. */
 static enum dml_status first_interval(const struct dml_pairs *pairs, uint64_t rank, uint64_t *bins,
-                                      double *low, double *high, uint64_t *count) {
+                                      double *low, double *high, uint64_t *count, double keys[2]) {
     if (pairs->source) {
         struct pass pass = {.work = EXTREMES, .low = -INFINITY, .high = INFINITY};
         pass.least = INFINITY;
@@ -188,6 +201,7 @@ static enum dml_status first_interval(const struct dml_pairs *pairs, uint64_t ra
         *low = pass.least;
         *high = pass.most;
         *count = pairs->negatives;
+        keys[0] = keys[1] = pass.least;
         return status;
     }
     memset(bins, 0, BINS * sizeof *bins);
@@ -227,43 +241,34 @@ static enum dml_status pick(const struct dml_pairs *pairs, uint64_t rank, double
     return status;
 }
 
-/* Narrows the interval until it can be kept, or its bins are narrower than numbers lie apart. */
+/* Narrows the interval to one bin's keys, until they can be kept or are all one. */
 static enum dml_status search(const struct dml_pairs *pairs, uint64_t rank, uint64_t *bins,
-                              double *example, double keys[2]) {
+                              double *ends, double keys[2]) {
     double low, high;
     uint64_t count, before;
-    enum dml_status status = first_interval(pairs, rank, bins, &low, &high, &count);
+    enum dml_status status = first_interval(pairs, rank, bins, &low, &high, &count, keys);
     while (!status && count > MOST_KEPT && low < high) {
         memset(bins, 0, BINS * sizeof *bins);
-        struct pass pass = {.work = COUNT, .low = low, .high = high};
-        pass.bins = bins;
-        pass.example = example;
+        empty_bins(ends);
+        struct pass pass = {.work = COUNT, .low = low, .high = high, .bins = bins, .ends = ends};
         status = run(pairs, &pass);
         size_t b = find_bin(bins, rank - pass.below, &before);
-        double end = bin_start(low, high, b + 1), start = bin_start(low, high, b);
-        double apart =
-            nextafter(fmax(fabs(low), fabs(high)), INFINITY) - fmax(fabs(low), fabs(high));
-        if ((high - low) / BINS < apart / 4) {
-            keys[0] = example[b];
-            keys[1] = pass.below + before + bins[b] > rank + 1 ? example[b] : NAN;
-            return status;
-        }
-        low = fmax(low, start - 4 * apart); /* where bins meet is rounded */
-        high = fmin(high, end + 4 * apart);
-        count = count_bins(bins, (long)b - 17, (long)b + 17);
+        count = bins[b];
+        low = ends[2 * b];
+        high = ends[2 * b + 1];
+        keys[0] = low;
+        keys[1] = pass.below + before + count > rank + 1 ? low : NAN;
     }
-    if (!status && count > MOST_KEPT) /* all are one value */
-        keys[0] = keys[1] = low;
-    else if (!status)
+    if (!status && low < high)
         status = pick(pairs, rank, low, high, count, keys);
     return status;
 }
 
 enum dml_status dml_pairs_order(const struct dml_pairs *pairs, uint64_t rank, double keys[2]) {
     uint64_t *bins = dml_alloc(BINS, sizeof *bins);
-    double *example = dml_alloc(BINS, sizeof *example);
+    double *ends = dml_alloc(2 * BINS, sizeof *ends);
     enum dml_status status =
-        bins && example ? search(pairs, rank, bins, example, keys) : DML_ERROR_MEMORY;
+        bins && ends ? search(pairs, rank, bins, ends, keys) : DML_ERROR_MEMORY;
     if (!status && rank + 1 >= pairs->negatives) {
         keys[1] = keys[0];
     } else if (!status && isnan(keys[1])) {
@@ -273,7 +278,7 @@ enum dml_status dml_pairs_order(const struct dml_pairs *pairs, uint64_t rank, do
         keys[1] = pass.least;
     }
     free(bins);
-    free(example);
+    free(ends);
     return status;
 }
 
