@@ -3,47 +3,13 @@
 #include "data/dataset.h"
 #include "data/image.h"
 #include "data/png_write.h"
+#include "support/data_sets.h"
 #include "support/golden.h"
 #include "support/scratch.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static struct dml_dataset_options options_of(const char *dataset, const char *source) {
-    static char empty[] = "", base[] = "base", none[] = "none";
-    static char sources[4][4096]; /* scratch paths do not last */
-    static int at;
-    at = (at + 1) % 4;
-    snprintf(sources[at], sizeof sources[at], "%s", source);
-    return (struct dml_dataset_options){
-        .dataset = (char *)dataset,
-        .source_path = sources[at],
-        .tv_split_perc = 0.8,
-        .dataset_csv = empty,
-        .augmentation = base,
-        .crop_area_min = 0.08,
-        .cache_images = none,
-    };
-}
-
-static struct dml_dataset open_ok(const struct dml_dataset_options *options) {
-    struct dml_dataset dataset;
-    assert_ok(dml_dataset_open(options, 0, &dataset));
-    return dataset;
-}
-
-/* Opening fails with one line that holds both texts. */
-static void open_fails(const struct dml_dataset_options *options, enum dml_status status,
-                       const char *first, const char *second) {
-    struct dml_dataset dataset;
-    assert_int_equal(dml_dataset_open(options, 0, &dataset), status);
-    if (!strstr(dml_error(), first) || !strstr(dml_error(), second))
-        fail_msg("\"%s\" lacks \"%s\" or \"%s\"", dml_error(), first, second);
-    assert_null(strchr(dml_error(), '\n'));
-    assert_int_equal(dataset.training.images, 0);
-    assert_null(dataset.training.paths);
-}
 
 static void make_image(const char *format, const char *set, const char *class, int image) {
     char *relative = dml_format(format, set, class, image);
@@ -61,27 +27,17 @@ static void make_classes(const char *set, const char *const *classes, int count,
 static const char *const NUMBERED[] = {"10.heron", "9.auk", "100.wren", "2.gull"};
 static const char *const NAMED[] = {"bmw", "audi", "seat", "fiat", "opel"};
 
-static void check_part(const struct dml_part *part, size_t classes, size_t images) {
-    assert_int_equal(part->classes, classes);
-    assert_int_equal(part->images, images);
-    for (size_t i = 0; i < images; i++) {
-        assert_in_range(part->labels[i], 0, classes - 1);
-        assert_true(i == 0 || part->labels[i] >= part->labels[i - 1]);
-        assert_int_equal(access(part->paths[i], R_OK), 0);
-    }
-}
-
 static void test_numbered(void **state) {
     (void)state;
     make_classes("cub200", NUMBERED, 4, true);
     scratch_text("cub200/images/._2.gull", "shadow");
     scratch_text("cub200/images/2.gull/._0.jpg", "shadow");
     scratch_text("cub200/images/readme.txt", "not a class");
-    struct dml_dataset_options options = options_of("cub200", scratch_path("%s", ""));
-    struct dml_dataset dataset = open_ok(&options);
-    check_part(&dataset.training, 2, 10);
-    check_part(&dataset.testing, 2, 10);
-    check_part(&dataset.validation, 0, 0);
+    struct dml_dataset_options options = data_options_of("cub200", scratch_path("%s", ""));
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 2, 10);
+    data_check_part(&dataset.testing, 2, 10);
+    data_check_part(&dataset.validation, 0, 0);
     assert_string_equal(dataset.training.name, "training");
     assert_string_equal(dataset.training.class_names[0], "2.gull");
     assert_string_equal(dataset.training.class_names[1], "9.auk");
@@ -97,21 +53,21 @@ static void test_named_and_roots(void **state) {
     make_classes("cars196", NAMED, 5, true);
     make_classes("mine", NAMED, 5, false);
     struct dml_dataset_options all[] = {
-        options_of("cars196", scratch_path("%s", "")),  /* the folder above */
-        options_of("cars196", scratch_path("cars196")), /* the folder itself */
-        options_of("mine", scratch_path("%s", "")),     /* without images/ */
-        options_of("mine", scratch_path("mine")),
+        data_options_of("cars196", scratch_path("%s", "")),  /* the folder above */
+        data_options_of("cars196", scratch_path("cars196")), /* the folder itself */
+        data_options_of("mine", scratch_path("%s", "")),     /* without images/ */
+        data_options_of("mine", scratch_path("mine")),
     };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        struct dml_dataset dataset = open_ok(&all[i]);
-        check_part(&dataset.training, 2, 10);
-        check_part(&dataset.testing, 3, 15);
+        struct dml_dataset dataset = data_open_ok(&all[i]);
+        data_check_part(&dataset.training, 2, 10);
+        data_check_part(&dataset.testing, 3, 15);
         assert_string_equal(dataset.training.class_names[1], "bmw");
         assert_string_equal(dataset.testing.class_names[0], "fiat");
         dml_dataset_close(&dataset);
     }
     /* A misspelt data set is not taken for the folder that holds others. */
-    struct dml_dataset_options misspelt = options_of("mind", scratch_path("%s", ""));
+    struct dml_dataset_options misspelt = data_options_of("mind", scratch_path("%s", ""));
     struct dml_dataset dataset;
     assert_int_equal(dml_dataset_open(&misspelt, 0, &dataset), DML_ERROR_INPUT);
     assert_non_null(strstr(dml_error(), "mind"));
@@ -121,17 +77,17 @@ static void test_class_split(void **state) {
     (void)state;
     make_classes("cars196", NAMED, 5, true);
     make_classes("cars196", NUMBERED, 4, true); /* 9 classes, 4 of them train */
-    struct dml_dataset_options options = options_of("cars196", scratch_path("%s", ""));
+    struct dml_dataset_options options = data_options_of("cars196", scratch_path("%s", ""));
     options.use_tv_split = true;
-    struct dml_dataset dataset = open_ok(&options);
-    check_part(&dataset.training, 3, 15);
-    check_part(&dataset.validation, 1, 5);
-    check_part(&dataset.testing, 5, 25);
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 3, 15);
+    data_check_part(&dataset.validation, 1, 5);
+    data_check_part(&dataset.testing, 5, 25);
     dml_dataset_close(&dataset);
     options.tv_split_perc = 0.1;
-    open_fails(&options, DML_ERROR_USAGE, "--tv_split_perc 0.1", "nothing for training");
+    data_open_fails(&options, DML_ERROR_USAGE, "--tv_split_perc 0.1", "nothing for training");
     options.tv_split_perc = 1;
-    open_fails(&options, DML_ERROR_USAGE, "--tv_split_perc 1", "nothing for validation");
+    data_open_fails(&options, DML_ERROR_USAGE, "--tv_split_perc 1", "nothing for validation");
 }
 
 /* Number of the file: ".../3.jpg" is 3. */
@@ -142,12 +98,12 @@ static int number_of(const char *path) {
 static void test_sample_split(void **state) {
     (void)state;
     make_classes("cub200", NUMBERED, 4, true);
-    struct dml_dataset_options options = options_of("cub200", scratch_path("%s", ""));
+    struct dml_dataset_options options = data_options_of("cub200", scratch_path("%s", ""));
     options.use_tv_split = options.tv_split_by_samples = true;
     options.tv_split_perc = 0.6; /* of 0..4: round(linspace(0, 4, 3)) */
-    struct dml_dataset dataset = open_ok(&options);
-    check_part(&dataset.training, 2, 6);
-    check_part(&dataset.validation, 2, 4);
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 2, 6);
+    data_check_part(&dataset.validation, 2, 4);
     for (int i = 0; i < 6; i++)
         assert_int_equal(number_of(dataset.training.paths[i]), i % 3 * 2);
     assert_string_equal(dataset.validation.class_names[1], "9.auk");
@@ -161,8 +117,8 @@ static void test_sample_split(void **state) {
     for (uint64_t seed = 0; seed < 8; seed++)
         for (int again = 0; again < 2; again++) {
             assert_ok(dml_dataset_open(&options, seed, &dataset));
-            check_part(&dataset.training, 2, 6);
-            check_part(&dataset.validation, 2, 4);
+            data_check_part(&dataset.training, 2, 6);
+            data_check_part(&dataset.validation, 2, 4);
             for (int i = 0; i < 6; i++) {
                 int number = number_of(dataset.training.paths[i]);
                 if (again)
@@ -181,7 +137,7 @@ static void test_sample_split(void **state) {
 
 static void test_online_products(void **state) {
     (void)state;
-    struct dml_dataset_options options = options_of("online_products", scratch_path("%s", ""));
+    struct dml_dataset_options options = data_options_of("online_products", scratch_path("%s", ""));
     for (int i = 0; i < 8; i++)
         make_image("%s/images/%s/%d.jpg", "online_products", "sofa", i);
     scratch_text("online_products/Info_Files/Ebay_train.txt",
@@ -190,9 +146,9 @@ static void test_online_products(void **state) {
                  "5 12 2 sofa/4.jpg\n6 12 2 sofa/5.jpg\n");
     scratch_text("online_products/Info_Files/Ebay_test.txt",
                  "image_id class_id super_class_id path\n7 3 1 sofa/6.jpg\n8 3 1 sofa/7.jpg");
-    struct dml_dataset dataset = open_ok(&options);
-    check_part(&dataset.training, 3, 6);
-    check_part(&dataset.testing, 1, 2);
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 3, 6);
+    data_check_part(&dataset.testing, 1, 2);
     assert_string_equal(dataset.training.class_names[0], "2");
     assert_string_equal(dataset.training.class_names[2], "12");
     assert_int_equal(number_of(dataset.training.paths[0]), 2);
@@ -200,33 +156,33 @@ static void test_online_products(void **state) {
 
     options.use_tv_split = true; /* of each super class: 0 of 1 and 1 of 2 */
     options.tv_split_perc = 0.5;
-    dataset = open_ok(&options);
-    check_part(&dataset.training, 1, 2);
+    dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 1, 2);
     assert_string_equal(dataset.training.class_names[0], "11");
-    check_part(&dataset.validation, 2, 4);
+    data_check_part(&dataset.validation, 2, 4);
     dml_dataset_close(&dataset);
     options.tv_split_by_samples = true;
-    dataset = open_ok(&options);
-    check_part(&dataset.training, 3, 3);
-    check_part(&dataset.validation, 3, 3);
+    dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 3, 3);
+    data_check_part(&dataset.validation, 3, 3);
     assert_int_equal(number_of(dataset.training.paths[1]), 0);
     assert_int_equal(number_of(dataset.validation.paths[1]), 1);
     dml_dataset_close(&dataset);
 
     scratch_text("online_products/Info_Files/Ebay_test.txt", "header\n7 3 sofa/6.jpg\n");
-    open_fails(&options, DML_ERROR_INPUT, "Ebay_test.txt: line 2", "class_id");
+    data_open_fails(&options, DML_ERROR_INPUT, "Ebay_test.txt: line 2", "class_id");
     scratch_text("online_products/Info_Files/Ebay_test.txt", "header\n");
-    open_fails(&options, DML_ERROR_INPUT, "Ebay_test.txt", "no images");
+    data_open_fails(&options, DML_ERROR_INPUT, "Ebay_test.txt", "no images");
     unlink(scratch_path("online_products/Info_Files/Ebay_test.txt"));
-    open_fails(&options, DML_ERROR_IO, "Ebay_test.txt", "No such file");
+    data_open_fails(&options, DML_ERROR_IO, "Ebay_test.txt", "No such file");
 }
 
 static void test_bundled(void **state) {
     (void)state;
-    struct dml_dataset_options options = options_of("emoji200", DML_SOURCE_DIR "/data");
-    struct dml_dataset dataset = open_ok(&options);
-    check_part(&dataset.training, 100, dataset.training.images);
-    check_part(&dataset.testing, 100, dataset.testing.images);
+    struct dml_dataset_options options = data_options_of("emoji200", DML_SOURCE_DIR "/data");
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 100, dataset.training.images);
+    data_check_part(&dataset.testing, 100, dataset.testing.images);
     assert_string_equal(dataset.training.class_names[0], "001.left-speech-bubble");
     dml_dataset_close(&dataset);
 }
@@ -234,17 +190,17 @@ static void test_bundled(void **state) {
 static void test_missing(void **state) {
     (void)state;
     make_classes("cub200", NUMBERED, 4, true);
-    struct dml_dataset_options options = options_of("cub20", scratch_path("%s", ""));
-    open_fails(&options, DML_ERROR_INPUT, "cub20: no such folder", "\"cub200\"");
-    options = options_of("cub200", "/nowhere/at/all");
-    open_fails(&options, DML_ERROR_INPUT, "/nowhere/at/all: no such folder", "--source_path");
+    struct dml_dataset_options options = data_options_of("cub20", scratch_path("%s", ""));
+    data_open_fails(&options, DML_ERROR_INPUT, "cub20: no such folder", "\"cub200\"");
+    options = data_options_of("cub200", "/nowhere/at/all");
+    data_open_fails(&options, DML_ERROR_INPUT, "/nowhere/at/all: no such folder", "--source_path");
     assert_ok(dml_make_folders(scratch_path("cub200/images/3.empty")));
-    options = options_of("cub200", scratch_path("%s", ""));
-    open_fails(&options, DML_ERROR_INPUT, "3.empty", "without images");
+    options = data_options_of("cub200", scratch_path("%s", ""));
+    data_open_fails(&options, DML_ERROR_INPUT, "3.empty", "without images");
     rmdir(scratch_path("cub200/images/3.empty"));
     assert_ok(dml_make_folders(scratch_path("hollow/images")));
-    options = options_of("hollow", scratch_path("%s", ""));
-    open_fails(&options, DML_ERROR_INPUT, "hollow/images", "at least two");
+    options = data_options_of("hollow", scratch_path("%s", ""));
+    data_open_fails(&options, DML_ERROR_INPUT, "hollow/images", "at least two");
 }
 
 /* A JPEG file whose header promises side x side pixels, and that has none. */
@@ -258,8 +214,8 @@ static const char *hostile_jpeg(const char *relative, unsigned side) {
 }
 
 static void bad_image(const char *path, enum dml_status status, const char *problem) {
-    struct dml_dataset_options options = options_of("cub200", scratch_path("%s", ""));
-    open_fails(&options, status, path, problem);
+    struct dml_dataset_options options = data_options_of("cub200", scratch_path("%s", ""));
+    data_open_fails(&options, status, path, problem);
     assert_null(strstr(dml_error(), "more images"));
     unlink(path);
 }
@@ -284,8 +240,8 @@ static void test_bad_images(void **state) {
     bad_image(scratch_copy(name, golden_path("transforms/chelsea.png"), 20000), DML_ERROR_INPUT,
               "cut short");
     assert_ok(dml_make_folders(scratch_path("%s", name)));
-    struct dml_dataset_options options = options_of("cub200", scratch_path("%s", ""));
-    open_fails(&options, DML_ERROR_INPUT, name, "is not a file");
+    struct dml_dataset_options options = data_options_of("cub200", scratch_path("%s", ""));
+    data_open_fails(&options, DML_ERROR_INPUT, name, "is not a file");
     rmdir(scratch_path("%s", name));
     assert_int_equal(symlink("/nowhere/at/all", scratch_path("%s", name)), 0);
     bad_image(scratch_path("%s", name), DML_ERROR_IO, "cannot be opened");
@@ -293,7 +249,7 @@ static void test_bad_images(void **state) {
     /* Several: the first one is named, whatever the threads do. */
     const char *first = scratch_text("cub200/images/2.gull/bad.jpg", "");
     const char *second = scratch_text(name, "x");
-    open_fails(&options, DML_ERROR_INPUT, first, "(and 1 more images that cannot be used)");
+    data_open_fails(&options, DML_ERROR_INPUT, first, "(and 1 more images that cannot be used)");
     unlink(first);
     unlink(second);
 }
@@ -310,9 +266,9 @@ static void test_tolerated(void **state) {
     memcpy(longer, data, size);
     scratch_write("cub200/images/9.auk/longer.jpg", longer, size + 1000);
     scratch_write("cub200/images/9.auk/shorter.jpg", data, size - 2);
-    struct dml_dataset_options options = options_of("cub200", scratch_path("%s", ""));
-    struct dml_dataset dataset = open_ok(&options);
-    check_part(&dataset.training, 2, 12);
+    struct dml_dataset_options options = data_options_of("cub200", scratch_path("%s", ""));
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 2, 12);
     dml_dataset_close(&dataset);
     unlink(scratch_path("cub200/images/9.auk/longer.jpg"));
     unlink(scratch_path("cub200/images/9.auk/shorter.jpg"));
@@ -321,7 +277,7 @@ static void test_tolerated(void **state) {
 }
 
 static struct dml_dataset_options csv_options(const char *text) {
-    struct dml_dataset_options options = options_of("cub200", scratch_path("cub200"));
+    struct dml_dataset_options options = data_options_of("cub200", scratch_path("cub200"));
     options.dataset_csv = (char *)scratch_text("lists/mine.csv", text);
     return options;
 }
@@ -339,10 +295,10 @@ static void test_csv(void **state) {
                     "9,bmw/0.jpg,test,,yes,\n"
                     "bird,bmw/2.jpg,test,no,TRUE,\n"
                     "10,audi/3.jpg,val,1,1,");
-    struct dml_dataset dataset = open_ok(&options);
-    check_part(&dataset.training, 2, 2);
-    check_part(&dataset.validation, 1, 1);
-    check_part(&dataset.testing, 2, 3);
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 2, 2);
+    data_check_part(&dataset.validation, 1, 1);
+    data_check_part(&dataset.testing, 2, 3);
     assert_string_equal(dataset.training.class_names[0], "9"); /* numbers, by value */
     assert_string_equal(dataset.testing.class_names[1], "bird");
     assert_int_equal(number_of(dataset.testing.paths[0]), 1); /* the file's order */
@@ -352,9 +308,9 @@ static void test_csv(void **state) {
     dml_dataset_close(&dataset);
 
     options.use_tv_split = true;
-    open_fails(&options, DML_ERROR_USAGE, "--use_tv_split", "mine.csv");
+    data_open_fails(&options, DML_ERROR_USAGE, "--use_tv_split", "mine.csv");
     options = csv_options("path,label,split\nbmw/0.jpg,a,train\nbmw/1.jpg,b,test\n");
-    dataset = open_ok(&options);
+    dataset = data_open_ok(&options);
     assert_null(dataset.testing.is_query);
     assert_string_equal(dataset.testing.class_names[0], "b");
     dml_dataset_close(&dataset);
@@ -362,7 +318,7 @@ static void test_csv(void **state) {
 
 static void csv_fails(const char *text, const char *first, const char *second) {
     struct dml_dataset_options options = csv_options(text);
-    open_fails(&options, DML_ERROR_INPUT, first, second);
+    data_open_fails(&options, DML_ERROR_INPUT, first, second);
     assert_non_null(strstr(dml_error(), "mine.csv"));
 }
 
@@ -384,9 +340,9 @@ static void test_bad_csv(void **state) {
     csv_fails("path,label,split\nbmw/0.jpg,\"a\"b,train\n", "line 2", "closing quote");
     csv_fails("path,label,split,is_query\nbmw/0.jpg,a,test,maybe\n", "line 2: is_query",
               "\"maybe\"");
-    struct dml_dataset_options options = options_of("cub200", scratch_path("%s", ""));
+    struct dml_dataset_options options = data_options_of("cub200", scratch_path("%s", ""));
     options.dataset_csv = "/nowhere/x.csv";
-    open_fails(&options, DML_ERROR_IO, "/nowhere/x.csv", "cannot be opened");
+    data_open_fails(&options, DML_ERROR_IO, "/nowhere/x.csv", "cannot be opened");
 }
 
 static void test_png_write(void **state) {

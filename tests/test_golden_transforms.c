@@ -33,7 +33,7 @@ static void check_evaluation(const char *image, const char *expected) {
     uint8_t *got = malloc(count);
     assert_non_null(got);
     assert_ok(dml_transform_file(&transformer, &transform, golden_path("transforms/%s", image),
-                                 NULL, got));
+                                 NULL, NULL, got));
     assert_near(image, got, wanted, count);
     free(got);
     free(wanted);

@@ -93,7 +93,7 @@ static void test_kinds(void **state) {
             if (abs(pixels.data[v] - wanted[v]) > allowed)
                 fail_msg("%s: value %zu is %d, not %d", names[i], v, pixels.data[v], wanted[v]);
         check_parts(reader, path, 100);
-        assert_ok(dml_reader_check(reader, path));
+        assert_ok(dml_reader_check(reader, path, NULL));
         free(wanted);
         dml_npy_close(&npy);
         dml_pixels_free(&pixels);
@@ -120,7 +120,7 @@ static void check_corrupt(struct dml_reader *reader, const char *good, const cha
     struct dml_pixels whole = {.data = NULL}, pixels = {.data = NULL};
     struct dml_rect all = open_whole(reader, good, &whole);
     assert_null(dml_reader_flaw(reader));
-    assert_ok(dml_reader_check(reader, bad));
+    assert_ok(dml_reader_check(reader, bad, NULL));
     open_whole(reader, bad, &pixels);
     const char *flaw = dml_reader_flaw(reader);
     if (!flaw || !strstr(flaw, "Corrupt JPEG data: "))
@@ -171,7 +171,7 @@ static void read_any(struct dml_reader *reader, const char *path, struct dml_pix
         status = dml_reader_decode(reader, (struct dml_rect){0, 0, width, height}, pixels);
     if (status)
         assert_true(strncmp(dml_error(), path, strlen(path)) == 0);
-    dml_reader_check(reader, path);
+    dml_reader_check(reader, path, NULL);
 }
 
 /* Files cut anywhere are refused; files with changed bytes are refused or read, nothing worse. */
@@ -191,7 +191,7 @@ static void test_broken(void **state) {
             const char *cut = scratch_write("broken", data, length);
             read_any(reader, cut, &pixels);
             /* A JPEG file that lacks its last bytes may still have all its pixels. */
-            if (length + 100 < size && dml_reader_check(reader, cut) == DML_OK)
+            if (length + 100 < size && dml_reader_check(reader, cut, NULL) == DML_OK)
                 fail_msg("%s: accepted when cut to %zu of %zu bytes", names[i], length, size);
         }
         struct dml_rng rng = dml_rng_make(2, DML_PURPOSE_OTHER, i, 0);

@@ -147,7 +147,7 @@ static uint64_t hash(uint64_t state, const void *data, size_t size) {
     return state;
 }
 
-/* Names, sizes and times of the files, and what the transform makes of them. */
+/* Names, sizes and times of the files, boxes in them, and what the transform makes of them. */
 static uint64_t key_of(const struct dml_loader_options *options) {
     const struct dml_transform *transform = &options->transform;
     int64_t sizes[2] = {transform->crop, transform->resize};
@@ -164,6 +164,8 @@ static uint64_t key_of(const struct dml_loader_options *options) {
             facts[2] = info.st_mtim.tv_nsec;
         }
         key = hash(hash(key, path, strlen(path) + 1), facts, sizeof facts);
+        if (options->part->boxes)
+            key = hash(key, &options->part->boxes[i], sizeof options->part->boxes[i]);
     }
     return key;
 }
@@ -181,7 +183,7 @@ static bool is_sound(const struct dml_mapping *mapping, const struct header *hea
         uint64_t width = table[i].width, height = table[i].height;
         if (width == 0)
             continue;
-        if (height == 0 || width * height > DML_IMAGE_MAX_PIXELS || table[i].offset > size ||
+        if (height == 0 || width * height > DML_IMAGE_MOST_PIXELS || table[i].offset > size ||
             width * height * 3 + DML_PIXELS_SLACK > size - table[i].offset)
             return false;
         if (is_evaluation(options) && (width != crop || height != crop))
@@ -251,13 +253,14 @@ static enum dml_status make_entry(struct maker *maker, struct dml_transformer *t
                                   uint8_t *transformed, size_t image) {
     const struct dml_loader_options *options = maker->options;
     const char *path = options->part->paths[image];
+    const struct dml_rect *box = dml_part_box(options->part, image);
     const uint8_t *pixels = transformed;
     int width = options->transform.crop, height = width;
     enum dml_status status;
     if (is_evaluation(options)) {
-        status = dml_transform_file(transformer, &options->transform, path, NULL, transformed);
+        status = dml_transform_file(transformer, &options->transform, path, box, NULL, transformed);
     } else {
-        status = dml_reader_open(transformer->reader, path, &width, &height);
+        status = dml_reader_open_box(transformer->reader, path, box, &width, &height);
         if (!status)
             status = dml_reader_decode(transformer->reader, (struct dml_rect){0, 0, width, height},
                                        &transformer->pixels);
@@ -294,6 +297,7 @@ static void *make_entries(void *data) {
         free(transformed);
         return NULL;
     }
+    dml_reader_limit(transformer.reader, maker->options->part->max_pixels);
     while (!atomic_load(&maker->stop)) {
         size_t image = atomic_fetch_add(&maker->next, 1);
         if (image >= maker->options->part->images)

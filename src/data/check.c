@@ -16,6 +16,8 @@ struct check {
     const struct dml_part *parts[3];
     size_t images; /* of all parts */
     atomic_size_t next;
+    void (*tell)(void *data, const char *message);
+    void *data;
     pthread_mutex_t lock; /* for what follows */
     size_t bad;
     size_t first; /* bad one, in the parts' order */
@@ -23,18 +25,20 @@ struct check {
     char message[1024]; /* of the first bad one */
 };
 
-static const char *path_of(const struct check *check, size_t i) {
-    for (int p = 0; p < 2; p++) {
-        if (i < check->parts[p]->images)
-            return check->parts[p]->paths[i];
-        i -= check->parts[p]->images;
-    }
-    return check->parts[2]->paths[i];
+/* Looks at the i-th image of all parts. */
+static enum dml_status look_at(const struct check *check, struct dml_reader *reader, size_t i) {
+    const struct dml_part *const *part = check->parts;
+    while (i >= (*part)->images)
+        i -= (*part++)->images;
+    dml_reader_limit(reader, (*part)->max_pixels);
+    return dml_reader_check(reader, (*part)->paths[i], dml_part_box(*part, i));
 }
 
 static void note(struct check *check, size_t i, enum dml_status status) {
     pthread_mutex_lock(&check->lock);
     check->bad++;
+    if (check->tell)
+        check->tell(check->data, dml_error());
     if (!check->status || i < check->first) {
         check->status = status;
         check->first = i;
@@ -56,7 +60,7 @@ static void *work(void *data) {
         if (i >= check->images)
             break;
         for (size_t end = i + CHUNK; i < end && i < check->images; i++) {
-            status = dml_reader_check(reader, path_of(check, i));
+            status = look_at(check, reader, i);
             if (status)
                 note(check, i, status);
         }
@@ -65,22 +69,36 @@ static void *work(void *data) {
     return NULL;
 }
 
-enum dml_status dml_check_images(const struct dml_dataset *dataset) {
-    struct check check = {
-        .parts = {&dataset->training, &dataset->validation, &dataset->testing},
-        .images = dataset->training.images + dataset->validation.images + dataset->testing.images,
-    };
+/* Looks at all images. */
+static void run(struct check *check, const struct dml_dataset *dataset) {
+    check->parts[0] = &dataset->training;
+    check->parts[1] = &dataset->validation;
+    check->parts[2] = &dataset->testing;
+    for (int p = 0; p < 3; p++)
+        check->images += check->parts[p]->images;
     pthread_t threads[MOST_THREADS];
     long processors = sysconf(_SC_NPROCESSORS_ONLN), started = 0;
-    pthread_mutex_init(&check.lock, NULL);
+    pthread_mutex_init(&check->lock, NULL);
     while (started < processors - 1 && started < MOST_THREADS &&
-           (size_t)started * CHUNK < check.images &&
-           pthread_create(&threads[started], NULL, work, &check) == 0)
+           (size_t)started * CHUNK < check->images &&
+           pthread_create(&threads[started], NULL, work, check) == 0)
         started++;
-    work(&check);
+    work(check);
     while (started > 0)
         pthread_join(threads[--started], NULL);
-    pthread_mutex_destroy(&check.lock);
+    pthread_mutex_destroy(&check->lock);
+}
+
+size_t dml_check_each(const struct dml_dataset *dataset,
+                      void (*tell)(void *data, const char *message), void *data) {
+    struct check check = {.tell = tell, .data = data};
+    run(&check, dataset);
+    return check.bad;
+}
+
+enum dml_status dml_check_images(const struct dml_dataset *dataset) {
+    struct check check = {.images = 0};
+    run(&check, dataset);
     if (check.bad > 1)
         return dml_fail(check.status, "%s (and %zu more images that cannot be used)", check.message,
                         check.bad - 1);

@@ -8,4 +8,9 @@
  * how many others. */
 enum dml_status dml_check_images(const struct dml_dataset *dataset);
 
+/* The same, telling of each that cannot be used, in no order and one at a time; returns how many
+ * there are. */
+size_t dml_check_each(const struct dml_dataset *dataset,
+                      void (*tell)(void *data, const char *message), void *data);
+
 #endif

@@ -4,14 +4,17 @@
 #include "base/memory.h"
 #include "base/suggest.h"
 #include "data/check.h"
-#include "data/layout.h"
+#include "data/doubts.h"
+#include "data/layouts/layouts.h"
+#include "data/layouts/lists.h"
 
 #include <dirent.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const augmentations[] = {"base", "adv", "big", "red", NULL};
+static const char *const augmentations[] = {"base", "adv", "big", "red", NULL},
+                         *const test_lists[] = {"small", "medium", "large", NULL};
 
 #define FIELD(name) offsetof(struct dml_dataset_options, name)
 static const struct dml_param params[] = {
@@ -19,8 +22,8 @@ static const struct dml_param params[] = {
      .type = DML_PARAM_STRING,
      .offset = FIELD(dataset),
      .fallback = DML_DATASET_DEFAULT,
-     .help = "Data set and folder name: cub200, cars196, online_products, or any folder with a "
-             "folder of images per class."},
+     .help = "Name of the data set's folder: cub200, cars196, online_products, or any other that "
+             "has a layout of `dml dataset --help`, as a folder of images per class."},
     {.name = "source_path",
      .type = DML_PARAM_STRING,
      .offset = FIELD(source_path),
@@ -29,10 +32,23 @@ static const struct dml_param params[] = {
     {.name = "dataset_csv",
      .type = DML_PARAM_STRING,
      .offset = FIELD(dataset_csv),
-     .help = "Instead of a folder: a CSV file with the columns path, label, split (train, val, "
-             "test), and optionally is_query and is_gallery. --dataset then only names the "
-             "results; without it they bear "
-             "the file's name."},
+     .help = "Instead of a folder: a CSV file with the columns path, label, split (train, val or "
+             "validation, test), and optionally is_query, is_gallery and the box x_1, x_2, y_1, "
+             "y_2. --dataset then only names the results; without it they bear the file's name."},
+    {.name = "test_list",
+     .type = DML_PARAM_STRING,
+     .offset = FIELD(test_list),
+     .fallback = "small",
+     .choices = test_lists,
+     .help = "Which of VehicleID's lists tests: of 800, 1,600 or 2,400 vehicles."},
+    {.name = "max_image_pixels",
+     .type = DML_PARAM_INT,
+     .offset = FIELD(max_image_pixels),
+     .fallback = "178956970",
+     .min = 1,
+     .max = DML_IMAGE_MOST_PIXELS,
+     .help = "A file whose header says more pixels is refused before training. The default is "
+             "Pillow's."},
     {.name = "use_tv_split",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(use_tv_split),
@@ -77,21 +93,14 @@ static const struct dml_param params[] = {
 const struct dml_param_table dml_dataset_params =
     DML_PARAM_TABLE("Data set", struct dml_dataset_options, params);
 
-static bool has_folder(const char *folder, const char *name) {
-    char *path = dml_path_join(folder, name);
-    bool found = path && dml_is_folder(path);
-    free(path);
-    return found;
-}
-
 /* Whether --source_path is the data set's own folder. Folders of classes without an images/ around
  * them must bear the data set's name: any folder has folders. */
 static bool is_layout_root(const struct dml_dataset_options *options, const char *folder) {
-    if (has_folder(folder, "Info_Files") || has_folder(folder, "images"))
-        return true;
+    const struct dml_layout_kind *kind = dml_layout_of(folder, "");
+    if (!kind || !kind->generic || dml_has_folder(folder, "images"))
+        return kind != NULL;
     const char *slash = strrchr(folder, '/');
-    return strcmp(slash ? slash + 1 : folder, options->dataset) == 0 &&
-           dml_layout_has_images(folder);
+    return strcmp(slash ? slash + 1 : folder, options->dataset) == 0;
 }
 
 static enum dml_status no_such_folder(const struct dml_dataset_options *options,
@@ -135,36 +144,68 @@ static enum dml_status find_folder(const struct dml_dataset_options *options, ch
     return status;
 }
 
+/* The only folder in a folder, as archives leave it when they are unpacked there; NULL. */
+static char *only_folder(const char *folder) {
+    DIR *entries = opendir(folder);
+    char *only = NULL;
+    int count = 0;
+    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+        char *path = entry->d_name[0] == '.' ? NULL : dml_path_join(folder, entry->d_name);
+        if (path && dml_is_folder(path) && count++ == 0)
+            only = path;
+        else
+            free(path);
+    }
+    if (entries)
+        closedir(entries);
+    if (count == 1)
+        return only;
+    free(only);
+    return NULL;
+}
+
+/* The folder's layout; the folder may become the only one in it. */
+static const struct dml_layout_kind *find_kind(const char *dataset, char **folder) {
+    const struct dml_layout_kind *kind = dml_layout_of(*folder, dataset);
+    char *below = kind ? NULL : only_folder(*folder);
+    if (below && (kind = dml_layout_of(below, dataset))) {
+        free(*folder);
+        *folder = below;
+        below = NULL;
+    }
+    free(below);
+    return kind ? kind : &dml_layout_folders; /* which says what it lacks */
+}
+
 static enum dml_status read_layout(const struct dml_dataset_options *options,
-                                   struct dml_layout *layout) {
-    if (*options->dataset_csv)
-        return dml_layout_csv(options->dataset_csv, options->source_path, layout);
-    char *folder = NULL, *lists;
-    enum dml_status status = find_folder(options, &folder);
+                                   struct dml_layout *layout, struct dml_dataset *out,
+                                   bool *apart) {
+    if (*options->dataset_csv) {
+        out->layout = "table";
+        out->place = dml_strdup(options->dataset_csv);
+        return out->place ? dml_layout_table(options->dataset_csv, options->source_path, layout)
+                          : DML_ERROR_MEMORY;
+    }
+    enum dml_status status = find_folder(options, &out->place);
     if (status)
         return status;
-    lists = dml_path_join(folder, "Info_Files");
-    if (!lists)
-        status = DML_ERROR_MEMORY;
-    else if (strstr(options->dataset, "online_products") || dml_is_folder(lists))
-        status = dml_layout_online_products(folder, layout);
-    else
-        status = dml_layout_folders(folder, layout);
+    const struct dml_layout_kind *kind = find_kind(options->dataset, &out->place);
+    const struct dml_layout_source source = {out->place, options->test_list};
+    out->layout = kind->name;
+    *apart = kind->apart;
+    status = kind->read(&source, layout);
     if (strstr(options->dataset, "cub200"))
         layout->sample_split = DML_SPLIT_EVEN;
-    free(lists);
-    free(folder);
     return status;
 }
 
 static enum dml_status split_layout(const struct dml_dataset_options *options, uint64_t seed,
-                                    struct dml_layout *layout) {
+                                    const char *place, struct dml_layout *layout) {
     if (!options->use_tv_split)
         return DML_OK;
     if (layout->validation.count)
-        return dml_fail(DML_ERROR_USAGE,
-                        "--use_tv_split: %s has rows of its own for validation (split val)",
-                        options->dataset_csv);
+        return dml_fail(DML_ERROR_USAGE, "--use_tv_split: %s has images of its own for validation",
+                        place);
     enum dml_status status = options->tv_split_by_samples
                                  ? dml_layout_split_samples(layout, options->tv_split_perc, seed)
                                  : dml_layout_split_classes(layout, options->tv_split_perc);
@@ -175,46 +216,60 @@ static enum dml_status split_layout(const struct dml_dataset_options *options, u
     return status;
 }
 
-/* Makes a part of the classes, whose paths and names it takes. */
-static enum dml_status make_part(const char *name, struct dml_class_list *classes,
-                                 struct dml_part *out) {
-    size_t images = 0, at = 0;
-    bool marked = false;
-    for (size_t c = 0; c < classes->count; c++) {
-        images += classes->items[c].images;
-        marked |= classes->items[c].marks != NULL;
+/* Gives the i-th image of a part to it. */
+static void place_image(struct dml_part *part, size_t i, const struct dml_listed_image *image,
+                        size_t class) {
+    part->paths[i] = image->path;
+    part->labels[i] = (int32_t) class;
+    if (part->is_query) {
+        part->is_query[i] = (image->marks & DML_MARK_QUERY) != 0;
+        part->is_gallery[i] = (image->marks & DML_MARK_GALLERY) != 0;
     }
-    out->name = name;
+    if (part->boxes)
+        part->boxes[i] = image->box;
+}
+
+static enum dml_status reserve_part(const struct dml_class_list *classes, struct dml_part *out) {
+    size_t images = 0;
+    bool marked = false, boxed = false;
+    for (size_t c = 0; c < classes->count; c++)
+        for (size_t i = 0; i < classes->items[c].images; i++, images++) {
+            marked |= classes->items[c].items[i].marks != DML_MARK_BOTH;
+            boxed |= classes->items[c].items[i].box.width != 0;
+        }
     if (images == 0)
         return DML_OK;
     out->paths = dml_alloc(images, sizeof *out->paths);
     out->labels = dml_alloc(images, sizeof *out->labels);
     out->class_names = dml_alloc(classes->count, sizeof *out->class_names);
     out->told = dml_alloc(images, sizeof *out->told);
-    if (marked) {
-        out->is_query = dml_alloc(images, 1);
-        out->is_gallery = dml_alloc(images, 1);
-    }
+    out->is_query = marked ? dml_alloc(images, 1) : NULL;
+    out->is_gallery = marked ? dml_alloc(images, 1) : NULL;
+    out->boxes = boxed ? dml_alloc(images, sizeof *out->boxes) : NULL;
     if (!out->paths || !out->labels || !out->class_names || !out->told ||
-        (marked && (!out->is_query || !out->is_gallery)))
+        (marked && (!out->is_query || !out->is_gallery)) || (boxed && !out->boxes))
         return DML_ERROR_MEMORY;
-    for (size_t c = 0; c < classes->count; c++) {
+    out->images = images;
+    return DML_OK;
+}
+
+/* Makes a part of the classes, whose paths and names it takes. */
+static enum dml_status make_part(const char *name, struct dml_class_list *classes,
+                                 int64_t max_pixels, struct dml_part *out) {
+    size_t at = 0;
+    out->name = name;
+    out->max_pixels = max_pixels;
+    enum dml_status status = reserve_part(classes, out);
+    for (size_t c = 0; !status && out->images && c < classes->count; c++) {
         struct dml_class_images *class = &classes->items[c];
         out->class_names[c] = class->name;
         class->name = NULL;
-        for (size_t i = 0; i < class->images; i++, at++) {
-            out->paths[at] = class->paths[i];
-            out->labels[at] = (int32_t)c;
-            if (marked) {
-                out->is_query[at] = (class->marks[i] & DML_MARK_QUERY) != 0;
-                out->is_gallery[at] = (class->marks[i] & DML_MARK_GALLERY) != 0;
-            }
-        }
+        for (size_t i = 0; i < class->images; i++)
+            place_image(out, at++, &class->items[i], c);
         class->images = 0;
+        out->classes++;
     }
-    out->images = images;
-    out->classes = classes->count;
-    return DML_OK;
+    return status;
 }
 
 static void free_part(struct dml_part *part) {
@@ -227,6 +282,7 @@ static void free_part(struct dml_part *part) {
     free(part->class_names);
     free(part->is_query);
     free(part->is_gallery);
+    free(part->boxes);
     free((void *)part->told);
 }
 
@@ -234,25 +290,52 @@ void dml_dataset_close(struct dml_dataset *dataset) {
     free_part(&dataset->training);
     free_part(&dataset->testing);
     free_part(&dataset->validation);
+    free(dataset->place);
     memset(dataset, 0, sizeof *dataset);
+}
+
+static enum dml_status check_apart(const struct dml_dataset *dataset) {
+    const char *first;
+    size_t count;
+    enum dml_status status =
+        dml_parts_shared(&dataset->training, &dataset->testing, &count, &first);
+    if (!status && count)
+        status =
+            dml_fail(DML_ERROR_INPUT, "%s: class \"%s\" is in the lists for training and testing%s",
+                     dataset->place, first, count > 1 ? ", and others are" : "");
+    return status;
+}
+
+enum dml_status dml_dataset_read(const struct dml_dataset_options *options, uint64_t seed,
+                                 struct dml_dataset *out) {
+    struct dml_layout layout = {.sample_split = DML_SPLIT_RANDOM};
+    bool apart = false;
+    memset(out, 0, sizeof *out);
+    enum dml_status status = read_layout(options, &layout, out, &apart);
+    if (!status)
+        status = split_layout(options, seed, out->place, &layout);
+    if (!status)
+        status = make_part("training", &layout.training, options->max_image_pixels, &out->training);
+    if (!status)
+        status = make_part("testing", &layout.testing, options->max_image_pixels, &out->testing);
+    if (!status)
+        status = make_part("validation", &layout.validation, options->max_image_pixels,
+                           &out->validation);
+    if (!status && apart)
+        status = check_apart(out);
+    dml_layout_free(&layout);
+    if (status)
+        dml_dataset_close(out);
+    return status;
 }
 
 enum dml_status dml_dataset_open(const struct dml_dataset_options *options, uint64_t seed,
                                  struct dml_dataset *out) {
-    struct dml_layout layout = {.sample_split = DML_SPLIT_RANDOM};
-    memset(out, 0, sizeof *out);
-    enum dml_status status = read_layout(options, &layout);
-    if (!status)
-        status = split_layout(options, seed, &layout);
-    if (!status)
-        status = make_part("training", &layout.training, &out->training);
-    if (!status)
-        status = make_part("testing", &layout.testing, &out->testing);
-    if (!status)
-        status = make_part("validation", &layout.validation, &out->validation);
-    if (!status)
-        status = dml_check_images(out);
-    dml_layout_free(&layout);
+    enum dml_status status = dml_dataset_read(options, seed, out);
+    if (status)
+        return status;
+    dml_dataset_doubts(out);
+    status = dml_check_images(out);
     if (status)
         dml_dataset_close(out);
     return status;

@@ -1,6 +1,7 @@
 #ifndef DML_DATA_DATASET_H
 #define DML_DATA_DATASET_H
 
+#include "data/image.h"
 #include "dml/error.h"
 #include "dml/params.h"
 
@@ -10,8 +11,8 @@
 
 enum { DML_TOLD_UNREADABLE = 1, DML_TOLD_CORRUPT = 2 };
 
-/* Images of one part of a data set, ordered by class and then by path (online_products and CSV
- * files: in their own order). Classes are numbered anew in every part. */
+/* Images of one part of a data set, ordered by class and then by path (lists and tables: in their
+ * own order). Classes are numbered anew in every part. */
 struct dml_part {
     const char *name;               /* "training", "testing", "validation", "evaluation" */
     size_t images, classes;         /* both 0: there is no such part */
@@ -19,6 +20,8 @@ struct dml_part {
     int32_t *labels;                /* (images), 0..classes-1 */
     char **class_names;             /* (classes), owned */
     uint8_t *is_query, *is_gallery; /* (images), or NULL when every image is both */
+    struct dml_rect *boxes;         /* (images) of the files; NULL: all images are whole files */
+    int64_t max_pixels;             /* what an image's file may have; 0: DML_IMAGE_PIXELS */
     /* (images) DML_TOLD_*, what loaders said of an image, so that several say it once; NULL: each
      * says it. */
     atomic_uchar *told;
@@ -29,16 +32,25 @@ struct dml_part {
  * "evaluation" set is training with evaluation transforms. */
 struct dml_dataset {
     struct dml_part training, testing, validation;
+    const char *layout; /* the name of what its files are laid out as: "folders", "table" */
+    char *place;        /* its folder, or the table's file */
 };
+
+/* The image's rectangle of its file; NULL: all of it. */
+static inline const struct dml_rect *dml_part_box(const struct dml_part *part, size_t image) {
+    return part->boxes ? &part->boxes[image] : NULL;
+}
 
 #define DML_DATASET_DEFAULT "cub200"
 
 struct dml_dataset_options {
-    char *dataset;     /* layout and folder name: cub200, cars196, online_products, any other */
+    char *dataset;     /* the folder's name; "online_products" in it says the layout as well */
     char *source_path; /* as typed; the folder is <source_path>/<dataset>, or itself */
     bool use_tv_split, tv_split_by_samples;
     double tv_split_perc;
-    char *dataset_csv; /* a CSV file with columns path, label, split, is_query, is_gallery */
+    char *dataset_csv; /* a table of images instead of a folder (layouts/table.c) */
+    char *test_list;   /* "small", "medium", "large": VehicleID's three */
+    int64_t max_image_pixels;
     char *augmentation;
     double crop_area_min; /* least area of a random resized crop */
     int64_t image_size;   /* 0: the backbone's own */
@@ -46,10 +58,13 @@ struct dml_dataset_options {
 };
 extern const struct dml_param_table dml_dataset_params;
 
-/* Reads the layout and looks at every file's header, on as many threads as there are processors: a
- * missing folder, a class without images or an unreadable image is an error with its path (of
- * several bad images the first one, and how many more). `seed` keys the validation split. On
- * failure `out` is empty. */
+/* Reads the layout: a missing folder or a class without images is an error with its path. `seed`
+ * keys the validation split. On failure `out` is empty. */
+enum dml_status dml_dataset_read(const struct dml_dataset_options *options, uint64_t seed,
+                                 struct dml_dataset *out);
+/* The same, says on stderr what is implausible of it (doubts.c), and looks at every file's header,
+ * on as many threads as there are processors: an unreadable image is an error with its path (of
+ * several the first one, and how many more). */
 enum dml_status dml_dataset_open(const struct dml_dataset_options *options, uint64_t seed,
                                  struct dml_dataset *out);
 void dml_dataset_close(struct dml_dataset *dataset);

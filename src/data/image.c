@@ -22,6 +22,8 @@ struct dml_reader {
     size_t capacity, held; /* bytes of the file that were read */
     size_t size;           /* of the file */
     int fd;
+    int64_t max_pixels;
+    struct dml_rect box; /* of the file: the image; width 0 until a header was read without one */
     struct dml_pixels checked;
 };
 
@@ -53,6 +55,7 @@ enum dml_status dml_reader_new(struct dml_reader **out) {
     struct dml_reader *reader = *out = dml_alloc(1, sizeof *reader);
     if (!reader)
         return DML_ERROR_MEMORY;
+    dml_reader_limit(reader, 0);
     reader->fd = -1;
     reader->jpeg = jpeg_decoder_new();
     reader->png = png_decoder_new();
@@ -81,7 +84,12 @@ void dml_reader_free(struct dml_reader *reader) {
     free(reader);
 }
 
-static enum dml_status open_file(struct dml_reader *reader, const char *path) {
+void dml_reader_limit(struct dml_reader *reader, int64_t max_pixels) {
+    reader->max_pixels = max_pixels ? max_pixels : DML_IMAGE_PIXELS;
+}
+
+static enum dml_status open_file(struct dml_reader *reader, const char *path,
+                                 const struct dml_rect *box) {
     size_t length = strlen(path) + 1;
     void *copy = reader->path;
     enum dml_status status = dml_grow(&copy, &reader->path_capacity, length, 1);
@@ -90,10 +98,11 @@ static enum dml_status open_file(struct dml_reader *reader, const char *path) {
         return status;
     memcpy(reader->path, path, length);
     reader->held = 0;
+    reader->box = box ? *box : (struct dml_rect){0, 0, 0, 0};
     reader->format = FORMAT_UNKNOWN;
     close_file(reader);
     struct stat info;
-    reader->fd = open(path, O_RDONLY | O_CLOEXEC);
+    reader->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hold us up */
     if (reader->fd < 0)
         return dml_fail(DML_ERROR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(reader->fd, &info) != 0)
@@ -142,48 +151,80 @@ static enum dml_status named(struct dml_reader *reader, enum dml_status status,
     return status == DML_ERROR_INPUT ? dml_fail(status, "%s: %s", reader->path, problem) : status;
 }
 
-static enum dml_status read_header(struct dml_reader *reader, int *width, int *height,
-                                   bool *starved) {
-    enum dml_status status;
-    const char *problem = "";
-    *starved = false;
-    reader->format = format_of(reader->bytes, reader->held);
-    if (reader->format == FORMAT_JPEG)
-        status = jpeg_decoder_open(reader->jpeg, reader->bytes, reader->held, width, height,
-                                   starved, &problem);
-    else if (reader->format == FORMAT_PNG)
-        status = png_decoder_open(reader->png, reader->bytes, reader->held, width, height, starved,
-                                  &problem);
-    else
-        return dml_fail(DML_ERROR_INPUT, "%s: is neither a JPEG nor a PNG file", reader->path);
-    if (status)
-        return named(reader, status, problem);
-    if ((int64_t)*width * *height > DML_IMAGE_MAX_PIXELS)
-        return dml_fail(DML_ERROR_INPUT, "%s: its header says %d x %d pixels, more than 2^28",
-                        reader->path, *width, *height);
+/* What a header promises must fit the bounds, the file and the box. */
+static enum dml_status check_header(const struct dml_reader *reader,
+                                    const struct format_header *header) {
+    const struct dml_rect *box = &reader->box;
+    if ((int64_t)header->width * header->height > reader->max_pixels)
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: its header says %d x %d pixels, more than the %lld allowed "
+                        "(--max_image_pixels)",
+                        reader->path, header->width, header->height, (long long)reader->max_pixels);
+    if (reader->size < header->least_bytes)
+        return dml_fail(DML_ERROR_INPUT, "%s: is cut short: %zu bytes for %d x %d pixels",
+                        reader->path, reader->size, header->width, header->height);
+    if (box->width &&
+        (box->left < 0 || box->top < 0 || box->width < 1 || box->height < 1 ||
+         box->left > header->width - box->width || box->top > header->height - box->height))
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: the box from %d,%d to %d,%d does not lie in its %d x %d pixels",
+                        reader->path, box->left, box->top, box->left + box->width,
+                        box->top + box->height, header->width, header->height);
     return DML_OK;
 }
 
-enum dml_status dml_reader_open(struct dml_reader *reader, const char *path, int *width,
-                                int *height) {
-    bool starved;
-    enum dml_status status = open_file(reader, path);
+/* *starved: on failure, whether more bytes of the file may help. */
+static enum dml_status read_header(struct dml_reader *reader, bool *starved) {
+    struct format_header header = {.starved = false};
+    enum dml_status status;
+    const char *problem = "";
+    reader->format = format_of(reader->bytes, reader->held);
+    if (reader->format == FORMAT_JPEG)
+        status = jpeg_decoder_open(reader->jpeg, reader->bytes, reader->held, &header, &problem);
+    else if (reader->format == FORMAT_PNG)
+        status = png_decoder_open(reader->png, reader->bytes, reader->held, &header, &problem);
+    else
+        return dml_fail(DML_ERROR_INPUT, "%s: is neither a JPEG nor a PNG file", reader->path);
+    *starved = header.starved;
+    if (status)
+        return named(reader, status, problem);
+    status = check_header(reader, &header);
+    if (!reader->box.width)
+        reader->box = (struct dml_rect){0, 0, header.width, header.height};
+    return status;
+}
+
+enum dml_status dml_reader_open_box(struct dml_reader *reader, const char *path,
+                                    const struct dml_rect *box, int *width, int *height) {
+    bool starved = false;
+    enum dml_status status = open_file(reader, path, box);
     if (!status)
         status = read_bytes(reader, reader->size);
     close_file(reader);
     if (!status)
-        status = read_header(reader, width, height, &starved);
+        status = read_header(reader, &starved);
+    *width = reader->box.width;
+    *height = reader->box.height;
     return status;
+}
+
+enum dml_status dml_reader_open(struct dml_reader *reader, const char *path, int *width,
+                                int *height) {
+    return dml_reader_open_box(reader, path, NULL, width, height);
 }
 
 enum dml_status dml_reader_decode(struct dml_reader *reader, struct dml_rect wanted,
                                   struct dml_pixels *out) {
     enum dml_status status;
     const char *problem = "";
+    wanted.left += reader->box.left;
+    wanted.top += reader->box.top;
     if (reader->format == FORMAT_JPEG)
         status = jpeg_decoder_decode(reader->jpeg, wanted, out, &problem);
     else
         status = png_decoder_decode(reader->png, wanted, out, &problem);
+    out->rect.left -= reader->box.left;
+    out->rect.top -= reader->box.top;
     return named(reader, status, problem);
 }
 
@@ -203,27 +244,27 @@ static bool ends_well(struct dml_reader *reader) {
            memcmp(tail, end, length) == 0;
 }
 
-enum dml_status dml_reader_check(struct dml_reader *reader, const char *path) {
-    int width, height;
+enum dml_status dml_reader_check(struct dml_reader *reader, const char *path,
+                                 const struct dml_rect *box) {
     bool starved = false;
-    enum dml_status status = open_file(reader, path);
+    enum dml_status status = open_file(reader, path, box);
     if (!status)
         status = read_bytes(reader, reader->size < HEAD ? reader->size : HEAD);
     if (!status) {
-        status = read_header(reader, &width, &height, &starved);
+        status = read_header(reader, &starved);
         if (status && starved && reader->held < reader->size) {
             status = read_bytes(reader, reader->size);
             if (!status)
-                status = read_header(reader, &width, &height, &starved);
+                status = read_header(reader, &starved);
         }
     }
     if (!status && !ends_well(reader)) {
         status = read_bytes(reader, reader->size);
         if (!status)
-            status = read_header(reader, &width, &height, &starved);
+            status = read_header(reader, &starved);
+        const struct dml_rect all = {0, 0, reader->box.width, reader->box.height};
         if (!status)
-            status =
-                dml_reader_decode(reader, (struct dml_rect){0, 0, width, height}, &reader->checked);
+            status = dml_reader_decode(reader, all, &reader->checked);
     }
     close_file(reader);
     return status;

@@ -31,6 +31,8 @@ static void write_part(FILE *out, const struct dml_part *part, const int64_t *si
             sum = mix(sum, name, strlen(name) + 1);
             sum = mix(sum, &sizes[i], sizeof sizes[i]);
             sum = mix(sum, &marks, 1);
+            if (part->boxes)
+                sum = mix(sum, &part->boxes[i], sizeof part->boxes[i]);
         }
         fprintf(out, "%s %zu %016llx ", part->name, i - first, (unsigned long long)sum);
         for (const char *at = part->class_names[c]; *at; at++)

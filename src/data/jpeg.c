@@ -29,6 +29,7 @@ struct jpeg_decoder {
 
 enum {
     MOST_SCANS = 500, /* a progressive file with more only wants to waste time */
+    FEW_SCANS = 32,   /* encoders write up to a dozen */
     MARGIN = 16,      /* pixels around a crop, so that upsampled chroma sees its real neighbours */
 };
 
@@ -59,10 +60,14 @@ static void on_message(j_common_ptr info, int level) {
         info->err->format_message(info, decoder->flaw);
 }
 
+/* Each scan passes over all pixels, however few bytes it has: the more pixels, the fewer scans. */
 static void on_progress(j_common_ptr info) {
+    static const double MOST_WORK = 8e9; /* scans x pixels */
     struct jpeg_decoder *decoder = (struct jpeg_decoder *)info;
-    if (decoder->info.input_scan_number > MOST_SCANS) {
-        strcpy(decoder->message, "has more than 500 scans");
+    int scans = decoder->info.input_scan_number;
+    double work = (double)scans * decoder->info.image_width * decoder->info.image_height;
+    if (scans > MOST_SCANS || (scans > FEW_SCANS && work > MOST_WORK)) {
+        snprintf(decoder->message, sizeof decoder->message, "has more than %d scans", scans - 1);
         longjmp(decoder->escape, 1);
     }
 }
@@ -128,16 +133,28 @@ void jpeg_decoder_free(struct jpeg_decoder *decoder) {
     free(decoder);
 }
 
+/* Huffman codes take at least a bit for the mean of each block of 8 x 8, in the first scan of it.
+ * Arithmetic coding has no such bound. */
+static size_t least_bytes(const struct jpeg_decompress_struct *info) {
+    size_t most = 0;
+    for (int c = 0; c < info->num_components; c++) {
+        const jpeg_component_info *component = &info->comp_info[c];
+        size_t blocks = (size_t)component->width_in_blocks * component->height_in_blocks;
+        most = blocks > most ? blocks : most;
+    }
+    return info->arith_code ? 0 : most / 8;
+}
+
 enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *bytes, size_t size,
-                                  int *width, int *height, bool *starved, const char **problem) {
+                                  struct format_header *out, const char **problem) {
     struct jpeg_decompress_struct *info = &decoder->info;
     decoder->ended = decoder->filled = decoder->complete = false;
     decoder->in_header = true;
     *decoder->flaw = 0;
-    *starved = false;
+    out->starved = false;
     *problem = decoder->message;
     if (setjmp(decoder->escape)) {
-        *starved = decoder->ended;
+        out->starved = decoder->ended;
         return DML_ERROR_INPUT;
     }
     jpeg_abort_decompress(info);
@@ -151,8 +168,9 @@ enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *b
                  channels);
         return DML_ERROR_INPUT;
     }
-    *width = (int)info->image_width;
-    *height = (int)info->image_height;
+    out->width = (int)info->image_width;
+    out->height = (int)info->image_height;
+    out->least_bytes = least_bytes(info);
     return DML_OK;
 }
 

@@ -8,10 +8,8 @@
 
 enum dml_status dml_class_list_add(struct dml_class_list *classes, const char *name,
                                    struct dml_class_images **out) {
-    void *items = classes->items;
     enum dml_status status =
-        dml_grow(&items, &classes->capacity, classes->count + 1, sizeof *classes->items);
-    classes->items = items;
+        dml_grow(&classes->items, &classes->capacity, classes->count + 1, sizeof *classes->items);
     if (status)
         return status;
     struct dml_class_images *class = &classes->items[classes->count];
@@ -24,38 +22,28 @@ enum dml_status dml_class_list_add(struct dml_class_list *classes, const char *n
     return DML_OK;
 }
 
-enum dml_status dml_class_add(struct dml_class_images *class, char *path) {
-    void *paths = class->paths;
-    enum dml_status status =
-        path ? dml_grow(&paths, &class->path_capacity, class->images + 1, sizeof *class->paths)
-             : DML_ERROR_MEMORY;
-    class->paths = paths;
+enum dml_status dml_class_add_image(struct dml_class_images *class, struct dml_listed_image image) {
+    enum dml_status status = image.path ? dml_grow(&class->items, &class->capacity,
+                                                   class->images + 1, sizeof *class->items)
+                                        : DML_ERROR_MEMORY;
     if (status)
-        free(path);
+        free(image.path);
     else
-        class->paths[class->images++] = path;
+        class->items[class->images++] = image;
     return status;
 }
 
-enum dml_status dml_class_add_marked(struct dml_class_images *class, char *path, uint8_t marks) {
-    void *all = class->marks;
-    enum dml_status status = dml_grow(&all, &class->mark_capacity, class->images + 1, 1);
-    class->marks = all;
-    if (status) {
-        free(path);
-        return status;
-    }
-    class->marks[class->images] = marks;
-    return dml_class_add(class, path);
+enum dml_status dml_class_add(struct dml_class_images *class, char *path) {
+    return dml_class_add_image(class,
+                               (struct dml_listed_image){.path = path, .marks = DML_MARK_BOTH});
 }
 
 void dml_class_list_free(struct dml_class_list *classes) {
     for (size_t c = 0; c < classes->count; c++) {
         struct dml_class_images *class = &classes->items[c];
         for (size_t i = 0; i < class->images; i++)
-            free(class->paths[i]);
-        free(class->paths);
-        free(class->marks);
+            free(class->items[i].path);
+        free(class->items);
         free(class->name);
     }
     free(classes->items);
@@ -101,4 +89,16 @@ void dml_class_list_sort(struct dml_class_list *classes) {
     if (classes->count)
         qsort(classes->items, classes->count, sizeof *classes->items,
               dml_class_list_numbered(classes) ? by_number : by_name);
+}
+
+enum dml_status dml_class_list_halve(struct dml_class_list *first, struct dml_class_list *second) {
+    size_t keep = first->count / 2, moved = first->count - keep;
+    enum dml_status status =
+        dml_grow(&second->items, &second->capacity, moved, sizeof *second->items);
+    if (status)
+        return status;
+    memcpy(second->items, first->items + keep, moved * sizeof *second->items);
+    second->count = moved;
+    first->count = keep;
+    return DML_OK;
 }

@@ -6,14 +6,21 @@
 /* What the layouts have in common: lists of classes with their images, before they become the
  * parts of a data set. */
 
+/* DML_MARK_BOTH: among all others, as most data sets are tested. */
+enum { DML_MARK_QUERY = 1, DML_MARK_GALLERY = 2, DML_MARK_BOTH = 3 };
+
+struct dml_listed_image {
+    char *path;
+    struct dml_rect box; /* of the file; no width: all of it */
+    uint8_t marks;
+};
+
 struct dml_class_images {
     char *name;
     int64_t group; /* classes are split into train and validation within a group; 0 */
-    size_t images, path_capacity, mark_capacity;
-    char **paths;
-    uint8_t *marks; /* DML_MARK_*, only where a layout sets them */
+    size_t images, capacity;
+    struct dml_listed_image *items;
 };
-enum { DML_MARK_QUERY = 1, DML_MARK_GALLERY = 2 };
 
 struct dml_class_list {
     size_t count, capacity;
@@ -25,13 +32,16 @@ enum dml_status dml_class_list_add(struct dml_class_list *classes, const char *n
                                    struct dml_class_images **out);
 /* Adds an image; takes the path, which may be NULL where its allocation failed. */
 enum dml_status dml_class_add(struct dml_class_images *class, char *path);
-enum dml_status dml_class_add_marked(struct dml_class_images *class, char *path, uint8_t marks);
+enum dml_status dml_class_add_image(struct dml_class_images *class, struct dml_listed_image image);
 void dml_class_list_free(struct dml_class_list *classes);
 
-/* Whether every name starts with a number, alone or with a dot behind it: "012.heron". */
+/* Whether every name starts with a number, alone or followed by a dot: "012.heron". */
 bool dml_class_list_numbered(const struct dml_class_list *classes);
 /* By number where all are numbered, else by name. */
 void dml_class_list_sort(struct dml_class_list *classes);
+
+/* Moves the second half of the classes to `second`, which is empty. */
+enum dml_status dml_class_list_halve(struct dml_class_list *first, struct dml_class_list *second);
 
 /* Which images of a class --tv_split_by_samples trains on; the study has a rule per data set. */
 enum dml_sample_split {
@@ -47,17 +57,34 @@ struct dml_layout {
 };
 void dml_layout_free(struct dml_layout *layout);
 
-/* Each fills a zero-initialised layout; on failure the caller still frees it. */
-enum dml_status dml_layout_folders(const char *folder, struct dml_layout *out);
-enum dml_status dml_layout_online_products(const char *folder, struct dml_layout *out);
-enum dml_status dml_layout_csv(const char *path, const char *source_path, struct dml_layout *out);
+/* Where a layout reads from. */
+struct dml_layout_source {
+    const char *folder;    /* the data set's */
+    const char *test_list; /* "small", "medium", "large": where there are several */
+};
+
+/* A way in which data sets are published: one file of layouts/, and one line in its registry.c. */
+struct dml_layout_kind {
+    const char *name, *summary;
+    const char *named; /* a --dataset with this in its name has this layout; NULL */
+    bool generic;      /* it fits folders that are no data set as well */
+    bool apart;        /* no class trains and tests: else its lists are broken */
+    /* Whether the folder is laid out so, even if something is missing: reading says what. */
+    bool (*detect)(const char *folder);
+    /* Fills a zero-initialised layout; on failure the caller still frees it. */
+    enum dml_status (*read)(const struct dml_layout_source *source, struct dml_layout *out);
+};
+
+const struct dml_layout_kind *dml_layout_at(size_t i); /* NULL after the last */
+/* The layout of a folder whose data set has this name; NULL: of none of them. */
+const struct dml_layout_kind *dml_layout_of(const char *folder, const char *dataset);
+
+/* A table of images (layouts/table.c) instead of a folder. */
+enum dml_status dml_layout_table(const char *path, const char *source_path, struct dml_layout *out);
 
 /* Move training classes, or images of each training class, to validation (which is empty): all
  * but `share` of them, 0 < share <= 1. Of a class at least one image stays. */
 enum dml_status dml_layout_split_classes(struct dml_layout *layout, double share);
 enum dml_status dml_layout_split_samples(struct dml_layout *layout, double share, uint64_t seed);
-
-/* Whether a folder looks like one that dml_layout_folders can read. */
-bool dml_layout_has_images(const char *folder);
 
 #endif

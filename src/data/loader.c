@@ -103,7 +103,8 @@ static enum dml_status render_whole(struct worker *worker, size_t image,
     if (!pixels) {
         int width, height;
         enum dml_status status =
-            dml_reader_open(own->reader, loader->part->paths[image], &width, &height);
+            dml_reader_open_box(own->reader, loader->part->paths[image],
+                                dml_part_box(loader->part, image), &width, &height);
         if (!status)
             status = dml_reader_decode(own->reader, (struct dml_rect){0, 0, width, height},
                                        &own->pixels);
@@ -142,8 +143,9 @@ static enum dml_status render(struct worker *worker, uint64_t epoch, size_t posi
         if (!is_about_the_file(status)) /* else the part that is needed may still be whole */
             return status;
     }
-    status = dml_transform_file(&worker->transformer, &loader->transform,
-                                loader->part->paths[image], &rng, out);
+    status =
+        dml_transform_file(&worker->transformer, &loader->transform, loader->part->paths[image],
+                           dml_part_box(loader->part, image), &rng, out);
     if (!status)
         status = check_flaw(worker, image);
     if (!status && evaluation && dml_cache_wants(loader->cache, image))
@@ -287,6 +289,7 @@ static enum dml_status start_workers(struct dml_loader *loader, int threads) {
         enum dml_status status = dml_transformer_init(&worker->transformer);
         if (status)
             return status;
+        dml_reader_limit(worker->transformer.reader, loader->part->max_pixels);
         int reason = pthread_create(&worker->thread, NULL, work, worker);
         if (reason) {
             dml_transformer_free(&worker->transformer);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_DEFLATED = 1032 }; /* bytes that deflate can make of one */
+
 struct png_decoder {
     png_structp png;
     png_infop info;
@@ -56,11 +58,11 @@ void png_decoder_free(struct png_decoder *decoder) {
 }
 
 enum dml_status png_decoder_open(struct png_decoder *decoder, const uint8_t *bytes, size_t size,
-                                 int *width, int *height, bool *starved, const char **problem) {
+                                 struct format_header *out, const char **problem) {
     decoder->bytes = bytes;
     decoder->size = size;
     decoder->at = 0;
-    decoder->ended = *starved = false;
+    decoder->ended = out->starved = false;
     *problem = decoder->message;
     png_destroy_read_struct(&decoder->png, &decoder->info, NULL);
     decoder->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, decoder, on_error, on_warning);
@@ -69,13 +71,15 @@ enum dml_status png_decoder_open(struct png_decoder *decoder, const uint8_t *byt
     if (!decoder->info)
         return dml_fail(DML_ERROR_MEMORY, "out of memory: cannot start reading a PNG file");
     if (setjmp(decoder->escape)) {
-        *starved = decoder->ended;
+        out->starved = decoder->ended;
         return DML_ERROR_INPUT;
     }
     png_set_read_fn(decoder->png, decoder, on_read);
     png_read_info(decoder->png, decoder->info);
-    *width = (int)png_get_image_width(decoder->png, decoder->info);
-    *height = (int)png_get_image_height(decoder->png, decoder->info);
+    out->width = (int)png_get_image_width(decoder->png, decoder->info);
+    out->height = (int)png_get_image_height(decoder->png, decoder->info);
+    out->least_bytes =
+        png_get_rowbytes(decoder->png, decoder->info) * (size_t)out->height / MOST_DEFLATED;
     return DML_OK;
 }
 

@@ -85,22 +85,13 @@ static enum dml_status split_class(struct dml_class_images *class, const uint8_t
     enum dml_status status = DML_OK;
     size_t images = class->images, kept = 0;
     for (size_t i = 0; i < images; i++) {
-        char *path = class->paths[i];
-        uint8_t marks = class->marks ? class->marks[i] : 0;
-        if (status || keep[i]) {
-            class->paths[kept] = path;
-            if (class->marks)
-                class->marks[kept] = marks;
-            kept++;
-            continue;
-        }
-        if (!other)
+        struct dml_listed_image image = class->items[i];
+        if (!status && !keep[i] && !other)
             status = dml_class_list_add(validation, class->name, &other);
-        if (status)
-            class->paths[kept++] = path;
+        if (status || keep[i])
+            class->items[kept++] = image;
         else
-            status = class->marks ? dml_class_add_marked(other, path, marks)
-                                  : dml_class_add(other, path);
+            status = dml_class_add_image(other, image);
     }
     class->images = kept;
     return status;

@@ -155,9 +155,9 @@ void dml_transformer_free(struct dml_transformer *transformer) {
 
 enum dml_status dml_transform_file(struct dml_transformer *transformer,
                                    const struct dml_transform *transform, const char *path,
-                                   struct dml_rng *rng, uint8_t *out) {
+                                   const struct dml_rect *box, struct dml_rng *rng, uint8_t *out) {
     int width, height;
-    enum dml_status status = dml_reader_open(transformer->reader, path, &width, &height);
+    enum dml_status status = dml_reader_open_box(transformer->reader, path, box, &width, &height);
     if (status)
         return status;
     struct dml_view view = dml_transform_draw(transform, width, height, rng);

@@ -53,7 +53,8 @@ struct dml_view dml_transform_draw(const struct dml_transform *transform, int wi
 enum dml_status dml_view_render(const struct dml_view *view, struct dml_resizer *resizer,
                                 const struct dml_pixels *pixels, uint8_t *out);
 
-/* Reads, draws, decodes what is needed and renders: what one thread needs for that. */
+/* Reads, draws, decodes what is needed and renders: what one thread needs for that. The image is
+ * all of its file where `box` is NULL. */
 struct dml_transformer {
     struct dml_reader *reader;
     struct dml_resizer resizer;
@@ -63,6 +64,6 @@ enum dml_status dml_transformer_init(struct dml_transformer *transformer);
 void dml_transformer_free(struct dml_transformer *transformer);
 enum dml_status dml_transform_file(struct dml_transformer *transformer,
                                    const struct dml_transform *transform, const char *path,
-                                   struct dml_rng *rng, uint8_t *out);
+                                   const struct dml_rect *box, struct dml_rng *rng, uint8_t *out);
 
 #endif

@@ -10,9 +10,10 @@
 
 static bool makes_no_difference(const char *name) {
     static const char *const names[] = {
-        "savename",        "save_path",    "source_path", "kernels",       "gpu",
-        "evaluate_on_gpu", "log_online",   "tensorboard", "no_plots",      "params",
-        "resume",          "cache_images", "plugin",      "state_minutes", "changed_data"};
+        "savename", "save_path",       "source_path",  "kernels",
+        "gpu",      "evaluate_on_gpu", "log_online",   "tensorboard",
+        "no_plots", "params",          "resume",       "cache_images",
+        "plugin",   "state_minutes",   "changed_data", "max_image_pixels"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(name, names[i]) == 0)
             return true;

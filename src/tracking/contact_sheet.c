@@ -34,9 +34,11 @@ static void fill(struct sheet *sheet, int left, int top, int width, int height,
 }
 
 /* The largest square in the middle of an image, scaled to a tile. */
-static enum dml_status read_tile(struct sheet *sheet, const char *path, uint8_t *tile) {
+static enum dml_status read_tile(struct sheet *sheet, const struct dml_part *part, size_t image,
+                                 uint8_t *tile) {
     int width, height;
-    enum dml_status status = dml_reader_open(sheet->reader, path, &width, &height);
+    enum dml_status status = dml_reader_open_box(sheet->reader, part->paths[image],
+                                                 dml_part_box(part, image), &width, &height);
     if (status)
         return status;
     int side = width < height ? width : height;
@@ -50,13 +52,13 @@ static enum dml_status read_tile(struct sheet *sheet, const char *path, uint8_t 
     return status ? status : dml_resize(&sheet->resizer, &scaling, &sheet->image, tile);
 }
 
-static void place(struct sheet *sheet, int row, int column, const char *path,
-                  const uint8_t frame[3]) {
+static void place(struct sheet *sheet, int row, int column, const struct dml_part *part,
+                  size_t image, const uint8_t frame[3]) {
     uint8_t tile[TILE * TILE * 3];
     int left = GAP / 2 + column * (BOX + GAP) + (column > 0 ? QUERY_GAP : 0);
     int top = GAP / 2 + row * (BOX + GAP);
     fill(sheet, left, top, BOX, BOX, frame);
-    if (read_tile(sheet, path, tile) != DML_OK) {
+    if (read_tile(sheet, part, image, tile) != DML_OK) {
         fill(sheet, left + FRAME, top + FRAME, TILE, TILE, grey);
         return;
     }
@@ -111,9 +113,9 @@ static void draw_row(struct sheet *sheet, const struct dml_part *part, const flo
                      size_t dim, int row, size_t query) {
     size_t nearest[DML_SHEET_NEAREST];
     size_t count = find_nearest(part, embeddings, dim, query, nearest);
-    place(sheet, row, 0, part->paths[query], dark);
+    place(sheet, row, 0, part, query, dark);
     for (size_t i = 0; i < count; i++)
-        place(sheet, row, (int)i + 1, part->paths[nearest[i]],
+        place(sheet, row, (int)i + 1, part, nearest[i],
               part->labels[nearest[i]] == part->labels[query] ? green : red);
 }
 
@@ -129,6 +131,7 @@ enum dml_status dml_contact_sheet_write(const char *path, const struct dml_part 
         status = dml_reader_new(&sheet.reader);
     if (status)
         return status;
+    dml_reader_limit(sheet.reader, part->max_pixels);
     sheet.height = (int)count * (BOX + GAP);
     sheet.pixels = dml_alloc((size_t)sheet.height * WIDTH, 3);
     if (sheet.pixels) {

@@ -171,9 +171,9 @@ bool dml_resume_may_change(const char *name) {
     static const struct dml_param_table *const tables[] = {&dml_evaluation_params,
                                                            &dml_setup_params, &dml_tracking_params};
     static const char *const others[] = {
-        "n_epochs", "lr",          "fc_lr",       "decay",     "scheduler", "tau",
-        "gamma",    "kernels",     "step_size",   "precision", "micro_bs",  "not_pretrained",
-        "weights",  "source_path", "cache_images"};
+        "n_epochs", "lr",          "fc_lr",        "decay",           "scheduler", "tau",
+        "gamma",    "kernels",     "step_size",    "precision",       "micro_bs",  "not_pretrained",
+        "weights",  "source_path", "cache_images", "max_image_pixels"};
     for (size_t i = 0; i < COUNT(others); i++)
         if (strcmp(name, others[i]) == 0)
             return true;

@@ -1,0 +1,13 @@
+#ifndef DML_DATA_LAYOUTS_LAYOUTS_H
+#define DML_DATA_LAYOUTS_LAYOUTS_H
+
+#include "data/layout.h"
+
+extern const struct dml_layout_kind dml_layout_online_products, dml_layout_folders;
+
+/* Adds a class for each folder in `folder`; other files there are passed over. */
+enum dml_status dml_folders_read(const char *folder, struct dml_class_list *classes);
+/* Whether a folder holds folders with images. */
+bool dml_folders_hold_images(const char *folder);
+
+#endif
