@@ -4,6 +4,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "base/utf8.h"
 #include "report/report.h"
 #include "support/run_fixture.h"
 #include "tracking/database.h"
@@ -341,11 +342,35 @@ static void test_lines_of_a_terminal(void **state) {
     }
 }
 
+/* Escaped text is UTF-8 in one line, and gives its bytes back; all pairs of bytes, and what looks
+ * like an escape. */
+static void test_escapes(void **state) {
+    (void)state;
+    static const char *const texts[] = {"",         "plain",    "caf\xc3\xa9", "\\xff",
+                                        "\\x5cxff", "\\xFF",    "\\x5",        "\\",
+                                        "\\x\xff",  "\\x5\xff", "a\nb\rc",     "\xed\xa0\x80"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts + 65536; i++) {
+        char pair[] = {(char)(i >> 8), (char)i, 'x', '4', '1', 0};
+        const char *text = i < 65536 ? pair : texts[i - 65536];
+        char *escaped = dml_text_escape(text);
+        assert_non_null(escaped);
+        assert_true(dml_utf8_valid(escaped, strlen(escaped)));
+        assert_null(strpbrk(escaped, "\n\r"));
+        dml_text_unescape(escaped);
+        assert_string_equal(escaped, text);
+        free(escaped);
+    }
+    char *same = dml_text_escape("caf\xc3\xa9 \\X \\n");
+    assert_string_equal(same, "caf\xc3\xa9 \\X \\n");
+    free(same);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_names_of_a_foreign_database),
         TEST(test_logs_of_a_foreign_run),
         TEST(test_messages),
+        TEST(test_escapes),
         TEST(test_missing_text_in_a_database),
         TEST(test_file_names),
         TEST(test_command_lines),

@@ -39,6 +39,38 @@ void dml_text_printable(const char *text, char *out, size_t size) {
     printable(text, "\n\t", out, size);
 }
 
+/* "\\xff", in lower case as it is written. */
+static bool is_escape(const char *text) {
+    static const char digits[] = "0123456789abcdef";
+    return text[0] == '\\' && text[1] == 'x' && text[2] && strchr(digits, text[2]) && text[3] &&
+           strchr(digits, text[3]);
+}
+
+char *dml_text_escape(const char *text) {
+    char *out = dml_alloc(4 * strlen(text) + 1, 1), *to = out;
+    for (size_t left = strlen(text), length; out && left; text += length, left -= length) {
+        length = is_escape(text) ? 0 : plain_length(text, left);
+        if (length)
+            memcpy(to, text, length);
+        else
+            snprintf(to, 5, "\\x%02x", (unsigned char)*text);
+        to += length ? length : 4;
+        length = length ? length : 1;
+    }
+    return out;
+}
+
+void dml_text_unescape(char *text) {
+    char *to = text;
+    for (; *text; to++) {
+        bool escape = is_escape(text);
+        char digits[3] = {escape ? text[2] : 0, escape ? text[3] : 0, 0};
+        *to = escape ? (char)strtoul(digits, NULL, 16) : *text;
+        text += escape ? 4 : 1;
+    }
+    *to = 0;
+}
+
 char *dml_text_line(const char *text) {
     size_t size = 4 * strlen(text) + 5;
     char *out = dml_alloc(size, 1);

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "base/stream.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +18,7 @@ static uint64_t mix(uint64_t sum, const void *data, size_t size) {
     return sum;
 }
 
-static void write_part(FILE *out, const struct dml_part *part, const int64_t *sizes) {
+static enum dml_status write_part(FILE *out, const struct dml_part *part, const int64_t *sizes) {
     size_t i = 0;
     for (size_t c = 0; c < part->classes; c++) {
         uint64_t sum = 0xcbf29ce484222325u;
@@ -34,11 +35,13 @@ static void write_part(FILE *out, const struct dml_part *part, const int64_t *si
             if (part->boxes)
                 sum = mix(sum, &part->boxes[i], sizeof part->boxes[i]);
         }
-        fprintf(out, "%s %zu %016llx ", part->name, i - first, (unsigned long long)sum);
-        for (const char *at = part->class_names[c]; *at; at++)
-            putc(*at == '\n' ? '?' : *at, out);
-        putc('\n', out);
+        char *name = dml_text_escape(part->class_names[c]);
+        if (!name)
+            return DML_ERROR_MEMORY;
+        fprintf(out, "%s %zu %016llx %s\n", part->name, i - first, (unsigned long long)sum, name);
+        free(name);
     }
+    return DML_OK;
 }
 
 /* The sizes of a part's files; -1 for one that is gone meanwhile. */
@@ -63,12 +66,11 @@ enum dml_status dml_inventory_make(const struct dml_dataset *dataset, char **out
     if (status)
         return status;
     for (size_t p = 0; p < sizeof parts / sizeof parts[0] && !status; p++) {
-        int64_t *sizes;
+        int64_t *sizes = NULL;
         status = read_sizes(parts[p], &sizes);
         if (!status)
-            write_part(stream.file, parts[p], sizes);
-        if (!status)
-            free(sizes);
+            status = write_part(stream.file, parts[p], sizes);
+        free(sizes);
     }
     enum dml_status closed = dml_stream_close(&stream, out);
     if (status) {

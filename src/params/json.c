@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "base/number.h"
+#include "base/text.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -22,6 +23,14 @@ static cJSON *number(double value) {
     return isfinite(value) ? cJSON_CreateRaw(dml_number_text(value, text)) : cJSON_CreateNull();
 }
 
+/* JSON is UTF-8; what else a path may be is escaped. */
+static cJSON *text_to_json(const char *text) {
+    char *escaped = dml_text_escape(text);
+    cJSON *value = escaped ? cJSON_CreateString(escaped) : NULL;
+    free(escaped);
+    return value;
+}
+
 /* NULL: no memory. Numbers with a fraction are raw text when `exact`, and else to be compared. */
 static cJSON *value_to_json(const struct dml_param *param, const char *options, bool exact) {
     const void *field = options + param->offset;
@@ -37,7 +46,7 @@ static cJSON *value_to_json(const struct dml_param *param, const char *options, 
     case DML_PARAM_FLOAT:
         return exact ? number(*(const double *)field) : cJSON_CreateNumber(*(const double *)field);
     case DML_PARAM_STRING:
-        return cJSON_CreateString(*(char *const *)field);
+        return text_to_json(*(char *const *)field);
     case DML_PARAM_CHOICE:
         return cJSON_CreateString(param->choices[*(const int *)field]);
     case DML_PARAM_INTS:
@@ -54,7 +63,7 @@ static cJSON *value_to_json(const struct dml_param *param, const char *options, 
     case DML_PARAM_STRINGS:
         list = cJSON_CreateArray();
         for (size_t i = 0; i < strings->count; i++)
-            cJSON_AddItemToArray(list, cJSON_CreateString(strings->items[i]));
+            cJSON_AddItemToArray(list, text_to_json(strings->items[i]));
         return complete(list, strings->count);
     }
     return NULL;
@@ -79,8 +88,12 @@ enum dml_status dml_params_to_json(const struct dml_params *params, char **out) 
 
 /* The JSON value as the text that would have been typed; NULL for an object or null. */
 static char *json_to_text(const cJSON *value) {
-    if (cJSON_IsString(value))
-        return dml_strdup(value->valuestring);
+    if (cJSON_IsString(value)) {
+        char *text = dml_strdup(value->valuestring);
+        if (text)
+            dml_text_unescape(text);
+        return text;
+    }
     if (cJSON_IsBool(value))
         return dml_strdup(cJSON_IsTrue(value) ? "true" : "false");
     return cJSON_IsNumber(value) ? dml_format("%.17g", value->valuedouble) : NULL;

@@ -1,5 +1,6 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "report/report.h"
 #include "tracking/database.h"
 
@@ -152,6 +153,7 @@ static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *opt
                                    .values = dml_alloc(report->column_count, sizeof *run->values)};
     if (!run->folder || !run->values)
         return DML_ERROR_MEMORY;
+    dml_text_unescape(run->folder);
     group->regularised = group->regularised || sqlite3_column_int(row, 6);
     for (size_t c = 0; c < report->column_count && !status; c++)
         status = read_value(db, run, &report->columns[c], options->own_best, &run->values[c]);

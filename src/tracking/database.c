@@ -3,6 +3,8 @@
 #include "base/files.h"
 #include "base/lock.h"
 #include "base/memory.h"
+#include "base/text.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +80,18 @@ bool dml_database_may_pass(sqlite3 *db) {
            code == SQLITE_IOERR || code == SQLITE_CANTOPEN;
 }
 
+/* Text of a database is UTF-8; what is not is escaped. */
+static int bind_text(sqlite3_stmt *statement, int place, const char *text) {
+    if (!text || dml_utf8_valid(text, strlen(text)))
+        return sqlite3_bind_text(statement, place, text, -1, SQLITE_TRANSIENT);
+    char *escaped = dml_text_escape(text);
+    if (!escaped)
+        return SQLITE_NOMEM;
+    int code = sqlite3_bind_text(statement, place, escaped, -1, SQLITE_TRANSIENT);
+    free(escaped);
+    return code;
+}
+
 /* Without memory for a text its placeholder stays NULL. */
 static enum dml_status bind(sqlite3_stmt *statement, const char *types, va_list arguments) {
     int code = SQLITE_OK;
@@ -87,8 +101,7 @@ static enum dml_status bind(sqlite3_stmt *statement, const char *types, va_list 
         else if (types[i] == 'd')
             code = sqlite3_bind_double(statement, i + 1, va_arg(arguments, double));
         else
-            code = sqlite3_bind_text(statement, i + 1, va_arg(arguments, const char *), -1,
-                                     SQLITE_TRANSIENT);
+            code = bind_text(statement, i + 1, va_arg(arguments, const char *));
     }
     return code == SQLITE_OK ? DML_OK : dml_database_error(sqlite3_db_handle(statement));
 }
@@ -227,14 +240,18 @@ static enum dml_status prepare(sqlite3 *db) {
  * believed only when it was silent for a day, for not every file system shows its locks. */
 static bool is_dead(const char *save_path, sqlite3_stmt *row) {
     char host[DML_HOST_SIZE];
-    const char *folder = dml_database_text(row, 1);
+    char *folder = dml_strdup(dml_database_text(row, 1));
+    if (folder)
+        dml_text_unescape(folder);
     bool here = strcmp(dml_database_text(row, 2), dml_host(host)) == 0, unsure;
-    if (!here && sqlite3_column_double(row, 3) < 1)
-        return false;
-    char *path = *folder == '/' ? dml_format("%s/%s", folder, DML_RUN_LOCK)
-                                : dml_format("%s/%s/%s", save_path, folder, DML_RUN_LOCK);
+    bool silent = here || sqlite3_column_double(row, 3) >= 1;
+    char *path = NULL;
+    if (silent && folder)
+        path = *folder == '/' ? dml_format("%s/%s", folder, DML_RUN_LOCK)
+                              : dml_format("%s/%s/%s", save_path, folder, DML_RUN_LOCK);
     bool held = !path || dml_lock_held(path, &unsure) || unsure;
     free(path);
+    free(folder);
     return !held;
 }
 

@@ -1,6 +1,8 @@
 #include "tracking/protobuf.h"
 
 #include "base/memory.h"
+#include "base/text.h"
+#include "base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +68,15 @@ void dml_pb_bytes(struct dml_bytes *bytes, int field, const void *data, size_t s
 }
 
 void dml_pb_string(struct dml_bytes *bytes, int field, const char *text) {
-    dml_pb_bytes(bytes, field, text, strlen(text));
+    size_t length = strlen(text);
+    char *escaped = dml_utf8_valid(text, length) ? NULL : dml_text_escape(text);
+    if (escaped)
+        dml_pb_bytes(bytes, field, escaped, strlen(escaped));
+    else if (dml_utf8_valid(text, length))
+        dml_pb_bytes(bytes, field, text, length);
+    else
+        bytes->failed = true; /* no memory */
+    free(escaped);
 }
 
 void dml_pb_doubles(struct dml_bytes *bytes, int field, const double *values, size_t count) {

@@ -3,6 +3,7 @@
 #include "base/number.h"
 #include "base/progress.h"
 #include "base/stream.h"
+#include "base/text.h"
 #include "tracking/database.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
@@ -203,7 +204,8 @@ static enum dml_status describe(struct recorder *recorder, const struct dml_run 
         recorder->run);
 }
 
-/* The run's folder as seen from the save path, so that the whole tree can be moved. */
+/* The run's folder as seen from the save path, so that the whole tree can be moved; the database
+ * has it escaped. */
 static const char *below(const struct dml_run *run) {
     size_t length = strlen(run->save_path);
     while (length > 1 && run->save_path[length - 1] == '/')
@@ -214,12 +216,17 @@ static const char *below(const struct dml_run *run) {
 }
 
 static enum dml_status enter(struct recorder *recorder, const struct dml_run *run) {
-    enum dml_status status = dml_database_run(recorder->db, "BEGIN IMMEDIATE", "");
-    if (status)
+    char *folder = dml_text_escape(below(run));
+    enum dml_status status =
+        folder ? dml_database_run(recorder->db, "BEGIN IMMEDIATE", "") : DML_ERROR_MEMORY;
+    if (status) {
+        free(folder);
         return status;
-    status = find_or_insert(recorder, run, below(run));
+    }
+    status = find_or_insert(recorder, run, folder);
     if (!status)
-        status = describe(recorder, run, below(run));
+        status = describe(recorder, run, folder);
+    free(folder);
     if (!status)
         status = dml_database_run(recorder->db, "DELETE FROM params WHERE run_id = ?", "i",
                                   recorder->run);

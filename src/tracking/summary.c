@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
+#include "base/text.h"
 #include "tracking/best.h"
 #include "tracking/tracking.h"
 
@@ -124,6 +125,14 @@ static bool add_metrics(cJSON *root, const struct dml_bests *bests) {
     return complete;
 }
 
+/* JSON is UTF-8; what else a name may be is escaped. */
+static bool text(cJSON *object, const char *name, const char *value) {
+    char *escaped = dml_text_escape(value);
+    bool added = escaped && cJSON_AddStringToObject(object, name, escaped);
+    free(escaped);
+    return added;
+}
+
 static bool add_times(cJSON *root, const struct summary *summary) {
     cJSON *seconds = cJSON_AddObjectToObject(root, "seconds");
     cJSON *rate = cJSON_AddObjectToObject(root, "images_per_second");
@@ -137,9 +146,9 @@ static bool add_times(cJSON *root, const struct summary *summary) {
 static bool add_all(cJSON *root, const struct summary *summary, const char *status_name,
                     const char *error) {
     return cJSON_AddStringToObject(root, "status", status_name) &&
-           (!error || cJSON_AddStringToObject(root, "error", error)) &&
-           cJSON_AddStringToObject(root, "dataset", summary->run->dataset) &&
-           cJSON_AddStringToObject(root, "savename", summary->run->savename) &&
+           (!error || text(root, "error", error)) &&
+           text(root, "dataset", summary->run->dataset) &&
+           text(root, "savename", summary->run->savename) &&
            number(root, "seed", (double)summary->run->seed) &&
            number(root, "epochs", (double)summary->epochs) && add_times(root, summary) &&
            number(root, "replaced_images", (double)summary->replaced_images) &&
@@ -151,12 +160,12 @@ static bool add_all(cJSON *root, const struct summary *summary, const char *stat
 static enum dml_status write_summary(const struct summary *summary, const char *status_name,
                                      const char *error) {
     cJSON *root = cJSON_CreateObject();
-    char *text = root && add_all(root, summary, status_name, error) ? cJSON_Print(root) : NULL;
+    char *json = root && add_all(root, summary, status_name, error) ? cJSON_Print(root) : NULL;
     cJSON_Delete(root);
-    if (!text)
+    if (!json)
         return dml_fail(DML_ERROR_MEMORY, "%s: out of memory", summary->path);
-    enum dml_status status = dml_write_file(summary->path, text, strlen(text));
-    free(text);
+    enum dml_status status = dml_write_file(summary->path, json, strlen(json));
+    free(json);
     return status;
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/text.h"
 #include "data/dataset.h"
 #include "tracking/tracking.h"
 
@@ -63,6 +64,14 @@ static enum dml_status make_identity(char identity[DML_IDENTITY_SIZE]) {
     return DML_OK;
 }
 
+/* JSON is UTF-8; what else a path may be is escaped. */
+static bool add_path(cJSON *root, const char *name, const char *path) {
+    char *escaped = dml_text_escape(path);
+    bool added = escaped && cJSON_AddStringToObject(root, name, escaped);
+    free(escaped);
+    return added;
+}
+
 /* run.json in `place`, which is the folder or the one that is about to become it. */
 static enum dml_status write_run(const struct dml_run_folder *folder, const char *place,
                                  const char *real) {
@@ -72,8 +81,8 @@ static enum dml_status write_run(const struct dml_run_folder *folder, const char
     if (root && cJSON_AddNumberToObject(root, "format", RUN_FORMAT) &&
         cJSON_AddStringToObject(root, "identity", folder->identity) &&
         (!*folder->copy_of || cJSON_AddStringToObject(root, "copy_of", folder->copy_of)) &&
-        cJSON_AddStringToObject(root, "folder", real) &&
-        cJSON_AddStringToObject(root, "save_path", save_path ? save_path : folder->save_path) &&
+        add_path(root, "folder", real) &&
+        add_path(root, "save_path", save_path ? save_path : folder->save_path) &&
         (!folder->finished ||
          cJSON_AddNumberToObject(root, "finished_step", (double)folder->finished_step)))
         text = cJSON_Print(root);
@@ -245,6 +254,9 @@ static enum dml_status read_run(const char *folder, cJSON **out) {
         if (!status && !(*out = cJSON_Parse(text)))
             status = dml_fail(DML_ERROR_INPUT, "%s: cannot be read as JSON", path);
     }
+    for (cJSON *item = *out ? (*out)->child : NULL; item; item = item->next)
+        if (cJSON_IsString(item))
+            dml_text_unescape(item->valuestring);
     free(text);
     free(path);
     return status;
