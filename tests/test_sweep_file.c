@@ -50,6 +50,17 @@ static void test_numbered_lists_move_together(void **state) {
                 4, flags);
 }
 
+/* A sweep file as editors on Windows leave it. */
+static void test_foreign_lines(void **state) {
+    (void)state;
+    static const char *const flags[] = {"--loss margin --tau 10 20", "--loss npair --seed 1"};
+    expect_runs("\xEF\xBB\xBF"
+                "dml train --loss margin \\\r\n   --tau 10 \\\r\n 20\r\n\r\n"
+                "--loss npair --seed 1\r\n",
+                2, flags);
+    expect_error("--loss margin \\\r\n --tau 1\r\nnonsense\r\n", "study.txt:3: 'nonsense'");
+}
+
 static void test_line_form(void **state) {
     (void)state;
     static const char *const flags[] = {"--loss margin --tau 10 20", "--group 'a b'",
@@ -142,9 +153,13 @@ static void test_the_study(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_lists_multiply), TEST(test_numbered_lists_move_together),
-        TEST(test_line_form),      TEST(test_extra_flags_and_labels),
-        TEST(test_bad_files),      TEST(test_check),
+        TEST(test_lists_multiply),
+        TEST(test_numbered_lists_move_together),
+        TEST(test_line_form),
+        TEST(test_foreign_lines),
+        TEST(test_extra_flags_and_labels),
+        TEST(test_bad_files),
+        TEST(test_check),
         TEST(test_the_study),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,6 +3,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/npy.h"
+#include "base/text.h"
 #include "cli/embedded.h"
 
 #include <stdlib.h>
@@ -14,7 +15,8 @@ static const char usage[] =
     "\n"
     "Embeds images with a checkpoint's network. Writes PREFIX_embeddings.npy (float32, n x dim),\n"
     "PREFIX_labels.npy (int64: the classes of the data set, or one for each folder with images)\n"
-    "and PREFIX_paths.txt (one path a line), all in the same order. An image that cannot be read\n"
+    "and PREFIX_paths.txt (one path a line, with \\x0a and the like for what\n"
+    "is no UTF-8 or would end the line), all in the same order. An image that cannot be read\n"
     "is an error. `dml eval` and `dml search` read the files.\n"
     "\n"
     "  dml embed --checkpoint C.safetensors --images photos/ --out photos\n";
@@ -47,9 +49,18 @@ static enum dml_status write_paths(const char *path, const struct dml_part *part
     enum dml_status status = dml_output_open(&output, path);
     if (status)
         return status;
-    for (size_t i = 0; i < part->images; i++)
-        fprintf(output.file, "%s\n", part->paths[i]);
-    return dml_output_commit(&output);
+    for (size_t i = 0; i < part->images && !status; i++) {
+        char *line = dml_text_escape(part->paths[i]);
+        if (line)
+            fprintf(output.file, "%s\n", line);
+        else
+            status = DML_ERROR_MEMORY;
+        free(line);
+    }
+    if (!status)
+        return dml_output_commit(&output);
+    dml_output_discard(&output);
+    return status;
 }
 
 static enum dml_status write_labels(const char *path, const struct dml_part *part) {

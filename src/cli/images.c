@@ -2,12 +2,14 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/text.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 /* Paths found so far, each with its class's name. */
 struct found {
@@ -41,8 +43,29 @@ static enum dml_status add(struct found *found, char *path, const char *class) {
     return DML_OK;
 }
 
-static enum dml_status add_folder(struct found *found, const char *folder, int depth) {
+/* Whether a folder is one of those around it, as a link may make it. */
+struct around {
+    const struct around *outer;
+    dev_t device;
+    ino_t node;
+};
+
+static bool is_loop(const struct around *inner) {
+    for (const struct around *at = inner->outer; at; at = at->outer)
+        if (at->device == inner->device && at->node == inner->node)
+            return true;
+    return false;
+}
+
+static enum dml_status add_folder(struct found *found, const char *folder,
+                                  const struct around *outer) {
     struct dirent **entries;
+    struct stat info;
+    if (stat(folder, &info) != 0)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be read: %s", folder, strerror(errno));
+    const struct around own = {outer, info.st_dev, info.st_ino};
+    if (is_loop(&own))
+        return DML_OK;
     int count = scandir(folder, &entries, NULL, alphasort);
     enum dml_status status = DML_OK;
     if (count < 0)
@@ -53,8 +76,8 @@ static enum dml_status add_folder(struct found *found, const char *folder, int d
         char *path = wanted ? dml_path_join(folder, name) : NULL;
         if (wanted && !path)
             status = DML_ERROR_MEMORY;
-        else if (path && dml_is_folder(path) && depth < 32)
-            status = add_folder(found, path, depth + 1);
+        else if (path && dml_is_folder(path))
+            status = add_folder(found, path, &own);
         else if (path && is_image(path)) {
             status = add(found, path, folder);
             path = NULL;
@@ -66,23 +89,40 @@ static enum dml_status add_folder(struct found *found, const char *folder, int d
     return status;
 }
 
-/* Paths in a list are as typed; blank lines and those that begin with # are skipped. */
+/* A line's path as it is, or with what `dml embed` escapes in it, where only that is there. */
+static enum dml_status add_line(struct found *found, const char *list, const char *line) {
+    char *path = dml_strdup(line);
+    if (path && !dml_path_exists(path)) {
+        dml_text_unescape(path);
+        if (!dml_path_exists(path))
+            strcpy(path, line);
+    }
+    if (!path || is_image(path))
+        return add(found, path, "");
+    free(path);
+    return dml_fail(DML_ERROR_INPUT,
+                    "%s: lists '%.200s', which is not the name of a JPEG or PNG file", list, line);
+}
+
+/* Paths in a list are as typed, one a line. Blank lines are skipped, and those that begin with #
+ * unless a file is called so. */
 static enum dml_status add_list(struct found *found, const char *path) {
-    char *text, *rest;
-    enum dml_status status = dml_read_file(path, &text, NULL);
+    char *text;
+    size_t size;
+    enum dml_status status = dml_read_file(path, &text, &size);
     if (status)
         return status;
-    for (char *line = strtok_r(text, "\r\n", &rest); line && !status;
-         line = strtok_r(NULL, "\r\n", &rest)) {
-        if (line[0] == 0 || line[0] == '#')
-            continue;
-        if (!is_image(line))
-            status = dml_fail(DML_ERROR_INPUT,
-                              "%s: lists '%.200s', which is not the name of a "
-                              "JPEG or PNG file",
-                              path, line);
-        else
-            status = add(found, dml_strdup(line), "");
+    if (strlen(text) != size)
+        status = dml_fail(DML_ERROR_INPUT, "%s: is neither an image nor a list of images", path);
+    char *rest = strncmp(text, "\xEF\xBB\xBF", 3) == 0 ? text + 3 : text;
+    while (rest && !status) {
+        char *line = strsep(&rest, "\n");
+        size_t length = strlen(line);
+        if (length && line[length - 1] == '\r')
+            line[--length] = 0;
+        bool remark = *line == '#' && !dml_path_exists(line);
+        if (length && !remark)
+            status = add_line(found, path, line);
     }
     free(text);
     return status;
@@ -92,7 +132,7 @@ static enum dml_status add_source(struct found *found, const char *source) {
     size_t before = found->count;
     enum dml_status status;
     if (dml_is_folder(source))
-        status = add_folder(found, source, 0);
+        status = add_folder(found, source, NULL);
     else if (is_image(source))
         return dml_path_exists(source)
                    ? add(found, dml_strdup(source), "")

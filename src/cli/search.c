@@ -83,8 +83,11 @@ static enum dml_status read_paths(const char *path, struct side *side) {
     if (!side->lines)
         return DML_ERROR_MEMORY;
     size_t count = 0;
-    char *rest, *line = strtok_r(side->text, "\r\n", &rest);
-    for (; line; line = strtok_r(NULL, "\r\n", &rest)) {
+    for (char *rest = side->text, *line; (line = strsep(&rest, "\n"));) {
+        line[strcspn(line, "\r")] = 0;
+        if (*line == 0)
+            continue;
+        dml_text_unescape(line);
         if (count < side->n)
             side->lines[count] = line;
         count++;
@@ -160,17 +163,25 @@ static const char style[] =
     ".missing { overflow: hidden; font-size: 11px }\n"
     "figcaption { font-size: 12px; overflow-wrap: anywhere }\n";
 
-/* The JPEG or PNG file, or a grey box where it cannot be read or there is none (NULL). */
+static bool begins_with(const struct dml_mapping *file, const char *bytes, size_t count) {
+    return file->size > count && memcmp(file->data, bytes, count) == 0;
+}
+
+/* The JPEG or PNG file, or a grey box where it is none, cannot be read or there is none (NULL). */
 static void write_picture(FILE *out, const char *path, const char *label) {
     struct dml_mapping file;
     bool found = path && dml_map_file(path, &file) == DML_OK;
+    bool png = found && begins_with(&file, "\x89PNG\r\n\x1A\n", 8);
+    if (found && !png && !begins_with(&file, "\xFF\xD8\xFF", 3)) {
+        dml_unmap_file(&file);
+        found = false;
+    }
     fputs(found ? "<img alt=\"" : "<div class=missing>", out);
     dml_html_text(out, label);
     if (!found) {
         fputs("</div>", out);
         return;
     }
-    bool png = file.size > 4 && memcmp(file.data, "\x89PNG", 4) == 0;
     fputs("\" ", out);
     dml_html_source(out, png ? "png" : "jpeg", file.data, file.size);
     fputc('>', out);

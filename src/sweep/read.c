@@ -343,17 +343,26 @@ static enum dml_status read_line(struct reading *reading, const char *text, size
     return status ? status : expand(reading->sweep, number, &reading->run, own, own_end);
 }
 
+/* How many bytes before the newline at `end` say that the line goes on: a backslash, which a
+ * carriage return may follow; 0: it does not. */
+static size_t continuation(const char *line, const char *end) {
+    size_t length = end ? (size_t)(end - line) : 0;
+    if (length > 0 && end[-1] == '\\')
+        return 1;
+    return length > 1 && end[-1] == '\r' && end[-2] == '\\' ? 2 : 0;
+}
+
 /* Joins lines that end in a backslash; `*number` is that of the first. */
 static enum dml_status read_lines(struct reading *reading, char *text, const char *path) {
     size_t number = 1;
     enum dml_status status = DML_OK;
+    text += strncmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
     for (char *line = text; line && !status;) {
         char *end = strchr(line, '\n');
         size_t first = number++;
-        while (end && end > line && end[-1] == '\\') {
-            end[-1] = end[0] = ' ';
+        for (size_t mark; (mark = continuation(line, end)); number++) {
+            memset(end - mark, ' ', mark + 1);
             end = strchr(end, '\n');
-            number++;
         }
         if (end)
             *end = 0;

@@ -116,6 +116,11 @@ static enum dml_status open_data(struct dml_experiment *e) {
     print_part(&e->dataset.validation);
     print_part(&e->dataset.testing);
     status = check_parts(&e->dataset);
+    if (!status && e->dataset.training.classes == 1)
+        fprintf(stderr,
+                "dml: training has one class: --loss %s has no other to tell it from and learns "
+                "nothing of use\n",
+                e->training->loss);
     if (!status)
         status = dml_inventory_make(&e->dataset, &e->inventory);
     if (status)
