@@ -208,12 +208,57 @@ static void test_broken(void **state) {
     dml_reader_free(reader);
 }
 
+/* A progressive file whose last scan comes again and again is refused. */
+static void test_scans(void **state) {
+    (void)state;
+    char *data;
+    size_t size, scan = 0, used;
+    assert_ok(dml_read_file(FOLDER "/progressive.jpg", &data, &size));
+    for (size_t i = 0; i + 1 < size; i++)
+        if ((unsigned char)data[i] == 0xFF && (unsigned char)data[i + 1] == 0xDA)
+            scan = i;
+    assert_true(scan > 0 && (unsigned char)data[size - 1] == 0xD9);
+    size_t length = size - 2 - scan;
+    char *many = calloc(size + 600 * length, 1);
+    assert_non_null(many);
+    memcpy(many, data, size - 2);
+    used = size - 2;
+    for (int i = 0; i < 600; i++, used += length)
+        memcpy(many + used, data + scan, length);
+    memcpy(many + used, "\xFF\xD9", 2);
+    struct dml_pixels pixels = {.data = NULL};
+    struct dml_reader *reader;
+    int width, height;
+    assert_ok(dml_reader_new(&reader));
+    assert_ok(dml_reader_open(reader, scratch_write("scans.jpg", many, used + 2), &width, &height));
+    assert_int_equal(dml_reader_decode(reader, (struct dml_rect){0, 0, width, height}, &pixels),
+                     DML_ERROR_INPUT);
+    assert_non_null(strstr(dml_error(), "scans.jpg: has more than 500 scans"));
+    dml_reader_free(reader);
+    dml_pixels_free(&pixels);
+    free(many);
+    free(data);
+}
+
+/* Buffers do not stay as large as the largest image. */
+static void test_buffers(void **state) {
+    (void)state;
+    struct dml_pixels pixels = {.data = NULL};
+    assert_ok(dml_pixels_reserve(&pixels, (struct dml_rect){0, 0, 8000, 4000}));
+    size_t large = pixels.capacity;
+    assert_true(large >= 96000000);
+    assert_ok(dml_pixels_reserve(&pixels, (struct dml_rect){0, 0, 7000, 4000}));
+    assert_int_equal(pixels.capacity, large);
+    assert_ok(dml_pixels_reserve(&pixels, (struct dml_rect){0, 0, 500, 400}));
+    assert_true(pixels.capacity < 1000000);
+    dml_pixels_free(&pixels);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds),
-        cmocka_unit_test(test_parts_of_photographs),
-        cmocka_unit_test(test_corrupt),
-        cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_kinds),   cmocka_unit_test(test_parts_of_photographs),
+        cmocka_unit_test(test_corrupt), cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_scans),   cmocka_unit_test(test_buffers),
     };
     scratch_open();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

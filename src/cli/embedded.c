@@ -11,10 +11,20 @@ const char *const dml_cli_parts[] = {"testing", "training", "validation", NULL};
 
 /* Of the flags of `dml train` those that matter here. Their defaults are the checkpoint's. */
 static void print_run_flags(void) {
-    static const char *const names[] = {"dataset",       "source_path",  "dataset_csv",
-                                        "use_tv_split",  "image_size",   "tv_split_by_samples",
-                                        "tv_split_perc", "augmentation", "bs",
-                                        "kernels",       "seed",         "plugin"};
+    static const char *const names[] = {"dataset",
+                                        "source_path",
+                                        "dataset_csv",
+                                        "use_tv_split",
+                                        "image_size",
+                                        "tv_split_by_samples",
+                                        "tv_split_perc",
+                                        "augmentation",
+                                        "bs",
+                                        "kernels",
+                                        "seed",
+                                        "plugin",
+                                        "test_list",
+                                        "max_image_pixels"};
     static const struct dml_param_table *const tables[] = {&dml_dataset_params,
                                                            &dml_training_params, &dml_setup_params};
     struct dml_param shown[sizeof names / sizeof *names];
@@ -75,14 +85,15 @@ enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_para
                                   struct dml_embedded *out) {
     memset(out, 0, sizeof *out);
     enum dml_status status;
+    const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
     if (sources && sources->count) {
         status = dml_images_find(sources, &out->listed);
+        out->listed.max_pixels = data->max_image_pixels;
         const struct dml_dataset alone = {.testing = out->listed};
         if (!status)
             status = dml_check_images(&alone);
         out->part = &out->listed;
     } else {
-        const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
         const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
         status = dml_dataset_open(data, (uint64_t)run->seed, &out->dataset);
         out->part = find_part(&out->dataset, part);

@@ -10,6 +10,7 @@
 struct format_header {
     int width, height;
     size_t least_bytes; /* a whole file of these dimensions cannot be smaller */
+    size_t working;     /* bytes that decoding takes besides the pixels asked for */
     bool starved;       /* on DML_ERROR_INPUT: the header goes on after the bytes given */
 };
 

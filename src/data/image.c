@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -24,16 +25,27 @@ struct dml_reader {
     int fd;
     int64_t max_pixels;
     struct dml_rect box; /* of the file: the image; width 0 until a header was read without one */
+    size_t working;      /* bytes that decoding takes besides the pixels asked for */
     struct dml_pixels checked;
 };
 
-/* Enough for the header of nearly every file; what has more is read whole. */
-enum { HEAD = 16384 };
+/* HEAD: enough for the header of nearly every file; what has more is read whole.
+ * KEPT: buffers beyond it are given back before a smaller image, so that threads that met a large
+ * one do not stay large. LARGE: files that take more than that besides their pixels, as progressive
+ * ones do, are decoded one at a time. */
+enum { HEAD = 16384, KEPT = 64 << 20, LARGE = 128 << 20, MOST_BYTES = 1 << 30 };
+
+static pthread_mutex_t large_files = PTHREAD_MUTEX_INITIALIZER;
+
+static bool is_wasteful(size_t capacity, size_t wanted) {
+    return capacity > KEPT && wanted < capacity / 2;
+}
 
 enum dml_status dml_pixels_reserve(struct dml_pixels *pixels, struct dml_rect rect) {
     size_t stride = (size_t)rect.width * 3;
     size_t bytes = stride * (size_t)rect.height + DML_PIXELS_SLACK;
-    if (bytes > pixels->capacity) { /* not dml_grow: what is held need not be kept */
+    if (bytes > pixels->capacity ||
+        is_wasteful(pixels->capacity, bytes)) { /* not dml_grow: what is held need not be kept */
         free(pixels->data);
         pixels->data = dml_alloc_aligned(bytes, 1);
         pixels->capacity = pixels->data ? bytes : 0;
@@ -44,6 +56,11 @@ enum dml_status dml_pixels_reserve(struct dml_pixels *pixels, struct dml_rect re
     pixels->rect = rect;
     pixels->stride = stride;
     return DML_OK;
+}
+
+void dml_pixels_release(struct dml_pixels *pixels) {
+    if (pixels->capacity > KEPT)
+        dml_pixels_free(pixels);
 }
 
 void dml_pixels_free(struct dml_pixels *pixels) {
@@ -111,7 +128,15 @@ static enum dml_status open_file(struct dml_reader *reader, const char *path,
         return dml_fail(DML_ERROR_INPUT, "%s: is not a file", path);
     if (info.st_size == 0)
         return dml_fail(DML_ERROR_INPUT, "%s: is empty", path);
+    if (info.st_size > MOST_BYTES)
+        return dml_fail(DML_ERROR_INPUT, "%s: has %lld MB, more than an image may (%d)", path,
+                        (long long)info.st_size >> 20, MOST_BYTES >> 20);
     reader->size = (size_t)info.st_size;
+    if (is_wasteful(reader->capacity, reader->size)) {
+        free(reader->bytes);
+        reader->bytes = NULL;
+        reader->capacity = 0;
+    }
     return DML_OK;
 }
 
@@ -189,6 +214,7 @@ static enum dml_status read_header(struct dml_reader *reader, bool *starved) {
     if (status)
         return named(reader, status, problem);
     status = check_header(reader, &header);
+    reader->working = header.working;
     if (!reader->box.width)
         reader->box = (struct dml_rect){0, 0, header.width, header.height};
     return status;
@@ -219,10 +245,15 @@ enum dml_status dml_reader_decode(struct dml_reader *reader, struct dml_rect wan
     const char *problem = "";
     wanted.left += reader->box.left;
     wanted.top += reader->box.top;
+    bool large = reader->working > LARGE;
+    if (large)
+        pthread_mutex_lock(&large_files);
     if (reader->format == FORMAT_JPEG)
         status = jpeg_decoder_decode(reader->jpeg, wanted, out, &problem);
     else
         status = png_decoder_decode(reader->png, wanted, out, &problem);
+    if (large)
+        pthread_mutex_unlock(&large_files);
     out->rect.left -= reader->box.left;
     out->rect.top -= reader->box.top;
     return named(reader, status, problem);

@@ -28,9 +28,13 @@ enum { DML_PIXELS_SLACK = 64 };
 /* Makes room for `rect`, without setting any pixel; reuses what it already holds. */
 enum dml_status dml_pixels_reserve(struct dml_pixels *pixels, struct dml_rect rect);
 void dml_pixels_free(struct dml_pixels *pixels);
+/* Frees them if they take much memory. */
+void dml_pixels_release(struct dml_pixels *pixels);
 
 /* A header that says more pixels than a bound is refused before anything is allocated for them:
- * by default Pillow's bound (twice its MAX_IMAGE_PIXELS), at most 2^30. */
+ * by default Pillow's bound (twice its MAX_IMAGE_PIXELS), at most 2^30. So a thread holds at most
+ * three bytes for each pixel allowed; what progressive and interlaced files take besides is held
+ * for one large file at a time, whatever the number of threads. */
 enum { DML_IMAGE_PIXELS = 178956970, DML_IMAGE_MOST_PIXELS = 1 << 30 };
 
 /* Reads image files, one after the other; keeps its buffers. Not for two threads at once. */

@@ -145,6 +145,16 @@ static size_t least_bytes(const struct jpeg_decompress_struct *info) {
     return info->arith_code ? 0 : most / 8;
 }
 
+/* A progressive file's coefficients, two bytes each, are all held until its last scan. */
+static size_t working_bytes(struct jpeg_decompress_struct *info) {
+    size_t bytes = 0;
+    for (int c = 0; c < info->num_components && jpeg_has_multiple_scans(info); c++) {
+        const jpeg_component_info *component = &info->comp_info[c];
+        bytes += (size_t)component->width_in_blocks * component->height_in_blocks * DCTSIZE2 * 2;
+    }
+    return bytes;
+}
+
 enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *bytes, size_t size,
                                   struct format_header *out, const char **problem) {
     struct jpeg_decompress_struct *info = &decoder->info;
@@ -171,6 +181,7 @@ enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *b
     out->width = (int)info->image_width;
     out->height = (int)info->image_height;
     out->least_bytes = least_bytes(info);
+    out->working = working_bytes(info);
     return DML_OK;
 }
 

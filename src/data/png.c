@@ -78,6 +78,8 @@ enum dml_status png_decoder_open(struct png_decoder *decoder, const uint8_t *byt
     png_read_info(decoder->png, decoder->info);
     out->width = (int)png_get_image_width(decoder->png, decoder->info);
     out->height = (int)png_get_image_height(decoder->png, decoder->info);
+    bool interlaced = png_get_interlace_type(decoder->png, decoder->info) != PNG_INTERLACE_NONE;
+    out->working = interlaced ? (size_t)out->width * (size_t)out->height * 3 : 0;
     out->least_bytes =
         png_get_rowbytes(decoder->png, decoder->info) * (size_t)out->height / MOST_DEFLATED;
     return DML_OK;
@@ -142,5 +144,7 @@ enum dml_status png_decoder_decode(struct png_decoder *decoder, struct dml_rect 
     *problem = decoder->message;
     if (setjmp(decoder->escape))
         return DML_ERROR_INPUT;
-    return read_rows(decoder, wanted, out);
+    enum dml_status status = read_rows(decoder, wanted, out);
+    dml_pixels_release(&decoder->scratch);
+    return status;
 }
