@@ -10,6 +10,7 @@
 int dml_train_main(int argc, char **argv);
 int dml_list_main(int argc, char **argv);
 int dml_convert_main(int argc, char **argv);
+int dml_dataset_main(int argc, char **argv);
 int dml_sweep_main(int argc, char **argv);
 int dml_report_main(int argc, char **argv);
 int dml_toy_main(int argc, char **argv);

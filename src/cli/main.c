@@ -20,6 +20,7 @@ static const struct {
     {"embed", dml_embed_main, "embeddings of images, as .npy files"},
     {"search", dml_search_main, "the nearest images of a gallery, as a table or a page"},
     {"list", dml_list_main, "methods there are, with their parameters"},
+    {"dataset", dml_dataset_main, "what a data set holds, before it is used; as a table"},
     {"convert", dml_convert_main, "weight files between safetensors and PyTorch"},
     {"sweep", dml_sweep_main, "run a text file of runs, and go on where it stopped"},
     {"report", dml_report_main, "tables and figures of the runs of a study"},

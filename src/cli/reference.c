@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "data/layout.h"
 #include "dml/dml.h"
 #include "params/internal.h"
 #include "postprocess/postprocess.h"
@@ -67,6 +68,10 @@ int dml_reference_main(int argc, char **argv) {
         printf("\n### %s\n", table->title);
         print_table(table);
     }
+    puts("\n## Layouts of data sets\n\n| layout | what it is |\n|---|---|");
+    const struct dml_layout_kind *kind;
+    for (size_t i = 0; (kind = dml_layout_at(i)); i++)
+        printf("| `%s` | %s |\n", kind->name, kind->summary);
     print_kind(DML_CRITERION, "Criteria");
     print_kind(DML_MINER, "Batch miners");
     print_kind(DML_SAMPLER, "Batch samplers");

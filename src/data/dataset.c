@@ -113,6 +113,8 @@ static enum dml_status no_such_folder(const struct dml_dataset_options *options,
     char best[256] = "";
     for (struct dirent *entry; (entry = readdir(folder));) {
         const char *before = near.best;
+        if (entry->d_name[0] == '.')
+            continue;
         dml_suggestion_offer(&near, entry->d_name);
         if (near.best != before) { /* the entry's name does not last */
             snprintf(best, sizeof best, "%s", near.best);
