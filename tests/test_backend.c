@@ -18,42 +18,6 @@ static void open_arch(struct setting *s, const char *arch, int size, size_t n, s
     open_graph(s, graph_of(arch, size), n, micro);
 }
 
-/* Gradients are compared with finite differences along the gradient itself, for each parameter:
- * loss(w + h g) - loss(w - h g) = 2 h ||g||^2. */
-static void check_differences(struct dml_graph *graph) {
-    struct setting s;
-    open_graph(&s, graph, 6, 0);
-    bool frozen = graph->frozen;
-    loss_of(&s);
-    assert_ok(cpu->backward(s.network, s.grad));
-    for (int p = 0; p < s.graph->param_count; p++) {
-        const struct dml_graph_param *param = &s.graph->params[p];
-        if (!dml_param_learnable(param))
-            continue;
-        float *values = read_param(&s, p, DML_SLOT_VALUE), *grad = read_param(&s, p, DML_SLOT_GRAD);
-        float *moved = malloc(param->count * sizeof *moved);
-        double norm2 = 0, losses[2];
-        for (size_t i = 0; i < param->count; i++)
-            norm2 += (double)grad[i] * grad[i];
-        double h = 2e-3 / sqrt(norm2 + 1e-12);
-        for (int side = 0; side < 2; side++) {
-            for (size_t i = 0; i < param->count; i++)
-                moved[i] = values[i] + (float)((side ? -h : h) * grad[i]);
-            assert_ok(cpu->write(s.network, p, DML_SLOT_VALUE, moved));
-            losses[side] = loss_of(&s);
-        }
-        assert_ok(cpu->write(s.network, p, DML_SLOT_VALUE, values));
-        double slope = (losses[0] - losses[1]) / (2 * h);
-        if (!(fabs(slope - norm2) <= 0.03 * norm2 + 0.01 * sqrt(norm2)))
-            fail_msg("%s (%s): slope %g, gradient says %g", param->name,
-                     frozen ? "frozen" : "batch statistics", slope, norm2);
-        free(values);
-        free(grad);
-        free(moved);
-    }
-    close_network(&s);
-}
-
 static void gradients_are_slopes(void **state) {
     (void)state;
     check_differences(unusual_graph(true));

@@ -52,7 +52,11 @@ static void options_of_arch(void **state) {
     assert_int_equal(dml_graph_build("resnet50_frozn", 128, 0, &graph), DML_ERROR_USAGE);
     assert_non_null(strstr(dml_error(), "_frozn"));
     assert_int_equal(dml_graph_build("resnet50_", 128, 0, &graph), DML_ERROR_USAGE);
-    assert_int_equal(dml_graph_build("resnet50", 0, 0, &graph), DML_ERROR_USAGE);
+    assert_int_equal(dml_graph_build("resnet50", -1, 0, &graph), DML_ERROR_USAGE);
+    assert_ok(dml_graph_build("resnet50_normalize", 0, 64, &graph)); /* the feature itself */
+    assert_int_equal(graph->embed_dim, 2048);
+    assert_int_equal(graph->nodes[graph->output].op, DML_OP_L2_NORMALIZE);
+    dml_graph_free(graph);
 }
 
 static void check_pool(int height, int width, int kernel, int stride, int pad, bool ceil_mode,

@@ -19,6 +19,7 @@ enum dml_purpose {
     DML_PURPOSE_CRITERION, /* (step, 0), or for initial proxies (0, parameter) */
     DML_PURPOSE_SPLIT = 7, /* train and validation: (class, 0) */
     DML_PURPOSE_OTHER,
+    DML_PURPOSE_DROP_PATH, /* (step, node and image of the batch) */
 };
 
 struct dml_rng {

@@ -16,6 +16,7 @@ struct dml_images {
     int height, width;
     const uint8_t *pixels; /* (n, height, width, 3) */
     const float *input;    /* (n, 3, height, width) */
+    uint64_t seed, step;   /* name what is random in a forward pass of training: drop path */
 };
 
 struct dml_network_options {

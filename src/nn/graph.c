@@ -1,4 +1,4 @@
-#include "nn/graph.h"
+#include "nn/graph_build.h"
 
 #include "base/memory.h"
 
@@ -26,35 +26,46 @@ void dml_graph_free(struct dml_graph *graph) {
     free(graph);
 }
 
-/* Sides of an image, channels, and what kernels, strides and padding measure have at most so much:
- * products of them fit into the types they are computed in. */
-enum { MOST_PIXELS = 1 << 14, MOST_CHANNELS = 1 << 20, MOST_KERNEL = 1 << 10 };
-
-static bool within(int value, int least, int most) {
-    return value >= least && value <= most;
-}
-
-/* Marks the graph as failed; the message of the first failure stays. */
-static int refuse(struct dml_graph *graph, int node, const char *name, const char *why) {
+int dml_graph_refuse(struct dml_graph *graph, int node, const char *name, const char *why) {
     if (graph->failure == DML_OK)
         graph->failure = dml_fail(DML_ERROR_USAGE, "network graph: node %d%s%s: %s", node,
                                   *name ? " " : "", name, why);
     return -1;
 }
 
-/* Appends a node with `count` inputs; NULL once the graph has failed. Its shape starts as that of
- * the first input. */
-static struct dml_node *append(struct dml_graph *graph, enum dml_op op, const char *name,
-                               const int *inputs, int count) {
+/* Whether the operation takes a sequence of tokens. */
+static bool takes_tokens(enum dml_op op) {
+    switch (op) {
+    case DML_OP_RELU:
+    case DML_OP_ADD:
+    case DML_OP_LINEAR:
+    case DML_OP_LAYER_NORM:
+    case DML_OP_ATTENTION:
+    case DML_OP_GELU:
+    case DML_OP_QUICK_GELU:
+    case DML_OP_LAYER_SCALE:
+    case DML_OP_DROP_PATH:
+    case DML_OP_TOKEN_POOL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+struct dml_node *dml_graph_append(struct dml_graph *graph, enum dml_op op, const char *name,
+                                  const int *inputs, int count) {
     if (graph->failure)
         return NULL;
     for (int i = 0; i < count; i++)
         if (inputs[i] < 0 || inputs[i] >= graph->node_count) {
-            refuse(graph, graph->node_count, name, "an input is not an earlier node");
+            dml_graph_refuse(graph, graph->node_count, name, "an input is not an earlier node");
+            return NULL;
+        } else if (graph->nodes[inputs[i]].tokens && !takes_tokens(op)) {
+            dml_graph_refuse(graph, graph->node_count, name, "takes a feature map, not tokens");
             return NULL;
         }
     if (strlen(name) + sizeof ".running_mean" > DML_GRAPH_NAME) {
-        refuse(graph, graph->node_count, name, "the name is too long");
+        dml_graph_refuse(graph, graph->node_count, name, "the name is too long");
         return NULL;
     }
     void *nodes = graph->nodes;
@@ -75,13 +86,14 @@ static struct dml_node *append(struct dml_graph *graph, enum dml_op op, const ch
         node->channels = input->channels;
         node->height = input->height;
         node->width = input->width;
+        node->tokens = input->tokens;
+        node->prefix = input->prefix;
     }
     return node;
 }
 
-/* Adds a parameter to the last node. */
-static void add_param(struct dml_graph *graph, const char *suffix, enum dml_param_role role,
-                      const int *dims, int dim_count) {
+void dml_graph_add_param(struct dml_graph *graph, const char *suffix, enum dml_param_role role,
+                         const int *dims, int dim_count) {
     if (graph->failure)
         return;
     void *params = graph->params;
@@ -98,7 +110,8 @@ static void add_param(struct dml_graph *graph, const char *suffix, enum dml_para
                                       .dim_count = dim_count,
                                       .count = 1,
                                       .layer = graph->layer};
-    snprintf(param->name, sizeof param->name, "%.80s.%s", node->name, suffix);
+    snprintf(param->name, sizeof param->name, "%.80s%s%s", node->name, *node->name ? "." : "",
+             suffix);
     for (int i = 0; i < dim_count; i++) {
         param->dims[i] = dims[i];
         param->count *= (size_t)dims[i];
@@ -110,7 +123,7 @@ bool dml_param_learnable(const struct dml_graph_param *param) {
     return param->role != DML_ROLE_RUNNING_MEAN && param->role != DML_ROLE_RUNNING_VAR;
 }
 
-static int last(const struct dml_graph *graph) {
+int dml_graph_last(const struct dml_graph *graph) {
     return graph->failure ? -1 : graph->node_count - 1;
 }
 
@@ -129,15 +142,19 @@ static int windows(int size, int kernel, int stride, int pad, bool ceil_mode) {
 /* Sets the window of a node and the shape that follows from it. */
 static int slide(struct dml_graph *graph, struct dml_node *node, int kernel_h, int kernel_w,
                  int stride, int pad_h, int pad_w, bool ceil_mode) {
-    if (!within(kernel_h, 1, MOST_KERNEL) || !within(kernel_w, 1, MOST_KERNEL) ||
-        !within(stride, 1, MOST_KERNEL) || !within(pad_h, 0, MOST_KERNEL) ||
-        !within(pad_w, 0, MOST_KERNEL))
-        return refuse(graph, last(graph), node->name, "kernel, stride or padding out of range");
+    if (!dml_graph_within(kernel_h, 1, DML_GRAPH_MOST_KERNEL) ||
+        !dml_graph_within(kernel_w, 1, DML_GRAPH_MOST_KERNEL) ||
+        !dml_graph_within(stride, 1, DML_GRAPH_MOST_KERNEL) ||
+        !dml_graph_within(pad_h, 0, DML_GRAPH_MOST_KERNEL) ||
+        !dml_graph_within(pad_w, 0, DML_GRAPH_MOST_KERNEL))
+        return dml_graph_refuse(graph, dml_graph_last(graph), node->name,
+                                "kernel, stride or padding out of range");
     if (node->op != DML_OP_CONV && (2 * pad_h > kernel_h || 2 * pad_w > kernel_w))
-        return refuse(graph, last(graph), node->name,
-                      "a pool's padding is at most half of its window");
+        return dml_graph_refuse(graph, dml_graph_last(graph), node->name,
+                                "a pool's padding is at most half of its window");
     if (node->op != DML_OP_CONV && (kernel_h > 15 || kernel_w > 15))
-        return refuse(graph, last(graph), node->name, "a pool's window has at most 15 x 15 pixels");
+        return dml_graph_refuse(graph, dml_graph_last(graph), node->name,
+                                "a pool's window has at most 15 x 15 pixels");
     node->kernel_h = kernel_h;
     node->kernel_w = kernel_w;
     node->stride_h = node->stride_w = stride;
@@ -147,21 +164,24 @@ static int slide(struct dml_graph *graph, struct dml_node *node, int kernel_h, i
     node->height = windows(node->height, kernel_h, stride, pad_h, ceil_mode);
     node->width = windows(node->width, kernel_w, stride, pad_w, ceil_mode);
     if (node->height < 1 || node->width < 1)
-        return refuse(graph, last(graph), node->name, "the image is too small for its window");
-    return last(graph);
+        return dml_graph_refuse(graph, dml_graph_last(graph), node->name,
+                                "the image is too small for its window");
+    return dml_graph_last(graph);
 }
 
 int dml_graph_input(struct dml_graph *graph, int channels, int height, int width) {
-    if (!within(channels, 1, MOST_CHANNELS) || !within(height, 1, MOST_PIXELS) ||
-        !within(width, 1, MOST_PIXELS))
-        return refuse(graph, graph->node_count, "input", "sides or channels out of range");
-    struct dml_node *node = append(graph, DML_OP_INPUT, "", NULL, 0);
+    if (!dml_graph_within(channels, 1, DML_GRAPH_MOST_CHANNELS) ||
+        !dml_graph_within(height, 1, DML_GRAPH_MOST_PIXELS) ||
+        !dml_graph_within(width, 1, DML_GRAPH_MOST_PIXELS))
+        return dml_graph_refuse(graph, graph->node_count, "input",
+                                "sides or channels out of range");
+    struct dml_node *node = dml_graph_append(graph, DML_OP_INPUT, "", NULL, 0);
     if (!node)
         return -1;
     node->channels = channels;
     node->height = height;
     node->width = width;
-    return last(graph);
+    return dml_graph_last(graph);
 }
 
 int dml_graph_conv(struct dml_graph *graph, int input, const char *name, int out_channels,
@@ -172,52 +192,52 @@ int dml_graph_conv(struct dml_graph *graph, int input, const char *name, int out
 
 int dml_graph_conv_rect(struct dml_graph *graph, int input, const char *name, int out_channels,
                         int kernel_h, int kernel_w, int stride, int pad_h, int pad_w, bool bias) {
-    struct dml_node *node = append(graph, DML_OP_CONV, name, &input, 1);
+    struct dml_node *node = dml_graph_append(graph, DML_OP_CONV, name, &input, 1);
     if (!node)
         return -1;
     int in_channels = node->channels;
-    if (!within(out_channels, 1, MOST_CHANNELS))
-        return refuse(graph, last(graph), name, "output channels out of range");
+    if (!dml_graph_within(out_channels, 1, DML_GRAPH_MOST_CHANNELS))
+        return dml_graph_refuse(graph, dml_graph_last(graph), name, "output channels out of range");
     if (slide(graph, node, kernel_h, kernel_w, stride, pad_h, pad_w, false) < 0)
         return -1;
     node->channels = out_channels;
     node->has_bias = bias;
-    add_param(graph, "weight", DML_ROLE_WEIGHT,
-              (int[]){out_channels, in_channels, kernel_h, kernel_w}, 4);
+    dml_graph_add_param(graph, "weight", DML_ROLE_WEIGHT,
+                        (int[]){out_channels, in_channels, kernel_h, kernel_w}, 4);
     if (bias)
-        add_param(graph, "bias", DML_ROLE_BIAS, &out_channels, 1);
-    return last(graph);
+        dml_graph_add_param(graph, "bias", DML_ROLE_BIAS, &out_channels, 1);
+    return dml_graph_last(graph);
 }
 
 int dml_graph_batch_norm(struct dml_graph *graph, int input, const char *name, float epsilon,
                          float momentum) {
-    struct dml_node *node = append(graph, DML_OP_BATCH_NORM, name, &input, 1);
+    struct dml_node *node = dml_graph_append(graph, DML_OP_BATCH_NORM, name, &input, 1);
     if (!node)
         return -1;
     node->epsilon = epsilon;
     node->momentum = momentum;
     int channels = node->channels;
-    add_param(graph, "weight", DML_ROLE_NORM_WEIGHT, &channels, 1);
-    add_param(graph, "bias", DML_ROLE_NORM_BIAS, &channels, 1);
-    add_param(graph, "running_mean", DML_ROLE_RUNNING_MEAN, &channels, 1);
-    add_param(graph, "running_var", DML_ROLE_RUNNING_VAR, &channels, 1);
-    return last(graph);
+    dml_graph_add_param(graph, "weight", DML_ROLE_NORM_WEIGHT, &channels, 1);
+    dml_graph_add_param(graph, "bias", DML_ROLE_NORM_BIAS, &channels, 1);
+    dml_graph_add_param(graph, "running_mean", DML_ROLE_RUNNING_MEAN, &channels, 1);
+    dml_graph_add_param(graph, "running_var", DML_ROLE_RUNNING_VAR, &channels, 1);
+    return dml_graph_last(graph);
 }
 
 int dml_graph_relu(struct dml_graph *graph, int input) {
-    append(graph, DML_OP_RELU, "", &input, 1);
-    return last(graph);
+    dml_graph_append(graph, DML_OP_RELU, "", &input, 1);
+    return dml_graph_last(graph);
 }
 
 int dml_graph_max_pool(struct dml_graph *graph, int input, int kernel, int stride, int pad,
                        bool ceil_mode) {
-    struct dml_node *node = append(graph, DML_OP_MAX_POOL, "", &input, 1);
+    struct dml_node *node = dml_graph_append(graph, DML_OP_MAX_POOL, "", &input, 1);
     return node ? slide(graph, node, kernel, kernel, stride, pad, pad, ceil_mode) : -1;
 }
 
 int dml_graph_avg_pool(struct dml_graph *graph, int input, int kernel, int stride, int pad,
                        bool ceil_mode, bool count_padding) {
-    struct dml_node *node = append(graph, DML_OP_AVG_POOL, "", &input, 1);
+    struct dml_node *node = dml_graph_append(graph, DML_OP_AVG_POOL, "", &input, 1);
     if (!node)
         return -1;
     node->count_padding = count_padding;
@@ -225,10 +245,10 @@ int dml_graph_avg_pool(struct dml_graph *graph, int input, int kernel, int strid
 }
 
 static int global_pool(struct dml_graph *graph, enum dml_op op, int input) {
-    struct dml_node *node = append(graph, op, "", &input, 1);
+    struct dml_node *node = dml_graph_append(graph, op, "", &input, 1);
     if (node)
         node->height = node->width = 1;
-    return last(graph);
+    return dml_graph_last(graph);
 }
 
 int dml_graph_global_avg_pool(struct dml_graph *graph, int input) {
@@ -240,34 +260,37 @@ int dml_graph_global_max_pool(struct dml_graph *graph, int input) {
 }
 
 int dml_graph_add(struct dml_graph *graph, int a, int b) {
-    struct dml_node *node = append(graph, DML_OP_ADD, "", (int[]){a, b}, 2);
+    struct dml_node *node = dml_graph_append(graph, DML_OP_ADD, "", (int[]){a, b}, 2);
     if (!node)
         return -1;
     const struct dml_node *x = &graph->nodes[a], *y = &graph->nodes[b];
-    if (x->channels != y->channels || x->height != y->height || x->width != y->width)
-        return refuse(graph, last(graph), "add", "the two inputs differ in shape");
-    return last(graph);
+    if (x->channels != y->channels || x->height != y->height || x->width != y->width ||
+        x->tokens != y->tokens)
+        return dml_graph_refuse(graph, dml_graph_last(graph), "add",
+                                "the two inputs differ in shape");
+    return dml_graph_last(graph);
 }
 
 int dml_graph_concat(struct dml_graph *graph, const int *inputs, int count) {
     if (count < 1 || count > DML_GRAPH_MAX_INPUTS)
-        return refuse(graph, graph->node_count, "concat", "needs 1 to 8 inputs");
-    struct dml_node *node = append(graph, DML_OP_CONCAT, "", inputs, count);
+        return dml_graph_refuse(graph, graph->node_count, "concat", "needs 1 to 8 inputs");
+    struct dml_node *node = dml_graph_append(graph, DML_OP_CONCAT, "", inputs, count);
     if (!node)
         return -1;
     for (int i = 1; i < count; i++) {
         const struct dml_node *input = &graph->nodes[inputs[i]];
         if (input->height != node->height || input->width != node->width)
-            return refuse(graph, last(graph), "concat", "the inputs differ in height or width");
+            return dml_graph_refuse(graph, dml_graph_last(graph), "concat",
+                                    "the inputs differ in height or width");
         node->channels += input->channels;
-        if (node->channels > MOST_CHANNELS)
-            return refuse(graph, last(graph), "concat", "too many channels");
+        if (node->channels > DML_GRAPH_MOST_CHANNELS)
+            return dml_graph_refuse(graph, dml_graph_last(graph), "concat", "too many channels");
     }
-    return last(graph);
+    return dml_graph_last(graph);
 }
 
 int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, const float *shift) {
-    struct dml_node *node = append(graph, DML_OP_AFFINE, "", &input, 1);
+    struct dml_node *node = dml_graph_append(graph, DML_OP_AFFINE, "", &input, 1);
     if (!node)
         return -1;
     size_t channels = (size_t)node->channels;
@@ -279,30 +302,42 @@ int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, con
     }
     memcpy(node->scale, scale, channels * sizeof *scale);
     memcpy(node->shift, shift, channels * sizeof *shift);
-    return last(graph);
+    return dml_graph_last(graph);
 }
 
-int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int out_features) {
-    struct dml_node *node = append(graph, DML_OP_LINEAR, name, &input, 1);
+static int linear(struct dml_graph *graph, int input, const char *name, int out_features,
+                  bool bias) {
+    struct dml_node *node = dml_graph_append(graph, DML_OP_LINEAR, name, &input, 1);
     if (!node)
         return -1;
     int in_features = node->channels;
     if (node->height != 1 || node->width != 1)
-        return refuse(graph, last(graph), name, "a linear layer needs an input of one pixel");
-    if (!within(out_features, 1, MOST_CHANNELS))
-        return refuse(graph, last(graph), name, "output features out of range");
+        return dml_graph_refuse(graph, dml_graph_last(graph), name,
+                                "a linear layer needs an input of one pixel, or tokens");
+    if (!dml_graph_within(out_features, 1, DML_GRAPH_MOST_CHANNELS))
+        return dml_graph_refuse(graph, dml_graph_last(graph), name, "output features out of range");
     node->channels = out_features;
-    node->has_bias = true;
-    add_param(graph, "weight", DML_ROLE_WEIGHT, (int[]){out_features, in_features}, 2);
-    add_param(graph, "bias", DML_ROLE_BIAS, &out_features, 1);
-    return last(graph);
+    node->has_bias = bias;
+    dml_graph_add_param(graph, "weight", DML_ROLE_WEIGHT, (int[]){out_features, in_features}, 2);
+    if (bias)
+        dml_graph_add_param(graph, "bias", DML_ROLE_BIAS, &out_features, 1);
+    return dml_graph_last(graph);
+}
+
+int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int out_features) {
+    return linear(graph, input, name, out_features, true);
+}
+
+int dml_graph_linear_bare(struct dml_graph *graph, int input, const char *name, int out_features) {
+    return linear(graph, input, name, out_features, false);
 }
 
 int dml_graph_l2_normalize(struct dml_graph *graph, int input) {
-    struct dml_node *node = append(graph, DML_OP_L2_NORMALIZE, "", &input, 1);
+    struct dml_node *node = dml_graph_append(graph, DML_OP_L2_NORMALIZE, "", &input, 1);
     if (node && (node->height != 1 || node->width != 1))
-        return refuse(graph, last(graph), "l2_normalize", "needs an input of one pixel");
-    return last(graph);
+        return dml_graph_refuse(graph, dml_graph_last(graph), "l2_normalize",
+                                "needs an input of one pixel");
+    return dml_graph_last(graph);
 }
 
 void dml_graph_last_layer(struct dml_graph *graph) {
@@ -313,12 +348,16 @@ void dml_graph_last_layer(struct dml_graph *graph) {
 int dml_graph_head(struct dml_graph *graph, int input, const char *name,
                    const struct dml_architecture_options *o) {
     dml_graph_last_layer(graph);
-    int x = dml_graph_linear(graph, input, name, o->embed_dim);
+    int x = input, first = graph->param_count;
+    if (o->head_norm != DML_HEAD_NORM_NONE)
+        x = dml_graph_layer_norm(graph, x, "layer_norm", 1e-5f,
+                                 o->head_norm == DML_HEAD_NORM_AFFINE);
+    if (o->embed_dim != 0)
+        x = dml_graph_linear(graph, x, name, o->embed_dim);
     if (x < 0)
         return -1;
-    const struct dml_node *node = &graph->nodes[x];
-    for (int i = 0; i < node->param_count; i++)
-        graph->params[node->first_param + i].head = true;
+    for (int i = first; i < graph->param_count; i++)
+        graph->params[i].head = true;
     graph->frozen = o->frozen;
     graph->normalize = o->normalize;
     graph->he_head = o->he_head;
@@ -329,12 +368,12 @@ enum dml_status dml_graph_finish(struct dml_graph *graph, int output) {
     if (graph->failure)
         return graph->failure;
     if (output < 0 || output >= graph->node_count) {
-        refuse(graph, output, "output", "is not a node");
+        dml_graph_refuse(graph, output, "output", "is not a node");
         return graph->failure;
     }
     const struct dml_node *node = &graph->nodes[output];
-    if (node->height != 1 || node->width != 1) {
-        refuse(graph, output, "output", "is not a vector");
+    if (!dml_node_is_vector(node)) {
+        dml_graph_refuse(graph, output, "output", "is not a vector");
         return graph->failure;
     }
     graph->output = output;

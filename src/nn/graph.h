@@ -19,12 +19,28 @@ enum dml_op {
     DML_OP_AVG_POOL,        /* padding is counted in the mean where count_padding */
     DML_OP_GLOBAL_AVG_POOL, /* (c, h, w) -> (c, 1, 1) */
     DML_OP_GLOBAL_MAX_POOL,
-    DML_OP_ADD,          /* two inputs of one shape */
-    DML_OP_CONCAT,       /* along channels */
-    DML_OP_AFFINE,       /* per channel y = scale[c] * x + shift[c]; constants, no parameters */
-    DML_OP_LINEAR,       /* parameters: weight (out, in), bias (out) */
+    DML_OP_ADD,    /* two inputs of one shape */
+    DML_OP_CONCAT, /* along channels */
+    DML_OP_AFFINE, /* per channel y = scale[c] * x + shift[c]; constants, no parameters */
+    DML_OP_LINEAR, /* of a vector or of each token; weight (out, in), bias (out) if has_bias */
     DML_OP_L2_NORMALIZE, /* x / max(||x||, 1e-12) over channels */
+    DML_OP_LAYER_NORM,   /* of a vector or of each token, over channels; weight and bias, or none */
+    DML_OP_TOKENS,       /* a feature map's pixels, row by row, behind learned tokens; see below */
+    DML_OP_ATTENTION,    /* (T, 3 C) of q, k and v, each head by head -> (T, C) */
+    DML_OP_GELU,         /* x / 2 (1 + erf(x / sqrt 2)) */
+    DML_OP_QUICK_GELU,   /* x / (1 + exp(-1.702 x)) */
+    DML_OP_LAYER_SCALE,  /* parameter: gamma (channels); y = gamma[c] * x */
+    DML_OP_DROP_PATH,    /* in training, an image's tensor times 0 or 1 / (1 - rate) */
+    DML_OP_TOKEN_POOL,   /* tokens to one vector */
 };
+
+/* How a sequence of tokens becomes a vector: its first token; the mean of the patches' tokens; one
+ * behind the other; the mean of the first two, DeiT's class and distillation tokens. */
+enum dml_token_pool { DML_POOL_CLS, DML_POOL_AVG, DML_POOL_CLS_AVG, DML_POOL_DISTILLED };
+
+/* How position embeddings of a weight file are resampled for another grid of patches; see
+ * weights/positions.h. */
+enum dml_position_rule { DML_POSITIONS_TIMM, DML_POSITIONS_DINO, DML_POSITIONS_PLAIN };
 
 enum { DML_GRAPH_MAX_INPUTS = 8, DML_GRAPH_NAME = 96 };
 
@@ -33,14 +49,23 @@ struct dml_node {
     char name[DML_GRAPH_NAME];        /* prefix of its parameters: "layer1.0.conv1" */
     int inputs[DML_GRAPH_MAX_INPUTS]; /* indices of earlier nodes */
     int input_count;
-    int channels, height, width; /* of the output, one image */
+    /* Shape of the output, one image: a feature map (channels, height, width), or, where tokens is
+     * above 0, a sequence (tokens, channels), whose height and width are 1. The first `prefix`
+     * tokens are learned ones, the others patches. */
+    int channels, height, width, tokens, prefix;
 
     int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w; /* conv and pools */
     bool ceil_mode;          /* pools: a last window that begins inside the padded input counts */
     bool count_padding;      /* avg pool */
-    bool has_bias;           /* conv */
-    float epsilon, momentum; /* batch norm */
-    float *scale, *shift;    /* affine: (channels), owned by the graph */
+    bool has_bias;           /* conv, linear */
+    float epsilon, momentum; /* batch norm; layer norm has epsilon alone */
+    int heads;               /* attention */
+    float rate;              /* drop path: the probability that an image's tensor is dropped */
+    enum dml_token_pool pool;
+    enum dml_position_rule positions; /* tokens */
+    int grid_h, grid_w;               /* tokens: patches down and across */
+    float token_deviation;            /* tokens: what the learned ones start with */
+    float *scale, *shift;             /* affine: (channels), owned by the graph */
     int first_param, param_count;
 };
 
@@ -49,6 +74,11 @@ enum dml_param_role {
     DML_ROLE_BIAS,
     DML_ROLE_NORM_WEIGHT,
     DML_ROLE_NORM_BIAS,
+    DML_ROLE_CLASS_TOKEN, /* tokens and position embeddings: (1, count, channels) */
+    DML_ROLE_DISTILLATION_TOKEN,
+    DML_ROLE_REGISTERS,
+    DML_ROLE_POSITIONS,
+    DML_ROLE_LAYER_SCALE,
     DML_ROLE_RUNNING_MEAN, /* buffers: not learnable */
     DML_ROLE_RUNNING_VAR,
 };
@@ -60,7 +90,8 @@ struct dml_graph_param {
     int dims[4], dim_count;
     size_t count; /* elements */
     int layer;    /* depth for layer-wise rates: 0 for the stem, then block by block */
-    bool head;    /* of the last linear layer: --fc_lr, and new when weights are loaded */
+    bool head;    /* of the last linear layer or the norm before it: --fc_lr, and new when weights
+                     are loaded */
 };
 
 /* Whether an optimiser may change it; the others are running statistics. */
@@ -72,6 +103,7 @@ enum dml_weight_init {
     DML_INIT_UNIFORM,        /* PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), biases too */
     DML_INIT_KAIMING_NORMAL, /* N(0, 2 / fan_out), fan_out = out * kh * kw; He et al. 2015 */
     DML_INIT_TRUNCATED_NORMAL, /* N(0, 0.01^2) cut at two standard deviations */
+    DML_INIT_TRANSFORMER,      /* linear layers N(0, 0.02^2) and biases 0; convolutions uniform */
 };
 
 /* How 8-bit RGB images become the network's input: value = (pixel / 255 - mean) / std, per RGB
@@ -127,7 +159,33 @@ int dml_graph_add(struct dml_graph *graph, int a, int b);
 int dml_graph_concat(struct dml_graph *graph, const int *inputs, int count);
 int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, const float *shift);
 int dml_graph_linear(struct dml_graph *graph, int input, const char *name, int out_features);
+int dml_graph_linear_bare(struct dml_graph *graph, int input, const char *name,
+                          int out_features); /* without a bias */
 int dml_graph_l2_normalize(struct dml_graph *graph, int input);
+
+/* Builders for transformers (graph_tokens.c). */
+
+/* What DML_OP_TOKENS makes: the class token, the distillation token where asked, registers, and
+ * the patches, with a position embedding added to each but the registers. Parameters, in this
+ * order: cls_token (1, 1, C), dist_token (1, 1, C), reg_token (1, registers, C),
+ * pos_embed (1, tokens - registers, C). */
+struct dml_token_settings {
+    bool distilled;
+    int registers;
+    float deviation; /* of the initial values of class token, distillation token and registers */
+    enum dml_position_rule positions;
+};
+int dml_graph_tokens(struct dml_graph *graph, int input, const struct dml_token_settings *settings);
+/* Of a vector or of each token; without weight and bias unless `affine`. Ba et al. 2016. */
+int dml_graph_layer_norm(struct dml_graph *graph, int input, const char *name, float epsilon,
+                         bool affine);
+/* softmax(q k^T / sqrt(d)) v over all tokens, d channels a head; the input's channels are q, k and
+ * v. Vaswani et al. 2017. */
+int dml_graph_attention(struct dml_graph *graph, int input, int heads);
+int dml_graph_gelu(struct dml_graph *graph, int input, bool quick); /* Hendrycks, Gimpel 2016 */
+int dml_graph_layer_scale(struct dml_graph *graph, int input, const char *name);
+int dml_graph_drop_path(struct dml_graph *graph, int input, float rate); /* Huang et al. 2016 */
+int dml_graph_token_pool(struct dml_graph *graph, int input, enum dml_token_pool pool);
 
 /* Begins the last layer: the head, and a norm before it where the architecture has one. */
 void dml_graph_last_layer(struct dml_graph *graph);
@@ -140,10 +198,16 @@ struct dml_architecture_options {
     int image_size; /* height and width of the input */
     int embed_dim;
     bool frozen, normalize, pool_double, he_head;
+    enum dml_head_norm { DML_HEAD_NORM_NONE, DML_HEAD_NORM_AFFINE, DML_HEAD_NORM_PLAIN } head_norm;
+    enum dml_token_pool token_pool;
+    enum dml_position_rule positions;
+    bool no_projection; /* CLIP without its own last layer */
+    float drop_path;    /* of the last block; it grows in a line from 0 in the first */
 };
 
-/* The end of every architecture: the linear layer `name` to o->embed_dim, and l2_normalize where
- * asked. Marks the layer as the head and takes over frozen, normalize and he_head. */
+/* The end of every architecture: a layer norm where asked, the linear layer `name` to o->embed_dim
+ * (none where that is 0: the embedding is the feature itself), and l2_normalize where asked. Marks
+ * the layer as the head and takes over frozen, normalize and he_head. */
 int dml_graph_head(struct dml_graph *graph, int input, const char *name,
                    const struct dml_architecture_options *o);
 

@@ -36,6 +36,7 @@ void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t see
     const struct dml_graph_param *weight = &graph->params[graph->nodes[param->node].first_param];
     size_t fan_in = weight->count / (size_t)weight->dims[0];
     bool is_conv = graph->nodes[param->node].op == DML_OP_CONV;
+    bool transformer = graph->weight_init == DML_INIT_TRANSFORMER && !is_conv && !param->head;
 
     switch (param->role) {
     case DML_ROLE_NORM_WEIGHT:
@@ -46,8 +47,19 @@ void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t see
     case DML_ROLE_RUNNING_MEAN:
         fill_constant(0.0f, values, count);
         return;
+    case DML_ROLE_CLASS_TOKEN:
+    case DML_ROLE_DISTILLATION_TOKEN:
+    case DML_ROLE_REGISTERS:
+        fill_normal(&rng, graph->nodes[param->node].token_deviation, INFINITY, values, count);
+        return;
+    case DML_ROLE_POSITIONS:
+        fill_normal(&rng, 0.02, INFINITY, values, count);
+        return;
+    case DML_ROLE_LAYER_SCALE:
+        fill_constant(1e-5f, values, count);
+        return;
     case DML_ROLE_BIAS:
-        if (param->head && graph->he_head)
+        if (transformer || (param->head && graph->he_head))
             fill_constant(0.0f, values, count);
         else
             fill_uniform(&rng, fan_in, values, count);
@@ -55,7 +67,10 @@ void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t see
     case DML_ROLE_WEIGHT:
         if (param->head && graph->he_head) /* fan_out of a linear layer is its outputs */
             fill_normal(&rng, sqrt(2.0 / (double)out), INFINITY, values, count);
-        else if (!is_conv || graph->weight_init == DML_INIT_UNIFORM)
+        else if (transformer)
+            fill_normal(&rng, 0.02, INFINITY, values, count);
+        else if (!is_conv || graph->weight_init == DML_INIT_UNIFORM ||
+                 graph->weight_init == DML_INIT_TRANSFORMER)
             fill_uniform(&rng, fan_in, values, count);
         else if (graph->weight_init == DML_INIT_TRUNCATED_NORMAL)
             fill_normal(&rng, 0.01, 2.0, values, count);

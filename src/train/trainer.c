@@ -85,7 +85,12 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
     double started = dml_now();
     struct dml_step_record record = {.step = t->at.step, .epoch = t->at.epoch};
     struct dml_loss loss;
-    const struct dml_images images = {batch->n, batch->height, batch->width, batch->pixels, NULL};
+    const struct dml_images images = {.n = batch->n,
+                                      .height = batch->height,
+                                      .width = batch->width,
+                                      .pixels = batch->pixels,
+                                      .seed = (uint64_t)t->e.training->seed,
+                                      .step = t->at.step};
     enum dml_status status = forward(t, &images, batch->labels, &loss, &record);
     if (!status)
         status = backward(t, &record);

@@ -32,6 +32,10 @@ struct dml_graph *sharing_graph(bool frozen);
 /* A forward pass; the sum of embeddings times grad. */
 double loss_of(struct setting *s);
 
+/* Fails unless the gradient of each parameter agrees with finite differences along itself, for 6
+ * images: loss(w + h g) - loss(w - h g) = 2 h ||g||^2. Takes the graph over. */
+void check_differences(struct dml_graph *graph);
+
 /* Forward, backward, and step `index` (from 1) of Adam with a rate of 1e-3. */
 void train_step(struct setting *s, int64_t index);
 

@@ -39,13 +39,26 @@ static void destroy(struct dml_network *network) {
     free(network);
 }
 
+/* Whether the graph has a node with this operation. */
+static bool has_op(const struct dml_graph *graph, enum dml_op op) {
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i].op == op)
+            return true;
+    return false;
+}
+
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
+    if (options->precision == DML_PRECISION_BF16 && has_op(graph, DML_OP_TOKENS))
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--precision bf16: --arch %s is a transformer, which is computed in fp32 "
+                        "only",
+                        graph->arch);
     if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--precision bf16: this processor has no fast bfloat16 arithmetic "
                         "(AVX-512 BF16 or AMX), so it would not be faster than fp32");
-    if (options->micro_batch && !graph->frozen)
+    if (options->micro_batch && !graph->frozen && has_op(graph, DML_OP_BATCH_NORM))
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--micro_bs %zu: batch norm with the batch's statistics ties the images "
                         "of a batch together; only a frozen one (--arch %s_frozen) allows pieces",
@@ -172,6 +185,23 @@ static enum dml_status embed(struct dml_network *network, const struct dml_image
     return status;
 }
 
+/* The embeddings of a training batch that is computed in pieces. They are those of inference but
+ * for what is random in training. */
+static enum dml_status forward_in_pieces(struct dml_network *network,
+                                         const struct dml_images *images, float *embeddings) {
+    size_t dim = (size_t)network->graph->embed_dim, piece = network->options.micro_batch;
+    enum dml_status status = DML_OK;
+    if (!has_op(network->graph, DML_OP_DROP_PATH))
+        return embed(network, images, embeddings);
+    for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
+        size_t n = images->n - done < piece ? images->n - done : piece;
+        const struct cpu_plan *plan;
+        status =
+            forward_piece(network, CPU_PLAN_TRAIN, images, done, n, embeddings + done * dim, &plan);
+    }
+    return status;
+}
+
 static enum dml_status forward(struct dml_network *network, const struct dml_images *images,
                                float *embeddings) {
     size_t micro = network->options.micro_batch;
@@ -183,7 +213,7 @@ static enum dml_status forward(struct dml_network *network, const struct dml_ima
     if (status != DML_OK)
         return status;
     status = micro && micro < images->n
-                 ? embed(network, images, embeddings)
+                 ? forward_in_pieces(network, images, embeddings)
                  : forward_piece(network, CPU_PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
     if (status != DML_OK)
         return status;

@@ -1,5 +1,6 @@
 #include "backends/cpu/plan.h"
 
+#include "backends/cpu/operations/operation.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -137,6 +138,9 @@ static struct cpu_ref make_state(struct cpu_plan *plan, const struct cpu_unit *u
         return cpu_plan_scratch(plan, values);
     if (unit->kind == CPU_GLOBAL_MAX_POOL && training)
         return cpu_plan_scratch(plan, values * sizeof(int32_t));
+    const struct cpu_op *op = cpu_op_of(unit->kind);
+    if (op && op->state)
+        return cpu_plan_scratch(plan, op->state(plan, unit));
     if (unit->kind == CPU_POINTWISE && (unit->norm >= 0 || unit->affine >= 0))
         return cpu_plan_scratch(plan, 2 * channels * sizeof(float)); /* scale and shift */
     return (struct cpu_ref){.slot = -1};
@@ -191,6 +195,9 @@ static bool forward_step(struct cpu_plan *plan, int u, struct cpu_ref *values,
         values[u] = cpu_plan_tensor(plan, &unit->layout);
     step.out = values[u];
     states[u] = step.state = make_state(plan, unit);
+    const struct cpu_op *op = cpu_op_of(unit->kind);
+    if (op && op->forward_scratch)
+        step.scratch = cpu_plan_scratch(plan, op->forward_scratch(plan, unit));
     if (plan->convs[u])
         step.scratch = cpu_plan_scratch(plan, cpu_conv_forward_scratch(plan->convs[u]));
     if (!cpu_plan_step(plan, &step))

@@ -1,5 +1,6 @@
 #include "backends/cpu/plan.h"
 
+#include "backends/cpu/operations/operation.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -218,18 +219,29 @@ static void pool(struct backward *b, int u, enum cpu_step_kind kind) {
 }
 
 static void vector(struct backward *b, int u, enum cpu_step_kind kind) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
     struct cpu_step step = cpu_step_make(kind, u);
     step.in = gather(b, u);
     step.state = b->states[u];
-    if (kind == CPU_STEP_LINEAR)
-        step.other = b->values[unit->inputs[0]];
-    else if (kind == CPU_STEP_L2_NORMALIZE)
+    if (kind == CPU_STEP_L2_NORMALIZE)
         step.other = b->values[u];
-    if (kind == CPU_STEP_LINEAR && !input_needs_grad(b, u))
-        emit(b, &step);
-    else
+    to_input(b, step);
+}
+
+static void operation(struct backward *b, int u, const struct cpu_op *op) {
+    const struct cpu_unit *unit = &b->plan->units.units[u];
+    struct cpu_step step = cpu_step_make(CPU_STEP_OPERATION, u);
+    step.in = gather(b, u);
+    step.state = b->states[u];
+    if (unit->residual >= 0)
+        add_term(b, unit->residual, step.in);
+    if (op->reads_input)
+        step.other = b->values[unit->inputs[0]];
+    if (op->backward_scratch)
+        step.scratch = cpu_plan_scratch(b->plan, op->backward_scratch(b->plan, unit));
+    if (input_needs_grad(b, u))
         to_input(b, step);
+    else
+        emit(b, &step);
 }
 
 static void global_average(struct backward *b, int u) {
@@ -241,6 +253,11 @@ static void global_average(struct backward *b, int u) {
 }
 
 static void backward_of(struct backward *b, int u) {
+    const struct cpu_op *op = cpu_op_of(b->plan->units.units[u].kind);
+    if (op) {
+        operation(b, u, op);
+        return;
+    }
     switch (b->plan->units.units[u].kind) {
     case CPU_INPUT:
         break;
@@ -268,11 +285,10 @@ static void backward_of(struct backward *b, int u) {
     case CPU_CONCAT:
         concat(b, u);
         break;
-    case CPU_LINEAR:
-        vector(b, u, CPU_STEP_LINEAR);
-        break;
     case CPU_L2_NORMALIZE:
         vector(b, u, CPU_STEP_L2_NORMALIZE);
+        break;
+    default: /* an operation */
         break;
     }
 }

@@ -1,6 +1,6 @@
 #include "backends/cpu/plan.h"
 
-#include "math/linear.h"
+#include "backends/cpu/operations/operation.h"
 
 #include <math.h>
 #include <string.h>
@@ -97,6 +97,17 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
     return DML_OK;
 }
 
+/* The layout of a unit's tensor for kernels that go over elements whatever channel they are of:
+ * these take groups of few channels, and the one group of a token has all. */
+static struct cpu_layout elementwise(const struct cpu_run *run, const struct cpu_unit *unit) {
+    struct cpu_layout layout = unit->layout;
+    if (run->plan->graph->nodes[unit->last_node].tokens) {
+        layout.pixels = layout.image;
+        layout.block = 1;
+    }
+    return layout;
+}
+
 static void run_pointwise(const struct cpu_run *run, const struct cpu_step *step) {
     const struct cpu_unit *unit = unit_at(run, step->unit);
     size_t room = cpu_layout_channels(&unit->layout);
@@ -109,7 +120,8 @@ static void run_pointwise(const struct cpu_run *run, const struct cpu_step *step
         memcpy(scale, node->scale, (size_t)unit->layout.channels * sizeof *scale);
         memcpy(shift, node->shift, (size_t)unit->layout.channels * sizeof *shift);
     }
-    kernels_of(unit)->pointwise(&unit->layout, run->plan->n, cpu_at(run, step->in), scale, shift,
+    struct cpu_layout layout = elementwise(run, unit);
+    kernels_of(unit)->pointwise(&layout, run->plan->n, cpu_at(run, step->in), scale, shift,
                                 cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
 }
 
@@ -125,23 +137,6 @@ static void run_concat(const struct cpu_run *run, const struct cpu_step *step) {
                                         channel, input->channels, run->plan->n);
         channel += input->channels;
     }
-}
-
-static void run_linear(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    const struct cpu_layout *input = &unit_at(run, unit->inputs[0])->layout;
-    struct cpu_params *params = run->plan->params;
-    size_t n = run->plan->n, outputs = (size_t)unit->layout.channels;
-    size_t inputs = (size_t)input->channels, stride = unit->layout.image;
-    const float *weight = cpu_params_value(params, unit->node, DML_ROLE_WEIGHT);
-    const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
-    float *out = cpu_at(run, step->out);
-    for (size_t i = 0; i < n; i++) {
-        memcpy(out + i * stride, bias, outputs * sizeof *out);
-        memset(out + i * stride + outputs, 0, (stride - outputs) * sizeof *out);
-    }
-    dml_gemm(0, 1, n, outputs, inputs, 1.0f, cpu_at(run, step->in), input->image, weight, inputs,
-             1.0f, out, stride);
 }
 
 static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_step *step) {
@@ -179,11 +174,11 @@ static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_
     case CPU_CONCAT:
         run_concat(run, step);
         break;
-    case CPU_LINEAR:
-        run_linear(run, step);
-        break;
     case CPU_L2_NORMALIZE:
         cpu_l2_normalize(n, (size_t)unit->layout.channels, unit->layout.image, in, out, state);
+        break;
+    default:
+        cpu_op_of(unit->kind)->forward(run, step);
         break;
     }
     return DML_OK;
@@ -278,32 +273,6 @@ static void frozen_norm_backward(const struct cpu_run *run, const struct cpu_ste
     }
 }
 
-static void linear_backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    const struct cpu_layout *input = &unit_at(run, unit->inputs[0])->layout;
-    struct cpu_params *params = run->plan->params;
-    size_t n = run->plan->n, outputs = (size_t)unit->layout.channels;
-    size_t inputs = (size_t)input->channels, stride = unit->layout.image;
-    const float *weight = cpu_params_value(params, unit->node, DML_ROLE_WEIGHT);
-    float *grad_weight = cpu_params_grad(params, unit->node, DML_ROLE_WEIGHT);
-    float *grad_bias = cpu_params_grad(params, unit->node, DML_ROLE_BIAS);
-    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
-    dml_gemm(1, 0, outputs, inputs, n, 1.0f, grad, stride, x, input->image,
-             run->accumulate ? 1.0f : 0.0f, grad_weight, inputs);
-    for (size_t o = 0; o < outputs; o++) {
-        double sum = 0;
-        for (size_t i = 0; i < n; i++)
-            sum += grad[i * stride + o];
-        cpu_params_store(&grad_bias[o], sum, run->accumulate);
-    }
-    float *out = cpu_at(run, step->out);
-    if (!out)
-        return;
-    if (input->image != inputs)
-        memset(out, 0, n * input->image * sizeof *out);
-    dml_gemm(0, 0, n, inputs, outputs, 1.0f, grad, stride, weight, inputs, 0.0f, out, input->image);
-}
-
 static struct cpu_term term_of(const struct cpu_run *run, struct cpu_ref ref) {
     return (struct cpu_term){cpu_at(run, ref), ref.image, ref.broadcast, ref.scale};
 }
@@ -313,7 +282,8 @@ static void combine(const struct cpu_run *run, const struct cpu_step *step) {
     for (int t = 0; t < step->term_count; t++)
         terms[t] = term_of(run, step->terms[t]);
     const struct cpu_unit *unit = unit_at(run, step->unit);
-    kernels_of(unit)->combine(&unit->layout, run->plan->n, terms, step->term_count,
+    struct cpu_layout layout = elementwise(run, unit);
+    kernels_of(unit)->combine(&layout, run->plan->n, terms, step->term_count,
                               cpu_at(run, step->other), step->other.image, cpu_at(run, step->out));
 }
 
@@ -376,8 +346,8 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct cpu
     case CPU_STEP_GLOBAL_MAX_POOL:
         pool_backward(run, step);
         break;
-    case CPU_STEP_LINEAR:
-        linear_backward(run, step);
+    case CPU_STEP_OPERATION:
+        cpu_op_of(unit->kind)->backward(run, step);
         break;
     case CPU_STEP_L2_NORMALIZE:
         cpu_l2_normalize_gradient(n, (size_t)unit->layout.channels, unit->layout.image,

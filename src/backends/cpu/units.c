@@ -46,15 +46,20 @@ static void take_relu(struct fusion *f, struct cpu_unit *unit) {
     }
 }
 
-/* Lets the unit take over an add (its other input becomes the residual, a node until units are
- * linked) and a relu behind it. */
-static void take_add_and_relu(struct fusion *f, struct cpu_unit *unit) {
+/* Lets the unit take over an add: its other input becomes the residual, a node until units are
+ * linked. */
+static void take_add(struct fusion *f, struct cpu_unit *unit) {
     int add = next_of(f, unit->last_node, DML_OP_ADD);
     if (add >= 0) {
         const int *inputs = f->graph->nodes[add].inputs;
         unit->residual = inputs[0] == unit->last_node ? inputs[1] : inputs[0];
         take(f, unit, add);
     }
+}
+
+/* And a relu behind it. */
+static void take_add_and_relu(struct fusion *f, struct cpu_unit *unit) {
+    take_add(f, unit);
     take_relu(f, unit);
 }
 
@@ -89,6 +94,21 @@ static enum cpu_unit_kind kind_of(enum dml_op op, bool fold) {
         return CPU_LINEAR;
     case DML_OP_L2_NORMALIZE:
         return CPU_L2_NORMALIZE;
+    case DML_OP_LAYER_NORM:
+        return CPU_LAYER_NORM;
+    case DML_OP_TOKENS:
+        return CPU_TOKENS;
+    case DML_OP_ATTENTION:
+        return CPU_ATTENTION;
+    case DML_OP_GELU:
+    case DML_OP_QUICK_GELU:
+        return CPU_GELU;
+    case DML_OP_LAYER_SCALE:
+        return CPU_LAYER_SCALE;
+    case DML_OP_DROP_PATH:
+        return CPU_DROP_PATH;
+    case DML_OP_TOKEN_POOL:
+        return CPU_TOKEN_POOL;
     case DML_OP_RELU:
     case DML_OP_ADD:
     case DML_OP_AFFINE:
@@ -114,6 +134,9 @@ static struct cpu_unit unit_from(struct fusion *f, int node) {
         fuse_conv(f, &unit);
     } else if (n->op == DML_OP_BATCH_NORM || n->op == DML_OP_AFFINE) {
         take_add_and_relu(f, &unit);
+    } else if (n->tokens && (n->op == DML_OP_LINEAR || n->op == DML_OP_LAYER_SCALE ||
+                             n->op == DML_OP_DROP_PATH)) {
+        take_add(f, &unit);
     } else if (n->op == DML_OP_ADD) {
         unit.residual = unit.inputs[1];
         unit.input_count = 1;
@@ -149,6 +172,8 @@ static enum cpu_element element_of(const struct cpu_units *all, const struct cpu
     case CPU_GLOBAL_MAX_POOL:
     case CPU_LINEAR:
     case CPU_L2_NORMALIZE:
+    case CPU_LAYER_NORM:
+    case CPU_TOKEN_POOL:
         return CPU_FLOAT32;
     default:
         return all->units[unit->inputs[0]].layout.element;
@@ -188,7 +213,7 @@ static enum dml_status connect(struct fusion *f, struct cpu_units *all, int bloc
         struct cpu_unit *unit = &all->units[u];
         const struct dml_node *node = &f->graph->nodes[unit->node];
         unit->needs_grad = node->param_count > 0 || unit->norm >= 0;
-        int own = block;
+        int own = block; /* of tokens, all channels side by side */
         for (int k = 0; k < unit->input_count; k++) {
             unit->inputs[k] = f->unit_of[unit->inputs[k]];
             use(all, u, unit->inputs[k]);
@@ -196,20 +221,22 @@ static enum dml_status connect(struct fusion *f, struct cpu_units *all, int bloc
             if (unit->kind == CPU_CONCAT && k && own != other)
                 return dml_fail(DML_ERROR_UNSUPPORTED,
                                 "network graph: concat of the input image with feature maps");
-            if (unit->kind != CPU_CONV && unit->kind != CPU_LINEAR)
+            if (unit->kind != CPU_CONV && unit->kind != CPU_LINEAR && unit->kind != CPU_TOKEN_POOL)
                 own = other;
         }
         if (unit->residual >= 0) {
             unit->residual = f->unit_of[unit->residual];
             use(all, u, unit->residual);
-            if (all->units[unit->residual].layout.block != own)
+            if (!node->tokens && all->units[unit->residual].layout.block != own)
                 return dml_fail(DML_ERROR_UNSUPPORTED,
                                 "network graph: sum of the input image and feature maps");
         }
         if (unit->kind == CPU_INPUT)
             own = 1;
-        unit->layout = cpu_layout_make(node->channels, node->height, node->width, own,
-                                       element_of(all, unit, element));
+        if (node->tokens)
+            own = node->channels;
+        unit->layout = cpu_layout_make(node->channels, node->tokens ? node->tokens : node->height,
+                                       node->width, own, element_of(all, unit, element));
     }
     all->output = f->unit_of[f->graph->output];
     all->units[all->output].consumers++;

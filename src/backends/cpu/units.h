@@ -16,8 +16,15 @@ enum cpu_unit_kind {
     CPU_GLOBAL_AVG_POOL,
     CPU_GLOBAL_MAX_POOL,
     CPU_CONCAT,
-    CPU_LINEAR,
+    CPU_LINEAR, /* of vectors, or of tokens + residual */
     CPU_L2_NORMALIZE,
+    CPU_LAYER_NORM,
+    CPU_TOKENS,
+    CPU_ATTENTION,
+    CPU_GELU,
+    CPU_LAYER_SCALE, /* gamma * tokens + residual */
+    CPU_DROP_PATH,   /* tokens, or 0 for some images, + residual */
+    CPU_TOKEN_POOL,
 };
 
 struct cpu_unit {

@@ -1,0 +1,81 @@
+#include "backends/cpu/operations/operation.h"
+
+#include "backends/cpu/operations/erf.h"
+#include "math/transcendental.h"
+
+/* Gaussian error linear units, Hendrycks and Gimpel 2016: x Phi(x) with the normal distribution
+ * Phi(x) = (1 + erf(x / sqrt 2)) / 2, and CLIP's approximation x / (1 + exp(-1.702 x)). */
+
+static const float QUICK = 1.702f;
+
+/* In pieces of this size, one thread each. */
+enum { PIECE = 4096 };
+
+static inline float normal_distribution(float x) {
+    return 0.5f + 0.5f * cpu_erf(x * 0.70710678f);
+}
+
+static inline float sigmoid(float x) {
+    return 1.0f / (1.0f + dml_expf(-x));
+}
+
+static void gelu(const float *x, size_t count, float *y) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++)
+        y[i] = x[i] * normal_distribution(x[i]);
+}
+
+static void quick_gelu(const float *x, size_t count, float *y) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++)
+        y[i] = x[i] * sigmoid(QUICK * x[i]);
+}
+
+static void gelu_gradient(const float *grad, const float *x, size_t count, float *out) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++) {
+        float density = 0.39894228f * dml_expf(-0.5f * x[i] * x[i]);
+        out[i] = grad[i] * (normal_distribution(x[i]) + x[i] * density);
+    }
+}
+
+static void quick_gelu_gradient(const float *grad, const float *x, size_t count, float *out) {
+#pragma omp simd
+    for (size_t i = 0; i < count; i++) {
+        float s = sigmoid(QUICK * x[i]);
+        out[i] = grad[i] * (s + QUICK * x[i] * s * (1.0f - s));
+    }
+}
+
+/* Elements of the unit's tensor: tokens have no padding. */
+static size_t elements(const struct cpu_run *run, const struct cpu_step *step) {
+    return run->plan->n * cpu_unit_of(run, step)->layout.image;
+}
+
+static void forward(const struct cpu_run *run, const struct cpu_step *step) {
+    bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
+    size_t count = elements(run, step);
+    const float *x = cpu_at(run, step->in);
+    float *y = cpu_at(run, step->out);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < count; i += PIECE)
+        (quick ? quick_gelu : gelu)(x + i, count - i < PIECE ? count - i : PIECE, y + i);
+}
+
+static void backward(const struct cpu_run *run, const struct cpu_step *step) {
+    bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
+    size_t count = elements(run, step);
+    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
+    float *out = cpu_at(run, step->out);
+    if (!out)
+        return;
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < count; i += PIECE)
+        (quick ? quick_gelu_gradient
+               : gelu_gradient)(grad + i, x + i, count - i < PIECE ? count - i : PIECE, out + i);
+}
+
+const struct cpu_op *cpu_op_gelu(void) {
+    static const struct cpu_op op = {.reads_input = true, .forward = forward, .backward = backward};
+    return &op;
+}

@@ -1,0 +1,129 @@
+#include "backends/cpu/operations/operation.h"
+
+#include <math.h>
+#include <string.h>
+
+/* y = (x - mean) / s * weight + bias with s = sqrt(variance + epsilon), over the channels of each
+ * row; the variance is the biased one. State: mean and 1/s of each row. Ba, Kiros, Hinton 2016. */
+
+static size_t state(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+    return 2 * cpu_rows_of(&unit->layout, plan->n).count * sizeof(float);
+}
+
+static void row_statistics(const float *x, size_t width, double epsilon, float *mean,
+                           float *inverse) {
+    float sum = 0, squares = 0;
+#pragma omp simd reduction(+ : sum)
+    for (size_t c = 0; c < width; c++)
+        sum += x[c];
+    float m = sum / (float)width;
+#pragma omp simd reduction(+ : squares)
+    for (size_t c = 0; c < width; c++)
+        squares += (x[c] - m) * (x[c] - m);
+    *mean = m;
+    *inverse = (float)(1.0 / sqrt((double)squares / (double)width + epsilon));
+}
+
+static void forward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = cpu_unit_of(run, step);
+    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
+    const float *weight = cpu_params_value(run->plan->params, unit->node, DML_ROLE_NORM_WEIGHT);
+    const float *bias = cpu_params_value(run->plan->params, unit->node, DML_ROLE_NORM_BIAS);
+    double epsilon = cpu_node_of(run, step)->epsilon;
+    const float *x = cpu_at(run, step->in);
+    float *y = cpu_at(run, step->out);
+    float *mean = cpu_at(run, step->state), *inverse = mean + rows.count;
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows.count; r++) {
+        const float *from = x + r * rows.stride;
+        float *to = y + r * rows.stride;
+        row_statistics(from, rows.width, epsilon, &mean[r], &inverse[r]);
+        float m = mean[r], s = inverse[r];
+#pragma omp simd
+        for (size_t c = 0; c < rows.width; c++)
+            to[c] = weight ? (from[c] - m) * s * weight[c] + bias[c] : (from[c] - m) * s;
+        memset(to + rows.width, 0, (rows.stride - rows.width) * sizeof *to);
+    }
+}
+
+/* What a row adds up of g = gradient * weight: the sums of g and of g x^, x^ = (x - mean) / s. */
+static void input_row(const float *grad, const float *x, const float *weight, size_t width,
+                      float mean, float inverse, float *out) {
+    float sum = 0, dot = 0;
+#pragma omp simd reduction(+ : sum, dot)
+    for (size_t c = 0; c < width; c++) {
+        float g = weight ? grad[c] * weight[c] : grad[c];
+        sum += g;
+        dot += g * (x[c] - mean);
+    }
+    sum /= (float)width;
+    dot *= inverse * inverse / (float)width;
+#pragma omp simd
+    for (size_t c = 0; c < width; c++) {
+        float g = weight ? grad[c] * weight[c] : grad[c];
+        out[c] = inverse * (g - sum - (x[c] - mean) * dot);
+    }
+}
+
+/* The gradients of weight and bias: sums over rows of gradient x^ and of the gradient, in float32
+ * over some rows and of those in float64. */
+static void add_parameter_grads(const struct cpu_row_shape *rows, const float *grad, const float *x,
+                                const float *mean, const float *inverse, bool accumulate,
+                                float *grad_weight, float *grad_bias) {
+    enum { COLUMNS = 64, ROWS = 64 };
+#pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < rows->width; first += COLUMNS) {
+        size_t columns = rows->width - first < COLUMNS ? rows->width - first : COLUMNS;
+        double weight[COLUMNS] = {0}, bias[COLUMNS] = {0};
+        for (size_t start = 0; start < rows->count; start += ROWS) {
+            size_t end = rows->count - start < ROWS ? rows->count : start + ROWS;
+            float w[COLUMNS] = {0}, b[COLUMNS] = {0};
+            for (size_t r = start; r < end; r++) {
+                const float *g = grad + r * rows->stride + first;
+                const float *from = x + r * rows->stride + first;
+                float m = mean[r], s = inverse[r];
+#pragma omp simd
+                for (size_t c = 0; c < columns; c++) {
+                    w[c] += g[c] * ((from[c] - m) * s);
+                    b[c] += g[c];
+                }
+            }
+            for (size_t c = 0; c < columns; c++) {
+                weight[c] += w[c];
+                bias[c] += b[c];
+            }
+        }
+        for (size_t c = 0; c < columns; c++) {
+            cpu_params_store(&grad_weight[first + c], weight[c], accumulate);
+            cpu_params_store(&grad_bias[first + c], bias[c], accumulate);
+        }
+    }
+}
+
+static void backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = cpu_unit_of(run, step);
+    struct cpu_params *params = run->plan->params;
+    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
+    const float *weight = cpu_params_value(params, unit->node, DML_ROLE_NORM_WEIGHT);
+    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
+    const float *mean = cpu_at(run, step->state), *inverse = mean + rows.count;
+    float *out = cpu_at(run, step->out);
+    if (weight)
+        add_parameter_grads(&rows, grad, x, mean, inverse, run->accumulate,
+                            cpu_params_grad(params, unit->node, DML_ROLE_NORM_WEIGHT),
+                            cpu_params_grad(params, unit->node, DML_ROLE_NORM_BIAS));
+    if (!out)
+        return;
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows.count; r++) {
+        size_t at = r * rows.stride;
+        input_row(grad + at, x + at, weight, rows.width, mean[r], inverse[r], out + at);
+        memset(out + at + rows.width, 0, (rows.stride - rows.width) * sizeof *out);
+    }
+}
+
+const struct cpu_op *cpu_op_layer_norm(void) {
+    static const struct cpu_op op = {
+        .reads_input = true, .state = state, .forward = forward, .backward = backward};
+    return &op;
+}

@@ -1,0 +1,42 @@
+#include "backends/cpu/operations/operation.h"
+
+/* y = gamma[c] * x + residual. Touvron et al. 2021, Going deeper with image transformers. */
+
+static void forward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = cpu_unit_of(run, step);
+    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
+    const float *gamma = cpu_params_value(run->plan->params, unit->node, DML_ROLE_LAYER_SCALE);
+    const float *x = cpu_at(run, step->in), *residual = cpu_at(run, step->other);
+    float *y = cpu_at(run, step->out);
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows.count; r++) {
+        size_t at = r * rows.stride;
+#pragma omp simd
+        for (size_t c = 0; c < rows.width; c++)
+            y[at + c] = gamma[c] * x[at + c] + (residual ? residual[at + c] : 0.0f);
+    }
+}
+
+static void backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = cpu_unit_of(run, step);
+    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
+    const float *gamma = cpu_params_value(run->plan->params, unit->node, DML_ROLE_LAYER_SCALE);
+    const float *grad = cpu_at(run, step->in);
+    float *out = cpu_at(run, step->out);
+    cpu_column_sums(&rows, grad, cpu_at(run, step->other), run->accumulate,
+                    cpu_params_grad(run->plan->params, unit->node, DML_ROLE_LAYER_SCALE));
+    if (!out)
+        return;
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows.count; r++) {
+        size_t at = r * rows.stride;
+#pragma omp simd
+        for (size_t c = 0; c < rows.width; c++)
+            out[at + c] = gamma[c] * grad[at + c];
+    }
+}
+
+const struct cpu_op *cpu_op_layer_scale(void) {
+    static const struct cpu_op op = {.reads_input = true, .forward = forward, .backward = backward};
+    return &op;
+}

@@ -1,0 +1,56 @@
+#include "backends/cpu/operations/operation.h"
+
+enum {
+    COLUMNS = 64, /* summed at a time, by one thread */
+    ROWS = 64,    /* summed in float32, whose sums are summed in float64 */
+};
+
+static void sum_rows(const float *x, const float *factor, size_t stride, size_t rows,
+                     size_t columns, float *out) {
+    for (size_t r = 0; r < rows; r++)
+#pragma omp simd
+        for (size_t c = 0; c < columns; c++)
+            out[c] += factor ? x[r * stride + c] * factor[r * stride + c] : x[r * stride + c];
+}
+
+void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const float *factor,
+                     bool accumulate, float *out) {
+#pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < rows->width; first += COLUMNS) {
+        size_t columns = rows->width - first < COLUMNS ? rows->width - first : COLUMNS;
+        double sum[COLUMNS] = {0};
+        for (size_t r = 0; r < rows->count; r += ROWS) {
+            size_t count = rows->count - r < ROWS ? rows->count - r : ROWS;
+            size_t at = r * rows->stride + first;
+            float part[COLUMNS] = {0};
+            sum_rows(x + at, factor ? factor + at : NULL, rows->stride, count, columns, part);
+            for (size_t c = 0; c < columns; c++)
+                sum[c] += part[c];
+        }
+        for (size_t c = 0; c < columns; c++)
+            cpu_params_store(&out[first + c], sum[c], accumulate);
+    }
+}
+
+const struct cpu_op *cpu_op_of(enum cpu_unit_kind kind) {
+    switch (kind) {
+    case CPU_LINEAR:
+        return cpu_op_linear();
+    case CPU_LAYER_NORM:
+        return cpu_op_layer_norm();
+    case CPU_TOKENS:
+        return cpu_op_tokens();
+    case CPU_ATTENTION:
+        return cpu_op_attention();
+    case CPU_GELU:
+        return cpu_op_gelu();
+    case CPU_LAYER_SCALE:
+        return cpu_op_layer_scale();
+    case CPU_DROP_PATH:
+        return cpu_op_drop_path();
+    case CPU_TOKEN_POOL:
+        return cpu_op_token_pool();
+    default:
+        return NULL;
+    }
+}

@@ -1,0 +1,113 @@
+#include "backends/cpu/operations/operation.h"
+
+/* A feature map's pixels become tokens, row by row, behind the learned ones, and position
+ * embeddings are added to all but the registers. Dosovitskiy et al. 2021, An image is worth 16x16
+ * words; registers: Darcet et al. 2024. */
+
+/* What a row of the sequence is made of, one image. */
+struct source {
+    enum dml_param_role role; /* of a learned token */
+    size_t token;             /* its index in that parameter */
+    bool patch, positioned;
+    size_t index; /* of the patch */
+    size_t position;
+};
+
+static struct source source_of(const struct dml_node *node, size_t registers, size_t t) {
+    size_t prefix = (size_t)node->prefix, before = prefix - registers;
+    if (t >= prefix)
+        return (struct source){
+            .patch = true, .positioned = true, .index = t - prefix, .position = t - registers};
+    if (t >= before)
+        return (struct source){.role = DML_ROLE_REGISTERS, .token = t - before};
+    return (struct source){.role = t ? DML_ROLE_DISTILLATION_TOKEN : DML_ROLE_CLASS_TOKEN,
+                           .positioned = true,
+                           .position = t};
+}
+
+static size_t registers_of(const struct cpu_run *run, int node) {
+    int index = cpu_params_find(run->plan->params, node, DML_ROLE_REGISTERS);
+    return index < 0 ? 0 : (size_t)run->plan->graph->params[index].dims[1];
+}
+
+/* Where channel c of pixel s lies in an image of a feature map. */
+static size_t pixel_at(const struct cpu_layout *map, size_t c, size_t s) {
+    size_t block = (size_t)map->block;
+    return (c / block * map->pixels + s) * block + c % block;
+}
+
+static void forward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = cpu_unit_of(run, step);
+    const struct cpu_params *params = run->plan->params;
+    const struct dml_node *node = cpu_node_of(run, step);
+    const struct cpu_layout *map = &cpu_input_of(run->plan, unit)->layout;
+    size_t tokens = unit->layout.pixels, channels = (size_t)unit->layout.channels;
+    size_t registers = registers_of(run, unit->node);
+    const float *positions = cpu_params_value(params, unit->node, DML_ROLE_POSITIONS);
+    const float *x = cpu_at(run, step->in);
+    float *y = cpu_at(run, step->out);
+#pragma omp parallel for collapse(2) schedule(static)
+    for (size_t i = 0; i < run->plan->n; i++)
+        for (size_t t = 0; t < tokens; t++) {
+            struct source source = source_of(node, registers, t);
+            float *row = y + (i * tokens + t) * channels;
+            const float *learned = NULL;
+            if (!source.patch)
+                learned =
+                    cpu_params_value(params, unit->node, source.role) + source.token * channels;
+            for (size_t c = 0; c < channels; c++)
+                row[c] = learned ? learned[c] : x[i * map->image + pixel_at(map, c, source.index)];
+            for (size_t c = 0; source.positioned && c < channels; c++)
+                row[c] += positions[source.position * channels + c];
+        }
+}
+
+/* A token's gradient summed over the images goes to the learned token and to its position. */
+static void parameter_grads(const struct cpu_run *run, const struct cpu_step *step, size_t t) {
+    const struct cpu_unit *unit = cpu_unit_of(run, step);
+    struct cpu_params *params = run->plan->params;
+    size_t channels = (size_t)unit->layout.channels;
+    struct source source = source_of(cpu_node_of(run, step), registers_of(run, unit->node), t);
+    float *learned = NULL, *position = NULL;
+    if (!source.patch)
+        learned = cpu_params_grad(params, unit->node, source.role) + source.token * channels;
+    if (source.positioned)
+        position =
+            cpu_params_grad(params, unit->node, DML_ROLE_POSITIONS) + source.position * channels;
+    const float *grad = (const float *)cpu_at(run, step->in) + t * channels;
+    for (size_t c = 0; c < channels; c++) {
+        double sum = 0;
+        for (size_t i = 0; i < run->plan->n; i++)
+            sum += grad[i * unit->layout.image + c];
+        if (learned)
+            cpu_params_store(&learned[c], sum, run->accumulate);
+        if (position)
+            cpu_params_store(&position[c], sum, run->accumulate);
+    }
+}
+
+static void backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = cpu_unit_of(run, step);
+    const struct cpu_layout *map = &cpu_input_of(run->plan, unit)->layout;
+    size_t tokens = unit->layout.pixels, channels = (size_t)unit->layout.channels;
+    size_t prefix = (size_t)cpu_node_of(run, step)->prefix, room = cpu_layout_channels(map);
+    const float *grad = cpu_at(run, step->in);
+    float *out = cpu_at(run, step->out);
+#pragma omp parallel for schedule(static)
+    for (size_t t = 0; t < tokens; t++)
+        parameter_grads(run, step, t);
+    if (!out)
+        return;
+#pragma omp parallel for collapse(2) schedule(static)
+    for (size_t i = 0; i < run->plan->n; i++)
+        for (size_t s = 0; s < map->pixels; s++) {
+            const float *row = grad + (i * tokens + prefix + s) * channels;
+            for (size_t c = 0; c < room; c++)
+                out[i * map->image + pixel_at(map, c, s)] = c < channels ? row[c] : 0.0f;
+        }
+}
+
+const struct cpu_op *cpu_op_tokens(void) {
+    static const struct cpu_op op = {.forward = forward, .backward = backward};
+    return &op;
+}
