@@ -166,9 +166,9 @@ int dml_graph_l2_normalize(struct dml_graph *graph, int input);
 /* Builders for transformers (graph_tokens.c). */
 
 /* What DML_OP_TOKENS makes: the class token, the distillation token where asked, registers, and
- * the patches, with a position embedding added to each but the registers. Parameters, in this
- * order: cls_token (1, 1, C), dist_token (1, 1, C), reg_token (1, registers, C),
- * pos_embed (1, tokens - registers, C). */
+ * the patches. A position embedding is added to each; where there are registers, to the patches
+ * alone. Parameters, in this order: cls_token (1, 1, C), dist_token (1, 1, C),
+ * reg_token (1, registers, C), pos_embed (1, those with a position, C). */
 struct dml_token_settings {
     bool distilled;
     int registers;
@@ -195,8 +195,9 @@ void dml_graph_free(struct dml_graph *graph);
 /* An architecture builds the graph of one backbone: one file in nn/architectures/, one line in
  * its registry. Options are substrings of --arch behind the name: "resnet50_frozen_normalize". */
 struct dml_architecture_options {
+    const struct dml_architecture *architecture;
     int image_size; /* height and width of the input */
-    int embed_dim;
+    int embed_dim;  /* 0: the feature itself, without a linear layer */
     bool frozen, normalize, pool_double, he_head;
     enum dml_head_norm { DML_HEAD_NORM_NONE, DML_HEAD_NORM_AFFINE, DML_HEAD_NORM_PLAIN } head_norm;
     enum dml_token_pool token_pool;
@@ -222,12 +223,15 @@ struct dml_architecture {
      * input and weight_init. */
     int (*build)(struct dml_graph *graph, const struct dml_architecture_options *o);
     const char *const *options; /* substrings it understands, NULL-terminated */
+    const char *const *aliases; /* other names of it, NULL-terminated, or NULL */
+    const struct dml_vit *vit;  /* of vision transformers: architectures/vit.h */
 };
 
 const struct dml_architecture *dml_architecture_at(size_t i); /* NULL behind the last */
 
-/* Builds the graph of `arch` as typed: name and options. `image_size` 0 takes the architecture's
- * own crop. DML_ERROR_USAGE for an unknown name or option. Caller frees with dml_graph_free. */
+/* Builds the graph of `arch` as typed: name, or another name of it, and options. `image_size` 0
+ * takes the architecture's own crop. DML_ERROR_USAGE for an unknown name or option. Caller frees
+ * with dml_graph_free. */
 enum dml_status dml_graph_build(const char *arch, int embed_dim, int image_size,
                                 struct dml_graph **out);
 const struct dml_architecture *dml_architecture_find(const char *arch);

@@ -25,7 +25,7 @@ int dml_graph_tokens(struct dml_graph *graph, int input,
     node->prefix = 1 + settings->distilled + settings->registers;
     node->tokens = node->prefix + node->grid_h * node->grid_w;
     node->height = node->width = 1;
-    int positions = node->tokens - settings->registers;
+    int positions = node->tokens - (settings->registers ? node->prefix : 0);
     add_tokens(graph, "cls_token", DML_ROLE_CLASS_TOKEN, 1, channels);
     if (settings->distilled)
         add_tokens(graph, "dist_token", DML_ROLE_DISTILLATION_TOKEN, 1, channels);

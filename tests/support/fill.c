@@ -1,5 +1,6 @@
 #include "support/fill.h"
 
+#include "nn/weights/positions.h"
 #include "support/golden.h"
 
 #include <math.h>
@@ -28,7 +29,9 @@ void fill_signed(const char *name, double scale, float *values, size_t count) {
 
 void fill_param(const struct dml_graph_param *param, float *values) {
     const char *name = param->name;
-    if (param->dim_count >= 2) {
+    if (param->dim_count == 3) { /* tokens and position embeddings */
+        fill_signed(name, 0.5, values, param->count);
+    } else if (param->dim_count >= 2) {
         double fan_in = (double)param->count / param->dims[0];
         fill_signed(name, sqrt(6.0 / fan_in) * 0.7, values, param->count);
     } else if (param->role == DML_ROLE_NORM_WEIGHT || param->role == DML_ROLE_RUNNING_VAR) {
@@ -39,13 +42,34 @@ void fill_param(const struct dml_graph_param *param, float *values) {
     }
 }
 
-void fill_network(const struct dml_backend *backend, struct dml_network *network,
-                  const struct dml_graph *graph) {
+void fill_positions(const struct dml_graph *graph, int param, size_t grid, float *values) {
+    const struct dml_graph_param *p = &graph->params[param];
+    const struct dml_node *node = &graph->nodes[p->node];
+    size_t channels = (size_t)p->dims[2], patches = (size_t)(node->grid_h * node->grid_w);
+    size_t prefix = (size_t)p->dims[1] - patches, count = (prefix + grid * grid) * channels;
+    float *stored = malloc(count * sizeof *stored);
+    assert_non_null(stored);
+    fill_signed(p->name, 0.5, stored, count);
+    assert_ok(dml_positions_resample(node->positions, prefix, grid, channels, stored,
+                                     (size_t)node->grid_h, (size_t)node->grid_w, values));
+    free(stored);
+}
+
+void fill_network_stored(const struct dml_backend *backend, struct dml_network *network,
+                         const struct dml_graph *graph, size_t grid) {
     for (int p = 0; p < graph->param_count; p++) {
         float *values = malloc(graph->params[p].count * sizeof *values);
         assert_non_null(values);
-        fill_param(&graph->params[p], values);
+        if (grid && graph->params[p].role == DML_ROLE_POSITIONS)
+            fill_positions(graph, p, grid, values);
+        else
+            fill_param(&graph->params[p], values);
         assert_ok(backend->write(network, p, DML_SLOT_VALUE, values));
         free(values);
     }
+}
+
+void fill_network(const struct dml_backend *backend, struct dml_network *network,
+                  const struct dml_graph *graph) {
+    fill_network_stored(backend, network, graph, 0);
 }

@@ -13,6 +13,13 @@ void fill_signed(const char *name, double scale, float *values, size_t count);
 /* A parameter's golden value. */
 void fill_param(const struct dml_graph_param *param, float *values);
 
+/* Of position embeddings stored for `grid` x `grid` patches, resampled for the graph's. */
+void fill_positions(const struct dml_graph *graph, int param, size_t grid, float *values);
+
+/* Writes them all to a network; `grid`: as above, 0 for the graph's own. */
+void fill_network_stored(const struct dml_backend *backend, struct dml_network *network,
+                         const struct dml_graph *graph, size_t grid);
+
 /* Writes them all to a network. */
 void fill_network(const struct dml_backend *backend, struct dml_network *network,
                   const struct dml_graph *graph);

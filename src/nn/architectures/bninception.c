@@ -87,7 +87,8 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
     return dml_graph_head(g, pooled, "last_linear", o);
 }
 
-static const char *const options[] = {"frozen", "normalize", "double", "he", NULL};
+static const char *const options[] = {"frozen",    "normalize", "double", "he",
+                                      "layernorm", "plainnorm", NULL};
 
 const struct dml_architecture dml_bninception = {
     .name = "bninception",

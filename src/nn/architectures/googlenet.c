@@ -87,7 +87,7 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
     return dml_graph_head(g, dml_graph_global_avg_pool(g, x), "last_linear", o);
 }
 
-static const char *const options[] = {"frozen", "normalize", NULL};
+static const char *const options[] = {"frozen", "normalize", "layernorm", "plainnorm", NULL};
 
 const struct dml_architecture dml_googlenet = {
     .name = "googlenet",

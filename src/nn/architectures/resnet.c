@@ -75,7 +75,7 @@ static int build_resnet50(struct dml_graph *graph, const struct dml_architecture
     return resnet(graph, o, bottleneck, (int[]){3, 4, 6, 3});
 }
 
-static const char *const options[] = {"frozen", "normalize", NULL};
+static const char *const options[] = {"frozen", "normalize", "layernorm", "plainnorm", NULL};
 
 static const char paper[] =
     "He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition";

@@ -57,16 +57,25 @@ static enum dml_status read_entry(zip_t *zip, zip_uint64_t index, size_t file_si
 static enum dml_status find_pickle(zip_t *zip, const char *file, zip_uint64_t *index,
                                    char prefix[256]) {
     static const char wanted[] = "data.pkl";
+    bool found = false;
     zip_int64_t count = zip_get_num_entries(zip, 0);
     for (zip_int64_t i = 0; i < count; i++) {
         const char *name = zip_get_name(zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
         const char *slash = name ? strrchr(name, '/') : NULL;
-        if (!slash || strcmp(slash + 1, wanted) != 0 || slash - name > 200)
+        if (slash && strcmp(slash + 1, "constants.pkl") == 0)
+            return dml_fail(DML_ERROR_INPUT,
+                            "%s: is a TorchScript archive, a program with its weights, and not a "
+                            "state dict; torch.save(torch.jit.load(...).state_dict()) makes one of "
+                            "it",
+                            file);
+        if (found || !slash || strcmp(slash + 1, wanted) != 0 || slash - name > 200)
             continue;
         snprintf(prefix, 256, "%.*s", (int)(slash + 1 - name), name);
         *index = (zip_uint64_t)i;
-        return DML_OK;
+        found = true;
     }
+    if (found)
+        return DML_OK;
     return dml_fail(DML_ERROR_INPUT,
                     "%s: is a zip archive without data.pkl: torch.save did not "
                     "write it",

@@ -1,8 +1,8 @@
 #include "backends/cpu/operations/operation.h"
 
 /* A feature map's pixels become tokens, row by row, behind the learned ones, and position
- * embeddings are added to all but the registers. Dosovitskiy et al. 2021, An image is worth 16x16
- * words; registers: Darcet et al. 2024. */
+ * embeddings are added to all; where there are registers, to the patches alone. Dosovitskiy et al.
+ * 2021, An image is worth 16x16 words; registers: Darcet et al. 2024. */
 
 /* What a row of the sequence is made of, one image. */
 struct source {
@@ -16,12 +16,14 @@ struct source {
 static struct source source_of(const struct dml_node *node, size_t registers, size_t t) {
     size_t prefix = (size_t)node->prefix, before = prefix - registers;
     if (t >= prefix)
-        return (struct source){
-            .patch = true, .positioned = true, .index = t - prefix, .position = t - registers};
+        return (struct source){.patch = true,
+                               .positioned = true,
+                               .index = t - prefix,
+                               .position = registers ? t - prefix : t};
     if (t >= before)
         return (struct source){.role = DML_ROLE_REGISTERS, .token = t - before};
     return (struct source){.role = t ? DML_ROLE_DISTILLATION_TOKEN : DML_ROLE_CLASS_TOKEN,
-                           .positioned = true,
+                           .positioned = registers == 0,
                            .position = t};
 }
 

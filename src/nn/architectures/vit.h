@@ -1,0 +1,28 @@
+#ifndef DML_NN_VIT_H
+#define DML_NN_VIT_H
+
+#include "nn/graph.h"
+
+/* A vision transformer as a row of its paper's table. */
+struct dml_vit {
+    int width, heads, patch, depth;
+    int registers;
+    bool distilled;   /* a second token, for the teacher's labels: DeiT */
+    bool layer_scale; /* DINOv2 */
+    bool clip;        /* a norm before the first block, no bias in the patch embedding */
+    bool quick_gelu;
+    int projection;          /* outputs of a last linear layer of its own, CLIP's; 0: none */
+    double epsilon;          /* of its layer norms */
+    bool loud_tokens;        /* learned tokens start as N(0, 0.02^2), not N(0, 1e-12) */
+    const float *mean, *std; /* of the input: three values each */
+};
+
+/* Appends the whole network to an empty graph; the index of its last node. Parameters bear timm's
+ * names. The image's side must be a multiple of the patch's. */
+int dml_vit_build(struct dml_graph *graph, const struct dml_vit *vit,
+                  const struct dml_architecture_options *o);
+
+/* The published ones; NULL behind the last. */
+const struct dml_architecture *dml_vit_at(size_t i);
+
+#endif
