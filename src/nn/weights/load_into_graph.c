@@ -1,4 +1,5 @@
 #include "base/memory.h"
+#include "nn/weights/vit_names.h"
 #include "nn/weights/weights.h"
 
 #include <math.h>
@@ -53,9 +54,10 @@ static const struct dml_tensor *find_param(const struct index *index, const char
                                            const struct dml_graph_param *param) {
     const struct dml_tensor *found = look_up_anywhere(index, prefix, "", param->name);
     const char *dot = strrchr(param->name, '.');
-    if (!found && param->head && dot)
+    bool linear = param->head && dot && param->role <= DML_ROLE_BIAS; /* not the norm before it */
+    if (!found && linear)
         found = look_up_anywhere(index, prefix, "last_linear", dot);
-    if (!found && param->head && dot)
+    if (!found && linear)
         found = look_up_anywhere(index, prefix, "fc", dot);
     return found;
 }
@@ -121,7 +123,10 @@ static bool holds_backbone(const struct index *index, const struct dml_graph *gr
     for (int i = 0; i < graph->param_count; i++) {
         const struct dml_graph_param *param = &graph->params[i];
         const struct dml_tensor *tensor = param->head ? NULL : find_param(index, prefix, param);
-        if (!param->head && (!tensor || !fits(param, tensor)))
+        /* Position embeddings are resampled where only their number differs. */
+        bool positions = param->role == DML_ROLE_POSITIONS && tensor && tensor->dim_count == 3 &&
+                         tensor->dims[2] == (size_t)param->dims[2];
+        if (!param->head && !positions && (!tensor || !fits(param, tensor)))
             return false;
     }
     return true;
@@ -250,9 +255,15 @@ enum dml_status dml_weights_load(const struct dml_graph *graph, const struct dml
                                  void *data) {
     float *values = NULL;
     size_t largest = 0;
+    struct dml_tensors translated = {0};
     const struct dml_tensor **matched = dml_alloc((size_t)graph->param_count, sizeof *matched);
-    enum dml_status status =
-        matched ? dml_weights_match(graph, tensors, file, head, matched) : DML_ERROR_MEMORY;
+    enum dml_status status = matched ? DML_OK : DML_ERROR_MEMORY;
+    if (!status && dml_vit_is(graph)) {
+        status = dml_vit_translate(graph, tensors, file, &translated);
+        tensors = &translated;
+    }
+    if (!status)
+        status = dml_weights_match(graph, tensors, file, head, matched);
     if (status)
         goto out;
     for (int i = 0; i < graph->param_count; i++)
@@ -273,6 +284,7 @@ enum dml_status dml_weights_load(const struct dml_graph *graph, const struct dml
 out:
     free(values);
     free(matched);
+    dml_tensors_free(&translated);
     return status;
 }
 
