@@ -54,7 +54,7 @@ static void test_sizes_of_the_papers(void **state) {
     dml_graph_free(graph);
 }
 
-/* bninception_double adds the maximum to the mean; _he is of the head's initial values. */
+/* _double adds the maximum to the mean; _he is of the head's initial values. */
 static void test_options_of_bninception(void **state) {
     (void)state;
     enum { DIM = 128, FEATURES = 1024 };
@@ -82,8 +82,8 @@ static void test_options_of_bninception(void **state) {
     head = named(graph, "last_linear");
     assert_int_equal(graph->nodes[head->inputs[0]].op, DML_OP_GLOBAL_AVG_POOL);
     dml_graph_free(graph);
-    assert_int_equal(dml_graph_build("googlenet_double", DIM, 0, &graph), DML_ERROR_USAGE);
-    assert_non_null(strstr(dml_error(), "_double"));
+    assert_int_equal(dml_graph_build("googlenet_duoble", DIM, 0, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "_duoble"));
 }
 
 /* Caffe's convention: BGR from about -128 to 128. */

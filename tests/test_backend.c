@@ -25,6 +25,56 @@ static void gradients_are_slopes(void **state) {
     check_differences(sharing_graph(true));
 }
 
+/* A map of 5 x 3 pixels and 19 channels, some of them 0, pooled in every way. */
+static struct dml_graph *pooled_graph(enum dml_pooling pool, bool frozen) {
+    struct dml_graph *g = dml_graph_new();
+    int x = dml_graph_input(g, 3, 9, 5);
+    x = dml_graph_batch_norm(g, dml_graph_conv(g, x, "a", 19, 3, 2, 1, false), "bn", 1e-5f, 0.1f);
+    const struct dml_architecture_options o = {
+        .embed_dim = 6, .frozen = frozen, .normalize = true, .pool = pool};
+    int out = dml_graph_head(g, dml_graph_pool(g, dml_graph_relu(g, x), &o), "last_linear", &o);
+    assert_ok(dml_graph_finish(g, out));
+    return g;
+}
+
+static void poolings_have_slopes(void **state) {
+    (void)state;
+    for (int pool = DML_POOL_AVG; pool <= DML_POOL_GEM; pool++)
+        for (int frozen = 0; frozen < 2; frozen++)
+            check_differences(pooled_graph((enum dml_pooling)pool, frozen));
+}
+
+/* Whatever its power has become, a mean lies between the least and the largest pixel, and what is
+ * not finite does not vanish in it. */
+static void generalised_means_of_any_power(void **state) {
+    (void)state;
+    static const float powers[] = {0.25f, 1, 3, 40, 300, -2};
+    struct setting s;
+    struct dml_graph *g = dml_graph_new();
+    int x = dml_graph_input(g, 3, 5, 7);
+    assert_ok(dml_graph_finish(g, dml_graph_global_gem_pool(g, x, "pool")));
+    open_graph(&s, g, 2, 0);
+    float input[2 * 3 * 35];
+    for (int i = 0; i < 2 * 3 * 35; i++)
+        input[i] = 0.5f + 0.01f * (float)(i % 35);
+    s.images = (struct dml_images){.n = 2, .height = 5, .width = 7, .input = input};
+    for (size_t k = 0; k < sizeof powers / sizeof *powers; k++) {
+        assert_ok(cpu->write(s.network, 0, DML_SLOT_VALUE, &powers[k]));
+        assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+        double mean = 0;
+        for (int i = 0; i < 35; i++)
+            mean += pow(0.5 + 0.01 * i, powers[k]) / 35;
+        for (int c = 0; c < 6; c++)
+            assert_true(fabs(s.embeddings[c] - pow(mean, 1 / powers[k])) < 2e-6);
+    }
+    input[40] = NAN;
+    input[80] = INFINITY;
+    assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+    for (int c = 0; c < 6; c++)
+        assert_int_equal(isfinite(s.embeddings[c]), c != 1 && c != 2);
+    close_network(&s);
+}
+
 /* Training and inference fold differently but mean the same. */
 static void embed_is_frozen_forward(void **state) {
     (void)state;
@@ -260,11 +310,12 @@ static void too_many_users_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_are_slopes),       cmocka_unit_test(embed_is_frozen_forward),
-        cmocka_unit_test(micro_batches_are_exact),    cmocka_unit_test(embed_takes_any_number),
-        cmocka_unit_test(pixels_are_normalised),      cmocka_unit_test(repeats_to_the_bit),
-        cmocka_unit_test(optimiser_can_be_restored),  cmocka_unit_test(head_has_its_rate),
-        cmocka_unit_test(gradient_size_is_reported),  cmocka_unit_test(refusals),
+        cmocka_unit_test(gradients_are_slopes),           cmocka_unit_test(poolings_have_slopes),
+        cmocka_unit_test(generalised_means_of_any_power), cmocka_unit_test(embed_is_frozen_forward),
+        cmocka_unit_test(micro_batches_are_exact),        cmocka_unit_test(embed_takes_any_number),
+        cmocka_unit_test(pixels_are_normalised),          cmocka_unit_test(repeats_to_the_bit),
+        cmocka_unit_test(optimiser_can_be_restored),      cmocka_unit_test(head_has_its_rate),
+        cmocka_unit_test(gradient_size_is_reported),      cmocka_unit_test(refusals),
         cmocka_unit_test(too_many_users_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -361,6 +361,14 @@ static void global_pools(void **state) {
     wide->global_max_pool_gradient(&x.wide, N, grad, winner, grad_x.f);
     narrow->global_max_pool_gradient(&x.narrow, N, grad, winner, grad_x.b);
     assert_rounded("global maximum's gradient", &grad_x);
+    float *states = random_floats(4 * count, 0);
+    wide->global_gem_pool(&x.wide, N, x.f, 2.5f, right, states);
+    narrow->global_gem_pool(&x.narrow, N, x.b, 2.5f, own, states + 2 * count);
+    assert_near("generalised mean", own, right, count, 1e-6);
+    wide->global_gem_pool_gradient(&x.wide, N, grad, x.f, 2.5f, states, grad_x.f);
+    narrow->global_gem_pool_gradient(&x.narrow, N, grad, x.b, 2.5f, states, grad_x.b);
+    assert_rounded("generalised mean's gradient", &grad_x);
+    free(states);
     free(right);
     free(own);
     free(grad);

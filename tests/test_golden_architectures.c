@@ -1,5 +1,4 @@
-#include "support/fill.h"
-#include "support/golden.h"
+#include "support/golden_network.h"
 #include "support/networks.h"
 
 #include <math.h>
@@ -7,199 +6,97 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How a case is computed. */
-struct how {
-    size_t micro;
-    enum dml_precision precision;
-};
-
-/* The network of one case, with golden weights, and its input. */
-struct golden_case {
-    struct dml_graph *graph;
-    struct dml_network *network;
+/* The network of one case, with golden weights, and what is expected of it. */
+struct checked {
+    struct golden_case run;
     cJSON *expected;
-    size_t batch;
-    float *input, *embeddings;
+    const char *name, *mode;
+    double *embeddings;
 };
 
-static void open_case(struct golden_case *s, const char *name, const char *mode, struct how how) {
-    s->expected = golden_json("architectures/%s/%s.json", name, mode);
-    s->batch = (size_t)cJSON_GetObjectItem(s->expected, "batch")->valueint;
-    int size = cJSON_GetObjectItem(s->expected, "size")->valueint;
-    const char *norm = cJSON_GetObjectItem(s->expected, "batchnorm")->valuestring;
+static void open_case(struct checked *c, const char *name, const char *mode, struct how how) {
+    c->name = name;
+    c->mode = mode;
+    c->expected = golden_json("architectures/%s/%s.json", name, mode);
+    size_t batch = (size_t)cJSON_GetObjectItem(c->expected, "batch")->valueint, count;
+    int size = cJSON_GetObjectItem(c->expected, "size")->valueint;
+    const char *norm = cJSON_GetObjectItem(c->expected, "batchnorm")->valuestring;
     char arch[64];
     snprintf(arch, sizeof arch, "%s%s_normalize", name, strcmp(norm, "frozen") ? "" : "_frozen");
-    assert_ok(dml_graph_build(arch, 32, size, &s->graph));
-    struct dml_network_options options = {
-        .precision = how.precision, .micro_batch = how.micro, .batch_hint = s->batch};
-    assert_ok(dml_backend_cpu.create(s->graph, &options, &s->network));
-    fill_network(&dml_backend_cpu, s->network, s->graph);
-    size_t count = s->batch * 3 * (size_t)(size * size);
-    s->input = malloc(count * sizeof *s->input);
-    s->embeddings = malloc(s->batch * 32 * sizeof *s->embeddings);
-    assert_true(s->input && s->embeddings);
-    fill_signed("input", 2.0, s->input, count);
+    golden_case_open(&c->run, arch, 32, size, batch, how);
+    c->embeddings = golden_doubles(&count, "architectures/%s/%s_embeddings.npy", name, mode);
+    assert_int_equal(count, batch * 32);
 }
 
-static struct dml_images images_of(const struct golden_case *s) {
-    const struct dml_node *input = &s->graph->nodes[0];
-    return (struct dml_images){
-        .n = s->batch, .height = input->height, .width = input->width, .input = s->input};
+static void close_case(struct checked *c) {
+    golden_case_close(&c->run);
+    cJSON_Delete(c->expected);
+    free(c->embeddings);
 }
 
-static void close_case(struct golden_case *s) {
-    dml_backend_cpu.destroy(s->network);
-    dml_graph_free(s->graph);
-    cJSON_Delete(s->expected);
-    free(s->input);
-    free(s->embeddings);
-}
-
-/* How far embeddings are from the golden unit vectors: the largest difference of a component, and
- * the least cosine of two embeddings of an image. */
-struct errors {
-    double component, cosine;
-};
-
-static struct errors embedding_errors(const struct golden_case *s, const char *name,
-                                      const char *mode) {
-    size_t count;
-    double *expected = golden_doubles(&count, "architectures/%s/%s_embeddings.npy", name, mode);
-    assert_int_equal(count, s->batch * 32);
-    struct errors errors = {0, 1};
-    for (size_t i = 0; i < s->batch; i++) {
-        double cosine = 0;
-        for (size_t k = i * 32; k < (i + 1) * 32; k++) {
-            errors.component = fmax(errors.component, fabs(s->embeddings[k] - expected[k]));
-            cosine += s->embeddings[k] * expected[k];
-        }
-        errors.cosine = fmin(errors.cosine, cosine);
-    }
-    free(expected);
-    return errors;
-}
-
-static void check_embeddings(const struct golden_case *s, const char *name, const char *mode,
-                             double tolerance) {
-    double error = embedding_errors(s, name, mode).component;
-    printf("%s %s: embeddings %.2g", name, mode, error);
+static void check_embeddings(const struct checked *c, double tolerance) {
+    double error = golden_embedding_errors(&c->run, c->embeddings).component;
+    printf("%s %s: embeddings %.2g", c->name, c->mode, error);
     if (!(error <= tolerance))
         fail_msg("embeddings differ by %g, more than %g", error, tolerance);
 }
 
-/* Reads parameter p; returns the sum of the p-th powers of its absolute values. */
-static double power_sum(const struct golden_case *s, int p, enum dml_slot slot, int power) {
-    size_t count = s->graph->params[p].count;
-    float *values = malloc(count * sizeof *values);
-    assert_non_null(values);
-    assert_ok(dml_backend_cpu.read(s->network, p, slot, values));
-    double sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += pow(fabs(values[i]), power);
-    free(values);
-    return sum;
-}
-
-/* Norms of a tensor are compared relative to the larger of itself and a thousandth of the largest
- * (METHODS.md). One in 50 may be up to ten times as far off: of millions of pre-activations float32
- * puts one or two on the other side of 0, which few tensors' gradients notice. */
-static void check_norms(const struct golden_case *s, double tolerance) {
-    const cJSON *norms = cJSON_GetObjectItem(s->expected, "grad_norms"), *entry;
-    assert_non_null(norms);
-    double largest = 0, worst = 0;
-    cJSON_ArrayForEach(entry, norms) largest = fmax(largest, entry->valuedouble);
-    int seen = 0, beyond = 0;
-    for (int p = 0; p < s->graph->param_count; p++) {
-        const char *name = s->graph->params[p].name;
-        const cJSON *expected = cJSON_GetObjectItem(norms, name);
-        if (!expected)
-            continue;
-        seen++;
-        double norm = sqrt(power_sum(s, p, DML_SLOT_GRAD, 2)), right = expected->valuedouble;
-        double error = fabs(norm - right) / fmax(right, largest / 1000);
-        worst = fmax(worst, error);
-        beyond += !(error <= tolerance);
-        if (!(error <= 10 * tolerance) || 50 * beyond > s->graph->param_count)
-            fail_msg("gradient of %s: norm %g, expected %g", name, norm, right);
-    }
-    assert_int_equal(seen, cJSON_GetArraySize(norms));
-    printf(", gradient norms %.2g", worst);
+static const cJSON *norms_of(const struct checked *c) {
+    return cJSON_GetObjectItem(c->expected, "grad_norms");
 }
 
 /* The sum of all running means' absolute values after the step. */
-static void check_running_means(const struct golden_case *s, double tolerance) {
-    double sum = 0, right = cJSON_GetObjectItem(s->expected, "running_mean_after")->valuedouble;
-    for (int p = 0; p < s->graph->param_count; p++)
-        if (s->graph->params[p].role == DML_ROLE_RUNNING_MEAN)
-            sum += power_sum(s, p, DML_SLOT_VALUE, 1);
+static void check_running_means(const struct checked *c, double tolerance) {
+    double sum = 0, right = cJSON_GetObjectItem(c->expected, "running_mean_after")->valuedouble;
+    for (int p = 0; p < c->run.graph->param_count; p++)
+        if (c->run.graph->params[p].role == DML_ROLE_RUNNING_MEAN)
+            sum += golden_power_sum(&c->run, p, DML_SLOT_VALUE, 1);
     if (!(fabs(sum - right) <= tolerance * right))
         fail_msg("running means sum up to %.9g, expected %.9g", sum, right);
 }
 
 static void check_case(const char *name, const char *mode, struct how how) {
-    struct golden_case s;
-    open_case(&s, name, mode, how);
-    bool frozen = s.graph->frozen;
-    struct dml_images images = images_of(&s);
-    assert_ok(dml_backend_cpu.forward(s.network, &images, s.embeddings));
-    check_embeddings(&s, name, mode, frozen ? 1e-6 : 1e-4);
-    float *grad = malloc(s.batch * 32 * sizeof *grad);
-    fill_signed("output_weight", 1.0, grad, s.batch * 32);
-    assert_ok(dml_backend_cpu.backward(s.network, grad));
-    check_norms(&s, frozen ? 3e-3 : 1e-2);
-    check_running_means(&s, 1e-5);
+    struct checked c;
+    open_case(&c, name, mode, how);
+    bool frozen = c.run.graph->frozen;
+    struct dml_images images = golden_case_images(&c.run);
+    assert_ok(dml_backend_cpu.forward(c.run.network, &images, c.run.embeddings));
+    check_embeddings(&c, frozen ? 1e-6 : 1e-4);
+    golden_case_backward(&c.run);
+    printf(", gradient norms %.2g", golden_check_norms(&c.run, norms_of(&c), frozen ? 3e-3 : 1e-2));
+    check_running_means(&c, 1e-5);
     if (frozen) {
         /* Inference folds the same way and must give the same. */
-        assert_ok(dml_backend_cpu.embed(s.network, &images, s.embeddings));
-        check_embeddings(&s, name, mode, 1e-6);
+        assert_ok(dml_backend_cpu.embed(c.run.network, &images, c.run.embeddings));
+        check_embeddings(&c, 1e-6);
     }
     puts("");
-    free(grad);
-    close_case(&s);
-}
-
-/* The distance of all gradient norms, as one vector, from the expected ones, relative. */
-static double norms_error(const struct golden_case *s) {
-    const cJSON *norms = cJSON_GetObjectItem(s->expected, "grad_norms");
-    double difference = 0, size = 0;
-    for (int p = 0; p < s->graph->param_count; p++) {
-        const cJSON *expected = cJSON_GetObjectItem(norms, s->graph->params[p].name);
-        if (!expected)
-            continue;
-        double error = sqrt(power_sum(s, p, DML_SLOT_GRAD, 2)) - expected->valuedouble;
-        difference += error * error;
-        size += expected->valuedouble * expected->valuedouble;
-    }
-    assert_true(size > 0);
-    return sqrt(difference / size);
+    close_case(&c);
 }
 
 /* With batch statistics rounding nothing but the weights takes the embeddings of deep networks
  * farther than 2e-2, and PyTorch's autocast is as far off (docs/performance/train.md): there they
  * must still point the same way. */
 static void check_bfloat16(const char *name, const char *mode, size_t micro) {
-    struct golden_case s;
-    open_case(&s, name, mode, (struct how){micro, DML_PRECISION_BF16});
-    struct dml_images images = images_of(&s);
-    bool frozen = s.graph->frozen;
-    assert_ok(dml_backend_cpu.forward(s.network, &images, s.embeddings));
-    check_embeddings(&s, name, mode, frozen ? 2e-2 : 1);
-    double cosine = embedding_errors(&s, name, mode).cosine;
+    struct checked c;
+    open_case(&c, name, mode, (struct how){micro, DML_PRECISION_BF16});
+    struct dml_images images = golden_case_images(&c.run);
+    bool frozen = c.run.graph->frozen;
+    assert_ok(dml_backend_cpu.forward(c.run.network, &images, c.run.embeddings));
+    check_embeddings(&c, frozen ? 2e-2 : 1);
+    double cosine = golden_embedding_errors(&c.run, c.embeddings).cosine;
     assert_true(cosine >= 0.8);
-    float *grad = malloc(s.batch * 32 * sizeof *grad);
-    fill_signed("output_weight", 1.0, grad, s.batch * 32);
-    assert_ok(dml_backend_cpu.backward(s.network, grad));
-    double error = norms_error(&s);
+    golden_case_backward(&c.run);
+    double error = golden_norms_error(&c.run, norms_of(&c));
     printf(", cosine %.4f, gradient norms %.2g", cosine, error);
     assert_true(!frozen || error <= 3e-2);
-    check_running_means(&s, 1e-3);
+    check_running_means(&c, 1e-3);
     if (frozen) {
-        assert_ok(dml_backend_cpu.embed(s.network, &images, s.embeddings));
-        check_embeddings(&s, name, mode, 2e-2);
+        assert_ok(dml_backend_cpu.embed(c.run.network, &images, c.run.embeddings));
+        check_embeddings(&c, 2e-2);
     }
     puts("");
-    free(grad);
-    close_case(&s);
+    close_case(&c);
 }
 
 static void check_architectures(const char *mode, struct how how) {

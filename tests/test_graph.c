@@ -1,5 +1,5 @@
 #include "nn/graph.h"
-#include "support/golden.h"
+#include "support/golden_network.h"
 
 #include <limits.h>
 #include <math.h>
@@ -18,16 +18,9 @@ static void names_and_shapes_are_pytorchs(void **state) {
         struct dml_graph *graph;
         assert_ok(dml_graph_build(names[i], 32, 0, &graph));
         cJSON *expected = golden_json("architectures/%s/state_dict.json", names[i]);
-        assert_int_equal(graph->param_count, cJSON_GetArraySize(expected));
-        int p = 0;
-        const cJSON *entry;
-        cJSON_ArrayForEach(entry, expected) {
-            const struct dml_graph_param *param = &graph->params[p++];
-            assert_string_equal(param->name, cJSON_GetArrayItem(entry, 0)->valuestring);
-            const cJSON *dims = cJSON_GetArrayItem(entry, 1);
-            assert_int_equal(param->dim_count, cJSON_GetArraySize(dims));
-            for (int d = 0; d < param->dim_count; d++)
-                assert_int_equal(param->dims[d], cJSON_GetArrayItem(dims, d)->valueint);
+        golden_check_names(graph, expected);
+        for (int p = 0; p < graph->param_count; p++) {
+            const struct dml_graph_param *param = &graph->params[p];
             assert_int_equal(param->head, !strncmp(param->name, "last_linear.", 12) ||
                                               !strncmp(param->name, "fc.", 3));
         }
@@ -51,6 +44,10 @@ static void options_of_arch(void **state) {
     assert_null(graph);
     assert_int_equal(dml_graph_build("resnet50_frozn", 128, 0, &graph), DML_ERROR_USAGE);
     assert_non_null(strstr(dml_error(), "_frozn"));
+    assert_int_equal(dml_graph_build("resnet50_double_gem", 128, 0, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "_double and _gem"));
+    assert_int_equal(dml_graph_build("resnet50_affine", 128, 0, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "_frozen_affine"));
     assert_int_equal(dml_graph_build("resnet50_", 128, 0, &graph), DML_ERROR_USAGE);
     assert_int_equal(dml_graph_build("resnet50", -1, 0, &graph), DML_ERROR_USAGE);
     assert_ok(dml_graph_build("resnet50_normalize", 0, 64, &graph)); /* the feature itself */

@@ -36,11 +36,11 @@ static struct dml_graph *finish(struct tokens t, enum dml_token_pool pool) {
 
 static void tokens_and_pools(void **state) {
     (void)state;
-    check_differences(finish(start(false, 0), DML_POOL_CLS));
-    check_differences(finish(start(false, 3), DML_POOL_AVG));
-    check_differences(finish(start(false, 1), DML_POOL_CLS_AVG));
-    check_differences(finish(start(true, 0), DML_POOL_DISTILLED));
-    check_differences(finish(start(true, 2), DML_POOL_CLS_AVG));
+    check_differences(finish(start(false, 0), DML_TOKENS_CLS));
+    check_differences(finish(start(false, 3), DML_TOKENS_AVG));
+    check_differences(finish(start(false, 1), DML_TOKENS_CLS_AVG));
+    check_differences(finish(start(true, 0), DML_TOKENS_DISTILLED));
+    check_differences(finish(start(true, 2), DML_TOKENS_CLS_AVG));
 }
 
 static void layer_norm(void **state) {
@@ -48,10 +48,10 @@ static void layer_norm(void **state) {
     for (int affine = 0; affine < 2; affine++) {
         struct tokens t = start(false, 2);
         t.x = dml_graph_layer_norm(t.graph, t.x, "norm", 1e-6f, affine);
-        check_differences(finish(t, DML_POOL_CLS_AVG));
+        check_differences(finish(t, DML_TOKENS_CLS_AVG));
         /* Of vectors with padding behind them, and behind a convolutional network. */
         t = start(false, 0);
-        t.x = dml_graph_token_pool(t.graph, t.x, DML_POOL_AVG);
+        t.x = dml_graph_token_pool(t.graph, t.x, DML_TOKENS_AVG);
         t.x = dml_graph_layer_norm(t.graph, t.x, "norm", 1e-5f, affine);
         assert_ok(dml_graph_finish(t.graph, dml_graph_l2_normalize(t.graph, t.x)));
         check_differences(t.graph);
@@ -69,13 +69,13 @@ static void linear(void **state) {
     int hidden = dml_graph_linear(t.graph, t.x, "one", 37);
     hidden = dml_graph_linear_bare(t.graph, dml_graph_relu(t.graph, hidden), "two", CHANNELS);
     t.x = dml_graph_add(t.graph, t.x, hidden);
-    check_differences(finish(t, DML_POOL_CLS_AVG));
+    check_differences(finish(t, DML_TOKENS_CLS_AVG));
     /* Behind an addition that a linear layer makes, and one that none does. */
     t = start(false, 0);
     int first = dml_graph_linear(t.graph, t.x, "one", CHANNELS);
     int sum = dml_graph_add(t.graph, first, t.x);
     t.x = dml_graph_add(t.graph, sum, dml_graph_relu(t.graph, t.x));
-    check_differences(finish(t, DML_POOL_AVG));
+    check_differences(finish(t, DML_TOKENS_AVG));
 }
 
 static void attention(void **state) {
@@ -83,11 +83,11 @@ static void attention(void **state) {
     struct tokens t = start(false, 1);
     int qkv = dml_graph_linear(t.graph, t.x, "qkv", 3 * CHANNELS);
     t.x = dml_graph_attention(t.graph, qkv, HEADS);
-    check_differences(finish(t, DML_POOL_CLS_AVG));
+    check_differences(finish(t, DML_TOKENS_CLS_AVG));
     t = start(true, 0);
     qkv = dml_graph_linear(t.graph, t.x, "qkv", 3 * CHANNELS);
     t.x = dml_graph_add(t.graph, t.x, dml_graph_attention(t.graph, qkv, 1));
-    check_differences(finish(t, DML_POOL_DISTILLED));
+    check_differences(finish(t, DML_TOKENS_DISTILLED));
 }
 
 static void gelu(void **state) {
@@ -95,7 +95,7 @@ static void gelu(void **state) {
     for (int quick = 0; quick < 2; quick++) {
         struct tokens t = start(false, 1);
         t.x = dml_graph_gelu(t.graph, dml_graph_linear(t.graph, t.x, "fc", 13), quick);
-        check_differences(finish(t, DML_POOL_CLS_AVG));
+        check_differences(finish(t, DML_TOKENS_CLS_AVG));
     }
 }
 
@@ -106,7 +106,7 @@ static void layer_scale(void **state) {
         int y =
             dml_graph_layer_scale(t.graph, dml_graph_linear(t.graph, t.x, "fc", CHANNELS), "ls");
         t.x = add ? dml_graph_add(t.graph, t.x, y) : y;
-        check_differences(finish(t, DML_POOL_CLS_AVG));
+        check_differences(finish(t, DML_TOKENS_CLS_AVG));
     }
 }
 
@@ -117,7 +117,7 @@ static void drop_path(void **state) {
         int y = dml_graph_linear(t.graph, t.x, "fc", CHANNELS);
         y = dml_graph_drop_path(t.graph, y, 0.5f);
         t.x = add ? dml_graph_add(t.graph, t.x, y) : y;
-        check_differences(finish(t, DML_POOL_CLS_AVG));
+        check_differences(finish(t, DML_TOKENS_CLS_AVG));
     }
 }
 
@@ -136,7 +136,7 @@ static struct dml_graph *transformer(float drop) {
         y = dml_graph_gelu(g, dml_graph_linear(g, y, "fc1", 50), block);
         t.x = dml_graph_add(g, t.x, dml_graph_linear(g, y, "fc2", CHANNELS));
     }
-    return finish(t, DML_POOL_CLS_AVG);
+    return finish(t, DML_TOKENS_CLS_AVG);
 }
 
 static void whole_blocks(void **state) {
@@ -176,7 +176,7 @@ static void branches_are_dropped_per_image(void **state) {
     enum { N = 200 };
     struct tokens t = start(false, 0);
     t.x = dml_graph_drop_path(t.graph, t.x, 0.25f);
-    t.x = dml_graph_token_pool(t.graph, t.x, DML_POOL_AVG);
+    t.x = dml_graph_token_pool(t.graph, t.x, DML_TOKENS_AVG);
     assert_ok(dml_graph_finish(t.graph, t.x));
     struct setting s;
     open_network(&s, t.graph, N, (struct dml_network_options){0});
@@ -230,7 +230,7 @@ static void misuse_is_refused(void **state) {
     dml_graph_attention(t.graph, t.x, 4);
     refused(t.graph, "3 times a multiple of the heads");
     t = start(false, 0);
-    dml_graph_token_pool(t.graph, t.x, DML_POOL_DISTILLED);
+    dml_graph_token_pool(t.graph, t.x, DML_TOKENS_DISTILLED);
     refused(t.graph, "does not have the tokens");
     t = start(false, 0);
     dml_graph_drop_path(t.graph, t.x, 1);
@@ -246,7 +246,7 @@ static void misuse_is_refused(void **state) {
     assert_non_null(strstr(dml_error(), "is not a vector"));
     dml_graph_free(t.graph);
     struct dml_network *network;
-    g = finish(start(false, 0), DML_POOL_CLS);
+    g = finish(start(false, 0), DML_TOKENS_CLS);
     const struct dml_network_options bf16 = {.precision = DML_PRECISION_BF16};
     assert_int_equal(dml_backend_cpu.create(g, &bf16, &network), DML_ERROR_UNSUPPORTED);
     assert_non_null(strstr(dml_error(), "transformer"));

@@ -259,6 +259,15 @@ int dml_graph_global_max_pool(struct dml_graph *graph, int input) {
     return global_pool(graph, DML_OP_GLOBAL_MAX_POOL, input);
 }
 
+int dml_graph_global_gem_pool(struct dml_graph *graph, int input, const char *name) {
+    struct dml_node *node = dml_graph_append(graph, DML_OP_GLOBAL_GEM_POOL, name, &input, 1);
+    if (!node)
+        return -1;
+    node->height = node->width = 1;
+    dml_graph_add_param(graph, "p", DML_ROLE_POOL_POWER, (int[]){1}, 1);
+    return dml_graph_last(graph);
+}
+
 int dml_graph_add(struct dml_graph *graph, int a, int b) {
     struct dml_node *node = dml_graph_append(graph, DML_OP_ADD, "", (int[]){a, b}, 2);
     if (!node)
@@ -345,6 +354,35 @@ void dml_graph_last_layer(struct dml_graph *graph) {
         graph->layers = ++graph->layer;
 }
 
+int dml_graph_pool(struct dml_graph *graph, int input, const struct dml_architecture_options *o) {
+    dml_graph_last_layer(graph);
+    switch (o->pool) {
+    case DML_POOL_AVG:
+        return dml_graph_global_avg_pool(graph, input);
+    case DML_POOL_MAX:
+        return dml_graph_global_max_pool(graph, input);
+    case DML_POOL_DOUBLE: {
+        int average = dml_graph_global_avg_pool(graph, input);
+        return dml_graph_add(graph, average, dml_graph_global_max_pool(graph, input));
+    }
+    case DML_POOL_GEM: {
+        int x = dml_graph_global_gem_pool(graph, input, "pool");
+        if (x >= 0) /* no published file has it */
+            graph->params[graph->nodes[x].first_param].fresh = true;
+        return x;
+    }
+    }
+    return -1;
+}
+
+static void freeze_affine(struct dml_graph *graph) {
+    for (int i = 0; i < graph->param_count; i++) {
+        struct dml_graph_param *param = &graph->params[i];
+        if (graph->nodes[param->node].op == DML_OP_BATCH_NORM && dml_param_learnable(param))
+            param->fixed = true;
+    }
+}
+
 int dml_graph_head(struct dml_graph *graph, int input, const char *name,
                    const struct dml_architecture_options *o) {
     dml_graph_last_layer(graph);
@@ -357,7 +395,9 @@ int dml_graph_head(struct dml_graph *graph, int input, const char *name,
     if (x < 0)
         return -1;
     for (int i = first; i < graph->param_count; i++)
-        graph->params[i].head = true;
+        graph->params[i].head = graph->params[i].fresh = true;
+    if (o->affine_frozen)
+        freeze_affine(graph);
     graph->frozen = o->frozen;
     graph->normalize = o->normalize;
     graph->he_head = o->he_head;

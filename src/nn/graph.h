@@ -19,9 +19,10 @@ enum dml_op {
     DML_OP_AVG_POOL,        /* padding is counted in the mean where count_padding */
     DML_OP_GLOBAL_AVG_POOL, /* (c, h, w) -> (c, 1, 1) */
     DML_OP_GLOBAL_MAX_POOL,
-    DML_OP_ADD,    /* two inputs of one shape */
-    DML_OP_CONCAT, /* along channels */
-    DML_OP_AFFINE, /* per channel y = scale[c] * x + shift[c]; constants, no parameters */
+    DML_OP_GLOBAL_GEM_POOL, /* parameter: p (1) */
+    DML_OP_ADD,             /* two inputs of one shape */
+    DML_OP_CONCAT,          /* along channels */
+    DML_OP_AFFINE,          /* per channel y = scale[c] * x + shift[c]; constants, no parameters */
     DML_OP_LINEAR, /* of a vector or of each token; weight (out, in), bias (out) if has_bias */
     DML_OP_L2_NORMALIZE, /* x / max(||x||, 1e-12) over channels */
     DML_OP_LAYER_NORM,   /* of a vector or of each token, over channels; weight and bias, or none */
@@ -36,7 +37,7 @@ enum dml_op {
 
 /* How a sequence of tokens becomes a vector: its first token; the mean of the patches' tokens; one
  * behind the other; the mean of the first two, DeiT's class and distillation tokens. */
-enum dml_token_pool { DML_POOL_CLS, DML_POOL_AVG, DML_POOL_CLS_AVG, DML_POOL_DISTILLED };
+enum dml_token_pool { DML_TOKENS_CLS, DML_TOKENS_AVG, DML_TOKENS_CLS_AVG, DML_TOKENS_DISTILLED };
 
 /* How position embeddings of a weight file are resampled for another grid of patches; see
  * weights/positions.h. */
@@ -81,6 +82,7 @@ enum dml_param_role {
     DML_ROLE_LAYER_SCALE,
     DML_ROLE_RUNNING_MEAN, /* buffers: not learnable */
     DML_ROLE_RUNNING_VAR,
+    DML_ROLE_POOL_POWER, /* p of a generalised mean */
 };
 
 struct dml_graph_param {
@@ -90,11 +92,12 @@ struct dml_graph_param {
     int dims[4], dim_count;
     size_t count; /* elements */
     int layer;    /* depth for layer-wise rates: 0 for the stem, then block by block */
-    bool head;    /* of the last linear layer or the norm before it: --fc_lr, and new when weights
-                     are loaded */
+    bool head;    /* of the last linear layer or the norm before it: --fc_lr */
+    bool fresh;   /* new when a backbone's weights are loaded: the head, and what files lack */
+    bool fixed;   /* the architecture's options say that it does not learn */
 };
 
-/* Whether an optimiser may change it; the others are running statistics. */
+/* Whether it has a gradient; the others are running statistics. */
 bool dml_param_learnable(const struct dml_graph_param *param);
 
 /* How the weights start when none are read, as the architecture's own PyTorch code does it. The
@@ -114,7 +117,7 @@ struct dml_input_transform {
 };
 
 struct dml_graph {
-    char arch[64];
+    char arch[128];
     struct dml_node *nodes;
     int node_count;
     struct dml_graph_param *params;
@@ -155,6 +158,10 @@ int dml_graph_avg_pool(struct dml_graph *graph, int input, int kernel, int strid
                        bool ceil_mode, bool count_padding);
 int dml_graph_global_avg_pool(struct dml_graph *graph, int input);
 int dml_graph_global_max_pool(struct dml_graph *graph, int input);
+/* Generalised mean, parameter `name`.p: y = (mean of max(x, 1e-6)^p)^(1/p) over all pixels, p
+ * learnt from 3 on. Radenovic, Tolias, Chum 2018, Fine-tuning CNN image retrieval with no human
+ * annotation. */
+int dml_graph_global_gem_pool(struct dml_graph *graph, int input, const char *name);
 int dml_graph_add(struct dml_graph *graph, int a, int b);
 int dml_graph_concat(struct dml_graph *graph, const int *inputs, int count);
 int dml_graph_affine(struct dml_graph *graph, int input, const float *scale, const float *shift);
@@ -194,11 +201,19 @@ void dml_graph_free(struct dml_graph *graph);
 
 /* An architecture builds the graph of one backbone: one file in nn/architectures/, one line in
  * its registry. Options are substrings of --arch behind the name: "resnet50_frozen_normalize". */
+enum dml_pooling {
+    DML_POOL_AVG,
+    DML_POOL_MAX,
+    DML_POOL_DOUBLE, /* average plus maximum */
+    DML_POOL_GEM,    /* generalised mean */
+};
 struct dml_architecture_options {
     const struct dml_architecture *architecture;
     int image_size; /* height and width of the input */
     int embed_dim;  /* 0: the feature itself, without a linear layer */
-    bool frozen, normalize, pool_double, he_head;
+    bool frozen, normalize, he_head;
+    bool affine_frozen; /* weights and biases of batch norms do not learn */
+    enum dml_pooling pool;
     enum dml_head_norm { DML_HEAD_NORM_NONE, DML_HEAD_NORM_AFFINE, DML_HEAD_NORM_PLAIN } head_norm;
     enum dml_token_pool token_pool;
     enum dml_position_rule positions;
@@ -206,9 +221,12 @@ struct dml_architecture_options {
     float drop_path;    /* of the last block; it grows in a line from 0 in the first */
 };
 
+/* A feature map to a vector, as o->pool says. Begins the last layer. */
+int dml_graph_pool(struct dml_graph *graph, int input, const struct dml_architecture_options *o);
+
 /* The end of every architecture: a layer norm where asked, the linear layer `name` to o->embed_dim
  * (none where that is 0: the embedding is the feature itself), and l2_normalize where asked. Marks
- * the layer as the head and takes over frozen, normalize and he_head. */
+ * the layer as the head and takes over what else the options say. */
 int dml_graph_head(struct dml_graph *graph, int input, const char *name,
                    const struct dml_architecture_options *o);
 

@@ -106,13 +106,13 @@ int dml_graph_token_pool(struct dml_graph *graph, int input, enum dml_token_pool
     struct dml_node *node = dml_graph_append(graph, DML_OP_TOKEN_POOL, "", &input, 1);
     if (!node || !is_tokens(graph, node, "token pool"))
         return -1;
-    bool patches = pool == DML_POOL_AVG || pool == DML_POOL_CLS_AVG;
+    bool patches = pool == DML_TOKENS_AVG || pool == DML_TOKENS_CLS_AVG;
     if ((patches && node->tokens == node->prefix) ||
-        (pool == DML_POOL_DISTILLED && node->prefix < 2))
+        (pool == DML_TOKENS_DISTILLED && node->prefix < 2))
         return dml_graph_refuse(graph, dml_graph_last(graph), "token pool",
                                 "the sequence does not have the tokens it pools");
     node->pool = pool;
-    if (pool == DML_POOL_CLS_AVG)
+    if (pool == DML_TOKENS_CLS_AVG)
         node->channels *= 2;
     node->tokens = node->prefix = 0;
     return dml_graph_last(graph);

@@ -47,6 +47,9 @@ void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t see
     case DML_ROLE_RUNNING_MEAN:
         fill_constant(0.0f, values, count);
         return;
+    case DML_ROLE_POOL_POWER:
+        fill_constant(3.0f, values, count);
+        return;
     case DML_ROLE_CLASS_TOKEN:
     case DML_ROLE_DISTILLATION_TOKEN:
     case DML_ROLE_REGISTERS:

@@ -187,7 +187,7 @@ static enum dml_status open_network(struct dml_experiment *e,
         dml_transform_make(e->data->augmentation, true, architecture->crop, e->data->image_size,
                            e->data->crop_area_min, &transform);
     if (!status)
-        status = dml_graph_build(flags->arch, (int)flags->embed_dim, transform.crop, &e->graph);
+        status = dml_network_graph(flags, transform.crop, &e->graph);
     if (status)
         return status;
     e->backend = dml_backend_select(true);

@@ -116,7 +116,7 @@ static bool is_norm(const struct dml_graph_param *param) {
 
 /* Whether the parameter never learns. */
 static bool frozen(const struct maker *m, const struct dml_graph_param *param) {
-    bool is_frozen = param->layer < m->flags->freeze_layers && !param->head;
+    bool is_frozen = param->fixed || (param->layer < m->flags->freeze_layers && !param->head);
     if (m->flags->freeze_norms && is_norm(param) &&
         m->graph->nodes[param->node].op == DML_OP_BATCH_NORM)
         is_frozen = true;

@@ -17,8 +17,7 @@ static enum dml_status build(const struct dml_params *params, struct dml_model *
         status = dml_transform_make(data->augmentation, false, architecture->crop, data->image_size,
                                     data->crop_area_min, &out->transform);
     if (!status) /* an unknown architecture fails here, by name */
-        status =
-            dml_graph_build(flags->arch, (int)flags->embed_dim, out->transform.crop, &out->graph);
+        status = dml_network_graph(flags, out->transform.crop, &out->graph);
     if (status)
         return status;
     const struct dml_network_options options = {.precision = flags->precision};

@@ -99,10 +99,21 @@ const struct dml_param_table dml_schedule_params =
 #define AT(field) offsetof(struct dml_network_flags, field)
 static const char *const precisions[] = {
     [DML_PRECISION_FP32] = "fp32", [DML_PRECISION_BF16] = "bf16", NULL};
+static const char *const pools[] = {
+    [DML_POOL_CHOICE_OWN] = "own", [DML_POOL_CHOICE_AVG] = "avg",
+    [DML_POOL_CHOICE_MAX] = "max", [DML_POOL_CHOICE_DOUBLE] = "double",
+    [DML_POOL_CHOICE_GEM] = "gem", NULL};
 static const struct dml_param network[] = {
     {"arch", DML_PARAM_STRING, AT(arch), "resnet50_frozen_normalize",
-     .help = "Backbone and its options: _frozen (batch norm keeps its running statistics), "
-             "_normalize (embeddings of length 1), _double, _he (bninception)."},
+     .help =
+         "Backbone and its options: _frozen (batch norm keeps its running statistics), "
+         "_frozen_affine (their weights and biases do not learn either), _normalize (embeddings "
+         "of length 1), _avg, _max, _double, _gem (the pooling), _he (the head starts "
+         "N(0, 2 / embed_dim))."},
+    {"pool", DML_PARAM_CHOICE, AT(pool), "own", .choices = pools,
+     .help = "Pooling of the last feature map: average, maximum, their sum (double), or a "
+             "generalised mean whose power pool.p learns from 3 on; own: as --arch says, else "
+             "average."},
     {"embed_dim", DML_PARAM_INT, AT(embed_dim), "128", 1, 65536,
      .help = "Dimensions of an embedding."},
     {"not_pretrained", DML_PARAM_FLAG, AT(not_pretrained),
@@ -166,6 +177,17 @@ static const struct dml_param setup[] = {
 #undef AT
 const struct dml_param_table dml_setup_params =
     DML_PARAM_TABLE("Setup", struct dml_setup_options, setup);
+
+enum dml_status dml_network_graph(const struct dml_network_flags *flags, int crop,
+                                  struct dml_graph **out) {
+    bool own = flags->pool == DML_POOL_CHOICE_OWN;
+    char *arch = dml_format("%s%s%s", flags->arch, own ? "" : "_", own ? "" : pools[flags->pool]);
+    *out = NULL;
+    enum dml_status status =
+        arch ? dml_graph_build(arch, (int)flags->embed_dim, crop, out) : DML_ERROR_MEMORY;
+    free(arch);
+    return status;
+}
 
 bool dml_resume_may_change(const char *name) {
     static const struct dml_param_table *const tables[] = {&dml_evaluation_params,

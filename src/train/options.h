@@ -36,14 +36,29 @@ struct dml_schedule_flags {
 };
 extern const struct dml_param_table dml_schedule_params;
 
+/* Poolings by flag; own: what --arch says, or the architecture's. */
+enum dml_pool_choice {
+    DML_POOL_CHOICE_OWN,
+    DML_POOL_CHOICE_AVG,
+    DML_POOL_CHOICE_MAX,
+    DML_POOL_CHOICE_DOUBLE,
+    DML_POOL_CHOICE_GEM,
+};
+
 struct dml_network_flags {
     int64_t embed_dim;
     bool not_pretrained;
     char *arch, *weights;
+    enum dml_pool_choice pool;
     int64_t micro_bs;
     enum dml_precision precision;
 };
 extern const struct dml_param_table dml_network_params;
+
+/* The graph of --arch with what the other flags add to its options, at `crop` pixels. Caller frees
+ * with dml_graph_free. Errors as dml_graph_build. */
+enum dml_status dml_network_graph(const struct dml_network_flags *flags, int crop,
+                                  struct dml_graph **out);
 
 struct dml_evaluation_flags {
     bool no_train_metrics, evaluate_on_gpu;

@@ -37,6 +37,8 @@ void fill_param(const struct dml_graph_param *param, float *values) {
     } else if (param->role == DML_ROLE_NORM_WEIGHT || param->role == DML_ROLE_RUNNING_VAR) {
         for (size_t i = 0; i < param->count; i++)
             values[i] = (float)(0.5 + fill_uniform(name, i));
+    } else if (param->role == DML_ROLE_POOL_POWER) {
+        values[0] = 3.0f;
     } else {
         fill_signed(name, 0.2, values, param->count);
     }

@@ -80,6 +80,13 @@ struct cpu_kernels {
                             int32_t *winner);
     void (*global_max_pool_gradient)(const struct cpu_layout *in, size_t n, const float *grad,
                                      const int32_t *winner, void *grad_x);
+    /* y = m^(1/p), m the mean of max(x, 1e-6)^p. `state` (2, n, channels in whole groups): log m,
+     * and the mean of x^p log x over m; NULL: not kept. */
+    void (*global_gem_pool)(const struct cpu_layout *in, size_t n, const void *x, float p, float *y,
+                            float *state);
+    /* `logs`: log m. Nothing goes to pixels below 1e-6. */
+    void (*global_gem_pool_gradient)(const struct cpu_layout *in, size_t n, const float *grad,
+                                     const void *x, float p, const float *logs, void *grad_x);
 
     /* Copies `channels` channels of all images from one tensor into another of the same height and
      * width, from channel `from` to channel `to`. */

@@ -1,6 +1,7 @@
 /* The kernels for one type of element: included by kernels_float32.c and kernels_bfloat16.c, which
  * define the type `element`, load() and narrow() between it and float, and the name KERNELS. */
 #include "backends/cpu/kernels.h"
+#include "math/transcendental.h"
 
 #include <math.h>
 #include <string.h>
@@ -260,6 +261,7 @@ static void copy_channels(const struct cpu_layout *source, const void *x, int fr
     }
 }
 
+#include "backends/cpu/gem_body.h"
 #include "backends/cpu/pools_body.h"
 
 const struct cpu_kernels *KERNELS(void) {
@@ -277,6 +279,8 @@ const struct cpu_kernels *KERNELS(void) {
         .global_avg_pool = global_avg_pool,
         .global_max_pool = global_max_pool,
         .global_max_pool_gradient = global_max_pool_gradient,
+        .global_gem_pool = global_gem_pool,
+        .global_gem_pool_gradient = global_gem_pool_gradient,
         .copy_channels = copy_channels,
     };
     return &kernels;

@@ -138,6 +138,8 @@ static struct cpu_ref make_state(struct cpu_plan *plan, const struct cpu_unit *u
         return cpu_plan_scratch(plan, values);
     if (unit->kind == CPU_GLOBAL_MAX_POOL && training)
         return cpu_plan_scratch(plan, values * sizeof(int32_t));
+    if (unit->kind == CPU_GLOBAL_GEM_POOL && training)
+        return cpu_plan_scratch(plan, 2 * values * sizeof(float));
     const struct cpu_op *op = cpu_op_of(unit->kind);
     if (op && op->state)
         return cpu_plan_scratch(plan, op->state(plan, unit));

@@ -21,9 +21,10 @@ enum cpu_step_kind {
     CPU_STEP_MAX_POOL,     /* backward, like those below */
     CPU_STEP_AVG_POOL,
     CPU_STEP_GLOBAL_MAX_POOL,
+    CPU_STEP_GLOBAL_GEM_POOL,
     CPU_STEP_L2_NORMALIZE,
     CPU_STEP_OPERATION, /* of operations/ */
-    CPU_STEP_SPLIT, /* one input's channels of a concatenation's gradient */
+    CPU_STEP_SPLIT,     /* one input's channels of a concatenation's gradient */
 };
 
 /* A tensor, or some channels of one, in a slot. slot -1: none. */

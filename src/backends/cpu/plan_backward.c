@@ -222,9 +222,14 @@ static void vector(struct backward *b, int u, enum cpu_step_kind kind) {
     struct cpu_step step = cpu_step_make(kind, u);
     step.in = gather(b, u);
     step.state = b->states[u];
-    if (kind == CPU_STEP_L2_NORMALIZE)
+    if (kind == CPU_STEP_GLOBAL_GEM_POOL)
+        step.other = b->values[b->plan->units.units[u].inputs[0]];
+    else if (kind == CPU_STEP_L2_NORMALIZE)
         step.other = b->values[u];
-    to_input(b, step);
+    if (input_needs_grad(b, u))
+        to_input(b, step);
+    else
+        emit(b, &step);
 }
 
 static void operation(struct backward *b, int u, const struct cpu_op *op) {
@@ -281,6 +286,9 @@ static void backward_of(struct backward *b, int u) {
         break;
     case CPU_GLOBAL_MAX_POOL:
         vector(b, u, CPU_STEP_GLOBAL_MAX_POOL);
+        break;
+    case CPU_GLOBAL_GEM_POOL:
+        vector(b, u, CPU_STEP_GLOBAL_GEM_POOL);
         break;
     case CPU_CONCAT:
         concat(b, u);

@@ -171,6 +171,11 @@ static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_
     case CPU_GLOBAL_MAX_POOL:
         kernels->global_max_pool(from, n, in, out, state);
         break;
+    case CPU_GLOBAL_GEM_POOL:
+        kernels->global_gem_pool(
+            from, n, in, *cpu_params_value(run->plan->params, unit->node, DML_ROLE_POOL_POWER), out,
+            state);
+        break;
     case CPU_CONCAT:
         run_concat(run, step);
         break;
@@ -304,6 +309,29 @@ static void pool_backward(const struct cpu_run *run, const struct cpu_step *step
         kernels->global_max_pool_gradient(in, n, grad.data, cpu_at(run, step->state), out);
 }
 
+/* With m the mean of the powers, y = m^(1/p) and s the mean of x^p log x over m:
+ * dy/dp = y (s - log m / p) / p. */
+static void gem_backward(const struct cpu_run *run, const struct cpu_step *step) {
+    const struct cpu_unit *unit = unit_at(run, step->unit);
+    const struct cpu_layout *in = &unit_at(run, unit->inputs[0])->layout;
+    struct cpu_params *params = run->plan->params;
+    size_t n = run->plan->n, stride = unit->layout.image;
+    float p = *cpu_params_value(params, unit->node, DML_ROLE_POOL_POWER);
+    const float *grad = cpu_at(run, step->in), *logs = cpu_at(run, step->state);
+    const float *slopes = logs + n * stride;
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t at = i * stride; at < i * stride + (size_t)in->channels; at++) {
+            double log_y = (double)logs[at] / p;
+            sum += grad[at] * exp(log_y) * (slopes[at] - log_y) / p;
+        }
+    cpu_params_store(cpu_params_grad(params, unit->node, DML_ROLE_POOL_POWER), sum,
+                     run->accumulate);
+    if (step->out.slot >= 0)
+        cpu_kernels_of(in)->global_gem_pool_gradient(in, n, grad, cpu_at(run, step->other), p, logs,
+                                                     cpu_at(run, step->out));
+}
+
 static void split(const struct cpu_run *run, const struct cpu_step *step) {
     const struct cpu_unit *unit = unit_at(run, step->unit);
     const struct cpu_layout *part = &unit_at(run, unit->inputs[step->input])->layout;
@@ -345,6 +373,9 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct cpu
     case CPU_STEP_AVG_POOL:
     case CPU_STEP_GLOBAL_MAX_POOL:
         pool_backward(run, step);
+        break;
+    case CPU_STEP_GLOBAL_GEM_POOL:
+        gem_backward(run, step);
         break;
     case CPU_STEP_OPERATION:
         cpu_op_of(unit->kind)->backward(run, step);

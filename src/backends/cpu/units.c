@@ -88,6 +88,8 @@ static enum cpu_unit_kind kind_of(enum dml_op op, bool fold) {
         return CPU_GLOBAL_AVG_POOL;
     case DML_OP_GLOBAL_MAX_POOL:
         return CPU_GLOBAL_MAX_POOL;
+    case DML_OP_GLOBAL_GEM_POOL:
+        return CPU_GLOBAL_GEM_POOL;
     case DML_OP_CONCAT:
         return CPU_CONCAT;
     case DML_OP_LINEAR:
@@ -170,6 +172,7 @@ static enum cpu_element element_of(const struct cpu_units *all, const struct cpu
         return maps;
     case CPU_GLOBAL_AVG_POOL:
     case CPU_GLOBAL_MAX_POOL:
+    case CPU_GLOBAL_GEM_POOL:
     case CPU_LINEAR:
     case CPU_L2_NORMALIZE:
     case CPU_LAYER_NORM:
@@ -182,7 +185,8 @@ static enum cpu_element element_of(const struct cpu_units *all, const struct cpu
 
 /* With bfloat16 feature maps: whether a unit's inputs are of the kind that it takes. */
 static bool elements_match(const struct cpu_units *all, const struct cpu_unit *unit) {
-    bool pools = unit->kind == CPU_GLOBAL_AVG_POOL || unit->kind == CPU_GLOBAL_MAX_POOL;
+    bool pools = unit->kind == CPU_GLOBAL_AVG_POOL || unit->kind == CPU_GLOBAL_MAX_POOL ||
+                 unit->kind == CPU_GLOBAL_GEM_POOL;
     for (int k = 0; k < unit->input_count && !pools; k++)
         if (all->units[unit->inputs[k]].layout.element != unit->layout.element)
             return false;

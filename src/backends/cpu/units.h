@@ -15,6 +15,7 @@ enum cpu_unit_kind {
     CPU_AVG_POOL,
     CPU_GLOBAL_AVG_POOL,
     CPU_GLOBAL_MAX_POOL,
+    CPU_GLOBAL_GEM_POOL,
     CPU_CONCAT,
     CPU_LINEAR, /* of vectors, or of tokens + residual */
     CPU_L2_NORMALIZE,

@@ -6,6 +6,9 @@
 /* One descriptor per backbone, each in its own file; registry.c lists them. */
 extern const struct dml_architecture dml_resnet18, dml_resnet50, dml_googlenet, dml_bninception;
 
+/* The options of all convolutional backbones. */
+extern const char *const dml_convolutional_options[];
+
 /* Mean and standard deviation of ImageNet's RGB values: the input of most backbones. */
 #define DML_IMAGENET_INPUT                                                                         \
     (struct dml_input_transform) {                                                                 \

@@ -81,14 +81,8 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
     x = dml_graph_max_pool(g, x, 3, 2, 0, true);
     for (int i = 0; i < COUNT; i++)
         x = inception(g, x, &modules[i], i == COUNT - 1);
-    int pooled = dml_graph_global_avg_pool(g, x);
-    if (o->pool_double)
-        pooled = dml_graph_add(g, pooled, dml_graph_global_max_pool(g, x));
-    return dml_graph_head(g, pooled, "last_linear", o);
+    return dml_graph_head(g, dml_graph_pool(g, x, o), "last_linear", o);
 }
-
-static const char *const options[] = {"frozen",    "normalize", "double", "he",
-                                      "layernorm", "plainnorm", NULL};
 
 const struct dml_architecture dml_bninception = {
     .name = "bninception",
@@ -99,5 +93,5 @@ const struct dml_architecture dml_bninception = {
     .weights_from = "http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth",
     .crop = 224,
     .build = build,
-    .options = options,
+    .options = dml_convolutional_options,
 };

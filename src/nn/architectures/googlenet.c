@@ -84,10 +84,8 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
     x = dml_graph_max_pool(g, x, 2, 2, 0, true);
     for (int i = 0; i < 2; i++)
         x = inception(g, x, &stage5[i]);
-    return dml_graph_head(g, dml_graph_global_avg_pool(g, x), "last_linear", o);
+    return dml_graph_head(g, dml_graph_pool(g, x, o), "last_linear", o);
 }
-
-static const char *const options[] = {"frozen", "normalize", "layernorm", "plainnorm", NULL};
 
 const struct dml_architecture dml_googlenet = {
     .name = "googlenet",
@@ -97,5 +95,5 @@ const struct dml_architecture dml_googlenet = {
     .weights_from = "https://download.pytorch.org/models/googlenet-1378be20.pth",
     .crop = 227,
     .build = build,
-    .options = options,
+    .options = dml_convolutional_options,
 };

@@ -85,44 +85,74 @@ static bool read_drop_path(const char *option, float *rate) {
     return true;
 }
 
-/* Sets what an option stands for. */
-static void apply(const char *option, struct dml_architecture_options *o) {
+const char *const dml_convolutional_options[] = {"frozen",    "affine",    "normalize", "avg",
+                                                 "max",       "double",    "gem",       "he",
+                                                 "layernorm", "plainnorm", NULL};
+
+static const char *const poolings[] = {[DML_POOL_AVG] = "avg",
+                                       [DML_POOL_MAX] = "max",
+                                       [DML_POOL_DOUBLE] = "double",
+                                       [DML_POOL_GEM] = "gem"};
+enum { POOLINGS = sizeof poolings / sizeof *poolings };
+
+/* An architecture's options as they are read. */
+struct reading {
+    struct dml_architecture_options *o;
+    bool pool_chosen;
+};
+
+static enum dml_status choose_pool(const char *arch, enum dml_pooling pool,
+                                   struct reading *reading) {
+    if (reading->pool_chosen && reading->o->pool != pool)
+        return dml_fail(DML_ERROR_USAGE, "--arch %s: two poolings, _%s and _%s (--pool adds one)",
+                        arch, poolings[reading->o->pool], poolings[pool]);
+    reading->o->pool = pool;
+    reading->pool_chosen = true;
+    return DML_OK;
+}
+
+/* Sets what an option that the architecture has asks for. */
+static enum dml_status apply(const char *arch, const char *option, struct reading *reading) {
+    if (!strcmp(option, "avg")) /* of a transformer's tokens */
+        reading->o->token_pool = DML_TOKENS_AVG;
+    for (int i = 0; i < POOLINGS; i++)
+        if (!strcmp(option, poolings[i]))
+            return choose_pool(arch, (enum dml_pooling)i, reading);
     if (!strcmp(option, "frozen"))
-        o->frozen = true;
+        reading->o->frozen = true;
+    else if (!strcmp(option, "affine"))
+        reading->o->affine_frozen = true;
     else if (!strcmp(option, "normalize"))
-        o->normalize = true;
-    else if (!strcmp(option, "double"))
-        o->pool_double = true;
+        reading->o->normalize = true;
     else if (!strcmp(option, "he"))
-        o->he_head = true;
+        reading->o->he_head = true;
     else if (!strcmp(option, "layernorm"))
-        o->head_norm = DML_HEAD_NORM_AFFINE;
+        reading->o->head_norm = DML_HEAD_NORM_AFFINE;
     else if (!strcmp(option, "plainnorm"))
-        o->head_norm = DML_HEAD_NORM_PLAIN;
-    else if (!strcmp(option, "avg"))
-        o->token_pool = DML_POOL_AVG;
+        reading->o->head_norm = DML_HEAD_NORM_PLAIN;
     else if (!strcmp(option, "clsavg"))
-        o->token_pool = DML_POOL_CLS_AVG;
+        reading->o->token_pool = DML_TOKENS_CLS_AVG;
     else if (!strcmp(option, "dinorule"))
-        o->positions = DML_POSITIONS_DINO;
+        reading->o->positions = DML_POSITIONS_DINO;
     else if (!strcmp(option, "plainrule"))
-        o->positions = DML_POSITIONS_PLAIN;
+        reading->o->positions = DML_POSITIONS_PLAIN;
     else if (!strcmp(option, "noprojection"))
-        o->no_projection = true;
+        reading->o->no_projection = true;
+    return DML_OK;
 }
 
 /* Switches one option of --arch on, if the architecture has it. */
 static enum dml_status set_option(const struct dml_architecture *architecture, const char *arch,
-                                  const char *option, struct dml_architecture_options *o) {
+                                  const char *option, struct reading *reading) {
     char known[256] = "";
     for (const char *const *own = architecture->options; *own; own++) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s_%s", used ? ", " : "", *own);
-        bool drop_path = strncmp(*own, "droppath", 8) == 0 && read_drop_path(option, &o->drop_path);
+        bool drop_path =
+            strncmp(*own, "droppath", 8) == 0 && read_drop_path(option, &reading->o->drop_path);
         if (!drop_path && strcmp(*own, option))
             continue;
-        apply(option, o);
-        return DML_OK;
+        return apply(arch, option, reading);
     }
     return dml_fail(DML_ERROR_USAGE, "--arch %s: %s has no option '_%s' (%s)", arch,
                     architecture->name, option, known);
@@ -131,15 +161,21 @@ static enum dml_status set_option(const struct dml_architecture *architecture, c
 static enum dml_status parse_options(const struct dml_architecture *architecture, const char *arch,
                                      size_t name_length, struct dml_architecture_options *o) {
     const char *rest = arch + name_length;
+    struct reading reading = {o, false};
     while (*rest) {
         char option[64];
         size_t length = strcspn(++rest, "_");
         snprintf(option, sizeof option, "%.*s", (int)length, rest);
         rest += length;
-        enum dml_status status = set_option(architecture, arch, option, o);
+        enum dml_status status = set_option(architecture, arch, option, &reading);
         if (status != DML_OK)
             return status;
     }
+    if (o->affine_frozen && !o->frozen)
+        return dml_fail(DML_ERROR_USAGE,
+                        "--arch %s: _affine freezes weights and biases of frozen batch norms too: "
+                        "_frozen_affine",
+                        arch);
     return DML_OK;
 }
 

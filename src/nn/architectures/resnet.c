@@ -64,7 +64,7 @@ static int resnet(struct dml_graph *g, const struct dml_architecture_options *o,
             snprintf(prefix, sizeof prefix, "layer%d.%d", stage + 1, i);
             x = block(g, x, prefix, 64 << stage, stage && !i ? 2 : 1, !i);
         }
-    return dml_graph_head(g, dml_graph_global_avg_pool(g, x), "last_linear", o);
+    return dml_graph_head(g, dml_graph_pool(g, x, o), "last_linear", o);
 }
 
 static int build_resnet18(struct dml_graph *graph, const struct dml_architecture_options *o) {
@@ -74,8 +74,6 @@ static int build_resnet18(struct dml_graph *graph, const struct dml_architecture
 static int build_resnet50(struct dml_graph *graph, const struct dml_architecture_options *o) {
     return resnet(graph, o, bottleneck, (int[]){3, 4, 6, 3});
 }
-
-static const char *const options[] = {"frozen", "normalize", "layernorm", "plainnorm", NULL};
 
 static const char paper[] =
     "He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition";
@@ -88,7 +86,7 @@ const struct dml_architecture dml_resnet18 = {
     .weights_from = "https://download.pytorch.org/models/resnet18-5c106cde.pth",
     .crop = 224,
     .build = build_resnet18,
-    .options = options,
+    .options = dml_convolutional_options,
 };
 
 const struct dml_architecture dml_resnet50 = {
@@ -99,5 +97,5 @@ const struct dml_architecture dml_resnet50 = {
     .weights_from = "https://download.pytorch.org/models/resnet50-19c8e357.pth",
     .crop = 224,
     .build = build_resnet50,
-    .options = options,
+    .options = dml_convolutional_options,
 };

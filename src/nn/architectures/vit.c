@@ -42,13 +42,13 @@ static int block(struct dml_graph *g, const struct dml_vit *vit, int x, int i, f
 static int feature(struct dml_graph *g, const struct dml_vit *vit, int x,
                    const struct dml_architecture_options *o) {
     float epsilon = (float)vit->epsilon;
-    if (o->token_pool == DML_POOL_AVG) {
-        x = dml_graph_token_pool(g, x, DML_POOL_AVG);
+    if (o->token_pool == DML_TOKENS_AVG) {
+        x = dml_graph_token_pool(g, x, DML_TOKENS_AVG);
         x = dml_graph_layer_norm(g, x, "fc_norm", epsilon, true);
     } else {
-        bool both = o->token_pool == DML_POOL_CLS && vit->distilled;
+        bool both = o->token_pool == DML_TOKENS_CLS && vit->distilled;
         x = dml_graph_layer_norm(g, x, "norm", epsilon, true);
-        x = dml_graph_token_pool(g, x, both ? DML_POOL_DISTILLED : o->token_pool);
+        x = dml_graph_token_pool(g, x, both ? DML_TOKENS_DISTILLED : o->token_pool);
     }
     if (vit->projection && !o->no_projection)
         x = dml_graph_linear_bare(g, x, "head", vit->projection);

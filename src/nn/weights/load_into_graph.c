@@ -97,7 +97,7 @@ static size_t count_found(const struct index *index, const char *prefix,
                           const struct dml_graph *graph) {
     size_t found = 0;
     for (int i = 0; i < graph->param_count; i++)
-        found += !graph->params[i].head && look_up(index, prefix, "", graph->params[i].name);
+        found += !graph->params[i].fresh && look_up(index, prefix, "", graph->params[i].name);
     return found;
 }
 
@@ -116,17 +116,17 @@ static void choose_prefix(const struct index *index, const struct dml_graph *gra
     memcpy(out, prefixes[best], PREFIX_SIZE);
 }
 
-/* Whether the file has everything that the graph needs below its head. */
+/* Whether the file has everything that the graph needs below its pooling and head. */
 static bool holds_backbone(const struct index *index, const struct dml_graph *graph) {
     char prefix[PREFIX_SIZE];
     choose_prefix(index, graph, prefix);
     for (int i = 0; i < graph->param_count; i++) {
         const struct dml_graph_param *param = &graph->params[i];
-        const struct dml_tensor *tensor = param->head ? NULL : find_param(index, prefix, param);
+        const struct dml_tensor *tensor = param->fresh ? NULL : find_param(index, prefix, param);
         /* Position embeddings are resampled where only their number differs. */
         bool positions = param->role == DML_ROLE_POSITIONS && tensor && tensor->dim_count == 3 &&
                          tensor->dims[2] == (size_t)param->dims[2];
-        if (!param->head && !positions && (!tensor || !fits(param, tensor)))
+        if (!param->fresh && !positions && (!tensor || !fits(param, tensor)))
             return false;
     }
     return true;
@@ -220,7 +220,7 @@ enum dml_status dml_weights_match(const struct dml_graph *graph, const struct dm
     for (int i = 0; i < graph->param_count; i++) {
         const struct dml_graph_param *param = &graph->params[i];
         matched[i] = NULL;
-        if (param->head && !head)
+        if (param->fresh && !head)
             continue;
         matched[i] = find_param(&index, prefix, param);
         found |= matched[i] != NULL;

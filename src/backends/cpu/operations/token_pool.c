@@ -16,15 +16,15 @@ static size_t means_of(const struct dml_node *node, const struct dml_node *input
     const struct mean cls = {0, 1, 0}, patches = {prefix, tokens - prefix, 0};
     out[0] = cls;
     switch (node->pool) {
-    case DML_POOL_CLS:
+    case DML_TOKENS_CLS:
         return 1;
-    case DML_POOL_DISTILLED:
+    case DML_TOKENS_DISTILLED:
         out[0].count = 2;
         return 1;
-    case DML_POOL_AVG:
+    case DML_TOKENS_AVG:
         out[0] = patches;
         return 1;
-    case DML_POOL_CLS_AVG:
+    case DML_TOKENS_CLS_AVG:
         break;
     }
     out[1] = patches;

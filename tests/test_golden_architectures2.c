@@ -1,0 +1,135 @@
+/* Poolings and heads of convolutional backbones against golden/architectures2, which says in every
+ * case's own file what it is. */
+#include "support/golden_network.h"
+#include "support/networks.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *text(const cJSON *of, const char *name) {
+    const cJSON *item = cJSON_GetObjectItem(of, name);
+    if (!cJSON_IsString(item))
+        fail_msg("case.json has no %s", name);
+    return item->valuestring;
+}
+
+static int number(const cJSON *of, const char *name) {
+    const cJSON *item = cJSON_GetObjectItem(of, name);
+    if (!cJSON_IsNumber(item))
+        fail_msg("case.json has no %s", name);
+    return item->valueint;
+}
+
+static bool is_true(const cJSON *of, const char *name) {
+    return cJSON_IsTrue(cJSON_GetObjectItem(of, name));
+}
+
+/* What of the case is not there to be tested; NULL: nothing. */
+static const char *why_not(const cJSON *settings) {
+    if (strcmp(text(settings, "kind"), "resnet") != 0)
+        return "not a convolutional backbone";
+    if (strcmp(text(settings, "head_norm"), "none") != 0)
+        return "a norm behind the pooling";
+    return NULL;
+}
+
+/* The case as --arch. */
+static void arch_of(const cJSON *settings, char *out, size_t size) {
+    const char *pool = text(settings, "pool");
+    bool frozen = strcmp(text(settings, "batchnorm"), "frozen") == 0;
+    snprintf(out, size, "%s%s%s%s_%s", text(settings, "arch"), frozen ? "_frozen" : "",
+             is_true(settings, "batchnorm_affine_frozen") ? "_affine" : "",
+             is_true(settings, "normalize") ? "_normalize" : "",
+             strcmp(pool, "avgmax") ? pool : "double");
+}
+
+/* What learns is exactly what has a gradient in the golden file. */
+static void check_what_learns(const struct dml_graph *graph, const cJSON *norms) {
+    for (int p = 0; p < graph->param_count; p++) {
+        const struct dml_graph_param *param = &graph->params[p];
+        bool learns = dml_param_learnable(param) && !param->fixed;
+        if (learns != (cJSON_GetObjectItem(norms, param->name) != NULL))
+            fail_msg("%s %s", param->name, learns ? "learns" : "does not learn");
+    }
+}
+
+/* Forward, backward and inference of a case within tolerances: of a component of the embeddings,
+ * and of gradient norms; in bfloat16 all of these as one vector. */
+static void check(const char *name, const cJSON *settings, struct how how, double component,
+                  double norms) {
+    struct golden_case run;
+    char arch[128];
+    arch_of(settings, arch, sizeof arch);
+    golden_case_open(&run, arch, number(settings, "embed_dim"), number(settings, "size"),
+                     (size_t)number(settings, "batch"), how);
+    const cJSON *expected_norms = cJSON_GetObjectItem(settings, "grad_norms");
+    cJSON *names = golden_json("architectures2/%s/state_dict.json", name);
+    golden_check_names(run.graph, names);
+    check_what_learns(run.graph, expected_norms);
+    size_t count;
+    double *expected = golden_doubles(&count, "architectures2/%s/embeddings.npy", name);
+    assert_int_equal(count, run.batch * run.dim);
+    struct dml_images images = golden_case_images(&run);
+    struct errors errors[2];
+    assert_ok(dml_backend_cpu.forward(run.network, &images, run.embeddings));
+    errors[0] = golden_embedding_errors(&run, expected);
+    golden_case_backward(&run);
+    double off = how.precision == DML_PRECISION_BF16
+                     ? golden_norms_error(&run, expected_norms)
+                     : golden_check_norms(&run, expected_norms, norms);
+    assert_ok(dml_backend_cpu.embed(run.network, &images, run.embeddings));
+    errors[1] = golden_embedding_errors(&run, expected);
+    printf("%s as %s: embeddings %.2g and %.2g (cosine %.6f), gradient norms %.2g\n", name, arch,
+           errors[0].component, errors[1].component, errors[0].cosine, off);
+    for (int i = 0; i < 2; i++)
+        assert_true(errors[i].component <= component && errors[i].cosine >= 1 - component / 10);
+    assert_true(how.precision != DML_PRECISION_BF16 || off <= norms);
+    free(expected);
+    cJSON_Delete(names);
+    golden_case_close(&run);
+}
+
+static void check_all(struct how how, double component, double norms) {
+    size_t count, seen = 0;
+    char **names = golden_names("architectures2", &count);
+    for (size_t i = 0; i < count; i++) {
+        cJSON *settings = golden_json("architectures2/%s/case.json", names[i]);
+        const char *reason = why_not(settings);
+        if (reason)
+            printf("%s: skipped: %s\n", names[i], reason);
+        else
+            check(names[i], settings, how, component, norms);
+        seen += !reason;
+        cJSON_Delete(settings);
+    }
+    assert_true(seen > 0);
+    golden_free_names(names, count);
+}
+
+static void float32(void **state) {
+    (void)state;
+    check_all((struct how){0}, 2e-6, 3e-3);
+}
+
+static void micro_batches(void **state) {
+    (void)state;
+    check_all((struct how){.micro = 2}, 2e-6, 3e-3);
+}
+
+/* Natively, or emulated where the processor has none. */
+static void bfloat16(void **state) {
+    (void)state;
+    need_bf16();
+    check_all((struct how){.precision = DML_PRECISION_BF16}, 2e-2, 4.5e-2);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(float32),
+        cmocka_unit_test(micro_batches),
+        cmocka_unit_test(bfloat16),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
