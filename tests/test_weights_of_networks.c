@@ -147,6 +147,11 @@ static void test_files_that_do_not_fit(void **state) {
     refused("resnet50_frozen", &tensors, "holds the weights of resnet18, not of resnet50_frozen");
     refused("bninception", &tensors, "holds the weights of resnet18, not of bninception");
 
+    struct dml_tensors deeper; /* has all that a resnet50 needs */
+    collect("resnet101", 8, &deeper);
+    refused("resnet50", &deeper, "holds the weights of resnet101, not of resnet50");
+    dml_tensors_free(&deeper);
+
     float *values = tensors.items[7].owned;
     float saved = values[3];
     values[3] = NAN;
@@ -204,13 +209,19 @@ static void test_where_weights_are_looked_for(void **state) {
     found(resnet50, cache, "resnet50.pth");
     touch(cache, "resnet50-19c8e357.pth");
     found(resnet50, cache, "resnet50-19c8e357.pth");
+    touch(cache, "resnet50.tv_in1k.safetensors"); /* timm's name */
+    found(resnet50, cache, "resnet50.tv_in1k.safetensors");
     setenv("DML_WEIGHTS", chosen, 1);
     touch(cache, "resnet50.pth");
     touch(chosen, "resnet50.safetensors");
     found(resnet50, chosen, "resnet50.safetensors");
     found(resnet50, cache, "resnet50.pth");
     assert_int_equal(dml_weights_find(resnet50, "", &path), DML_ERROR_INPUT);
-    static const char *const told[] = {"resnet50.pth", chosen, cache, "--not_pretrained",
+    static const char *const told[] = {"resnet50.pth",
+                                       chosen,
+                                       cache,
+                                       "--not_pretrained",
+                                       "resnet50.tv_in1k.safetensors",
                                        "https://download.pytorch.org/models/resnet50-19c8e357.pth"};
     for (size_t i = 0; i < sizeof told / sizeof told[0]; i++)
         assert_non_null(strstr(dml_error(), told[i]));

@@ -184,6 +184,30 @@ int dml_graph_input(struct dml_graph *graph, int channels, int height, int width
     return dml_graph_last(graph);
 }
 
+static int conv(struct dml_graph *graph, int input, const char *name, int out_channels,
+                int kernel_h, int kernel_w, int stride, int pad_h, int pad_w, int groups,
+                bool bias) {
+    struct dml_node *node = dml_graph_append(graph, DML_OP_CONV, name, &input, 1);
+    if (!node)
+        return -1;
+    int in_channels = node->channels;
+    if (!dml_graph_within(out_channels, 1, DML_GRAPH_MOST_CHANNELS))
+        return dml_graph_refuse(graph, dml_graph_last(graph), name, "output channels out of range");
+    if (groups < 1 || in_channels % groups || out_channels % groups)
+        return dml_graph_refuse(graph, dml_graph_last(graph), name,
+                                "channels are no multiple of the groups");
+    if (slide(graph, node, kernel_h, kernel_w, stride, pad_h, pad_w, false) < 0)
+        return -1;
+    node->channels = out_channels;
+    node->has_bias = bias;
+    node->groups = groups;
+    dml_graph_add_param(graph, "weight", DML_ROLE_WEIGHT,
+                        (int[]){out_channels, in_channels / groups, kernel_h, kernel_w}, 4);
+    if (bias)
+        dml_graph_add_param(graph, "bias", DML_ROLE_BIAS, &out_channels, 1);
+    return dml_graph_last(graph);
+}
+
 int dml_graph_conv(struct dml_graph *graph, int input, const char *name, int out_channels,
                    int kernel, int stride, int pad, bool bias) {
     return dml_graph_conv_rect(graph, input, name, out_channels, kernel, kernel, stride, pad, pad,
@@ -192,21 +216,13 @@ int dml_graph_conv(struct dml_graph *graph, int input, const char *name, int out
 
 int dml_graph_conv_rect(struct dml_graph *graph, int input, const char *name, int out_channels,
                         int kernel_h, int kernel_w, int stride, int pad_h, int pad_w, bool bias) {
-    struct dml_node *node = dml_graph_append(graph, DML_OP_CONV, name, &input, 1);
-    if (!node)
-        return -1;
-    int in_channels = node->channels;
-    if (!dml_graph_within(out_channels, 1, DML_GRAPH_MOST_CHANNELS))
-        return dml_graph_refuse(graph, dml_graph_last(graph), name, "output channels out of range");
-    if (slide(graph, node, kernel_h, kernel_w, stride, pad_h, pad_w, false) < 0)
-        return -1;
-    node->channels = out_channels;
-    node->has_bias = bias;
-    dml_graph_add_param(graph, "weight", DML_ROLE_WEIGHT,
-                        (int[]){out_channels, in_channels, kernel_h, kernel_w}, 4);
-    if (bias)
-        dml_graph_add_param(graph, "bias", DML_ROLE_BIAS, &out_channels, 1);
-    return dml_graph_last(graph);
+    return conv(graph, input, name, out_channels, kernel_h, kernel_w, stride, pad_h, pad_w, 1,
+                bias);
+}
+
+int dml_graph_conv_grouped(struct dml_graph *graph, int input, const char *name, int out_channels,
+                           int kernel, int stride, int pad, int groups, bool bias) {
+    return conv(graph, input, name, out_channels, kernel, kernel, stride, pad, pad, groups, bias);
 }
 
 int dml_graph_batch_norm(struct dml_graph *graph, int input, const char *name, float epsilon,

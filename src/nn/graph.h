@@ -12,7 +12,7 @@
  * into a plan (backends/backend.h). */
 enum dml_op {
     DML_OP_INPUT,      /* images (3, height, width), normalised */
-    DML_OP_CONV,       /* parameters: weight (out, in, kh, kw), bias (out) where has_bias */
+    DML_OP_CONV,       /* parameters: weight (out, in / groups, kh, kw), bias (out) if has_bias */
     DML_OP_BATCH_NORM, /* parameters: weight, bias, running_mean, running_var (channels) */
     DML_OP_RELU,
     DML_OP_MAX_POOL,
@@ -59,6 +59,7 @@ struct dml_node {
     bool ceil_mode;          /* pools: a last window that begins inside the padded input counts */
     bool count_padding;      /* avg pool */
     bool has_bias;           /* conv, linear */
+    int groups;              /* conv: that inputs and outputs are divided into; 1: dense */
     float epsilon, momentum; /* batch norm; layer norm has epsilon alone */
     int heads;               /* attention */
     float rate;              /* drop path: the probability that an image's tensor is dropped */
@@ -149,6 +150,9 @@ int dml_graph_conv(struct dml_graph *graph, int input, const char *name, int out
                    int kernel, int stride, int pad, bool bias);
 int dml_graph_conv_rect(struct dml_graph *graph, int input, const char *name, int out_channels,
                         int kernel_h, int kernel_w, int stride, int pad_h, int pad_w, bool bias);
+/* Output group g, out_channels / groups of them, is computed from input group g alone. */
+int dml_graph_conv_grouped(struct dml_graph *graph, int input, const char *name, int out_channels,
+                           int kernel, int stride, int pad, int groups, bool bias);
 int dml_graph_batch_norm(struct dml_graph *graph, int input, const char *name, float epsilon,
                          float momentum);
 int dml_graph_relu(struct dml_graph *graph, int input);
@@ -236,6 +240,7 @@ struct dml_architecture {
     const char *paper;
     const char *weights_file; /* file name looked up in $DML_WEIGHTS: "resnet50.pth" */
     const char *weights_from; /* where it is published, for the error message */
+    const char *timm;         /* its name with these weights in timm, or NULL */
     int crop;                 /* side of the crop at the study's setting: 224, googlenet 227 */
     /* Appends the nodes, the last one made by dml_graph_head, whose index it returns; sets
      * input and weight_init. */

@@ -1,5 +1,6 @@
 #include "backends/cpu/convolution.h"
 
+#include "backends/cpu/groups.h"
 #include "backends/cpu/onednn.h"
 #include "backends/cpu/taps.h"
 #include "backends/cpu/wide.h"
@@ -37,19 +38,27 @@ static dnnl_dim_t padding_right(int size, int windows, int kernel, int stride, i
     return (windows - 1) * stride + kernel - size - pad;
 }
 
+/* A layout of weights: (out, in, kh, kw), or with groups (groups, out, in, kh, kw). */
+static enum dml_status weights_md(const struct cpu_conv_shape *shape, dnnl_data_type_t type,
+                                  bool any, cpu_md *md) {
+    int groups = cpu_groups_computed(shape), axes = groups > 1 ? 5 : 4;
+    const dnnl_dims_t dims = {groups, shape->output.channels / groups,
+                              shape->input.channels / groups, shape->kernel_h, shape->kernel_w};
+    dnnl_format_tag_t tag = any ? dnnl_format_tag_any : axes > 4 ? dnnl_goihw : dnnl_oihw;
+    return check(cpu_md_create(md, axes, axes > 4 ? dims : dims + 1, type, tag), "weights");
+}
+
 /* `weights` NULL: any layout, of `type`. Biases are float32. `d` is zeroed before and undescribed
  * after, whatever comes back. */
 static enum dml_status describe(const struct cpu_conv_shape *shape, cpu_const_md weights,
                                 dnnl_data_type_t type, struct description *d) {
-    dnnl_dims_t weight_dims = {shape->output.channels, shape->input.channels, shape->kernel_h,
-                               shape->kernel_w};
+    const dnnl_dims_t bias_dims = {shape->output.channels};
     TRY(tensor_md(&d->source, &shape->input, shape->n));
     TRY(tensor_md(&d->target, &shape->output, shape->n));
-    TRY(check(weights ? cpu_md_clone(&d->weights, weights)
-                      : cpu_md_create(&d->weights, 4, weight_dims, type, dnnl_format_tag_any),
-              "weights"));
+    TRY(weights ? check(cpu_md_clone(&d->weights, weights), "weights")
+                : weights_md(shape, type, true, &d->weights));
     if (shape->bias)
-        TRY(check(cpu_md_create(&d->bias, 1, weight_dims, dnnl_f32, dnnl_a), "bias"));
+        TRY(check(cpu_md_create(&d->bias, 1, bias_dims, dnnl_f32, dnnl_a), "bias"));
     d->geometry = (struct cpu_conv_description){
         .source = d->source,
         .weights = d->weights,
@@ -127,7 +136,9 @@ static enum dml_status make_backward(struct cpu_engine *engine, const struct cpu
 
 struct cpu_weights {
     struct cpu_engine *engine;
-    cpu_md md, plain; /* as they are kept, and PyTorch's */
+    struct cpu_conv_shape shape;
+    cpu_md md, plain; /* as they are kept, and PyTorch's, groups joined */
+    float *own;       /* where groups are joined: 1 for weights of a group's own, else 0 */
     size_t count, inner;
     int block;
     size_t narrow_bytes; /* of the bfloat16 copy, 0 without one */
@@ -137,22 +148,29 @@ struct cpu_weights {
     struct cpu_operation narrowing;
 };
 
-/* True where outputs are the outermost axis and the innermost block, not too large a one: the
- * layouts that the per-output scaling of folded batch norms can walk. */
-static bool outputs_in_blocks(cpu_const_md md, size_t count, int *block, size_t *inner) {
+/* True where outputs are the outermost axis, or the next behind groups, and the innermost block,
+ * not too large a one: the layouts that the per-output scaling of folded batch norms can walk. */
+static bool outputs_in_blocks(cpu_const_md md, bool groups, size_t count, int *block,
+                              size_t *inner) {
     struct cpu_md_blocks b;
     if (!cpu_md_blocks(md, &b))
         return false;
-    int last = b.count - 1, output_blocks = 0;
-    for (int i = 0; i < b.count; i++)
-        output_blocks += b.axes[i] == 0;
-    if (output_blocks > 1 || (output_blocks == 1 && b.axes[last] != 0))
+    int last = b.count - 1, output_blocks = 0, output = groups ? 1 : 0;
+    for (int i = 0; i < b.count; i++) {
+        if (b.axes[i] < output)
+            return false;
+        output_blocks += b.axes[i] == output;
+    }
+    if (output_blocks > 1 || (output_blocks == 1 && b.axes[last] != output))
         return false;
     *block = output_blocks ? (int)b.sizes[last] : 1;
     if (*block > CPU_MOST_WEIGHT_BLOCK)
         return false;
-    size_t stride = (size_t)b.strides[0];
-    if (stride * (size_t)(b.padded_dims[0] / *block) != count)
+    size_t stride = (size_t)b.strides[output];
+    size_t rest = groups ? (size_t)b.strides[0] : count; /* all outputs of a group */
+    if (stride * (size_t)(b.padded_dims[output] / *block) != rest)
+        return false;
+    if (groups && (rest * (size_t)b.dims[0] != count || b.padded_dims[1] != b.dims[1]))
         return false;
     *inner = stride / (size_t)*block;
     return true;
@@ -191,7 +209,25 @@ static enum dml_status create_narrow(struct cpu_weights *weights,
 
 static bool keep_in_blocks(struct cpu_weights *weights) {
     weights->count = dnnl_memory_desc_get_size(weights->md) / sizeof(float);
-    return outputs_in_blocks(weights->md, weights->count, &weights->block, &weights->inner);
+    return outputs_in_blocks(weights->md, cpu_groups_computed(&weights->shape) > 1, weights->count,
+                             &weights->block, &weights->inner);
+}
+
+/* What of the joined weights is a group's own. */
+static enum dml_status create_own(struct cpu_weights *weights) {
+    const struct cpu_conv_shape *shape = &weights->shape;
+    size_t count = cpu_groups_count(shape);
+    if (cpu_groups_joined(shape) == 1)
+        return DML_OK;
+    float *ones = dml_alloc(count, sizeof *ones);
+    weights->own = dml_alloc(weights->count, sizeof *weights->own);
+    enum dml_status status = ones && weights->own ? DML_OK : DML_ERROR_MEMORY;
+    for (size_t i = 0; !status && i < count; i++)
+        ones[i] = 1.0f;
+    if (!status)
+        status = cpu_weights_from_plain(weights, ones, weights->own);
+    free(ones);
+    return status;
 }
 
 enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
@@ -200,17 +236,16 @@ enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_c
     if (!weights)
         return DML_ERROR_MEMORY;
     weights->engine = engine;
-    const struct cpu_conv_shape kept = cpu_wide_shape(shape);
-    const dnnl_dims_t dims = {shape->output.channels, shape->input.channels, shape->kernel_h,
-                              shape->kernel_w};
-    TRY(wanted_layout(engine, &kept, &weights->md));
-    TRY(check(cpu_md_create(&weights->plain, 4, dims, dnnl_f32, dnnl_oihw), "weights"));
+    weights->shape = cpu_wide_shape(shape);
+    TRY(wanted_layout(engine, &weights->shape, &weights->md));
+    TRY(weights_md(shape, dnnl_f32, false, &weights->plain));
     if (!keep_in_blocks(weights)) {
         cpu_md_destroy(weights->md);
         weights->md = NULL;
         TRY(check(cpu_md_clone(&weights->md, weights->plain), "weights"));
         keep_in_blocks(weights);
     }
+    TRY(create_own(weights));
     return create_narrow(weights, shape);
 }
 
@@ -221,6 +256,7 @@ void cpu_weights_destroy(struct cpu_weights *weights) {
     cpu_md_destroy(weights->md);
     cpu_md_destroy(weights->plain);
     cpu_md_destroy(weights->narrow_md);
+    free(weights->own);
     free(weights);
 }
 
@@ -249,12 +285,31 @@ static enum dml_status reorder_once(struct cpu_engine *engine, cpu_const_md from
 
 enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const float *plain,
                                        float *values) {
-    return reorder_once(weights->engine, weights->plain, plain, weights->md, values);
+    if (cpu_groups_joined(&weights->shape) == 1)
+        return reorder_once(weights->engine, weights->plain, plain, weights->md, values);
+    float *joined = dml_alloc(cpu_groups_count(&weights->shape), sizeof *joined);
+    if (!joined)
+        return DML_ERROR_MEMORY;
+    cpu_groups_join(&weights->shape, plain, joined);
+    enum dml_status status =
+        reorder_once(weights->engine, weights->plain, joined, weights->md, values);
+    free(joined);
+    return status;
 }
 
 enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const float *values,
                                      float *plain) {
-    return reorder_once(weights->engine, weights->md, values, weights->plain, plain);
+    if (cpu_groups_joined(&weights->shape) == 1)
+        return reorder_once(weights->engine, weights->md, values, weights->plain, plain);
+    float *joined = dml_alloc(cpu_groups_count(&weights->shape), sizeof *joined);
+    if (!joined)
+        return DML_ERROR_MEMORY;
+    enum dml_status status =
+        reorder_once(weights->engine, weights->md, values, weights->plain, joined);
+    if (status == DML_OK)
+        cpu_groups_part(&weights->shape, joined, plain);
+    free(joined);
+    return status;
 }
 
 size_t cpu_weights_narrow_bytes(const struct cpu_weights *weights) {
@@ -483,9 +538,9 @@ enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const void *grad_o
                              (char *)scratch + conv->data_weights);
 }
 
-enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const void *input,
-                                          const void *grad_output, float *grad_weights,
-                                          float *grad_bias, void *scratch) {
+static enum dml_status backward_weights(struct cpu_conv *conv, const void *input,
+                                        const void *grad_output, float *grad_weights,
+                                        float *grad_bias, void *scratch) {
     if (conv->gradient_by_wide)
         return cpu_wide_backward_weights(&conv->wide, input, grad_output, grad_weights, grad_bias,
                                          scratch);
@@ -502,4 +557,14 @@ enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const void *inp
         return DML_OK;
     return cpu_operation_run(conv->engine, &conv->gradient_reorder,
                              (const void *[]){target, grad_weights}, NULL);
+}
+
+enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const void *input,
+                                          const void *grad_output, float *grad_weights,
+                                          float *grad_bias, void *scratch) {
+    TRY(backward_weights(conv, input, grad_output, grad_weights, grad_bias, scratch));
+    const struct cpu_weights *weights = conv->weights;
+    for (size_t i = 0; weights->own && i < weights->count; i++)
+        grad_weights[i] = weights->own[i] != 0.0f ? grad_weights[i] : 0.0f;
+    return DML_OK;
 }

@@ -32,6 +32,7 @@ struct cpu_conv_shape {
     size_t n;
     struct cpu_layout input, output;
     int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
+    int groups;      /* 0 or 1: none */
     bool bias, relu; /* output = relu(conv + bias + residual) */
     enum cpu_residual residual;
     bool training;       /* the two backward functions will be called */
@@ -40,7 +41,8 @@ struct cpu_conv_shape {
 
 /* The layout in which a convolution's weights and their gradients and moments are kept, in float32:
  * outputs in blocks, so that element i belongs to output (i / (inner * block)) * block + i % block.
- * A bfloat16 convolution reads a copy in a layout of its own. */
+ * A bfloat16 convolution reads a copy in a layout of its own. What groups.h adds to weights, and
+ * to their gradients, is 0. */
 struct cpu_weights;
 enum dml_status cpu_weights_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                    struct cpu_weights **out);
@@ -49,7 +51,7 @@ size_t cpu_weights_count(const struct cpu_weights *weights); /* floats, with pad
 enum { CPU_MOST_WEIGHT_BLOCK = 64 };
 int cpu_weights_block(const struct cpu_weights *weights); /* at most that */
 size_t cpu_weights_inner(const struct cpu_weights *weights);
-/* Between that layout and PyTorch's (out, in, kh, kw). */
+/* Between that layout and PyTorch's (out, in / groups, kh, kw). */
 enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const float *plain,
                                        float *values);
 enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const float *values,

@@ -32,6 +32,7 @@ static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine 
         .stride_w = node->stride_w,
         .pad_h = node->pad_h,
         .pad_w = node->pad_w,
+        .groups = node->groups,
         .bias = true,
     };
     struct cpu_param *item = &params->items[index];

@@ -101,6 +101,7 @@ static enum dml_status make_conv(struct cpu_plan *plan, struct cpu_engine *engin
         .stride_w = node->stride_w,
         .pad_h = node->pad_h,
         .pad_w = node->pad_w,
+        .groups = node->groups,
         .bias = unit->norm >= 0 || node->has_bias,
         .relu = unit->relu,
         .residual = unit->residual < 0                       ? CPU_RESIDUAL_NONE

@@ -19,7 +19,7 @@ static size_t tap_size(const struct cpu_conv_shape *shape) {
  * with a stride its products are smaller, one pixel of all images at a time. */
 bool cpu_taps_preferred(const struct cpu_conv_shape *shape) {
     if (shape->input.block != shape->output.block || shape->input.block == 1 ||
-        shape->kernel_h * shape->kernel_w == 1)
+        shape->kernel_h * shape->kernel_w == 1 || shape->groups > 1)
         return false;
     bool strided = shape->stride_h > 1 || shape->stride_w > 1;
     return shape->output.pixels <= (strided ? 16 : 64) && shape->output.channels >= 64;

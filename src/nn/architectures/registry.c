@@ -8,11 +8,14 @@
 #include <string.h>
 
 static const struct dml_architecture *const architectures[] = {
-    &dml_resnet18,
-    &dml_resnet50,
-    &dml_googlenet,
-    &dml_bninception,
+    &dml_resnet18,         &dml_resnet34,        &dml_resnet50,         &dml_resnet101,
+    &dml_resnet152,        &dml_wide_resnet50_2, &dml_wide_resnet101_2, &dml_resnext50_32x4d,
+    &dml_resnext101_32x8d, &dml_googlenet,       &dml_bninception,
 };
+
+const char *const dml_convolutional_options[] = {"frozen",    "affine",    "normalize", "avg",
+                                                 "max",       "double",    "gem",       "he",
+                                                 "layernorm", "plainnorm", NULL};
 
 const struct dml_architecture *dml_architecture_at(size_t i) {
     const size_t count = sizeof architectures / sizeof *architectures;
@@ -49,10 +52,20 @@ const struct dml_architecture *dml_architecture_find(const char *arch) {
     return find(arch, &length);
 }
 
+/* Characters of an unknown name: up to the first option of convolutional backbones. */
+static size_t name_length(const char *arch) {
+    for (const char *at = arch; (at = strchr(at, '_')); at++)
+        for (const char *const *option = dml_convolutional_options; *option; option++) {
+            size_t length = strlen(*option);
+            if (!strncmp(at + 1, *option, length) && (!at[1 + length] || at[1 + length] == '_'))
+                return (size_t)(at - arch);
+        }
+    return strlen(arch);
+}
+
 static enum dml_status unknown(const char *arch) {
     char name[64], known[512] = "";
-    bool timm = strncmp(arch, "vit_", 4) == 0 || strncmp(arch, "deit_", 5) == 0;
-    snprintf(name, sizeof name, "%.*s", timm ? 63 : (int)strcspn(arch, "_"), arch);
+    snprintf(name, sizeof name, "%.*s", (int)name_length(arch), arch);
     struct dml_suggestion near = dml_suggestion_start(name);
     for (size_t i = 0; dml_architecture_at(i); i++) {
         const char *other = dml_architecture_at(i)->name;
@@ -84,10 +97,6 @@ static bool read_drop_path(const char *option, float *rate) {
     *rate = (float)value;
     return true;
 }
-
-const char *const dml_convolutional_options[] = {"frozen",    "affine",    "normalize", "avg",
-                                                 "max",       "double",    "gem",       "he",
-                                                 "layernorm", "plainnorm", NULL};
 
 static const char *const poolings[] = {[DML_POOL_AVG] = "avg",
                                        [DML_POOL_MAX] = "max",

@@ -2,81 +2,119 @@
 
 #include <stdio.h>
 
-/* He, Zhang, Ren, Sun 2016, table 1. As in torchvision, the bottleneck's stride is in its 3x3
- * convolution, not in the first 1x1. */
+/* He, Zhang, Ren, Sun 2016, table 1, and what is made from it: wider bottlenecks (Zagoruyko and
+ * Komodakis 2016), bottlenecks in groups (Xie et al. 2017). As in torchvision, a bottleneck's
+ * stride is in its 3x3 convolution, not in the first 1x1. */
 
-static int conv_norm(struct dml_graph *g, int x, const char *conv, const char *norm, int channels,
-                     int kernel, int stride, int pad) {
-    x = dml_graph_conv(g, x, conv, channels, kernel, stride, pad, false);
-    return dml_graph_batch_norm(g, x, norm, 1e-5f, 0.1f);
+struct variant;
+typedef int block_builder(struct dml_graph *g, int x, const char *prefix, int width, int stride,
+                          bool first, const struct variant *v);
+
+/* How a network of the family differs from the others. */
+struct variant {
+    block_builder *block;
+    int blocks[4];   /* in each of the four stages */
+    int groups;      /* of a bottleneck's 3x3 convolution */
+    int group_width; /* its channels per group in the first stage; 64 in one group: the paper's */
+};
+
+static int norm(struct dml_graph *g, int x, const char *name) {
+    return dml_graph_batch_norm(g, x, name, 1e-5f, 0.1f);
 }
 
-/* conv_norm number `i` of the block called `prefix`. */
+/* Convolution and batch norm number `i` of the block called `prefix`. */
 static int unit(struct dml_graph *g, int x, const char *prefix, int i, int channels, int kernel,
-                int stride) {
-    char conv[DML_GRAPH_NAME], norm[DML_GRAPH_NAME];
+                int stride, int groups) {
+    char conv[DML_GRAPH_NAME], bn[DML_GRAPH_NAME];
     snprintf(conv, sizeof conv, "%s.conv%d", prefix, i);
-    snprintf(norm, sizeof norm, "%s.bn%d", prefix, i);
-    return conv_norm(g, x, conv, norm, channels, kernel, stride, kernel / 2);
+    snprintf(bn, sizeof bn, "%s.bn%d", prefix, i);
+    x = dml_graph_conv_grouped(g, x, conv, channels, kernel, stride, kernel / 2, groups, false);
+    return norm(g, x, bn);
 }
 
 static int shortcut(struct dml_graph *g, int x, const char *prefix, int channels, int stride) {
-    char conv[DML_GRAPH_NAME], norm[DML_GRAPH_NAME];
+    char conv[DML_GRAPH_NAME], bn[DML_GRAPH_NAME];
     snprintf(conv, sizeof conv, "%s.downsample.0", prefix);
-    snprintf(norm, sizeof norm, "%s.downsample.1", prefix);
-    return conv_norm(g, x, conv, norm, channels, 1, stride, 0);
+    snprintf(bn, sizeof bn, "%s.downsample.1", prefix);
+    return norm(g, dml_graph_conv(g, x, conv, channels, 1, stride, 0, false), bn);
 }
 
 static int basic_block(struct dml_graph *g, int x, const char *prefix, int width, int stride,
-                       bool first) {
-    int y = dml_graph_relu(g, unit(g, x, prefix, 1, width, 3, stride));
-    y = unit(g, y, prefix, 2, width, 3, 1);
+                       bool first, const struct variant *v) {
+    (void)v;
+    int y = dml_graph_relu(g, unit(g, x, prefix, 1, width, 3, stride, 1));
+    y = unit(g, y, prefix, 2, width, 3, 1, 1);
     if (first && stride > 1)
         x = shortcut(g, x, prefix, width, stride);
     return dml_graph_relu(g, dml_graph_add(g, y, x));
 }
 
 static int bottleneck(struct dml_graph *g, int x, const char *prefix, int width, int stride,
-                      bool first) {
-    int y = dml_graph_relu(g, unit(g, x, prefix, 1, width, 1, 1));
-    y = dml_graph_relu(g, unit(g, y, prefix, 2, width, 3, stride));
-    y = unit(g, y, prefix, 3, 4 * width, 1, 1);
+                      bool first, const struct variant *v) {
+    int inner = width * v->group_width / 64 * v->groups;
+    int y = dml_graph_relu(g, unit(g, x, prefix, 1, inner, 1, 1, 1));
+    y = dml_graph_relu(g, unit(g, y, prefix, 2, inner, 3, stride, v->groups));
+    y = unit(g, y, prefix, 3, 4 * width, 1, 1, 1);
     if (first)
         x = shortcut(g, x, prefix, 4 * width, stride);
     return dml_graph_relu(g, dml_graph_add(g, y, x));
 }
 
-typedef int block_builder(struct dml_graph *g, int x, const char *prefix, int width, int stride,
-                          bool first);
-
-/* `blocks`: how many in each of the four stages. */
 static int resnet(struct dml_graph *g, const struct dml_architecture_options *o,
-                  block_builder *block, const int blocks[4]) {
+                  const struct variant *v) {
     g->input = DML_IMAGENET_INPUT;
     g->weight_init = DML_INIT_KAIMING_NORMAL;
     int x = dml_graph_input(g, 3, o->image_size, o->image_size);
-    x = dml_graph_relu(g, conv_norm(g, x, "conv1", "bn1", 64, 7, 2, 3));
+    x = dml_graph_relu(g, norm(g, dml_graph_conv(g, x, "conv1", 64, 7, 2, 3, false), "bn1"));
     x = dml_graph_max_pool(g, x, 3, 2, 1, false);
     for (int stage = 0; stage < 4; stage++)
-        for (int i = 0; i < blocks[stage]; i++) {
+        for (int i = 0; i < v->blocks[stage]; i++) {
             char prefix[32];
             g->layer++;
             snprintf(prefix, sizeof prefix, "layer%d.%d", stage + 1, i);
-            x = block(g, x, prefix, 64 << stage, stage && !i ? 2 : 1, !i);
+            x = v->block(g, x, prefix, 64 << stage, stage && !i ? 2 : 1, !i, v);
         }
     return dml_graph_head(g, dml_graph_pool(g, x, o), "last_linear", o);
 }
 
 static int build_resnet18(struct dml_graph *graph, const struct dml_architecture_options *o) {
-    return resnet(graph, o, basic_block, (int[]){2, 2, 2, 2});
+    return resnet(graph, o, &(struct variant){basic_block, {2, 2, 2, 2}, 1, 64});
 }
-
+static int build_resnet34(struct dml_graph *graph, const struct dml_architecture_options *o) {
+    return resnet(graph, o, &(struct variant){basic_block, {3, 4, 6, 3}, 1, 64});
+}
 static int build_resnet50(struct dml_graph *graph, const struct dml_architecture_options *o) {
-    return resnet(graph, o, bottleneck, (int[]){3, 4, 6, 3});
+    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 6, 3}, 1, 64});
+}
+static int build_resnet101(struct dml_graph *graph, const struct dml_architecture_options *o) {
+    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 23, 3}, 1, 64});
+}
+static int build_resnet152(struct dml_graph *graph, const struct dml_architecture_options *o) {
+    return resnet(graph, o, &(struct variant){bottleneck, {3, 8, 36, 3}, 1, 64});
+}
+static int build_wide_resnet50_2(struct dml_graph *graph,
+                                 const struct dml_architecture_options *o) {
+    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 6, 3}, 1, 128});
+}
+static int build_wide_resnet101_2(struct dml_graph *graph,
+                                  const struct dml_architecture_options *o) {
+    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 23, 3}, 1, 128});
+}
+static int build_resnext50_32x4d(struct dml_graph *graph,
+                                 const struct dml_architecture_options *o) {
+    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 6, 3}, 32, 4});
+}
+static int build_resnext101_32x8d(struct dml_graph *graph,
+                                  const struct dml_architecture_options *o) {
+    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 23, 3}, 32, 8});
 }
 
 static const char paper[] =
     "He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition";
+static const char wide_paper[] = "Zagoruyko, Komodakis 2016, Wide residual networks";
+static const char next_paper[] =
+    "Xie, Girshick, Dollar, Tu, He 2017, Aggregated residual transformations for deep neural "
+    "networks";
 
 const struct dml_architecture dml_resnet18 = {
     .name = "resnet18",
@@ -84,8 +122,21 @@ const struct dml_architecture dml_resnet18 = {
     .paper = paper,
     .weights_file = "resnet18.pth",
     .weights_from = "https://download.pytorch.org/models/resnet18-5c106cde.pth",
+    .timm = "resnet18.tv_in1k",
     .crop = 224,
     .build = build_resnet18,
+    .options = dml_convolutional_options,
+};
+
+const struct dml_architecture dml_resnet34 = {
+    .name = "resnet34",
+    .summary = "34 layers of basic blocks",
+    .paper = paper,
+    .weights_file = "resnet34.pth",
+    .weights_from = "https://download.pytorch.org/models/resnet34-b627a593.pth",
+    .timm = "resnet34.tv_in1k",
+    .crop = 224,
+    .build = build_resnet34,
     .options = dml_convolutional_options,
 };
 
@@ -95,7 +146,80 @@ const struct dml_architecture dml_resnet50 = {
     .paper = paper,
     .weights_file = "resnet50.pth",
     .weights_from = "https://download.pytorch.org/models/resnet50-19c8e357.pth",
+    .timm = "resnet50.tv_in1k",
     .crop = 224,
     .build = build_resnet50,
+    .options = dml_convolutional_options,
+};
+
+const struct dml_architecture dml_resnet101 = {
+    .name = "resnet101",
+    .summary = "101 layers of bottleneck blocks",
+    .paper = paper,
+    .weights_file = "resnet101.pth",
+    .weights_from = "https://download.pytorch.org/models/resnet101-63fe2227.pth",
+    .timm = "resnet101.tv_in1k",
+    .crop = 224,
+    .build = build_resnet101,
+    .options = dml_convolutional_options,
+};
+
+const struct dml_architecture dml_resnet152 = {
+    .name = "resnet152",
+    .summary = "152 layers of bottleneck blocks",
+    .paper = paper,
+    .weights_file = "resnet152.pth",
+    .weights_from = "https://download.pytorch.org/models/resnet152-394f9c45.pth",
+    .timm = "resnet152.tv_in1k",
+    .crop = 224,
+    .build = build_resnet152,
+    .options = dml_convolutional_options,
+};
+
+const struct dml_architecture dml_wide_resnet50_2 = {
+    .name = "wide_resnet50_2",
+    .summary = "resnet50 with 3x3 convolutions of twice as many channels",
+    .paper = wide_paper,
+    .weights_file = "wide_resnet50_2.pth",
+    .weights_from = "https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth",
+    .timm = "wide_resnet50_2.tv_in1k",
+    .crop = 224,
+    .build = build_wide_resnet50_2,
+    .options = dml_convolutional_options,
+};
+
+const struct dml_architecture dml_wide_resnet101_2 = {
+    .name = "wide_resnet101_2",
+    .summary = "resnet101 with 3x3 convolutions of twice as many channels",
+    .paper = wide_paper,
+    .weights_file = "wide_resnet101_2.pth",
+    .weights_from = "https://download.pytorch.org/models/wide_resnet101_2-32ee1156.pth",
+    .timm = "wide_resnet101_2.tv_in1k",
+    .crop = 224,
+    .build = build_wide_resnet101_2,
+    .options = dml_convolutional_options,
+};
+
+const struct dml_architecture dml_resnext50_32x4d = {
+    .name = "resnext50_32x4d",
+    .summary = "resnet50 with 3x3 convolutions in 32 groups, of 4 channels in the first stage",
+    .paper = next_paper,
+    .weights_file = "resnext50_32x4d.pth",
+    .weights_from = "https://download.pytorch.org/models/resnext50_32x4d-7cdf4587.pth",
+    .timm = "resnext50_32x4d.tv_in1k",
+    .crop = 224,
+    .build = build_resnext50_32x4d,
+    .options = dml_convolutional_options,
+};
+
+const struct dml_architecture dml_resnext101_32x8d = {
+    .name = "resnext101_32x8d",
+    .summary = "resnet101 with 3x3 convolutions in 32 groups, of 8 channels in the first stage",
+    .paper = next_paper,
+    .weights_file = "resnext101_32x8d.pth",
+    .weights_from = "https://download.pytorch.org/models/resnext101_32x8d-8ba56ff5.pth",
+    .timm = "resnext101_32x8d.tv_in1k",
+    .crop = 224,
+    .build = build_resnext101_32x8d,
     .options = dml_convolutional_options,
 };

@@ -6,7 +6,7 @@
 
 /* What files of an architecture are called. */
 struct names {
-    char safetensors[128], published[128];
+    char safetensors[128], published[128], timm[128]; /* timm: empty where it has none */
 };
 
 static struct names names_of(const struct dml_architecture *architecture) {
@@ -19,14 +19,20 @@ static struct names names_of(const struct dml_architecture *architecture) {
              architecture->weights_file);
     snprintf(names.published, sizeof names.published, "%s",
              slash ? slash + 1 : architecture->weights_from);
+    names.timm[0] = 0;
+    if (architecture->timm)
+        snprintf(names.timm, sizeof names.timm, "%s.safetensors", architecture->timm);
     return names;
 }
 
 /* The first of the names that exists in the folder, or NULL; `*status` fails without memory. */
 static char *look_in(const char *folder, const struct dml_architecture *architecture,
                      const struct names *names, enum dml_status *status) {
-    const char *const tried[] = {architecture->weights_file, names->safetensors, names->published};
+    const char *const tried[] = {architecture->weights_file, names->safetensors, names->published,
+                                 names->timm};
     for (size_t i = 0; i < sizeof tried / sizeof tried[0]; i++) {
+        if (!*tried[i])
+            continue;
         char *path = dml_path_join(folder, tried[i]);
         if (!path)
             *status = DML_ERROR_MEMORY;
@@ -62,13 +68,14 @@ enum dml_status dml_weights_find(const struct dml_architecture *architecture, co
     if (!*path && !status)
         *path = look_in(cache, architecture, &names, &status);
     if (!*path && !status)
-        status = dml_fail(
-            DML_ERROR_INPUT,
-            "no ImageNet weights for %s: expected %s (or %s, or %s) in %s or %s; published at %s; "
-            "--weights FILE names another file, --not_pretrained starts without",
-            architecture->name, architecture->weights_file, names.safetensors, names.published,
-            chosen && *chosen ? chosen : "$DML_WEIGHTS (not set)", cache,
-            architecture->weights_from);
+        status = dml_fail(DML_ERROR_INPUT,
+                          "no ImageNet weights for %s: expected %s (or %s, or %s%s%s) in %s or %s; "
+                          "published at %s; "
+                          "--weights FILE names another file, --not_pretrained starts without",
+                          architecture->name, architecture->weights_file, names.safetensors,
+                          names.published, *names.timm ? ", or " : "", names.timm,
+                          chosen && *chosen ? chosen : "$DML_WEIGHTS (not set)", cache,
+                          architecture->weights_from);
     free(cache);
     return status;
 }

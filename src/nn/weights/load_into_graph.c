@@ -132,19 +132,22 @@ static bool holds_backbone(const struct index *index, const struct dml_graph *gr
     return true;
 }
 
-/* The architecture that the file is complete for, or NULL. */
+/* The architecture that the file is complete for, or NULL: the largest, for a resnet101 holds all
+ * that a resnet50 needs. */
 static const struct dml_architecture *recognise(const struct index *index) {
-    const struct dml_architecture *architecture;
+    const struct dml_architecture *architecture, *found = NULL;
+    int most = 0;
     for (size_t i = 0; (architecture = dml_architecture_at(i)); i++) {
         struct dml_graph *graph;
         if (dml_graph_build(architecture->name, 1, 0, &graph))
             continue;
-        bool holds = holds_backbone(index, graph);
+        if (graph->param_count > most && holds_backbone(index, graph)) {
+            found = architecture;
+            most = graph->param_count;
+        }
         dml_graph_free(graph);
-        if (holds)
-            return architecture;
     }
-    return NULL;
+    return found;
 }
 
 /* A list in a message: the first few items and how many more. */
@@ -187,15 +190,24 @@ static void describe(const struct listing *listing, const char *separator, const
                  listing->text, more);
 }
 
+/* Refuses a file that is complete for another architecture than the graph's. */
+static enum dml_status refuse_other(const struct dml_graph *graph, const struct index *index,
+                                    const char *file) {
+    const struct dml_architecture *other = recognise(index);
+    if (!other || other == dml_architecture_find(graph->arch))
+        return DML_OK;
+    return dml_fail(DML_ERROR_INPUT, "%s: holds the weights of %s, not of %s", file, other->name,
+                    graph->arch);
+}
+
 static enum dml_status refuse(const struct dml_graph *graph, const struct index *index,
                               const char *file, const struct listing *missing,
                               const struct listing *misshapen, bool found) {
     char lists[2][800], has[800] = "";
     struct listing there = {0};
-    const struct dml_architecture *other = recognise(index);
-    if (other && other != dml_architecture_find(graph->arch))
-        return dml_fail(DML_ERROR_INPUT, "%s: holds the weights of %s, not of %s", file,
-                        other->name, graph->arch);
+    enum dml_status other = refuse_other(graph, index, file);
+    if (other)
+        return other;
     describe(missing, "", "missing", lists[0], sizeof lists[0]);
     describe(misshapen, missing->shown ? "; " : "", "of another shape", lists[1], sizeof lists[1]);
     if (!found) {
@@ -231,6 +243,8 @@ enum dml_status dml_weights_match(const struct dml_graph *graph, const struct dm
     }
     if (missing.shown || misshapen.shown)
         status = refuse(graph, &index, file, &missing, &misshapen, found);
+    else if (dml_architecture_find(graph->arch)) /* the file may have more than the graph */
+        status = refuse_other(graph, &index, file);
     free(index.sorted);
     return status;
 }
