@@ -12,14 +12,18 @@
 static const char usage[] =
     "usage: dml embed --checkpoint FILE [--source_path FOLDER] [--dataset NAME] --out PREFIX\n"
     "       dml embed --checkpoint FILE --images IMAGE|FOLDER|LIST ... --out PREFIX\n"
+    "       dml embed --arch NAME [--weights FILE] --images IMAGE|FOLDER|LIST ... --out PREFIX\n"
     "\n"
-    "Embeds images with a checkpoint's network. Writes PREFIX_embeddings.npy (float32, n x dim),\n"
-    "PREFIX_labels.npy (int64: the classes of the data set, or one for each folder with images)\n"
-    "and PREFIX_paths.txt (one path a line, with \\x0a and the like for what\n"
-    "is no UTF-8 or would end the line), all in the same order. An image that cannot be read\n"
+    "Embeds images with a checkpoint's network, or with a pretrained backbone, whose features are\n"
+    "the embeddings. Writes PREFIX_embeddings.npy (float32, n x dim), PREFIX_labels.npy (int64:\n"
+    "the classes of the data set, or one for each folder with images) and PREFIX_paths.txt (one\n"
+    "path a line, with \\x0a and the like for what is no UTF-8 or would end the line), all in the\n"
+    "same order. An image that cannot be read\n"
     "is an error. `dml eval` and `dml search` read the files.\n"
     "\n"
-    "  dml embed --checkpoint C.safetensors --images photos/ --out photos\n";
+    "  dml embed --checkpoint C.safetensors --images photos/ --out photos\n"
+    "  dml embed --arch vit_small_patch14_dinov2 --weights dinov2_vits14_pretrain.pth \\\n"
+    "      --images photos/ --out photos\n";
 
 struct embed_options {
     char *checkpoint, *part, *out;
@@ -123,12 +127,12 @@ int dml_embed_main(int argc, char **argv) {
     enum dml_status status = dml_cli_params(&table, NULL, usage, argc, argv, &params);
     if (!status && params) {
         const struct embed_options *o = dml_params_options(params, &table);
-        if (!*o->checkpoint || !*o->out)
-            status = dml_fail(DML_ERROR_USAGE, "--%s is missing", *o->out ? "checkpoint" : "out");
+        if (!*o->out)
+            status = dml_fail(DML_ERROR_USAGE, "--out is missing");
         if (!status)
             status = make_names(o->out, &names);
         if (!status)
-            status = dml_model_open(o->checkpoint, params, &model);
+            status = dml_cli_open_model(o->checkpoint, params, &model);
         if (!status)
             status = dml_embedded_open(&model, params, &o->images, o->part, &embedded);
         if (!status)

@@ -11,22 +11,14 @@ const char *const dml_cli_parts[] = {"testing", "training", "validation", NULL};
 
 /* Of the flags of `dml train` those that matter here. Their defaults are the checkpoint's. */
 static void print_run_flags(void) {
-    static const char *const names[] = {"dataset",
-                                        "source_path",
-                                        "dataset_csv",
-                                        "use_tv_split",
-                                        "image_size",
-                                        "tv_split_by_samples",
-                                        "tv_split_perc",
-                                        "augmentation",
-                                        "bs",
-                                        "kernels",
-                                        "seed",
-                                        "plugin",
-                                        "test_list",
+    static const char *const names[] = {"dataset",         "source_path",  "dataset_csv",
+                                        "use_tv_split",    "image_size",   "tv_split_by_samples",
+                                        "tv_split_perc",   "augmentation", "bs",
+                                        "kernels",         "seed",         "arch",
+                                        "weights",         "plugin",       "test_list",
                                         "max_image_pixels"};
-    static const struct dml_param_table *const tables[] = {&dml_dataset_params,
-                                                           &dml_training_params, &dml_setup_params};
+    static const struct dml_param_table *const tables[] = {
+        &dml_dataset_params, &dml_training_params, &dml_network_params, &dml_setup_params};
     struct dml_param shown[sizeof names / sizeof *names];
     size_t count = 0;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
@@ -72,6 +64,19 @@ enum dml_status dml_cli_params(const struct dml_param_table *table,
         *params = NULL;
     }
     return status;
+}
+
+enum dml_status dml_cli_open_model(const char *checkpoint, struct dml_params *params,
+                                   struct dml_model *out) {
+    bool weights = dml_params_given(params, "weights");
+    if (*checkpoint && weights)
+        return dml_fail(DML_ERROR_USAGE, "--checkpoint and --weights exclude each other");
+    if (*checkpoint)
+        return dml_model_open(checkpoint, params, out);
+    if (!dml_params_given(params, "arch"))
+        return dml_fail(DML_ERROR_USAGE, weights ? "--weights goes with --arch"
+                                                 : "--checkpoint or --arch is missing");
+    return dml_model_open_pretrained(params, out);
 }
 
 static const struct dml_part *find_part(const struct dml_dataset *dataset, const char *name) {

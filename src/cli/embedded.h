@@ -14,6 +14,11 @@ enum dml_status dml_cli_params(const struct dml_param_table *table,
                                const struct dml_param_table *more, const char *usage, int argc,
                                char **argv, struct dml_params **params);
 
+/* Opens the network that embeds: that of `checkpoint`, or where that is empty the pretrained one of
+ * --arch and --weights. DML_ERROR_USAGE: neither or both are given. */
+enum dml_status dml_cli_open_model(const char *checkpoint, struct dml_params *params,
+                                   struct dml_model *out);
+
 /* Images with their embeddings. The part belongs to the data set or to the list. */
 struct dml_embedded {
     struct dml_dataset dataset;

@@ -18,11 +18,12 @@
 static const char usage[] =
     "usage: dml eval --embeddings E.npy --labels y.npy [FLAGS]\n"
     "       dml eval --checkpoint FILE [--source_path FOLDER] [--dataset NAME] [FLAGS]\n"
+    "       dml eval --arch NAME [--weights FILE] [--source_path FOLDER] [--dataset NAME] [FLAGS]\n"
     "\n"
     "Evaluates embeddings: those of .npy files (real numbers of any type and shape (n, dim), what\n"
-    "float32 cannot hold in float64; integer labels of any width), or those that a checkpoint's "
-    "network gives the images of a\n"
-    "data set. Every sample is a query against all others. With a gallery of its own, queries\n"
+    "float32 cannot hold in float64; integer labels of any width), or those that a checkpoint's\n"
+    "network or a pretrained backbone gives the images of a data set. Every sample is a query\n"
+    "against all others. With a gallery of its own, queries\n"
     "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n"
     "Distances are Euclidean, of metrics that begin with c_ cosine. Embeddings may be whitened "
     "and\n"
@@ -86,13 +87,18 @@ static const struct dml_param rows[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Evaluation", struct eval_options, rows);
 
-static enum dml_status check_options(const struct eval_options *o, bool whiten) {
+static enum dml_status check_options(const struct eval_options *o, const struct dml_params *params,
+                                     bool whiten) {
+    bool network =
+        *o->checkpoint || dml_params_given(params, "arch") || dml_params_given(params, "weights");
     bool files = *o->embeddings || *o->labels || *o->gallery_embeddings || *o->gallery_labels ||
                  *o->groups || *o->gallery_groups;
-    if (files && *o->checkpoint)
-        return dml_fail(DML_ERROR_USAGE, "--checkpoint and .npy files exclude each other");
-    if (!files && !*o->checkpoint)
-        return dml_fail(DML_ERROR_USAGE, "needs --embeddings and --labels, or --checkpoint");
+    if (files && network)
+        return dml_fail(DML_ERROR_USAGE, "--%s and .npy files exclude each other",
+                        *o->checkpoint ? "checkpoint" : "arch");
+    if (!files && !network)
+        return dml_fail(DML_ERROR_USAGE,
+                        "needs --embeddings and --labels, or --checkpoint, or --arch");
     if (files && (!*o->embeddings || !*o->labels))
         return dml_fail(DML_ERROR_USAGE, "--%s is missing",
                         *o->embeddings ? "labels" : "embeddings");
@@ -351,11 +357,11 @@ static enum dml_status eval_files(const struct eval_options *o, const struct dml
     return status;
 }
 
-static enum dml_status eval_checkpoint(const struct eval_options *o, struct dml_params *params) {
+static enum dml_status eval_network(const struct eval_options *o, struct dml_params *params) {
     struct dml_model model = {0};
     struct dml_embedded embedded = {0};
     const struct dml_strings *names;
-    enum dml_status status = dml_model_open(o->checkpoint, params, &model);
+    enum dml_status status = dml_cli_open_model(o->checkpoint, params, &model);
     if (!status)
         status = choose_metrics(o, params, &names);
     if (!status)
@@ -392,13 +398,13 @@ int dml_eval_main(int argc, char **argv) {
         const struct dml_postprocess_options *post =
             dml_params_options(params, &dml_postprocess_params);
         const struct dml_strings *names;
-        status = check_options(o, post->whiten > 0);
+        status = check_options(o, params, post->whiten > 0);
         if (!status)
             status = choose_metrics(o, params, &names);
-        if (!status && *o->checkpoint)
-            status = eval_checkpoint(o, params);
-        else if (!status)
+        if (!status && *o->embeddings)
             status = eval_files(o, params, names);
+        else if (!status)
+            status = eval_network(o, params);
     }
     dml_params_free(params);
     return dml_cli_finish("eval", status);

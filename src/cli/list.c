@@ -79,6 +79,10 @@ int dml_list_main(int argc, char **argv) {
                architecture->summary, "", architecture->paper, "");
         for (const char *const *option = architecture->options; *option; option++)
             printf(" %s", *option);
+        if (architecture->aliases)
+            printf("\n  %-22s   also:", "");
+        for (const char *const *alias = architecture->aliases; alias && *alias; alias++)
+            printf(" %s", *alias);
         putchar('\n');
     }
     return 0;

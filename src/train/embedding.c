@@ -20,10 +20,8 @@ enum dml_status dml_embed_images(const struct dml_backend *backend, struct dml_n
         status = dml_loader_next(loader, &batch);
         if (status || !batch)
             break;
-        const struct dml_images images = {.n = batch->n,
-                                          .height = batch->height,
-                                          .width = batch->width,
-                                          .pixels = batch->pixels};
+        const struct dml_images images = {
+            .n = batch->n, .height = batch->height, .width = batch->width, .pixels = batch->pixels};
         status = backend->embed(network, &images, embeddings + done * dim);
         done += batch->n;
         dml_loader_release(loader, batch);

@@ -145,7 +145,7 @@ static enum dml_status check_evaluation(const struct dml_experiment *e) {
     for (int i = 0; i < DML_EVALUATE_PARTS; i++)
         for (int n = 0; n < 2 && e->eval_loaders[i]; n++) {
             const struct dml_evaluation_set set = {.n = parts[i]->images,
-                                                   .dim = (size_t)e->network_flags->embed_dim,
+                                                   .dim = (size_t)e->graph->embed_dim,
                                                    .labels = parts[i]->labels,
                                                    .is_query = parts[i]->is_query,
                                                    .is_gallery = parts[i]->is_gallery};
@@ -187,7 +187,7 @@ static enum dml_status open_network(struct dml_experiment *e,
         dml_transform_make(e->data->augmentation, true, architecture->crop, e->data->image_size,
                            e->data->crop_area_min, &transform);
     if (!status)
-        status = dml_network_graph(flags, transform.crop, &e->graph);
+        status = dml_network_graph(flags, (int)flags->embed_dim, transform.crop, &e->graph);
     if (status)
         return status;
     e->backend = dml_backend_select(true);

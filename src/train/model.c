@@ -1,6 +1,7 @@
 #include "train/model.h"
 
 #include "base/memory.h"
+#include "nn/weights/weights.h"
 #include "train/embedding.h"
 #include "train/experiment.h"
 #include "train/weights.h"
@@ -8,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum dml_status build(const struct dml_params *params, struct dml_model *out) {
+static enum dml_status build(const struct dml_params *params, int embed_dim,
+                             struct dml_model *out) {
     const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
     const struct dml_architecture *architecture = dml_architecture_find(flags->arch);
     const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
@@ -17,7 +19,7 @@ static enum dml_status build(const struct dml_params *params, struct dml_model *
         status = dml_transform_make(data->augmentation, false, architecture->crop, data->image_size,
                                     data->crop_area_min, &out->transform);
     if (!status) /* an unknown architecture fails here, by name */
-        status = dml_network_graph(flags, out->transform.crop, &out->graph);
+        status = dml_network_graph(flags, embed_dim, out->transform.crop, &out->graph);
     if (status)
         return status;
     const struct dml_network_options options = {.precision = flags->precision};
@@ -35,14 +37,45 @@ enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params
     const char *note = dml_tensors_note(&tensors, "dml_params");
     if (note && (status = dml_params_from_json(params, note, true)))
         dml_fail_within(status, "%s", checkpoint);
-    if (!status)
-        status = build(params, out);
+    if (!status) {
+        const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
+        status = build(params, (int)flags->embed_dim, out);
+    }
     if (!status)
         status =
             dml_network_load(out->graph, out->backend, out->network, &tensors, checkpoint, true);
     if (status)
         dml_model_close(out);
     dml_tensors_free(&tensors);
+    return status;
+}
+
+enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_model *out) {
+    const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
+    struct dml_tensors tensors = {0};
+    char *path = NULL;
+    *out = (struct dml_model){0};
+    if (dml_params_given(params, "embed_dim") && flags->embed_dim != 0)
+        return dml_fail(DML_ERROR_USAGE,
+                        "--embed_dim %lld: a pretrained backbone has no linear layer; 0 is its "
+                        "feature",
+                        (long long)flags->embed_dim);
+    enum dml_status status = build(params, 0, out);
+    if (!status)
+        status = dml_weights_find(dml_architecture_find(flags->arch), flags->weights, &path);
+    if (!status)
+        status = dml_tensors_read(path, &tensors);
+    if (!status)
+        status = dml_network_load(out->graph, out->backend, out->network, &tensors, path, false);
+    if (!status && out->graph->param_count && out->graph->params[out->graph->param_count - 1].head)
+        status = dml_fail(DML_ERROR_USAGE,
+                          "--arch %s: a norm of the head is new in every run; without a "
+                          "checkpoint there is none",
+                          flags->arch);
+    dml_tensors_free(&tensors);
+    free(path);
+    if (status)
+        dml_model_close(out);
     return status;
 }
 

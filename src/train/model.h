@@ -5,7 +5,7 @@
 #include "data/loader.h"
 #include "dml/params.h"
 
-/* A trained network taken from a checkpoint, ready to embed images. */
+/* A trained network, taken from a checkpoint or as it is published, ready to embed images. */
 struct dml_model {
     struct dml_graph *graph;
     const struct dml_backend *backend;
@@ -18,6 +18,11 @@ struct dml_model {
  * so backbone, image size, data set and metrics are those of the run unless flags say otherwise. */
 enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params,
                                struct dml_model *out);
+
+/* A pretrained backbone without a head: the flags' --arch with the weights of --weights, or those
+ * that are found for it (weights/weights.h). Embeddings are its features. */
+enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_model *out);
+
 void dml_model_close(struct dml_model *model);
 
 /* Embeds all images of a part in order. *embeddings (part->images, embed_dim) is freed with

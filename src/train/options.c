@@ -108,14 +108,18 @@ static const struct dml_param network[] = {
      .help =
          "Backbone and its options: _frozen (batch norm keeps its running statistics), "
          "_frozen_affine (their weights and biases do not learn either), _normalize (embeddings "
-         "of length 1), _avg, _max, _double, _gem (the pooling), _he (the head starts "
-         "N(0, 2 / embed_dim))."},
+         "of length 1), _avg, _max, _double, _gem (the pooling), _layernorm (a layer norm before "
+         "the last linear layer), _plainnorm (one without weight and bias), _he (the head starts "
+         "N(0, 2 / embed_dim)). Vision transformers, also by timm's names: _avg (mean of the "
+         "patches), _clsavg (class token and mean), _droppath0.1, _dinorule and _plainrule (how "
+         "position embeddings are resampled), _noprojection (clipb16); `dml list` shows all."},
     {"pool", DML_PARAM_CHOICE, AT(pool), "own", .choices = pools,
      .help = "Pooling of the last feature map: average, maximum, their sum (double), or a "
              "generalised mean whose power pool.p learns from 3 on; own: as --arch says, else "
              "average."},
-    {"embed_dim", DML_PARAM_INT, AT(embed_dim), "128", 1, 65536,
-     .help = "Dimensions of an embedding."},
+    {"embed_dim", DML_PARAM_INT, AT(embed_dim), "128", 0, 65536,
+     .help = "Dimensions of an embedding; 0: the backbone's feature itself, without a linear "
+             "layer."},
     {"not_pretrained", DML_PARAM_FLAG, AT(not_pretrained),
      .help = "Start from random weights instead of ImageNet's."},
     {"weights", DML_PARAM_STRING, AT(weights),
@@ -178,13 +182,12 @@ static const struct dml_param setup[] = {
 const struct dml_param_table dml_setup_params =
     DML_PARAM_TABLE("Setup", struct dml_setup_options, setup);
 
-enum dml_status dml_network_graph(const struct dml_network_flags *flags, int crop,
+enum dml_status dml_network_graph(const struct dml_network_flags *flags, int embed_dim, int crop,
                                   struct dml_graph **out) {
     bool own = flags->pool == DML_POOL_CHOICE_OWN;
     char *arch = dml_format("%s%s%s", flags->arch, own ? "" : "_", own ? "" : pools[flags->pool]);
     *out = NULL;
-    enum dml_status status =
-        arch ? dml_graph_build(arch, (int)flags->embed_dim, crop, out) : DML_ERROR_MEMORY;
+    enum dml_status status = arch ? dml_graph_build(arch, embed_dim, crop, out) : DML_ERROR_MEMORY;
     free(arch);
     return status;
 }

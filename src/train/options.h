@@ -57,7 +57,7 @@ extern const struct dml_param_table dml_network_params;
 
 /* The graph of --arch with what the other flags add to its options, at `crop` pixels. Caller frees
  * with dml_graph_free. Errors as dml_graph_build. */
-enum dml_status dml_network_graph(const struct dml_network_flags *flags, int crop,
+enum dml_status dml_network_graph(const struct dml_network_flags *flags, int embed_dim, int crop,
                                   struct dml_graph **out);
 
 struct dml_evaluation_flags {
