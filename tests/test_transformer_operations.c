@@ -43,6 +43,23 @@ static void tokens_and_pools(void **state) {
     check_differences(finish(start(true, 2), DML_TOKENS_CLS_AVG));
 }
 
+/* Of a feature map whose windows overlap, and of one that something else needs, too. */
+static void tokens_of_feature_maps(void **state) {
+    (void)state;
+    for (int shared = 0; shared < 2; shared++) {
+        struct tokens t = {.graph = dml_graph_new()};
+        struct dml_graph *g = t.graph;
+        int map = dml_graph_conv(g, dml_graph_input(g, 3, 9, 6), "conv", CHANNELS, 3,
+                                 shared ? 3 : 2, 0, true);
+        const struct dml_token_settings settings = {.registers = 1, .deviation = 0.02f};
+        int x = dml_graph_token_pool(g, dml_graph_tokens(g, map, &settings), DML_POOL_AVG);
+        if (shared)
+            x = dml_graph_concat(g, (int[]){x, dml_graph_global_avg_pool(g, map)}, 2);
+        assert_ok(dml_graph_finish(g, dml_graph_linear(g, x, "head", 7)));
+        check_differences(g);
+    }
+}
+
 static void layer_norm(void **state) {
     (void)state;
     for (int affine = 0; affine < 2; affine++) {
@@ -256,6 +273,7 @@ static void misuse_is_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_and_pools),
+        cmocka_unit_test(tokens_of_feature_maps),
         cmocka_unit_test(layer_norm),
         cmocka_unit_test(linear),
         cmocka_unit_test(attention),

@@ -79,7 +79,8 @@ enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engi
         const struct dml_graph_param *param = &graph->params[i];
         out->items[i].count = param->count;
         out->items[i].learnable = dml_param_learnable(param);
-        if (graph->nodes[param->node].op == DML_OP_CONV && param->role == DML_ROLE_WEIGHT) {
+        if (graph->nodes[param->node].op == DML_OP_CONV && param->role == DML_ROLE_WEIGHT &&
+            !cpu_is_patches(graph, param->node)) {
             enum dml_status status = conv_layout(out, engine, i, batch, block, &narrow);
             if (status != DML_OK)
                 return status;

@@ -101,7 +101,7 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
  * these take groups of few channels, and the one group of a token has all. */
 static struct cpu_layout elementwise(const struct cpu_run *run, const struct cpu_unit *unit) {
     struct cpu_layout layout = unit->layout;
-    if (run->plan->graph->nodes[unit->last_node].tokens) {
+    if (run->plan->graph->nodes[unit->last_node].tokens || unit->kind == CPU_PATCHES) {
         layout.pixels = layout.image;
         layout.block = 1;
     }

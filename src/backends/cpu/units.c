@@ -72,12 +72,31 @@ static void fuse_conv(struct fusion *f, struct cpu_unit *unit) {
     take_add_and_relu(f, unit);
 }
 
-static enum cpu_unit_kind kind_of(enum dml_op op, bool fold) {
+bool cpu_is_patches(const struct dml_graph *graph, int node) {
+    const struct dml_node *conv = &graph->nodes[node];
+    if (conv->op != DML_OP_CONV || graph->nodes[conv->inputs[0]].op != DML_OP_INPUT ||
+        conv->kernel_h != conv->kernel_w || conv->stride_h != conv->kernel_h ||
+        conv->stride_w != conv->kernel_w || conv->pad_h || conv->pad_w)
+        return false;
+    bool tokens = false;
+    for (int i = node + 1; i < graph->node_count; i++)
+        for (int k = 0; k < graph->nodes[i].input_count; k++) {
+            if (graph->nodes[i].inputs[k] != node)
+                continue;
+            if (graph->nodes[i].op != DML_OP_TOKENS)
+                return false;
+            tokens = true;
+        }
+    return tokens && graph->output != node;
+}
+
+static enum cpu_unit_kind kind_of(const struct dml_graph *graph, int node, bool fold) {
+    enum dml_op op = graph->nodes[node].op;
     switch (op) {
     case DML_OP_INPUT:
         return CPU_INPUT;
     case DML_OP_CONV:
-        return CPU_CONV;
+        return cpu_is_patches(graph, node) ? CPU_PATCHES : CPU_CONV;
     case DML_OP_BATCH_NORM:
         return fold ? CPU_POINTWISE : CPU_NORM;
     case DML_OP_MAX_POOL:
@@ -122,7 +141,7 @@ static enum cpu_unit_kind kind_of(enum dml_op op, bool fold) {
 /* The unit that begins with `node`. Inputs and residual are nodes until units are linked. */
 static struct cpu_unit unit_from(struct fusion *f, int node) {
     const struct dml_node *n = &f->graph->nodes[node];
-    struct cpu_unit unit = {.kind = kind_of(n->op, f->fold),
+    struct cpu_unit unit = {.kind = kind_of(f->graph, node, f->fold),
                             .node = node,
                             .norm = n->op == DML_OP_BATCH_NORM ? node : -1,
                             .affine = n->op == DML_OP_AFFINE ? node : -1,
@@ -132,7 +151,7 @@ static struct cpu_unit unit_from(struct fusion *f, int node) {
     for (int k = 0; k < n->input_count; k++)
         unit.inputs[k] = n->inputs[k];
     take(f, &unit, node);
-    if (n->op == DML_OP_CONV) {
+    if (unit.kind == CPU_CONV) {
         fuse_conv(f, &unit);
     } else if (n->op == DML_OP_BATCH_NORM || n->op == DML_OP_AFFINE) {
         take_add_and_relu(f, &unit);
@@ -237,7 +256,7 @@ static enum dml_status connect(struct fusion *f, struct cpu_units *all, int bloc
         }
         if (unit->kind == CPU_INPUT)
             own = 1;
-        if (node->tokens)
+        if (node->tokens || unit->kind == CPU_PATCHES)
             own = node->channels;
         unit->layout = cpu_layout_make(node->channels, node->tokens ? node->tokens : node->height,
                                        node->width, own, element_of(all, unit, element));

@@ -20,6 +20,7 @@ enum cpu_unit_kind {
     CPU_LINEAR, /* of vectors, or of tokens + residual */
     CPU_L2_NORMALIZE,
     CPU_LAYER_NORM,
+    CPU_PATCHES, /* a convolution of the image to patches, where only tokens are made of it */
     CPU_TOKENS,
     CPU_ATTENTION,
     CPU_GELU,
@@ -47,6 +48,9 @@ struct cpu_units {
     struct cpu_unit *units;
     int count, output;
 };
+
+/* Whether the convolution `node` is computed as CPU_PATCHES: its windows lie side by side. */
+bool cpu_is_patches(const struct dml_graph *graph, int node);
 
 /* `fold`: batch norms use their running statistics, and those behind a convolution become part of
  * it. `block`: channels per group. `element`: of feature maps; what global pools, linear layers and

@@ -38,6 +38,8 @@ const struct cpu_op *cpu_op_of(enum cpu_unit_kind kind) {
         return cpu_op_linear();
     case CPU_LAYER_NORM:
         return cpu_op_layer_norm();
+    case CPU_PATCHES:
+        return cpu_op_patches();
     case CPU_TOKENS:
         return cpu_op_tokens();
     case CPU_ATTENTION:

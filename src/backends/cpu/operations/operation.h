@@ -24,9 +24,9 @@ struct cpu_op {
 /* NULL: the unit is computed by run.c. */
 const struct cpu_op *cpu_op_of(enum cpu_unit_kind kind);
 
-const struct cpu_op *cpu_op_linear(void), *cpu_op_layer_norm(void), *cpu_op_tokens(void),
-    *cpu_op_attention(void), *cpu_op_gelu(void), *cpu_op_layer_scale(void), *cpu_op_drop_path(void),
-    *cpu_op_token_pool(void);
+const struct cpu_op *cpu_op_linear(void), *cpu_op_layer_norm(void), *cpu_op_patches(void),
+    *cpu_op_tokens(void), *cpu_op_attention(void), *cpu_op_gelu(void), *cpu_op_layer_scale(void),
+    *cpu_op_drop_path(void), *cpu_op_token_pool(void);
 
 /* A tensor as rows of channels: the tokens of all images, or a vector each. */
 struct cpu_row_shape {
