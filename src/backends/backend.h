@@ -1,6 +1,7 @@
 #ifndef DML_BACKENDS_BACKEND_H
 #define DML_BACKENDS_BACKEND_H
 
+#include "base/rect.h"
 #include "dml/optimisers.h"
 #include "nn/graph.h"
 
@@ -17,6 +18,9 @@ struct dml_images {
     const uint8_t *pixels; /* (n, height, width, 3) */
     const float *input;    /* (n, 3, height, width) */
     uint64_t seed, step;   /* name what is random in a forward pass of training: drop path */
+    /* (n) of each image what is 0 in the network's input instead, normalised; width 0: nothing.
+     * NULL: of none. */
+    const struct dml_rect *erased;
 };
 
 struct dml_network_options {
@@ -80,7 +84,7 @@ struct dml_backend {
     enum dml_status (*embed)(struct dml_network *network, const struct dml_images *images,
                              float *embeddings);
 
-    /* Training: keeps what backward needs (with micro_batch: only the images' pointer, which must
+    /* Training: keeps what backward needs (with micro_batch: only the images' pointers, which must
      * stay valid until backward returns). Updates running statistics unless the graph is frozen.
      * What it keeps is lost when embed is called before backward. */
     enum dml_status (*forward)(struct dml_network *network, const struct dml_images *images,

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "data/operations/operation.h"
 #include "dml/dml.h"
 #include "nn/graph.h"
 #include "train/options.h"
@@ -38,6 +39,19 @@ static void print_criteria(const struct dml_miner *miner) {
         if (dml_mining_fits((const struct dml_criterion *)method, miner))
             printf(" %s", method->name);
     putchar('\n');
+}
+
+static void print_operations(void) {
+    puts("\nOperations of --transforms and, where they are not random, --eval_transforms");
+    const struct dml_operation *operation;
+    for (size_t i = 0; (operation = dml_operation_at(i)); i++) {
+        printf("  %-22s %s\n", operation->name, operation->summary);
+        if (operation->paper)
+            printf("  %-22s %s\n", "", operation->paper);
+        for (size_t p = 0; operation->params && p < operation->params->count; p++)
+            printf("  %-22s   %s=%s: %s\n", "", operation->params->params[p].name,
+                   operation->params->params[p].fallback, operation->params->params[p].help);
+    }
 }
 
 int dml_list_main(int argc, char **argv) {
@@ -85,5 +99,6 @@ int dml_list_main(int argc, char **argv) {
             printf(" %s", *alias);
         putchar('\n');
     }
+    print_operations();
     return 0;
 }

@@ -19,6 +19,7 @@ static const struct {
     {"eval", dml_eval_main, "evaluate embeddings from files, or a checkpoint on a data set"},
     {"embed", dml_embed_main, "embeddings of images, as .npy files"},
     {"search", dml_search_main, "the nearest images of a gallery, as a table or a page"},
+    {"augment", dml_augment_main, "what training or evaluation would see of an image"},
     {"list", dml_list_main, "methods there are, with their parameters"},
     {"dataset", dml_dataset_main, "what a data set holds, before it is used; as a table"},
     {"convert", dml_convert_main, "weight files between safetensors and PyTorch"},

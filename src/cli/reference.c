@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "data/layout.h"
+#include "data/operations/operation.h"
 #include "dml/dml.h"
 #include "params/internal.h"
 #include "postprocess/postprocess.h"
@@ -8,7 +9,8 @@
 
 #include <stdio.h>
 
-static void print_row(const struct dml_param *param) {
+/* `dashes`: what stands before a name. */
+static void print_row(const struct dml_param *param, const char *dashes) {
     static const char *const types[] = {
         [DML_PARAM_FLAG] = "switch",    [DML_PARAM_INT] = "whole number",
         [DML_PARAM_FLOAT] = "number",   [DML_PARAM_STRING] = "text",
@@ -17,7 +19,7 @@ static void print_row(const struct dml_param *param) {
     };
     char bounds[80];
     dml_param_bounds_text(param, bounds, sizeof bounds);
-    printf("| `--%s` | %s | ", param->name, types[param->type]);
+    printf("| `%s%s` | %s | ", dashes, param->name, types[param->type]);
     if (param->fallback && *param->fallback)
         printf("`%s`", param->fallback);
     printf(" | %s", bounds);
@@ -26,10 +28,11 @@ static void print_row(const struct dml_param *param) {
     printf(" | %s |\n", param->help);
 }
 
-static void print_table(const struct dml_param_table *table) {
-    puts("\n| flag | type | default | bounds | meaning |\n|---|---|---|---|---|");
+static void print_table(const struct dml_param_table *table, const char *dashes) {
+    printf("\n| %s | type | default | bounds | meaning |\n|---|---|---|---|---|\n",
+           *dashes ? "flag" : "parameter");
     for (size_t i = 0; i < table->count; i++)
-        print_row(&table->params[i]);
+        print_row(&table->params[i], dashes);
 }
 
 static void print_kind(enum dml_kind kind, const char *title) {
@@ -40,7 +43,20 @@ static void print_kind(enum dml_kind kind, const char *title) {
         if (method->paper)
             printf("\n%s\n", method->paper);
         if (method->params)
-            print_table(method->params);
+            print_table(method->params, "--");
+    }
+}
+
+static void print_operations(void) {
+    const struct dml_operation *operation;
+    puts("\n## Operations of --transforms and --eval_transforms");
+    for (size_t i = 0; (operation = dml_operation_at(i)); i++) {
+        printf("\n### %s\n\n%s%s\n", operation->name, operation->summary,
+               operation->random ? "" : " Also for evaluation.");
+        if (operation->paper)
+            printf("\n%s\n", operation->paper);
+        if (operation->params)
+            print_table(operation->params, "");
     }
 }
 
@@ -66,7 +82,7 @@ int dml_reference_main(int argc, char **argv) {
         if (!own)
             continue;
         printf("\n### %s\n", table->title);
-        print_table(table);
+        print_table(table, "--");
     }
     puts("\n## Layouts of data sets\n\n| layout | what it is |\n|---|---|");
     const struct dml_layout_kind *kind;
@@ -79,7 +95,8 @@ int dml_reference_main(int argc, char **argv) {
     print_kind(DML_OPTIMISER, "Optimisers");
     print_kind(DML_SCHEDULE, "Learning-rate schedules");
     puts("\n## Post-processing, of `dml eval` and `dml search`");
-    print_table(&dml_postprocess_params);
+    print_table(&dml_postprocess_params, "--");
+    print_operations();
     dml_params_free(params);
     return 0;
 }

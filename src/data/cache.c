@@ -3,6 +3,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "data/pipeline.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -154,6 +155,10 @@ static uint64_t key_of(const struct dml_loader_options *options) {
     uint64_t key = 0xCBF29CE484222325;
     if (is_evaluation(options))
         key = hash(key, sizes, sizeof sizes);
+    if (is_evaluation(options) && transform->list) {
+        const char *text = dml_pipeline_text(transform->list);
+        key = hash(key, text, strlen(text));
+    }
     for (size_t i = 0; i < options->part->images; i++) {
         const char *path = options->part->paths[i];
         struct stat info;

@@ -5,13 +5,16 @@ static inline unsigned luma(const uint8_t *pixel) {
     return (pixel[0] * 19595u + pixel[1] * 38470u + pixel[2] * 7471u + 0x8000u) >> 16;
 }
 
-/* From `from` towards `to` by `factor`, and beyond it for factors over 1. Truncates, so the
- * float arithmetic must round as Pillow's does, after the product and after the sum: double holds
- * both exactly, and no compiler can contract them across the casts. */
+/* Truncates, so the float arithmetic must round as Pillow's does, after the product and after the
+ * sum: double holds both exactly, and no compiler can contract them across the casts. */
 static inline uint8_t blend(int from, int to, float factor) {
     float change = (float)((double)factor * (to - from));
     float value = (float)((double)from + change);
     return (uint8_t)(value <= 0 ? 0 : value >= 255 ? 255 : value);
+}
+
+uint8_t dml_color_blend(int from, int to, float factor) {
+    return blend(from, to, factor);
 }
 
 void dml_color_gray(uint8_t *pixels, size_t count) {

@@ -7,6 +7,9 @@
 /* What torchvision's ColorJitter and Grayscale do to an 8-bit RGB image through Pillow, in place
  * and to the bit. `pixels` is (count, 3). */
 
+/* From `from` towards `to` by `factor`, and beyond it for factors over 1. */
+uint8_t dml_color_blend(int from, int to, float factor);
+
 void dml_color_gray(uint8_t *pixels, size_t count);
 void dml_color_brightness(uint8_t *pixels, size_t count, float factor);
 void dml_color_contrast(uint8_t *pixels, size_t count, float factor);

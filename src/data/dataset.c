@@ -71,6 +71,17 @@ static const struct dml_param params[] = {
      .choices = augmentations,
      .help = "base: random resized crop and flip; adv: with grayscale and colour jitter; big: "
              "crops of 256; red: resize to 256, random crop and flip."},
+    {.name = "transforms",
+     .type = DML_PARAM_STRING,
+     .offset = FIELD(transforms),
+     .help = "What is done to training images instead of --augmentation, as in "
+             "'random_resized_crop(scale=0.2..1, interpolation=bicubic) flip random_erasing'; "
+             "`dml list` shows the operations."},
+    {.name = "eval_transforms",
+     .type = DML_PARAM_STRING,
+     .offset = FIELD(eval_transforms),
+     .help = "What is done to images that are evaluated, as in 'resize(224, interpolation=bicubic) "
+             "center_crop' or 'squash'; without it 'resize center_crop'."},
     {.name = "crop_area_min",
      .type = DML_PARAM_FLOAT,
      .offset = FIELD(crop_area_min),

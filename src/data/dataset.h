@@ -52,9 +52,10 @@ struct dml_dataset_options {
     char *test_list;   /* "small", "medium", "large": VehicleID's three */
     int64_t max_image_pixels;
     char *augmentation;
-    double crop_area_min; /* least area of a random resized crop */
-    int64_t image_size;   /* 0: the backbone's own */
-    char *cache_images;   /* "none", "memory", or a file */
+    char *transforms, *eval_transforms; /* lists of operations (data/pipeline.h), or "" */
+    double crop_area_min;               /* least area of a random resized crop */
+    int64_t image_size;                 /* 0: the backbone's own */
+    char *cache_images;                 /* "none", "memory", or a file */
 };
 extern const struct dml_param_table dml_dataset_params;
 

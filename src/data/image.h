@@ -1,6 +1,7 @@
 #ifndef DML_DATA_IMAGE_H
 #define DML_DATA_IMAGE_H
 
+#include "base/rect.h"
 #include "dml/error.h"
 
 #include <stdbool.h>
@@ -10,11 +11,6 @@
 /* JPEG (baseline, progressive; greyscale, YCbCr, RGB, CMYK, YCCK) and PNG (all kinds) to 8-bit
  * RGB, with the values that Pillow's convert("RGB") gives: an alpha channel is dropped, CMYK is
  * taken as Adobe writes it. Of 16-bit PNG samples the upper byte is kept. */
-
-/* A rectangle of an image, in pixels. */
-struct dml_rect {
-    int left, top, width, height;
-};
 
 /* The pixels of a rectangle of an image. A zero-initialised struct is a valid empty one. */
 struct dml_pixels {

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "data/cache.h"
+#include "data/pipeline.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -24,8 +25,9 @@ struct slot {
     uint8_t *pixels;
     int32_t *labels;
     uint32_t *indices;
-    int64_t number; /* of the batch in the pass, FREE */
-    size_t done;    /* images */
+    struct dml_rect *erased; /* NULL: nothing is */
+    int64_t number;          /* of the batch in the pass, FREE */
+    size_t done;             /* images */
 };
 
 struct worker {
@@ -117,6 +119,7 @@ static enum dml_status render_whole(struct worker *worker, size_t image,
     }
     struct dml_view view =
         dml_transform_draw(&loader->transform, pixels->rect.width, pixels->rect.height, rng);
+    own->erased = view.erased;
     return dml_view_render(&view, &own->resizer, pixels, out);
 }
 
@@ -132,6 +135,7 @@ static enum dml_status render(struct worker *worker, uint64_t epoch, size_t posi
     bool evaluation = loader->transform.kind == DML_TRANSFORM_EVALUATION;
     struct dml_pixels cached;
     bool found = dml_cache_find(loader->cache, image, &cached);
+    worker->transformer.erased = (struct dml_rect){0, 0, 0, 0};
     if (found && evaluation) {
         memcpy(out, cached.data, loader->image_bytes);
         return DML_OK;
@@ -212,6 +216,8 @@ static void produce(struct worker *worker, struct slot *slot) {
     loader->busy--;
     slot->indices[at] = image;
     slot->labels[at] = loader->part->labels[image];
+    if (slot->erased)
+        slot->erased[at] = worker->transformer.erased;
     slot->done++;
     if (status && !loader->status) {
         loader->status = status;
@@ -250,6 +256,9 @@ static enum dml_status make_slots(struct dml_loader *loader, size_t memory) {
         slot->pixels = dml_alloc_aligned(n, loader->image_bytes);
         slot->labels = dml_alloc(n, sizeof *slot->labels);
         slot->indices = dml_alloc(n, sizeof *slot->indices);
+        if (loader->transform.list && dml_pipeline_erases(loader->transform.list) &&
+            !(slot->erased = dml_alloc(n, sizeof *slot->erased)))
+            return DML_ERROR_MEMORY;
         if (!slot->pixels || !slot->labels || !slot->indices)
             return DML_ERROR_MEMORY;
         slot->batch = (struct dml_loaded){
@@ -258,6 +267,7 @@ static enum dml_status make_slots(struct dml_loader *loader, size_t memory) {
             .pixels = slot->pixels,
             .labels = slot->labels,
             .indices = slot->indices,
+            .erased = slot->erased,
         };
     }
     return DML_OK;
@@ -344,6 +354,7 @@ void dml_loader_close(struct dml_loader *loader) {
         free(loader->slots[i].pixels);
         free(loader->slots[i].labels);
         free(loader->slots[i].indices);
+        free(loader->slots[i].erased);
     }
     dml_cache_close(loader->cache);
     pthread_cond_destroy(&loader->ready);

@@ -32,6 +32,8 @@ struct dml_loaded {
     const uint8_t *pixels;   /* (n, height, width, 3) RGB */
     const int32_t *labels;   /* (n) */
     const uint32_t *indices; /* (n) images of the part; a replaced image's replacement */
+    /* (n) what is 0 in the network's input (width 0: nothing); NULL where nothing ever is. */
+    const struct dml_rect *erased;
 };
 
 /* Starts the threads; `options->part` must stay until the loader is closed. DML_ERROR_IO: the

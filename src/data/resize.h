@@ -3,9 +3,12 @@
 
 #include "data/image.h"
 
-/* Pillow's antialiased bilinear resampling of 8-bit images, to the bit: weights of 22 fractional
+/* Pillow's antialiased resampling of 8-bit images, to the bit: weights of 22 fractional
  * bits, columns first, rounded to 8 bits, then rows. (Pillow 13 takes rows first where a box is
  * much taller than wide, which changes some values by one level; Pillow 9 never does.) */
+
+/* Bicubic is Keys' cubic with a = -0.5. Nearest is not for scaling (data/augment.h). */
+enum dml_interpolation { DML_BILINEAR, DML_BICUBIC, DML_NEAREST };
 
 /* What is asked for: the rectangle `box` of an image, scaled to width x height; and of that
  * result the rectangle `part`, mirrored left to right if `flip`. */
@@ -14,6 +17,7 @@ struct dml_scaling {
     int width, height;
     struct dml_rect part;
     bool flip;
+    enum dml_interpolation interpolation;
 };
 
 /* The pixels of the image that count for `part`; it lies in `box`. */
@@ -25,6 +29,7 @@ struct dml_resizer {
     int16_t *weights;
     size_t column_capacity, row_capacity, weight_capacity;
     struct dml_pixels between; /* columns are scaled, rows not yet */
+    struct dml_pixels spare;   /* for operations behind resampling that need a second image */
 };
 void dml_resizer_free(struct dml_resizer *resizer);
 

@@ -7,10 +7,9 @@
 
 enum { PRECISION = DML_RESIZE_PRECISION, HALF = 1 << (PRECISION - 1) };
 
-/* No weight is negative, so no sum is. */
 static inline uint8_t rounded(int32_t sum) {
     sum >>= PRECISION;
-    return (uint8_t)(sum > 255 ? 255 : sum);
+    return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
 }
 
 static void scale_columns_plain(const uint8_t *in, uint8_t *out, const struct dml_taps *taps,
@@ -48,10 +47,11 @@ static inline __m256i weight_pair(const int16_t *at) {
     return _mm256_set1_epi32(pair);
 }
 
-/* From the sums of both parts of the weights to values 0..255 in 32 bits. */
+/* From the sums of both parts of the weights to values in 32 bits, which packing clips to 0..255.
+ */
 static inline __m256i joined(__m256i upper, __m256i lower) {
     __m256i sum = _mm256_add_epi32(_mm256_slli_epi32(upper, 8), lower);
-    return _mm256_srli_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(HALF)), PRECISION);
+    return _mm256_srai_epi32(_mm256_add_epi32(sum, _mm256_set1_epi32(HALF)), PRECISION);
 }
 
 struct sums {

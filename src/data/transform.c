@@ -1,6 +1,7 @@
 #include "data/transform.h"
 
 #include "data/color.h"
+#include "data/pipeline.h"
 
 #include <math.h>
 #include <string.h>
@@ -41,13 +42,12 @@ static double between(struct dml_rng *rng, double low, double high) {
     return low + dml_rng_uniform(rng) * (high - low);
 }
 
-/* RandomResizedCrop: ten tries of an area and an aspect ratio, else the largest central crop of
- * an allowed aspect. */
-static struct dml_rect draw_box(double area_min, int width, int height, struct dml_rng *rng) {
-    const double narrow = 3.0 / 4, wide = 4.0 / 3;
+struct dml_rect dml_draw_box(const double scale[2], const double ratio[2], int width, int height,
+                             struct dml_rng *rng) {
+    const double narrow = ratio[0], wide = ratio[1];
     double area = (double)width * height;
     for (int i = 0; i < 10; i++) {
-        double wanted = area * between(rng, area_min, 1);
+        double wanted = area * between(rng, scale[0], scale[1]);
         double aspect = exp(between(rng, log(narrow), log(wide)));
         /* nearbyint rounds halves to even, as Python's round does */
         int w = (int)nearbyint(sqrt(wanted * aspect)), h = (int)nearbyint(sqrt(wanted / aspect));
@@ -80,6 +80,8 @@ static void draw_colors(struct dml_view *view, struct dml_rng *rng) {
 
 struct dml_view dml_transform_draw(const struct dml_transform *transform, int width, int height,
                                    struct dml_rng *rng) {
+    if (transform->list)
+        return dml_pipeline_draw(transform->list, width, height, rng);
     struct dml_view view = {.gray = false};
     struct dml_scaling *scaling = &view.scaling;
     int crop = transform->crop, resize = transform->resize;
@@ -92,7 +94,8 @@ struct dml_view dml_transform_draw(const struct dml_transform *transform, int wi
         scaling->width = width <= height ? resize : (int)((int64_t)resize * width / height);
         scaling->height = width <= height ? (int)((int64_t)resize * height / width) : resize;
     } else {
-        scaling->box = draw_box(transform->area_min, width, height, rng);
+        const double scale[] = {transform->area_min, 1}, ratio[] = {3.0 / 4, 4.0 / 3};
+        scaling->box = dml_draw_box(scale, ratio, width, height, rng);
     }
     int spare_x = scaling->width - crop, spare_y = scaling->height - crop;
     if (transform->kind == DML_TRANSFORM_EVALUATION) {
@@ -110,8 +113,7 @@ struct dml_view dml_transform_draw(const struct dml_transform *transform, int wi
     return view;
 }
 
-static void change_color(enum dml_color_change change, float factor, uint8_t *pixels,
-                         size_t count) {
+void dml_color_change(enum dml_color_change change, float factor, uint8_t *pixels, size_t count) {
     switch (change) {
     case DML_COLOR_BRIGHTNESS:
         dml_color_brightness(pixels, count, factor);
@@ -130,6 +132,8 @@ static void change_color(enum dml_color_change change, float factor, uint8_t *pi
 
 enum dml_status dml_view_render(const struct dml_view *view, struct dml_resizer *resizer,
                                 const struct dml_pixels *pixels, uint8_t *out) {
+    if (view->list)
+        return dml_pipeline_render(view, resizer, pixels, out);
     enum dml_status status = dml_resize(resizer, &view->scaling, pixels, out);
     if (status)
         return status;
@@ -137,7 +141,7 @@ enum dml_status dml_view_render(const struct dml_view *view, struct dml_resizer 
     if (view->gray)
         dml_color_gray(out, count);
     for (int i = 0; view->jitter && i < 4; i++)
-        change_color(view->order[i], view->factors[view->order[i]], out, count);
+        dml_color_change(view->order[i], view->factors[view->order[i]], out, count);
     return DML_OK;
 }
 
@@ -161,6 +165,7 @@ enum dml_status dml_transform_file(struct dml_transformer *transformer,
     if (status)
         return status;
     struct dml_view view = dml_transform_draw(transform, width, height, rng);
+    transformer->erased = view.erased;
     status = dml_reader_decode(transformer->reader, dml_scaling_needs(&view.scaling),
                                &transformer->pixels);
     if (status)

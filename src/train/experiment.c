@@ -83,18 +83,16 @@ static void print_part(const struct dml_part *part) {
 
 enum dml_status dml_experiment_loader(const struct dml_experiment *e, const struct dml_part *part,
                                       bool training, struct dml_loader **out) {
-    const struct dml_architecture *architecture = dml_architecture_find(e->network_flags->arch);
     size_t bs = (size_t)e->training->bs;
     struct dml_loader_options options = {.part = part,
+                                         .transform = training ? e->transforms.training
+                                                               : e->transforms.evaluation,
                                          .batch_size = training ? bs : dml_embedding_batch(bs),
                                          .threads = (int)e->training->kernels,
                                          .seed = (uint64_t)e->training->seed,
                                          .cache = e->data->cache_images,
                                          .interrupted = e->stop};
-    enum dml_status status =
-        dml_transform_make(e->data->augmentation, training, architecture->crop, e->data->image_size,
-                           e->data->crop_area_min, &options.transform);
-    return status ? status : dml_loader_open(&options, out);
+    return dml_loader_open(&options, out);
 }
 
 static enum dml_status check_parts(const struct dml_dataset *dataset) {
@@ -182,12 +180,10 @@ static enum dml_status load_backbone(struct dml_experiment *e) {
 static enum dml_status open_network(struct dml_experiment *e,
                                     const struct dml_architecture *architecture) {
     const struct dml_network_flags *flags = e->network_flags;
-    struct dml_transform transform;
-    enum dml_status status =
-        dml_transform_make(e->data->augmentation, true, architecture->crop, e->data->image_size,
-                           e->data->crop_area_min, &transform);
+    enum dml_status status = dml_transforms_open(e->data, architecture->crop, &e->transforms);
     if (!status)
-        status = dml_network_graph(flags, (int)flags->embed_dim, transform.crop, &e->graph);
+        status =
+            dml_network_graph(flags, (int)flags->embed_dim, e->transforms.training.crop, &e->graph);
     if (status)
         return status;
     e->backend = dml_backend_select(true);
@@ -304,6 +300,7 @@ void dml_experiment_close(struct dml_experiment *e) {
     dml_loader_close(e->train_loader);
     for (int i = 0; i < DML_EVALUATE_PARTS; i++)
         dml_loader_close(e->eval_loaders[i]);
+    dml_transforms_close(&e->transforms);
     dml_groups_close(&e->groups);
     dml_criterion_optimiser_close(&e->criterion_optimiser);
     dml_terms_close(&e->terms);

@@ -3,6 +3,7 @@
 
 #include "backends/backend.h"
 #include "data/loader.h"
+#include "data/pipeline.h"
 #include "dml/samplers.h"
 #include "tracking/tracking.h"
 #include "train/groups.h"
@@ -30,6 +31,7 @@ struct dml_experiment {
     char *weights; /* file with the backbone's initial weights; NULL: random ones */
     struct dml_dataset dataset;
     char *inventory; /* dml_inventory_make */
+    struct dml_transforms transforms;
     struct dml_graph *graph;
     const struct dml_backend *backend;
     struct dml_network *network;

@@ -16,8 +16,8 @@ static enum dml_status build(const struct dml_params *params, int embed_dim,
     const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
     enum dml_status status = DML_OK;
     if (architecture)
-        status = dml_transform_make(data->augmentation, false, architecture->crop, data->image_size,
-                                    data->crop_area_min, &out->transform);
+        status = dml_transforms_open(data, architecture->crop, &out->transforms);
+    out->transform = out->transforms.evaluation;
     if (!status) /* an unknown architecture fails here, by name */
         status = dml_network_graph(flags, embed_dim, out->transform.crop, &out->graph);
     if (status)
@@ -83,6 +83,7 @@ void dml_model_close(struct dml_model *model) {
     if (model->network)
         model->backend->destroy(model->network);
     dml_graph_free(model->graph);
+    dml_transforms_close(&model->transforms);
     *model = (struct dml_model){0};
 }
 

@@ -3,6 +3,7 @@
 
 #include "backends/backend.h"
 #include "data/loader.h"
+#include "data/pipeline.h"
 #include "dml/params.h"
 
 /* A trained network, taken from a checkpoint or as it is published, ready to embed images. */
@@ -10,7 +11,8 @@ struct dml_model {
     struct dml_graph *graph;
     const struct dml_backend *backend;
     struct dml_network *network;
-    struct dml_transform transform; /* of evaluation images */
+    struct dml_transforms transforms;
+    struct dml_transform transform; /* of evaluation images: one of them */
 };
 
 /* Opens a checkpoint (any weight file that holds all parameters, the head included). `params` has

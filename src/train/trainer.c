@@ -90,7 +90,8 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
                                       .width = batch->width,
                                       .pixels = batch->pixels,
                                       .seed = (uint64_t)t->e.training->seed,
-                                      .step = t->at.step};
+                                      .step = t->at.step,
+                                      .erased = batch->erased};
     enum dml_status status = forward(t, &images, batch->labels, &loss, &record);
     if (!status)
         status = backward(t, &record);

@@ -51,11 +51,25 @@ static void convert_pixels(const struct dml_images *images, size_t first, size_t
         }
 }
 
+static void erase(const struct dml_images *images, size_t first, size_t n, const float *shift,
+                  element *out) {
+    size_t width = (size_t)images->width, plane = (size_t)images->height * width;
+    for (size_t i = 0; images->erased && i < n; i++) {
+        const struct dml_rect *rect = &images->erased[first + i];
+        for (size_t c = 0; rect->width > 0 && c < 3; c++)
+            for (int y = rect->top; y < rect->top + rect->height; y++)
+                for (int x = rect->left; x < rect->left + rect->width; x++)
+                    out[(i * 3 + c) * plane + (size_t)y * width + (size_t)x] =
+                        narrow(shift ? shift[c] : 0.0f);
+    }
+}
+
 static void input(const struct dml_images *images, size_t first, size_t n,
                   const struct dml_input_transform *transform, const float *scale,
                   const float *shift, void *out) {
     if (images->pixels) {
         convert_pixels(images, first, n, transform, scale, shift, out);
+        erase(images, first, n, shift, out);
         return;
     }
     size_t plane = (size_t)images->height * (size_t)images->width;
@@ -64,6 +78,7 @@ static void input(const struct dml_images *images, size_t first, size_t n,
     for (size_t i = 0; i < n * 3; i++)
         for (size_t p = i * plane; p < (i + 1) * plane; p++)
             target[p] = narrow(scale ? values[p] * scale[i % 3] + shift[i % 3] : values[p]);
+    erase(images, first, n, shift, out);
 }
 
 /* A piece of a term, `size` elements at offset `start` of channel group g, becomes or is added to

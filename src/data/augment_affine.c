@@ -1,0 +1,104 @@
+#include "data/augment.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Sampled at (x, y), which lies in the image: values (3). */
+typedef void sampler(const uint8_t *in, int width, int height, double x, double y, uint8_t *out);
+
+static void nearest(const uint8_t *in, int width, int height, double x, double y, uint8_t *out) {
+    (void)height;
+    memcpy(out, in + ((size_t)y * (size_t)width + (size_t)x) * 3, 3);
+}
+
+static size_t clip(int at, int size) {
+    return (size_t)(at < 0 ? 0 : at < size ? at : size - 1);
+}
+
+/* The row at `y`, or the image's nearest one. */
+static const uint8_t *row_at(const uint8_t *in, int width, int height, int y) {
+    return in + clip(y, height) * (size_t)width * 3;
+}
+
+static double line(double a, double b, double at) {
+    return a + (b - a) * at;
+}
+
+static void bilinear(const uint8_t *in, int width, int height, double x, double y, uint8_t *out) {
+    int left = (int)floor(x - 0.5), top = (int)floor(y - 0.5);
+    double dx = x - 0.5 - left, dy = y - 0.5 - top;
+    const uint8_t *upper = row_at(in, width, height, top);
+    const uint8_t *lower = row_at(in, width, height, top + 1);
+    size_t a = clip(left, width) * 3, b = clip(left + 1, width) * 3;
+    for (size_t c = 0; c < 3; c++)
+        out[c] = (uint8_t)line(line(upper[a + c], upper[b + c], dx),
+                               line(lower[a + c], lower[b + c], dx), dy);
+}
+
+/* Keys' cubic with a = -1 between b and c. As a polynomial, it gives equal neighbours exactly. */
+static double cubic(double a, double b, double c, double d, double at) {
+    double p2 = -a + c, p3 = 2 * (a - b) + c - d, p4 = -a + b - c + d;
+    return b + at * (p2 + at * (p3 + at * p4));
+}
+
+static void bicubic(const uint8_t *in, int width, int height, double x, double y, uint8_t *out) {
+    int left = (int)floor(x - 0.5), top = (int)floor(y - 0.5);
+    double dx = x - 0.5 - left, dy = y - 0.5 - top;
+    for (size_t c = 0; c < 3; c++) {
+        double v[4];
+        for (int k = 0; k < 4; k++) {
+            const uint8_t *row = row_at(in, width, height, top - 1 + k);
+            v[k] =
+                cubic(row[clip(left - 1, width) * 3 + c], row[clip(left, width) * 3 + c],
+                      row[clip(left + 1, width) * 3 + c], row[clip(left + 2, width) * 3 + c], dx);
+        }
+        double value = cubic(v[0], v[1], v[2], v[3], dy);
+        out[c] = (uint8_t)(value <= 0 ? 0 : value >= 255 ? 255 : value);
+    }
+}
+
+void dml_augment_affine(const uint8_t *in, int width, int height, const double m[6],
+                        enum dml_interpolation interpolation, uint8_t *out) {
+    sampler *sample = interpolation == DML_NEAREST    ? nearest
+                      : interpolation == DML_BILINEAR ? bilinear
+                                                      : bicubic;
+    for (int row = 0; row < height; row++)
+        for (int column = 0; column < width; column++, out += 3) {
+            double x = column + 0.5, y = row + 0.5;
+            double from_x = m[0] * x + m[1] * y + m[2], from_y = m[3] * x + m[4] * y + m[5];
+            if (from_x >= 0 && from_x < width && from_y >= 0 && from_y < height)
+                sample(in, width, height, from_x, from_y, out);
+            else
+                memset(out, 0, 3);
+        }
+}
+
+static void set(double m[6], double a, double b, double c, double d, double e, double f) {
+    const double values[6] = {a, b, c, d, e, f};
+    memcpy(m, values, sizeof values);
+}
+
+void dml_augment_shear_x(double by, double m[6]) {
+    set(m, 1, by, 0, 0, 1, 0);
+}
+
+void dml_augment_shear_y(double by, double m[6]) {
+    set(m, 1, 0, 0, by, 1, 0);
+}
+
+void dml_augment_translate(double x, double y, double m[6]) {
+    set(m, 1, 0, -x, 0, 1, -y);
+}
+
+/* To 15 decimals, as Pillow rounds. */
+static double rounded(double value) {
+    return nearbyint(value * 1e15) / 1e15;
+}
+
+void dml_augment_rotate(double degrees, int width, int height, double m[6]) {
+    const double pi = 3.14159265358979323846;
+    double turn = fmod(degrees, 360), x = width / 2.0, y = height / 2.0;
+    double angle = -(turn < 0 ? turn + 360 : turn) * pi / 180;
+    double c = rounded(cos(angle)), s = rounded(sin(angle));
+    set(m, c, s, c * -x + s * -y + x, -s, c, -s * -x + c * -y + y);
+}
