@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "bench.h"
 #include "data/loader.h"
+#include "data/pipeline.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,13 +63,9 @@ static double processor_time(void) {
     return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
-static void measure(const struct dml_part *part, const char *augmentation, bool training,
-                    int threads, const char *cache, const char *name, double bound) {
-    struct dml_loader_options options = {
-        .part = part, .batch_size = BATCH, .threads = threads, .cache = (char *)cache};
+static void measure_with(struct dml_loader_options options, const char *name, double bound) {
     struct passing passing = {.epoch = 0};
     char of_processor[64];
-    check(dml_transform_make(augmentation, training, 224, 0, 0.08, &options.transform));
     for (uint32_t i = 0; i < IMAGES; i++)
         passing.order[i] = i % PHOTOS;
     check(dml_loader_open(&options, &passing.loader));
@@ -77,9 +74,30 @@ static void measure(const struct dml_part *part, const char *augmentation, bool 
         run_pass(&passing);
     double busy = (processor_time() - before) / 3;
     dml_loader_close(passing.loader);
-    bench_report("loader", name, IMAGES / seconds / threads, "images/s/core", bound);
+    bench_report("loader", name, IMAGES / seconds / options.threads, "images/s/core", bound);
     snprintf(of_processor, sizeof of_processor, "%s_processor", name);
     bench_report("loader", of_processor, IMAGES / busy, "images/s of processor time", 0);
+}
+
+static void measure(const struct dml_part *part, const char *augmentation, bool training,
+                    int threads, const char *cache, const char *name, double bound) {
+    struct dml_loader_options options = {
+        .part = part, .batch_size = BATCH, .threads = threads, .cache = (char *)cache};
+    check(dml_transform_make(augmentation, training, 224, 0, 0.08, &options.transform));
+    measure_with(options, name, bound);
+}
+
+/* Training with --transforms, on one thread. */
+static void measure_list(const struct dml_part *part, const char *list, const char *name,
+                         double bound) {
+    struct dml_loader_options options = {.part = part, .batch_size = BATCH, .threads = 1};
+    struct dml_pipeline *pipeline;
+    check(dml_transform_make("base", true, 224, 0, 0.08, &options.transform));
+    check(dml_pipeline_parse("--transforms", list, true, 224, 256, &pipeline));
+    options.transform.kind = DML_TRANSFORM_LIST;
+    options.transform.list = pipeline;
+    measure_with(options, name, bound);
+    dml_pipeline_free(pipeline);
 }
 
 int main(void) {
@@ -108,6 +126,11 @@ int main(void) {
     measure(&part, "base", false, 1, NULL, "evaluation_1_thread", whole);
     measure(&part, "base", false, 2, NULL, "evaluation_2_threads", whole);
     measure(&part, "adv", true, 1, NULL, "training_adv_1_thread", whole);
+    measure_list(&part, "random_resized_crop flip", "training_list_1_thread", whole);
+    measure_list(&part, "random_resized_crop(interpolation=bicubic) flip",
+                 "training_bicubic_1_thread", whole);
+    measure_list(&part, "random_resized_crop flip rand_augment random_erasing",
+                 "training_rand_augment_1_thread", whole);
     measure(&part, "base", true, 1, "memory", "training_cached_1_thread", whole);
     measure(&part, "base", false, 1, "memory", "evaluation_cached_1_thread", whole);
     for (int i = 0; i < PHOTOS; i++)

@@ -130,6 +130,43 @@ static void embed_takes_any_number(void **state) {
     close_network(&s);
 }
 
+/* What is erased of an image is 0 in the network's input, in pieces of a batch as well. */
+static void erased_pixels_are_zero(void **state) {
+    (void)state;
+    enum { N = 5, SIDE = 32, PLANE = SIDE * SIDE };
+    static const char *const archs[] = {"resnet18_frozen", "googlenet_frozen"};
+    const struct dml_rect erased[N] = {
+        {3, 4, 10, 20}, {0, 0, 0, 0}, {31, 0, 1, 32}, {0, 0, 32, 31}, {5, 5, 1, 1}};
+    for (size_t k = 0; k < 2; k++) {
+        struct setting s, pieces;
+        open_arch(&s, archs[k], SIDE, N, 0);
+        open_arch(&pieces, archs[k], SIDE, N, 2);
+        const struct dml_input_transform *t = &s.graph->input;
+        float *input = malloc(N * 3 * PLANE * sizeof *input), *expected = malloc(N * s.dim * 4);
+        assert_true(input && expected);
+        for (int i = 0; i < N; i++)
+            for (int c = 0; c < 3; c++)
+                for (int p = 0; p < PLANE; p++) {
+                    const struct dml_rect *rect = &erased[i];
+                    int x = p % SIDE - rect->left, y = p / SIDE - rect->top;
+                    float v = (float)s.pixels[(i * PLANE + p) * 3 + c] / 255.0f;
+                    bool inside = x >= 0 && x < rect->width && y >= 0 && y < rect->height;
+                    input[(i * 3 + c) * PLANE + p] = inside ? 0 : (v - t->mean[c]) / t->std[c];
+                }
+        struct dml_images floats = {.n = N, .height = SIDE, .width = SIDE, .input = input};
+        assert_ok(cpu->embed(s.network, &floats, expected));
+        s.images.erased = pieces.images.erased = erased;
+        assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+        close_to(s.embeddings, expected, N * s.dim, 1e-6);
+        loss_of(&pieces); /* the same parameters and pixels */
+        close_to(pieces.embeddings, expected, N * s.dim, 1e-5);
+        free(input);
+        free(expected);
+        close_network(&s);
+        close_network(&pieces);
+    }
+}
+
 /* 8-bit pixels and the floats that they stand for. */
 static void pixels_are_normalised(void **state) {
     (void)state;
@@ -310,12 +347,19 @@ static void too_many_users_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_are_slopes),           cmocka_unit_test(poolings_have_slopes),
-        cmocka_unit_test(generalised_means_of_any_power), cmocka_unit_test(embed_is_frozen_forward),
-        cmocka_unit_test(micro_batches_are_exact),        cmocka_unit_test(embed_takes_any_number),
-        cmocka_unit_test(pixels_are_normalised),          cmocka_unit_test(repeats_to_the_bit),
-        cmocka_unit_test(optimiser_can_be_restored),      cmocka_unit_test(head_has_its_rate),
-        cmocka_unit_test(gradient_size_is_reported),      cmocka_unit_test(refusals),
+        cmocka_unit_test(gradients_are_slopes),
+        cmocka_unit_test(poolings_have_slopes),
+        cmocka_unit_test(generalised_means_of_any_power),
+        cmocka_unit_test(embed_is_frozen_forward),
+        cmocka_unit_test(micro_batches_are_exact),
+        cmocka_unit_test(embed_takes_any_number),
+        cmocka_unit_test(erased_pixels_are_zero),
+        cmocka_unit_test(pixels_are_normalised),
+        cmocka_unit_test(repeats_to_the_bit),
+        cmocka_unit_test(optimiser_can_be_restored),
+        cmocka_unit_test(head_has_its_rate),
+        cmocka_unit_test(gradient_size_is_reported),
+        cmocka_unit_test(refusals),
         cmocka_unit_test(too_many_users_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

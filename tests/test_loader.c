@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "data/dataset.h"
 #include "data/loader.h"
+#include "data/pipeline.h"
 #include "support/golden.h"
 #include "support/scratch.h"
 
@@ -57,6 +58,7 @@ struct pass {
     uint8_t pixels[MOST][SIDE * SIDE * 3];
     int32_t labels[MOST];
     uint32_t indices[MOST];
+    struct dml_rect erased[MOST];
 };
 
 static void run_pass(struct dml_loader *loader, uint64_t epoch, const uint32_t *order, size_t count,
@@ -75,6 +77,9 @@ static void run_pass(struct dml_loader *loader, uint64_t epoch, const uint32_t *
         memcpy(out->pixels[out->count], batch->pixels, batch->n * sizeof out->pixels[0]);
         memcpy(out->labels + out->count, batch->labels, batch->n * sizeof *out->labels);
         memcpy(out->indices + out->count, batch->indices, batch->n * sizeof *out->indices);
+        for (size_t i = 0; i < batch->n; i++)
+            out->erased[out->count + i] =
+                batch->erased ? batch->erased[i] : (struct dml_rect){0, 0, 0, 0};
         out->count += batch->n;
         dml_loader_release(loader, batch);
     }
@@ -86,6 +91,7 @@ static void assert_same(const struct pass *a, const struct pass *b) {
     assert_memory_equal(a->indices, b->indices, a->count * sizeof *a->indices);
     assert_memory_equal(a->labels, b->labels, a->count * sizeof *a->labels);
     assert_memory_equal(a->pixels, b->pixels, a->count * sizeof a->pixels[0]);
+    assert_memory_equal(a->erased, b->erased, a->count * sizeof a->erased[0]);
 }
 
 static struct pass first, second, third; /* too large for a stack */
@@ -513,12 +519,52 @@ static int teardown(void **state) {
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* A list draws the same for any number of threads and with a cache; what is to be erased comes with
+ * its image. */
+static void test_lists(void **state) {
+    (void)state;
+    static const char text[] = "random_resized_crop(interpolation=bicubic) rand_augment flip "
+                               "random_erasing";
+    static char memory[] = "memory";
+    struct dml_part part;
+    struct dml_pipeline *list;
+    make_part(&part);
+    assert_ok(dml_pipeline_parse("--transforms", text, true, SIDE, SIDE, &list));
+    for (int t = 0; t < 3; t++) {
+        struct dml_loader_options options = options_of(&part, true, t + 1);
+        options.transform.kind = DML_TRANSFORM_LIST;
+        options.transform.list = list;
+        options.cache = t == 2 ? memory : NULL;
+        struct dml_loader *loader;
+        assert_ok(dml_loader_open(&options, &loader));
+        for (int again = 0; again < 2; again++) /* the second time from the cache */
+            run_pass(loader, 4, ORDER, COUNT, 5, t ? &second : &first);
+        if (t)
+            assert_same(&second, &first);
+        dml_loader_close(loader);
+    }
+    int erased = 0;
+    for (int i = 0; i < COUNT; i++)
+        erased += first.erased[i].width > 0;
+    assert_true(erased > 0 && erased < COUNT);
+    dml_pipeline_free(list);
+    free_part(&part);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_threads),    TEST(test_batches),       TEST(test_replaced),
-        TEST(test_corrupt),    TEST(test_little_memory), TEST(test_class_unreadable),
-        TEST(test_strict),     TEST(test_early_ends),    TEST(test_memory_cache),
-        TEST(test_file_cache), TEST(test_no_file_cache),
+        TEST(test_lists),
+        TEST(test_threads),
+        TEST(test_batches),
+        TEST(test_replaced),
+        TEST(test_corrupt),
+        TEST(test_little_memory),
+        TEST(test_class_unreadable),
+        TEST(test_strict),
+        TEST(test_early_ends),
+        TEST(test_memory_cache),
+        TEST(test_file_cache),
+        TEST(test_no_file_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
