@@ -17,7 +17,8 @@ struct dml_schedule_memory {
     uint64_t bad, cooldown, reductions;
 };
 
-/* When a rate is asked for: `t` of `total` steps or epochs are over, 0 <= t < total. */
+/* When a rate is asked for: `t` of `total` steps or epochs are over, 0 <= t <= total; t stays at
+ * `total` where the run goes on longer than its schedule. */
 struct dml_schedule_time {
     uint64_t t, total;
     const struct dml_schedule_memory *memory;

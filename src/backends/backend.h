@@ -30,10 +30,11 @@ struct dml_network_options {
 };
 
 /* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and the following, are
- * 0 until the first step. */
+ * 0 until the first step; the average is the value until the first call of average. */
 enum dml_slot {
     DML_SLOT_VALUE,
     DML_SLOT_GRAD,
+    DML_SLOT_AVERAGE,
     DML_SLOT_STATE,
     DML_SLOTS = DML_SLOT_STATE + DML_OPTIMISER_STATES
 };
@@ -74,7 +75,7 @@ struct dml_backend {
     void (*destroy)(struct dml_network *network);
 
     /* Parameter `index` of the graph, plain PyTorch layout, `count` floats. GRAD and states exist
-     * for learnable parameters only. Writing to states restores a run. */
+     * for learnable parameters only. Writing to states and average restores a run. */
     enum dml_status (*read)(struct dml_network *network, int index, enum dml_slot slot,
                             float *values);
     enum dml_status (*write)(struct dml_network *network, int index, enum dml_slot slot,
@@ -98,7 +99,17 @@ struct dml_backend {
     enum dml_status (*gradient_size)(struct dml_network *network, const struct dml_spans *spans,
                                      struct dml_gradient_size *size);
 
+    /* Multiplies these gradients by `scale`, then takes them into [-limit, limit]. */
+    enum dml_status (*clip)(struct dml_network *network, const struct dml_spans *spans,
+                            double scale, double limit);
+
     enum dml_status (*step)(struct dml_network *network, const struct dml_optimiser_step *step);
+
+    /* average = decay * average + (1 - decay) * value, for all parameters and running statistics.
+     */
+    enum dml_status (*average)(struct dml_network *network, double decay);
+    /* Exchanges values and averages, as evaluation with the latter begins and ends. */
+    enum dml_status (*exchange)(struct dml_network *network);
 
     /* Bytes held for activations and workspaces at their peak, for logs and benches. */
     size_t (*memory)(const struct dml_network *network);

@@ -66,7 +66,7 @@ static enum dml_status place(struct dml_transformer *transformer, const char *im
     size_t side = (size_t)transform->crop, cell = side + GAP;
     size_t width = (size_t)o->columns * cell + GAP;
     enum dml_status status =
-        dml_transform_file(transformer, transform, image, number ? &rng : NULL, tile);
+        dml_transform_file(transformer, transform, image, NULL, number ? &rng : NULL, tile);
     if (status)
         return status;
     paint(tile, transform->crop, transformer->erased);

@@ -34,7 +34,7 @@ void dml_adam_update(const struct dml_adam_options *o, const struct dml_update *
                      double shrinkage, float *restrict values, const float *restrict grad,
                      float *restrict mean, float *restrict square, size_t n) {
     double b1 = isnan(update->momentum) ? o->beta1 : update->momentum;
-    const float decay = (float)l2, keep = (float)(1.0 - shrinkage), epsilon = (float)o->epsilon;
+    const float decay = (float)l2, shrink = (float)shrinkage, epsilon = (float)o->epsilon;
     const float beta1 = (float)b1, beta2 = (float)o->beta2;
     const float fresh1 = (float)(1.0 - b1), fresh2 = (float)(1.0 - o->beta2);
     /* Bias corrections, in float64 as PyTorch takes them on the host. */
@@ -47,7 +47,7 @@ void dml_adam_update(const struct dml_adam_options *o, const struct dml_update *
         float v = beta2 * square[i] + fresh2 * g * g;
         mean[i] = m;
         square[i] = v;
-        values[i] = keep * values[i] - rate * m / (sqrtf(v) * root + epsilon);
+        values[i] -= shrink * values[i] + rate * m / (sqrtf(v) * root + epsilon);
     }
 }
 

@@ -2,7 +2,8 @@
 
 #define FIELD(member) offsetof(struct dml_report_options, member)
 static const char *const formats[] = {"terminal", "markdown", "csv", "latex", NULL};
-static const char *const parts[] = {"Test", "Val", "Train", NULL};
+static const char *const parts[] = {"Test",    "Val",       "Train", "Test_EMA",
+                                    "Val_EMA", "Train_EMA", NULL};
 
 static const struct dml_param parameters[] = {
     {.name = "save_path",

@@ -54,6 +54,9 @@ static void heading(const struct console *console, const struct dml_epoch_record
         printf(", %.1f s evaluation", record->eval_seconds);
     if (record->swapped_share > 0)
         printf(", %.1f %% of tuples swapped", record->swapped_share * 100);
+    for (size_t i = 0; i < record->learning_count; i++)
+        if (strcmp(record->learning[i].name, "clipped_share") == 0 && record->learning[i].value > 0)
+            printf(", %.1f %% of steps clipped", record->learning[i].value * 100);
     if (record->replaced_images > 0)
         printf(", %zu images replaced", record->replaced_images);
     if (record->corrupt_images > 0)

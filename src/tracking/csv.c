@@ -3,6 +3,7 @@
 #include "base/number.h"
 #include "base/progress.h"
 #include "base/stream.h"
+#include "base/text.h"
 #include "tracking/best.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
@@ -307,6 +308,34 @@ static enum dml_status put_mining(struct logs *logs, const struct dml_epoch_reco
     return status;
 }
 
+/* The rate of every parameter group, and the share of steps whose gradient was clipped. */
+static enum dml_status put_learning(struct logs *logs, const struct dml_epoch_record *record) {
+    char *header = NULL, text[DML_NUMBER_SIZE];
+    size_t size;
+    struct table *table;
+    FILE *columns = record->learning_count ? open_memstream(&header, &size) : NULL;
+    if (!columns)
+        return record->learning_count
+                   ? dml_fail(DML_ERROR_MEMORY, "out of memory: a header of %zu columns",
+                              record->learning_count)
+                   : DML_OK;
+    for (size_t i = 0; i < record->learning_count; i++) {
+        fputs(i ? "," : "", columns);
+        dml_text_csv(columns, record->learning[i].name);
+    }
+    fputc('\n', columns);
+    fclose(columns);
+    enum dml_status status = find(logs, "Train_learning", header, &table);
+    free(header);
+    if (status)
+        return status;
+    for (size_t i = 0; i < record->learning_count; i++)
+        fprintf(table->file, "%s%s", i ? "," : "",
+                dml_number_text(record->learning[i].value, text));
+    fputc('\n', table->file);
+    return DML_OK;
+}
+
 static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *record) {
     struct logs *logs = state;
     enum dml_status status = put(logs, "Train_epochs", "epochs", (double)record->epoch);
@@ -316,6 +345,8 @@ static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *rec
         status = put(logs, "Train_time", "time", record->train_seconds);
     if (!status)
         status = put_mining(logs, record);
+    if (!status)
+        status = put_learning(logs, record);
     for (size_t i = 0; i < record->part_count && !status; i++)
         status = put_part(logs, &record->parts[i]);
     return status ? status : flush_all(logs);

@@ -25,7 +25,7 @@ enum { STEP_WAIT_MS = 20, EPOCH_WAIT_MS = 2000, SYNC_WAIT_MS = 10000, CLOSE_WAIT
 /* A copy of an epoch's record that outlives the call. */
 struct epoch_rows {
     struct dml_epoch_record record;
-    char names[3][24];
+    char names[DML_RECORD_PARTS][24];
 };
 
 struct recorder {
@@ -258,6 +258,7 @@ static enum dml_status sqlite_open(const struct dml_run *run, void **state) {
 }
 
 static void free_epoch(struct epoch_rows *rows) {
+    free((void *)rows->record.learning);
     for (size_t p = 0; p < rows->record.part_count; p++) {
         struct dml_metric_value *copies = (struct dml_metric_value *)rows->record.parts[p].metrics;
         for (size_t i = 0; copies && i < rows->record.parts[p].count; i++)
@@ -292,6 +293,15 @@ static enum dml_status copy_epoch(struct epoch_rows *rows, const struct dml_epoc
     rows->record = *record;
     rows->record.contact_sheet = NULL;
     rows->record.part_count = 0;
+    rows->record.learning = NULL;
+    if (record->learning_count) {
+        size_t count = record->learning_count;
+        struct dml_named_value *copies = dml_alloc(count, sizeof *copies);
+        if (!copies)
+            return DML_ERROR_MEMORY;
+        memcpy(copies, record->learning, count * sizeof *copies);
+        rows->record.learning = copies;
+    }
     for (size_t p = 0; p < record->part_count && !status; p++) {
         status = copy_part(&rows->record.parts[p]);
         rows->record.part_count++;
@@ -374,6 +384,11 @@ static enum dml_status write_epoch(struct recorder *recorder, const struct epoch
         (int64_t)epoch->replaced_images);
     for (size_t p = 0; p < epoch->part_count && !status; p++)
         status = write_part(recorder, rows, p);
+    for (size_t i = 0; i < epoch->learning_count && !status; i++)
+        status = dml_database_run(recorder->db,
+                                  "INSERT OR REPLACE INTO metrics VALUES (?, 'Train', ?, ?, ?)",
+                                  "isid", recorder->run, epoch->learning[i].name,
+                                  (int64_t)epoch->epoch, epoch->learning[i].value);
     return status;
 }
 

@@ -44,10 +44,19 @@ struct dml_step_record {
 
 /* One part's results of an epoch. */
 struct dml_part_record {
-    const char *part; /* "Train", "Test", "Val" */
+    const char *part; /* "Train", "Test", "Val"; with averaged weights "Test_EMA" and so on */
     const struct dml_metric_value *metrics;
     size_t count;
 };
+
+/* Something else that an epoch is described by. */
+struct dml_named_value {
+    const char *name; /* lives as long as the run */
+    double value;
+};
+
+/* Three parts, with the weights and with their running average. */
+enum { DML_RECORD_PARTS = 6 };
 
 struct dml_epoch_record {
     uint64_t epoch; /* from 0 */
@@ -57,8 +66,10 @@ struct dml_epoch_record {
     double lr;
     double active_share, swapped_share;     /* of tuples */
     size_t replaced_images, corrupt_images; /* so far; the latter are used as far as they decode */
-    struct dml_part_record parts[3];
+    struct dml_part_record parts[DML_RECORD_PARTS];
     size_t part_count;
+    const struct dml_named_value *learning; /* "lr/<group>" of every group, "clipped_share" */
+    size_t learning_count;
     const char *contact_sheet; /* PNG made after this epoch, or NULL */
 };
 

@@ -361,6 +361,11 @@ static enum dml_status add_values(struct wandb *wandb, const struct dml_epoch_re
     }
     if (record->swapped_share > 0)
         add_number(wandb, "Train: swapped share", record->swapped_share);
+    for (size_t i = 0; i < record->learning_count; i++) {
+        char key[DML_NAME_SIZE];
+        snprintf(key, sizeof key, "Train: %s", record->learning[i].name);
+        add_number(wandb, key, record->learning[i].value);
+    }
     for (size_t p = 0; p < record->part_count && !status; p++)
         status = add_part(wandb, &record->parts[p]);
     return status;

@@ -16,7 +16,10 @@
 static const char *const state_names[DML_OPTIMISER_STATES] = {
     "optimiser.moment1.", "optimiser.moment2.", "optimiser.moment3.", "optimiser.moment4."};
 
-/* Appends an optimiser state of a network parameter, under `prefix` and its own name. */
+static const char schedule_note[] = "dml_schedule";
+
+/* Appends an optimiser state or the average of a network parameter, under `prefix` and its own
+ * name. */
 static enum dml_status add_state(const struct dml_experiment *e, int index, enum dml_slot slot,
                                  const char *prefix, struct dml_tensors *tensors) {
     const struct dml_graph_param *param = &e->graph->params[index];
@@ -51,7 +54,7 @@ static enum dml_status add_criterion_view(const struct dml_criterion_parameter *
 static enum dml_status add_weights(const struct dml_experiment *e, bool all,
                                    struct dml_tensors *tensors) {
     enum dml_status status = dml_network_collect(e->graph, e->backend, e->network, tensors);
-    const struct dml_criterion_optimiser *o = &e->criterion_optimiser;
+    const struct dml_criterion_optimiser *o = &e->learner.criterion;
     for (size_t i = 0; !status && i < o->count; i++)
         status =
             add_criterion_view(&o->parameters[i], "criterion.", o->parameters[i].values, tensors);
@@ -61,9 +64,9 @@ static enum dml_status add_weights(const struct dml_experiment *e, bool all,
 }
 
 static enum dml_status add_states(const struct dml_experiment *e, struct dml_tensors *tensors) {
-    const struct dml_criterion_optimiser *o = &e->criterion_optimiser;
+    const struct dml_criterion_optimiser *o = &e->learner.criterion;
     enum dml_status status = DML_OK;
-    for (size_t m = 0; m < e->optimiser->states; m++) {
+    for (size_t m = 0; m < e->learner.optimiser->states; m++) {
         char own[64];
         snprintf(own, sizeof own, "%scriterion.", state_names[m]);
         for (int i = 0; !status && i < e->graph->param_count; i++)
@@ -72,6 +75,24 @@ static enum dml_status add_states(const struct dml_experiment *e, struct dml_ten
         for (size_t i = 0; !status && i < o->count; i++)
             status = add_criterion_view(&o->parameters[i], own, o->states[i][m], tensors);
     }
+    return status;
+}
+
+static const char average_prefix[] = "average.";
+
+/* The running average, statistics of batch norms included. */
+static enum dml_status add_average(const struct dml_experiment *e, struct dml_tensors *tensors) {
+    enum dml_status status = DML_OK;
+    for (int i = 0; !status && e->learner.flags->ema > 0 && i < e->graph->param_count; i++)
+        status = add_state(e, i, DML_SLOT_AVERAGE, average_prefix, tensors);
+    return status;
+}
+
+static enum dml_status add_schedule(const struct dml_experiment *e, struct dml_tensors *tensors) {
+    char *text = dml_schedule_memory_text(&e->learner.schedule);
+    enum dml_status status =
+        text ? dml_tensors_set_note(tensors, schedule_note, text) : DML_ERROR_MEMORY;
+    free(text);
     return status;
 }
 
@@ -133,11 +154,11 @@ static enum dml_status missing(const char *path, const char *what) {
 static char *position_text(const struct dml_position *p) {
     return dml_format("{\"epoch\": %llu, \"epoch_step\": %llu, \"step\": %llu, "
                       "\"epoch_loss\": %.17g, \"tuples\": %llu, \"active\": %llu, "
-                      "\"swapped\": %llu, \"epoch_seconds\": %.17g}",
+                      "\"swapped\": %llu, \"clipped\": %llu, \"epoch_seconds\": %.17g}",
                       (unsigned long long)p->epoch, (unsigned long long)p->epoch_step,
                       (unsigned long long)p->step, p->epoch_loss, (unsigned long long)p->tuples,
                       (unsigned long long)p->active, (unsigned long long)p->swapped,
-                      p->epoch_seconds);
+                      (unsigned long long)p->clipped, p->epoch_seconds);
 }
 
 void dml_state_texts_free(struct dml_state_texts *texts) {
@@ -261,6 +282,10 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
     if (!status)
         status = add_states(e, &tensors);
     if (!status)
+        status = add_average(e, &tensors);
+    if (!status)
+        status = add_schedule(e, &tensors);
+    if (!status)
         status = add_sampler(e, position, &tensors);
     if (!status)
         status = add_notes(e, position->epoch, &tensors);
@@ -306,9 +331,9 @@ static enum dml_status restore_slot(struct dml_experiment *e, const char *path,
 
 static enum dml_status restore_states(struct dml_experiment *e, const char *path,
                                       const struct dml_tensors *tensors) {
-    struct dml_criterion_optimiser *o = &e->criterion_optimiser;
+    struct dml_criterion_optimiser *o = &e->learner.criterion;
     enum dml_status status = DML_OK;
-    for (size_t m = 0; m < e->optimiser->states; m++)
+    for (size_t m = 0; m < e->learner.optimiser->states; m++)
         for (int i = 0; !status && i < e->graph->param_count; i++)
             if (dml_param_learnable(&e->graph->params[i]))
                 status = restore_slot(e, path, tensors, state_names[m], i, DML_SLOT_STATE + m);
@@ -316,13 +341,28 @@ static enum dml_status restore_states(struct dml_experiment *e, const char *path
         const struct dml_criterion_parameter *p = &o->parameters[i];
         size_t count = p->dims[0] * p->dims[1];
         status = take(tensors, path, "criterion.", p->name, count, p->values);
-        for (size_t m = 0; !status && m < e->optimiser->states; m++) {
+        for (size_t m = 0; !status && m < e->learner.optimiser->states; m++) {
             char own[64];
             snprintf(own, sizeof own, "%scriterion.", state_names[m]);
             status = take(tensors, path, own, p->name, count, o->states[i][m]);
         }
     }
     return status;
+}
+
+static enum dml_status restore_average(struct dml_experiment *e, const char *path,
+                                       const struct dml_tensors *tensors) {
+    enum dml_status status = DML_OK;
+    for (int i = 0; !status && e->learner.flags->ema > 0 && i < e->graph->param_count; i++)
+        status = restore_slot(e, path, tensors, average_prefix, i, DML_SLOT_AVERAGE);
+    return status;
+}
+
+static enum dml_status restore_schedule(struct dml_experiment *e, const char *path,
+                                        const struct dml_tensors *tensors) {
+    const char *text = dml_tensors_note(tensors, schedule_note); /* none in older files */
+    bool read = !text || dml_schedule_memory_read(&e->learner.schedule, text);
+    return read ? DML_OK : missing(path, schedule_note);
 }
 
 static enum dml_status restore_sampler(struct dml_experiment *e, const char *path,
@@ -367,6 +407,9 @@ static enum dml_status read_position(const char *text, const char *path, struct 
     const cJSON *seconds = cJSON_GetObjectItem(json, "epoch_seconds");
     out->epoch_loss = cJSON_IsNumber(loss) ? loss->valuedouble : 0;
     out->epoch_seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
+    const cJSON *clipped = cJSON_GetObjectItem(json, "clipped"); /* none in older files */
+    out->clipped =
+        cJSON_IsNumber(clipped) && clipped->valuedouble > 0 ? (uint64_t)clipped->valuedouble : 0;
     cJSON_Delete(json);
     return status;
 }
@@ -389,6 +432,10 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
         status = restore_states(e, path, &tensors);
     if (!status)
         status = dml_criterion_buffers_take(e->terms.objective, path, &tensors);
+    if (!status)
+        status = restore_average(e, path, &tensors);
+    if (!status)
+        status = restore_schedule(e, path, &tensors);
     if (!status)
         status = restore_sampler(e, path, &tensors, position, has_plan);
     if (!status && position->epoch_step > 0 && !*has_plan)

@@ -9,9 +9,10 @@
  * of the epoch (dml_metrics: {"Test": {"e_recall@1": 0.5}}).
  *
  * A state file adds what a run needs to go on exactly: optimiser.moment1.<name> and .moment2, the
- * same for criterion parameters, sampler.store, and, in the middle of an epoch, sampler.plan; the
- * data set's inventory (data.inventory, bytes of text); where images could not be read,
- * told.<part>. dml_state_format is raised whenever it changes. */
+ * same for criterion parameters, average.<name> with --ema, sampler.store, and, in the middle of an
+ * epoch, sampler.plan; the data set's inventory (data.inventory, bytes of text); where images could
+ * not be read, told.<part>; what the schedule remembers (dml_schedule). dml_state_format is raised
+ * whenever files of before could no longer be read. */
 enum { DML_STATE_FORMAT = 2 };
 
 /* Where a run stands. */
@@ -22,6 +23,7 @@ struct dml_position {
     double epoch_loss;                /* sum over the steps of the epoch under way */
     double epoch_seconds;             /* that they took */
     uint64_t tuples, active, swapped; /* likewise */
+    uint64_t clipped;                 /* steps of the epoch under way whose gradient was clipped */
     uint32_t *plan; /* (batches, batch size) images of the epoch under way; NULL between epochs */
 };
 

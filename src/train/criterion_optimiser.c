@@ -1,6 +1,7 @@
 #include "train/criterion_optimiser.h"
 
 #include "base/memory.h"
+#include "math/descent.h"
 
 #include <stdlib.h>
 
@@ -26,6 +27,12 @@ void dml_criterion_optimiser_close(struct dml_criterion_optimiser *optimiser) {
         for (size_t s = 0; s < DML_OPTIMISER_STATES; s++)
             free(optimiser->states[i][s]);
     *optimiser = (struct dml_criterion_optimiser){0};
+}
+
+void dml_criterion_optimiser_clip(struct dml_criterion_optimiser *optimiser, double limit) {
+    for (size_t i = 0; i < optimiser->count; i++)
+        dml_gradient_clip(optimiser->parameters[i].grad, size_of(&optimiser->parameters[i]), 1,
+                          limit);
 }
 
 void dml_criterion_optimiser_step(struct dml_criterion_optimiser *optimiser,

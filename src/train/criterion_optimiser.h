@@ -18,6 +18,9 @@ enum dml_status dml_criterion_optimiser_open(struct dml_objective *objective, si
                                              struct dml_criterion_optimiser *out);
 void dml_criterion_optimiser_close(struct dml_criterion_optimiser *optimiser);
 
+/* Takes all gradients into [-limit, limit]. */
+void dml_criterion_optimiser_clip(struct dml_criterion_optimiser *optimiser, double limit);
+
 /* One step: `updates` by group, `groups` those of the parameters. */
 void dml_criterion_optimiser_step(struct dml_criterion_optimiser *optimiser,
                                   const struct dml_optimiser *method, const void *options,

@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const part_names[DML_EVALUATE_PARTS] = {"Test", "Val", "Train"};
+static const char *const part_names[DML_RECORD_PARTS] = {"Test",     "Val",     "Train",
+                                                         "Test_EMA", "Val_EMA", "Train_EMA"};
 
 /* Metrics to compute: those to report, and behind them those that only decide on checkpoints. */
 static enum dml_status metric_names(const struct dml_evaluation_flags *flags, const char ***names,
@@ -135,10 +136,12 @@ static enum dml_status store_improvements(struct dml_evaluator *v, const struct 
     return status;
 }
 
+/* `which` is the index of the part's name; `loader` gives its images. */
 static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_experiment *e,
                                      int which, const struct dml_part *part,
-                                     const char *const *names, const char *folder,
-                                     const volatile sig_atomic_t *stop, uint64_t epoch) {
+                                     struct dml_loader *loader, const char *const *names,
+                                     const char *folder, const volatile sig_atomic_t *stop,
+                                     uint64_t epoch) {
     size_t dim = (size_t)e->graph->embed_dim;
     const char *name = part_names[which];
     float *embeddings = dml_alloc_aligned(part->images * dim, sizeof *embeddings);
@@ -150,8 +153,8 @@ static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_e
     char title[40];
     bool improved;
     snprintf(title, sizeof title, "%s embeddings", name);
-    enum dml_status status = dml_embed_images(e->backend, e->network, e->eval_loaders[which],
-                                              part->images, dim, title, stop, embeddings);
+    enum dml_status status = dml_embed_images(e->backend, e->network, loader, part->images, dim,
+                                              title, stop, embeddings);
     if (!status)
         status = measure(e, part, name, embeddings, names, v->value_count, v->values[which]);
     if (!status)
@@ -166,22 +169,49 @@ static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_e
     return status;
 }
 
-enum dml_status dml_evaluator_run(struct dml_evaluator *v, const struct dml_experiment *e,
-                                  const char *folder, const volatile sig_atomic_t *stop,
-                                  struct dml_epoch_record *record) {
+/* All parts, their names counted from `first`. */
+static enum dml_status evaluate_parts(struct dml_evaluator *v, const struct dml_experiment *e,
+                                      int first, const char *const *names, const char *folder,
+                                      const volatile sig_atomic_t *stop,
+                                      struct dml_epoch_record *record) {
     const struct dml_part *const parts[DML_EVALUATE_PARTS] = {
         &e->dataset.testing, &e->dataset.validation, &e->dataset.training};
-    double started = dml_now();
-    const char **names;
-    enum dml_status status = metric_names(e->evaluation, &names, &v->value_count);
+    enum dml_status status = DML_OK;
     for (int i = 0; !status && i < DML_EVALUATE_PARTS; i++) {
         if (!e->eval_loaders[i])
             continue;
-        status = evaluate_part(v, e, i, parts[i], names, folder, stop, record->epoch);
+        status = evaluate_part(v, e, first + i, parts[i], e->eval_loaders[i], names, folder, stop,
+                               record->epoch);
         record->eval_images += parts[i]->images;
         record->parts[record->part_count++] =
-            (struct dml_part_record){part_names[i], v->values[i], v->value_count};
+            (struct dml_part_record){part_names[first + i], v->values[first + i], v->value_count};
     }
+    return status;
+}
+
+/* The same with the running average in the place of the weights. */
+static enum dml_status evaluate_average(struct dml_evaluator *v, const struct dml_experiment *e,
+                                        const char *const *names, const char *folder,
+                                        const volatile sig_atomic_t *stop,
+                                        struct dml_epoch_record *record) {
+    enum dml_status status = e->backend->exchange(e->network);
+    if (status)
+        return status;
+    status = evaluate_parts(v, e, DML_EVALUATE_PARTS, names, folder, stop, record);
+    enum dml_status back = e->backend->exchange(e->network);
+    return status ? status : back;
+}
+
+enum dml_status dml_evaluator_run(struct dml_evaluator *v, const struct dml_experiment *e,
+                                  const char *folder, const volatile sig_atomic_t *stop,
+                                  struct dml_epoch_record *record) {
+    double started = dml_now();
+    const char **names;
+    enum dml_status status = metric_names(e->evaluation, &names, &v->value_count);
+    if (!status)
+        status = evaluate_parts(v, e, 0, names, folder, stop, record);
+    if (!status && e->learner.flags->ema > 0)
+        status = evaluate_average(v, e, names, folder, stop, record);
     record->eval_seconds = dml_now() - started;
     record->contact_sheet = v->contact_sheet;
     free(names);
@@ -189,7 +219,7 @@ enum dml_status dml_evaluator_run(struct dml_evaluator *v, const struct dml_expe
 }
 
 void dml_evaluator_release(struct dml_evaluator *v) {
-    for (int i = 0; i < DML_EVALUATE_PARTS; i++) {
+    for (int i = 0; i < DML_RECORD_PARTS; i++) {
         if (v->values[i])
             dml_metric_values_free(v->values[i], v->value_count);
         free(v->values[i]);

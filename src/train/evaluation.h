@@ -9,19 +9,20 @@
  * that an improvement writes a checkpoint. Starts zeroed. */
 struct dml_evaluator {
     struct dml_storage_best {
-        char part[8];    /* "Test" */
+        char part[16];   /* "Test", "Test_EMA" */
         char metric[56]; /* "e_recall@1" */
         double value;
         uint64_t epoch;
     } * bests;
     size_t best_count, best_capacity;
-    struct dml_metric_value *values[DML_EVALUATE_PARTS]; /* of the last run */
+    struct dml_metric_value *values[DML_RECORD_PARTS]; /* of the last run */
     size_t value_count;
     char *contact_sheet; /* of the last run, NULL when none was made */
     char best_text[80];
 };
 
-/* Embeds and measures every part and fills parts, eval_seconds, eval_images and contact_sheet of
+/* Embeds and measures every part, with the weights and then, where the run keeps one, with their
+ * running average ("Test_EMA"), and fills parts, eval_seconds, eval_images and contact_sheet of
  * `record`, which point into the evaluator until dml_evaluator_release. Improvements of storage
  * metrics are written to <folder>/checkpoint_<part>_discriminative_<metric>.safetensors; one of the
  * first storage metric on the test part also to <folder>/sample_recoveries.png. */

@@ -239,21 +239,6 @@ static enum dml_status open_methods(struct dml_experiment *e) {
     return status;
 }
 
-/* The optimiser with its groups and schedule. */
-static enum dml_status open_optimiser(struct dml_experiment *e) {
-    e->optimiser = (const struct dml_optimiser *)dml_method_find(DML_OPTIMISER, e->training->optim);
-    e->optimiser_options = dml_params_options(e->params, e->optimiser->method.params);
-    uint64_t steps_per_epoch = dml_sampling_batches(e->sampling);
-    enum dml_status status = dml_criterion_optimiser_open(e->terms.objective, e->optimiser->states,
-                                                          &e->criterion_optimiser);
-    if (!status)
-        status = dml_groups_open(e->graph, &e->criterion_optimiser, e->training, e->group_flags,
-                                 steps_per_epoch, &e->groups);
-    if (!status)
-        status = dml_schedule_open(e->params, steps_per_epoch, &e->schedule);
-    return status;
-}
-
 enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
                                     struct dml_experiment *out) {
     *out = (struct dml_experiment){
@@ -290,7 +275,9 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
     if (!status)
         status = open_methods(out);
     if (!status)
-        status = open_optimiser(out);
+        status =
+            dml_learner_open(params, out->graph, out->backend, out->network, out->terms.objective,
+                             dml_sampling_batches(out->sampling), &out->learner);
     if (status)
         dml_experiment_close(out);
     return status;
@@ -301,8 +288,7 @@ void dml_experiment_close(struct dml_experiment *e) {
     for (int i = 0; i < DML_EVALUATE_PARTS; i++)
         dml_loader_close(e->eval_loaders[i]);
     dml_transforms_close(&e->transforms);
-    dml_groups_close(&e->groups);
-    dml_criterion_optimiser_close(&e->criterion_optimiser);
+    dml_learner_close(&e->learner);
     dml_terms_close(&e->terms);
     dml_sampling_free(e->sampling);
     if (e->network)

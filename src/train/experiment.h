@@ -6,7 +6,7 @@
 #include "data/pipeline.h"
 #include "dml/samplers.h"
 #include "tracking/tracking.h"
-#include "train/groups.h"
+#include "train/learner.h"
 #include "train/options.h"
 #include "train/terms.h"
 
@@ -37,11 +37,7 @@ struct dml_experiment {
     struct dml_network *network;
     struct dml_sampling *sampling;
     struct dml_terms terms; /* criteria and batch miners */
-    const struct dml_optimiser *optimiser;
-    const void *optimiser_options;
-    struct dml_criterion_optimiser criterion_optimiser;
-    struct dml_groups groups;
-    struct dml_run_schedule schedule;
+    struct dml_learner learner;
 
     struct dml_loader *train_loader;
     struct dml_loader *eval_loaders[DML_EVALUATE_PARTS]; /* NULL where a part is not evaluated */

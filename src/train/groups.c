@@ -82,7 +82,7 @@ static enum dml_status enter(struct dml_groups *groups, const struct dml_group *
         const struct dml_group *other = &groups->items[*out];
         bool same = strcmp(other->kind, group->kind) == 0;
         if (same && other->lr == group->lr && other->decay == group->decay &&
-            other->start == group->start)
+            other->start == group->start && other->rate_start == group->rate_start)
             return DML_OK;
         same_kind += same;
     }
@@ -96,6 +96,7 @@ static enum dml_status enter(struct dml_groups *groups, const struct dml_group *
         snprintf(entered->name, sizeof entered->name, "%s_%d", group->kind, same_kind + 1);
     else
         snprintf(entered->name, sizeof entered->name, "%s", group->kind);
+    snprintf(entered->rate_name, sizeof entered->rate_name, "lr/%s", entered->name);
     return DML_OK;
 }
 
@@ -144,8 +145,10 @@ static struct dml_group setting_of(const struct maker *m, const struct dml_graph
         group.decay = 0;
     snprintf(group.kind, sizeof group.kind, "%s%s%s", param->head ? "head" : "backbone",
              param->head ? "" : layer, bare ? "_no_decay" : "");
-    if (!param->head)
-        group.start = m->warm;
+    if (!param->head) {
+        group.start = m->flags->freeze_backbone_rate ? 0 : m->warm;
+        group.rate_start = m->warm;
+    }
     apply(find_rule(m->rules, m->flags->param_groups.count, param->name), &group);
     return group;
 }
@@ -194,7 +197,8 @@ static enum dml_status check_patterns(const struct maker *m) {
                             "shows their names",
                             m->flags->freeze.items[i]);
     if (m->flags->freeze_layers > m->graph->layers)
-        return dml_fail(DML_ERROR_USAGE, "--freeze_layers %lld: %s has %d layers to freeze",
+        return dml_fail(DML_ERROR_USAGE,
+                        "--freeze_layers %lld: %s has %d layers that can be frozen",
                         (long long)m->flags->freeze_layers, m->graph->arch, m->graph->layers);
     return DML_OK;
 }
@@ -227,6 +231,11 @@ enum dml_status dml_groups_open(const struct dml_graph *graph,
                                 const struct dml_group_flags *flags, uint64_t steps_per_epoch,
                                 struct dml_groups *out) {
     size_t params = (size_t)graph->param_count;
+    *out = (struct dml_groups){0};
+    if (training->n_epochs && flags->freeze_backbone_epochs >= training->n_epochs)
+        return dml_fail(DML_ERROR_USAGE,
+                        "--freeze_backbone_epochs %lld: a run of %lld epochs is over by then",
+                        (long long)flags->freeze_backbone_epochs, (long long)training->n_epochs);
     *out = (struct dml_groups){.of = dml_alloc(params, sizeof *out->of),
                                .spans = dml_alloc(params, sizeof *out->spans),
                                .early = dml_alloc(params, sizeof *out->early),
@@ -270,13 +279,19 @@ struct dml_spans dml_groups_spans(const struct dml_groups *groups, uint64_t step
                                : (struct dml_spans){groups->spans, groups->span_count};
 }
 
+double dml_groups_rate(const struct dml_groups *groups, size_t group,
+                       const struct dml_run_schedule *schedule, uint64_t step) {
+    const struct dml_group *g = &groups->items[group];
+    return step < g->rate_start ? 0 : dml_schedule_rate(schedule, g->lr, step);
+}
+
 void dml_groups_update(struct dml_groups *groups, const struct dml_run_schedule *schedule,
                        uint64_t step) {
     double momentum = dml_schedule_momentum(schedule, step);
     for (size_t i = 0; i < groups->count; i++) {
         const struct dml_group *group = &groups->items[i];
         groups->updates[i] =
-            (struct dml_update){.lr = dml_schedule_rate(schedule, group->lr, step),
+            (struct dml_update){.lr = dml_groups_rate(groups, i, schedule, step),
                                 .decay = group->decay,
                                 .momentum = momentum,
                                 .step = step < group->start ? 0 : step - group->start + 1};
@@ -304,6 +319,6 @@ void dml_groups_print(const struct dml_groups *groups, const struct dml_graph *g
         print_row(group, name, out);
     }
     if (groups->late)
-        fprintf(out, "the backbone's groups begin to learn in step %llu\n",
+        fprintf(out, "the backbone begins to learn with step %llu\n",
                 (unsigned long long)groups->late + 1);
 }

@@ -11,8 +11,10 @@
 struct dml_group {
     char kind[DML_GRAPH_NAME];      /* "backbone_layer3_no_decay", or the pattern that made it */
     char name[DML_GRAPH_NAME + 16]; /* the same, with a number from the second of a kind on */
+    char rate_name[DML_GRAPH_NAME + 24]; /* "lr/<name>", for logs */
     double lr, decay;
-    uint64_t start; /* the step with which it begins to learn */
+    uint64_t start;      /* the step with which it begins to learn */
+    uint64_t rate_start; /* the step with which its rate is no longer 0; `start` or later */
 };
 
 struct dml_groups {
@@ -36,6 +38,10 @@ void dml_groups_close(struct dml_groups *groups);
 
 /* The network's parameters that learn in `step` (from 0). */
 struct dml_spans dml_groups_spans(const struct dml_groups *groups, uint64_t step);
+
+/* A group's rate in `step`; 0 while it is frozen. */
+double dml_groups_rate(const struct dml_groups *groups, size_t group,
+                       const struct dml_run_schedule *schedule, uint64_t step);
 
 /* Sets `updates` for `step` as the schedule has it. */
 void dml_groups_update(struct dml_groups *groups, const struct dml_run_schedule *schedule,

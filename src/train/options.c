@@ -73,6 +73,9 @@ static const struct dml_param groups[] = {
      .help = "Weights and biases of batch norms do not learn."},
     {"freeze_backbone_epochs", DML_PARAM_INT, AT(freeze_backbone_epochs), "0", 0, 1000000,
      .help = "Only head and criterion learn in the first so many epochs."},
+    {"freeze_backbone_rate", DML_PARAM_FLAG, AT(freeze_backbone_rate),
+     .help = "In these epochs the backbone's rate is 0, but the optimiser's states go on, instead "
+             "of starting afterwards."},
 };
 #undef AT
 const struct dml_param_table dml_group_params =
@@ -82,19 +85,43 @@ const struct dml_param_table dml_group_params =
 static const char *const units[] = {"own", "epoch", "step", NULL};
 static const struct dml_param schedule[] = {
     {"warmup_epochs", DML_PARAM_INT, AT(warmup_epochs), "0", 0, 1000000,
-     .help = "Rates rise in a line over so many epochs, step by step; the schedule begins "
-             "afterwards (step and multistep count from the run's start)."},
+     .help = "Rates rise in a line over so many epochs, step by step (with --schedule_unit epoch "
+             "epoch by epoch); the schedule begins afterwards (step and multistep count from the "
+             "run's start)."},
     {"warmup_steps", DML_PARAM_INT, AT(warmup_steps), "0", 0, 1e15, .help = "The same, in steps."},
     {"warmup_start", DML_PARAM_FLOAT, AT(warmup_start), "0", 0, 1,
      .help = "The first step's share of the rate."},
     {"schedule_unit", DML_PARAM_CHOICE, AT(schedule_unit), "own", .choices = units,
-     .help = "What the schedule counts; own: epochs."},
+     .help = "What the schedule counts; own: epochs for step, multistep, exponential and plateau, "
+             "steps for the others."},
     {"schedule_epochs", DML_PARAM_INT, AT(schedule_epochs), "0", 0, 1000000,
-     .help = "The schedule's length, warm-up included; 0: --n_epochs."},
+     .help = "The schedule's length, warm-up included; its last rate stays. 0: --n_epochs."},
+    {"schedule_metric", DML_PARAM_STRING, AT(schedule_metric), "loss",
+     .help = "What plateau looks at: the training loss, or a metric on the validation part (where "
+             "there is none, on the test part)."},
 };
 #undef AT
 const struct dml_param_table dml_schedule_params =
     DML_PARAM_TABLE("Schedule", struct dml_schedule_flags, schedule);
+
+#define AT(field) offsetof(struct dml_step_flags, field)
+static const char *const average_starts[] = {
+    [DML_AVERAGE_FROM_START] = "weights", [DML_AVERAGE_FROM_FIRST_STEP] = "first_step", NULL};
+static const struct dml_param step[] = {
+    {"clip_value", DML_PARAM_FLOAT, AT(clip_value), "0", 0, INFINITY,
+     .help = "Every gradient, the criterion's too, is taken to at most this size; 0: as it is."},
+    {"clip_norm", DML_PARAM_FLOAT, AT(clip_norm), "0", 0, INFINITY,
+     .help = "The network's gradient is scaled down to this norm; 0: as it is."},
+    {"ema", DML_PARAM_FLOAT, AT(ema), "0", 0, 0.9999999,
+     .help = "Decay of a running average of the network's weights (0.999, say), which is evaluated "
+             "beside the weights themselves; 0: none."},
+    {"ema_start", DML_PARAM_CHOICE, AT(ema_start), "weights", .choices = average_starts,
+     .help = "The average starts as the weights that the run starts with, or as those after its "
+             "first step."},
+};
+#undef AT
+const struct dml_param_table dml_step_params =
+    DML_PARAM_TABLE("Clipping and averaging", struct dml_step_flags, step);
 
 #define AT(field) offsetof(struct dml_network_flags, field)
 static const char *const precisions[] = {
@@ -192,28 +219,43 @@ enum dml_status dml_network_graph(const struct dml_network_flags *flags, int emb
     return status;
 }
 
+/* `table` may be NULL. */
+static bool is_in(const struct dml_param_table *table, const char *name) {
+    for (size_t i = 0; table && i < table->count; i++)
+        if (strcmp(name, table->params[i].name) == 0)
+            return true;
+    return false;
+}
+
 bool dml_resume_may_change(const char *name) {
-    static const struct dml_param_table *const tables[] = {&dml_evaluation_params,
-                                                           &dml_setup_params, &dml_tracking_params};
+    static const struct dml_param_table *const tables[] = {
+        &dml_evaluation_params, &dml_setup_params, &dml_tracking_params, &dml_schedule_params};
     static const char *const others[] = {
-        "n_epochs", "lr",          "fc_lr",        "decay",           "scheduler", "tau",
-        "gamma",    "kernels",     "step_size",    "precision",       "micro_bs",  "not_pretrained",
-        "weights",  "source_path", "cache_images", "max_image_pixels"};
+        "n_epochs",     "lr",           "fc_lr",
+        "decay",        "criterion_lr", "criterion_decay",
+        "scheduler",    "clip_norm",    "clip_value",
+        "kernels",      "precision",    "micro_bs",
+        "weights",      "source_path",  "not_pretrained",
+        "cache_images", "list_groups",  "max_image_pixels",
+    };
     for (size_t i = 0; i < COUNT(others); i++)
         if (strcmp(name, others[i]) == 0)
             return true;
     for (size_t t = 0; t < COUNT(tables); t++)
-        for (size_t i = 0; i < tables[t]->count; i++)
-            if (strcmp(name, tables[t]->params[i].name) == 0)
-                return true;
+        if (is_in(tables[t], name))
+            return true;
+    const struct dml_method *schedule;
+    for (size_t i = 0; (schedule = dml_method_at(DML_SCHEDULE, i)); i++)
+        if (is_in(schedule->params, name))
+            return true;
     return false;
 }
 
 enum dml_status dml_train_params(struct dml_params **out) {
     static const struct dml_param_table *const tables[] = {
-        &dml_dataset_params,  &dml_training_params, &dml_group_params,
-        &dml_schedule_params, &dml_network_params,  &dml_evaluation_params,
-        &dml_setup_params,    &dml_tracking_params, &dml_sampling_params,
+        &dml_dataset_params,  &dml_training_params, &dml_group_params,      &dml_schedule_params,
+        &dml_step_params,     &dml_network_params,  &dml_evaluation_params, &dml_setup_params,
+        &dml_tracking_params, &dml_sampling_params,
     };
     enum dml_status status = dml_params_new(out);
     for (size_t i = 0; !status && i < COUNT(tables); i++)

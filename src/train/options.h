@@ -23,6 +23,7 @@ struct dml_group_flags {
     bool decay_weights_only, list_groups, freeze_norms;
     struct dml_strings param_groups, freeze;
     int64_t freeze_layers, freeze_backbone_epochs;
+    bool freeze_backbone_rate;
 };
 extern const struct dml_param_table dml_group_params;
 
@@ -33,6 +34,7 @@ struct dml_schedule_flags {
     int64_t warmup_epochs, warmup_steps, schedule_epochs;
     double warmup_start;
     enum dml_unit_choice schedule_unit;
+    char *schedule_metric;
 };
 extern const struct dml_param_table dml_schedule_params;
 
@@ -44,6 +46,15 @@ enum dml_pool_choice {
     DML_POOL_CHOICE_DOUBLE,
     DML_POOL_CHOICE_GEM,
 };
+
+/* What happens to gradients and weights around an optimiser's step. */
+enum dml_average_start { DML_AVERAGE_FROM_START, DML_AVERAGE_FROM_FIRST_STEP };
+
+struct dml_step_flags {
+    double clip_value, clip_norm, ema;
+    enum dml_average_start ema_start;
+};
+extern const struct dml_param_table dml_step_params;
 
 struct dml_network_flags {
     int64_t embed_dim;

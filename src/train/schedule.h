@@ -2,6 +2,7 @@
 #define DML_TRAIN_SCHEDULE_H
 
 #include "dml/schedules.h"
+#include "tracking/tracker.h"
 #include "train/options.h"
 
 /* The schedule of a run: a method, a warm-up before it, and what it remembers. */
@@ -27,5 +28,12 @@ enum dml_status dml_schedule_open(const struct dml_params *params, uint64_t step
  * (NAN: the optimiser's own). */
 double dml_schedule_rate(const struct dml_run_schedule *schedule, double lr, uint64_t step);
 double dml_schedule_momentum(const struct dml_run_schedule *schedule, uint64_t step);
+
+/* Shows the schedule an epoch that was evaluated: its loss, or the metric of --schedule_metric. */
+void dml_schedule_observe(struct dml_run_schedule *schedule, const struct dml_epoch_record *record);
+
+/* What it remembers as JSON for a state file (free() it), and back; false: it is no such text. */
+char *dml_schedule_memory_text(const struct dml_run_schedule *schedule);
+bool dml_schedule_memory_read(struct dml_run_schedule *schedule, const char *text);
 
 #endif

@@ -30,8 +30,9 @@ struct trainer {
 
     uint32_t *plan; /* (batches, batch size) */
     size_t batches;
-    float *embeddings; /* (batch size, dim) */
-    float *gradient;   /* (batch size, dim) */
+    float *embeddings;                /* (batch size, dim) */
+    float *gradient;                  /* (batch size, dim) */
+    struct dml_named_value *learning; /* of the last epoch, for its record */
     struct dml_evaluator evaluator;
     double last_state;    /* when the state was last saved */
     double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
@@ -57,27 +58,17 @@ static enum dml_status forward(struct trainer *t, const struct dml_images *image
     return status;
 }
 
+/* Gradients, and what the learner makes of them. */
 static enum dml_status backward(struct trainer *t, struct dml_step_record *record) {
     struct dml_experiment *e = &t->e;
-    const struct dml_optimiser_step step = {.optimiser = e->optimiser,
-                                            .options = e->optimiser_options,
-                                            .spans = dml_groups_spans(&e->groups, t->at.step),
-                                            .updates = e->groups.updates};
-    enum dml_status status = e->backend->backward(e->network, t->gradient);
     struct dml_gradient_size size = {0};
+    bool clipped = false;
+    enum dml_status status = e->backend->backward(e->network, t->gradient);
     if (!status)
-        status = e->backend->gradient_size(e->network, &step.spans, &size);
+        status = dml_learner_step(&e->learner, t->at.step, &size, &clipped);
     record->grad_rms = size.rms;
     record->grad_max = size.max;
-    if (!status && !isfinite(size.rms))
-        status = dml_fail(DML_ERROR_NUMERIC, "the gradient is not finite");
-    if (status)
-        return status;
-    dml_groups_update(&e->groups, &e->schedule, t->at.step);
-    status = e->backend->step(e->network, &step);
-    if (!status)
-        dml_criterion_optimiser_step(&e->criterion_optimiser, e->optimiser, e->optimiser_options,
-                                     e->groups.updates, e->groups.of_criterion);
+    t->at.clipped += clipped;
     return status;
 }
 
@@ -193,6 +184,22 @@ static size_t images_told(const struct dml_experiment *e, unsigned char what) {
     return sum;
 }
 
+/* What the logs tell of an epoch's steps: every group's rate in the last one, and how many were
+ * clipped. */
+static void describe_learning(struct trainer *t, struct dml_epoch_record *record) {
+    const struct dml_learner *l = &t->e.learner;
+    uint64_t last = t->at.step ? t->at.step - 1 : 0;
+    double steps = t->at.epoch_step ? (double)t->at.epoch_step : 1;
+    size_t count = l->groups.count;
+    for (size_t i = 0; i < count; i++)
+        t->learning[i] = (struct dml_named_value){
+            l->groups.items[i].rate_name, dml_groups_rate(&l->groups, i, &l->schedule, last)};
+    t->learning[count] = (struct dml_named_value){"clipped_share", (double)t->at.clipped / steps};
+    record->lr = dml_schedule_rate(&l->schedule, t->e.training->lr, last);
+    record->learning = t->learning;
+    record->learning_count = count + 1;
+}
+
 /* Metrics, checkpoints and trackers after an epoch. */
 static enum dml_status finish_epoch(struct trainer *t) {
     const struct dml_training_options *o = t->e.training;
@@ -201,11 +208,11 @@ static enum dml_status finish_epoch(struct trainer *t) {
         .loss = t->at.epoch_step ? t->at.epoch_loss / (double)t->at.epoch_step : 0,
         .train_seconds = t->at.epoch_seconds,
         .train_images = t->at.epoch_step * (size_t)o->bs,
-        .lr = dml_schedule_rate(&t->e.schedule, o->lr, t->at.step ? t->at.step - 1 : 0),
         .active_share = t->at.tuples ? (double)t->at.active / (double)t->at.tuples : 0,
         .swapped_share = t->at.tuples ? (double)t->at.swapped / (double)t->at.tuples : 0,
         .replaced_images = images_told(&t->e, DML_TOLD_UNREADABLE),
         .corrupt_images = images_told(&t->e, DML_TOLD_CORRUPT)};
+    describe_learning(t, &record);
     bool last = t->at.epoch + 1 >= (uint64_t)o->n_epochs;
     bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
     enum dml_status status = DML_OK;
@@ -213,6 +220,8 @@ static enum dml_status finish_epoch(struct trainer *t) {
         status = dml_evaluator_run(&t->evaluator, &t->e, t->folder.path, t->stop, &record);
     if (!status)
         status = dml_tracking_epoch(t->tracking, &record);
+    if (!status && due && t->at.epoch_step)
+        dml_schedule_observe(&t->e.learner.schedule, &record);
     dml_evaluator_release(&t->evaluator);
     if (!status) /* a resumed run repeats an evaluation that was interrupted */
         t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
@@ -305,7 +314,8 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     t->plan = dml_alloc(t->batches * bs, sizeof *t->plan);
     t->embeddings = dml_alloc_aligned(bs * dim, sizeof *t->embeddings);
     t->gradient = dml_alloc_aligned(bs * dim, sizeof *t->gradient);
-    if (!t->plan || !t->embeddings || !t->gradient)
+    t->learning = dml_alloc(t->e.learner.groups.count + 1, sizeof *t->learning);
+    if (!t->plan || !t->embeddings || !t->gradient || !t->learning)
         return DML_ERROR_MEMORY;
     bool has_state = dml_resume_has_state(t->e.setup->resume);
     if (has_state)
@@ -329,6 +339,7 @@ static void close_trainer(struct trainer *t) {
     free(t->plan);
     free(t->embeddings);
     free(t->gradient);
+    free(t->learning);
     cJSON_Delete(t->notes);
     dml_state_texts_free(&t->before);
     dml_experiment_close(&t->e);
@@ -383,7 +394,7 @@ static enum dml_status list_groups(struct dml_params *params, const volatile sig
     enum dml_status status = dml_experiment_open(params, stop, &e);
     if (status)
         return status;
-    dml_groups_print(&e.groups, e.graph, &e.criterion_optimiser, stdout);
+    dml_groups_print(&e.learner.groups, e.graph, &e.learner.criterion, stdout);
     dml_experiment_close(&e);
     return DML_OK;
 }

@@ -160,7 +160,8 @@ void train_step(struct setting *s, int64_t index) {
 void copy_parameters(const struct setting *from, struct setting *to) {
     for (int p = 0; p < from->graph->param_count; p++)
         for (enum dml_slot slot = DML_SLOT_VALUE; slot < DML_SLOTS; slot++) {
-            if (slot != DML_SLOT_VALUE && !dml_param_learnable(&from->graph->params[p]))
+            if (slot != DML_SLOT_VALUE && slot != DML_SLOT_AVERAGE &&
+                !dml_param_learnable(&from->graph->params[p]))
                 continue;
             float *values = read_param(from, p, slot);
             assert_ok(dml_backend_cpu.write(to->network, p, slot, values));

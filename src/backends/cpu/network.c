@@ -273,8 +273,22 @@ static enum dml_status gradient_size(struct dml_network *network, const struct d
     return DML_OK;
 }
 
+static enum dml_status clip(struct dml_network *network, const struct dml_spans *spans,
+                            double scale, double limit) {
+    cpu_params_clip(&network->params, spans, scale, limit);
+    return DML_OK;
+}
+
 static enum dml_status step(struct dml_network *network, const struct dml_optimiser_step *step) {
     return cpu_params_step(&network->params, step);
+}
+
+static enum dml_status average(struct dml_network *network, double decay) {
+    return cpu_params_average(&network->params, decay);
+}
+
+static enum dml_status exchange(struct dml_network *network) {
+    return cpu_params_exchange(&network->params);
 }
 
 static size_t memory(const struct dml_network *network) {
@@ -291,6 +305,9 @@ const struct dml_backend dml_backend_cpu = {
     .forward = forward,
     .backward = backward,
     .gradient_size = gradient_size,
+    .clip = clip,
     .step = step,
+    .average = average,
+    .exchange = exchange,
     .memory = memory,
 };

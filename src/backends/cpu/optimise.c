@@ -1,7 +1,7 @@
 #include "backends/cpu/params.h"
+#include "math/descent.h"
 
 #include <math.h>
-#include <string.h>
 
 /* What happens to parameters and gradients between a backward and a forward pass. */
 
@@ -59,37 +59,6 @@ enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_opti
     return DML_OK;
 }
 
-/* Adds the sum of squares and finds the largest absolute value. Blocks are fixed, so that the sum
- * does not depend on the threads. */
-static void measure(const float *grads, size_t n, double *squares, double *largest) {
-    enum { BLOCK = 1 << 14 };
-    size_t blocks = (n + BLOCK - 1) / BLOCK;
-    double part[256];
-    float top[256];
-    for (size_t first = 0; first < blocks; first += 256) {
-        size_t count = blocks - first < 256 ? blocks - first : 256;
-#pragma omp parallel for schedule(static)
-        for (size_t b = 0; b < count; b++) {
-            size_t start = (first + b) * BLOCK;
-            size_t end = start + BLOCK < n ? start + BLOCK : n;
-            double sum = 0;
-            float most = 0;
-#pragma omp simd reduction(+ : sum) reduction(max : most)
-            for (size_t i = start; i < end; i++) {
-                float g = grads[i];
-                sum += (double)g * g;
-                most = fabsf(g) > most ? fabsf(g) : most;
-            }
-            part[b] = sum;
-            top[b] = most;
-        }
-        for (size_t b = 0; b < count; b++) {
-            *squares += part[b];
-            *largest = fmax(*largest, top[b]);
-        }
-    }
-}
-
 /* Gradients in these spans, without padding. */
 static size_t element_count(const struct cpu_params *params, const struct dml_spans *spans) {
     const struct dml_span whole = {0, params->graph->param_count, 0};
@@ -107,10 +76,36 @@ struct dml_gradient_size cpu_params_gradient_size(const struct cpu_params *param
     double squares = 0, largest = 0;
     struct range range;
     for (size_t at = 0; next_range(params, spans, &at, &range);)
-        measure(params->grads + range.start, range.end - range.start, &squares, &largest);
+        dml_gradient_measure(params->grads + range.start, range.end - range.start, &squares,
+                             &largest);
     size_t elements = element_count(params, spans);
     return (struct dml_gradient_size){
         .rms = sqrt(squares / (double)(elements ? elements : 1)),
         .norm = sqrt(squares),
         .max = isfinite(squares) ? largest : squares}; /* a comparison drops NaN, a sum keeps it */
+}
+
+void cpu_params_clip(struct cpu_params *params, const struct dml_spans *spans, double scale,
+                     double limit) {
+    struct range range;
+    for (size_t at = 0; next_range(params, spans, &at, &range);)
+        dml_gradient_clip(params->grads + range.start, range.end - range.start, scale, limit);
+}
+
+enum dml_status cpu_params_average(struct cpu_params *params, double decay) {
+    enum dml_status status = cpu_params_averages(params);
+    if (status == DML_OK)
+        dml_moving_average(params->average, params->values, params->total, decay);
+    return status;
+}
+
+enum dml_status cpu_params_exchange(struct cpu_params *params) {
+    enum dml_status status = cpu_params_averages(params);
+    if (status != DML_OK)
+        return status;
+    float *values = params->values;
+    params->values = params->average;
+    params->average = values;
+    params->prepared = CPU_PREPARED_NOT;
+    return DML_OK;
 }

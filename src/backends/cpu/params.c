@@ -105,6 +105,7 @@ void cpu_params_destroy(struct cpu_params *params) {
     free(params->grads);
     for (int i = 0; i < DML_OPTIMISER_STATES; i++)
         free(params->states[i]);
+    free(params->average);
     free(params->folded);
     free(params->narrow);
 }
@@ -116,20 +117,31 @@ enum dml_status cpu_params_states(struct cpu_params *params, size_t count) {
     return DML_OK;
 }
 
+enum dml_status cpu_params_averages(struct cpu_params *params) {
+    if (params->average)
+        return DML_OK;
+    params->average = dml_alloc_aligned(params->total, sizeof *params->average);
+    if (!params->average)
+        return DML_ERROR_MEMORY;
+    memcpy(params->average, params->values, params->total * sizeof *params->average);
+    return DML_OK;
+}
+
 /* The array of a slot; NULL for states that do not exist yet. */
 static enum dml_status slot_array(struct cpu_params *params, int index, enum dml_slot slot,
                                   float **out) {
     if (index < 0 || index >= params->graph->param_count)
         return dml_fail(DML_ERROR_USAGE, "network: there is no parameter %d", index);
-    if (slot != DML_SLOT_VALUE && !params->items[index].learnable)
+    bool everywhere = slot == DML_SLOT_VALUE || slot == DML_SLOT_AVERAGE;
+    if (!everywhere && !params->items[index].learnable)
         return dml_fail(DML_ERROR_USAGE, "network: %s has no gradient or optimiser state",
                         params->graph->params[index].name);
-    if (slot == DML_SLOT_VALUE)
+    if (slot == DML_SLOT_VALUE || (slot == DML_SLOT_AVERAGE && !params->average))
         *out = params->values;
     else if (slot == DML_SLOT_GRAD)
         *out = params->grads;
     else
-        *out = params->states[slot - DML_SLOT_STATE];
+        *out = slot == DML_SLOT_AVERAGE ? params->average : params->states[slot - DML_SLOT_STATE];
     return DML_OK;
 }
 
@@ -156,6 +168,8 @@ enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_
     enum dml_status status = DML_OK;
     if (slot >= DML_SLOT_STATE)
         status = cpu_params_states(params, slot - DML_SLOT_STATE + 1);
+    else if (slot == DML_SLOT_AVERAGE)
+        status = cpu_params_averages(params);
     if (status == DML_OK)
         status = slot_array(params, index, slot, &array);
     if (status != DML_OK)

@@ -21,6 +21,7 @@ struct cpu_params {
     size_t total, learnable; /* floats */
     float *values, *grads;
     float *states[DML_OPTIMISER_STATES]; /* NULL until they are used, then of `learnable` floats */
+    float *average;                      /* NULL until it is used, then of `total` floats */
     /* Weights with their batch norm folded in, at the weight's offset; the resulting bias at the
      * offset of the batch norm's bias. */
     float *folded;
@@ -43,8 +44,13 @@ enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_
 enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_optimiser_step *step);
 struct dml_gradient_size cpu_params_gradient_size(const struct cpu_params *params,
                                                   const struct dml_spans *spans);
-/* Makes the first `count` states where they are not there yet. */
+void cpu_params_clip(struct cpu_params *params, const struct dml_spans *spans, double scale,
+                     double limit);
+/* Makes the first `count` states, or the averages, where they are not there yet. */
 enum dml_status cpu_params_states(struct cpu_params *params, size_t count);
+enum dml_status cpu_params_averages(struct cpu_params *params);
+enum dml_status cpu_params_average(struct cpu_params *params, double decay);
+enum dml_status cpu_params_exchange(struct cpu_params *params);
 
 /* Index of a node's parameter with a role, or -1. */
 int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role);
