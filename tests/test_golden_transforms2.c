@@ -78,7 +78,8 @@ static void resized_images(void **state) {
         transform.list = pipeline;
         uint8_t *got = malloc(size);
         assert_ok(dml_transform_file(&transformer, &transform,
-                                     golden_path("transforms/%s", text(one, "image")), NULL, got));
+                                     golden_path("transforms/%s", text(one, "image")), NULL, NULL,
+                                     got));
         compare(text(one, "expected"), got, text(one, "expected"), size, 1000);
         free(got);
         dml_pipeline_free(pipeline);

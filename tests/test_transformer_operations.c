@@ -52,7 +52,7 @@ static void tokens_of_feature_maps(void **state) {
         int map = dml_graph_conv(g, dml_graph_input(g, 3, 9, 6), "conv", CHANNELS, 3,
                                  shared ? 3 : 2, 0, true);
         const struct dml_token_settings settings = {.registers = 1, .deviation = 0.02f};
-        int x = dml_graph_token_pool(g, dml_graph_tokens(g, map, &settings), DML_POOL_AVG);
+        int x = dml_graph_token_pool(g, dml_graph_tokens(g, map, &settings), DML_TOKENS_AVG);
         if (shared)
             x = dml_graph_concat(g, (int[]){x, dml_graph_global_avg_pool(g, map)}, 2);
         assert_ok(dml_graph_finish(g, dml_graph_linear(g, x, "head", 7)));
