@@ -1,12 +1,14 @@
 #include "nn/weights/weights.h"
 #include "support/fill.h"
 #include "support/networks.h"
+#include "support/scratch.h"
 #include "support/vit_case.h"
 #include "train/weights.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zip.h>
 
 /* Files of tiny vision transformers in every naming that they are published in, golden/weights2:
  * all files of a family give the same features. */
@@ -189,11 +191,37 @@ static void text_tower_is_refused(void **state) {
     cJSON_Delete(cases);
 }
 
+/* What torch.jit.save writes: a zip archive with a program beside the tensors. */
+static void torchscript_is_refused(void **state) {
+    (void)state;
+    scratch_open();
+    const char *path = scratch_path("ViT-B-16.pt");
+    static const char *const entries[] = {"ViT-B-16/data.pkl", "ViT-B-16/code/model.py",
+                                          "ViT-B-16/constants.pkl"};
+    int error;
+    zip_t *zip = zip_open(path, ZIP_CREATE, &error);
+    assert_non_null(zip);
+    for (size_t i = 0; i < 3; i++) {
+        zip_source_t *source = zip_source_buffer(zip, "\x80\x02}.", 4, 0);
+        zip_int64_t index = zip_file_add(zip, entries[i], source, 0);
+        assert_true(index >= 0);
+        zip_set_file_compression(zip, (zip_uint64_t)index, ZIP_CM_STORE, 0);
+    }
+    assert_int_equal(zip_close(zip), 0);
+    struct dml_tensors tensors;
+    assert_int_equal(dml_tensors_read(path, &tensors), DML_ERROR_INPUT);
+    printf("%s\n", dml_error());
+    assert_non_null(strstr(dml_error(), "ViT-B-16.pt: is a TorchScript archive"));
+    assert_null(strchr(dml_error(), '\n'));
+    scratch_close();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_naming),
         cmocka_unit_test(other_networks_are_refused),
         cmocka_unit_test(text_tower_is_refused),
+        cmocka_unit_test(torchscript_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
