@@ -133,7 +133,7 @@ bad 2 "--loss_ is ambiguous: .* and [0-9]* more$" --loss_ 1
 bad 2 "--bs 33 is not a multiple" --bs 33
 bad 2 "--gamma: 7 is out of bounds" --gamma 7
 bad 2 "resnet1" --arch resnet1
-bad 2 "no option '_double'" --arch googlenet_clsavg
+bad 2 "no option '_clsavg'" --arch googlenet_clsavg
 [ ! -s "$work/out" ] || fail "data were read before a wrong --arch was told"
 bad 1 "ties the images of a batch together" --micro_bs 8
 [ ! -s "$work/out" ] || fail "data were read before a wrong --micro_bs was told"
