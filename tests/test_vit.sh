@@ -34,8 +34,9 @@ embed() { # embed NAME FLAGS...
 }
 
 # --- It learns; pieces and an interruption change nothing
-train --arch vitt16_normalize --savename whole --n_epochs 4
-losses whole | awk '{ v[NR] = $1 } END { exit !(NR == 4 && v[4] < v[1]) }' ||
+train --arch vitt16_normalize --savename whole --n_epochs 16
+losses whole | awk '{ if (NR <= 4) first += $1; if (NR > 12) last += $1 }
+    END { exit !(NR == 16 && last < 0.8 * first) }' ||
     fail "the loss does not fall: $(losses whole | tr '\n' ' ')"
 for run in "one vitt16_droppath0.2_layernorm_normalize" "pieces vitt16_droppath0.2_layernorm_normalize"; do
     pieces=0
@@ -55,9 +56,9 @@ cmp "$work/a_embeddings.npy" "$work/b_embeddings.npy" || fail "a resumed run has
 # --- A pretrained backbone without a run: here, that of a run
 weights=$(checkpoint whole)
 embed feature --arch vit_tiny_patch16_224 --weights "$weights" --image_size 32
-[ "$(head -c 128 "$work/feature_embeddings.npy" | grep -ac ', 192)')" = 1 ] || fail "192 dimensions"
+[ "$(head -c 128 "$work/feature_embeddings.npy" | grep -ac ', 192,*)')" = 1 ] || fail "192 dimensions"
 embed larger --arch vitt16_clsavg_normalize --weights "$weights" --image_size 48
-[ "$(head -c 128 "$work/larger_embeddings.npy" | grep -ac ', 384)')" = 1 ] || fail "384 dimensions"
+[ "$(head -c 128 "$work/larger_embeddings.npy" | grep -ac ', 384,*)')" = 1 ] || fail "384 dimensions"
 "$dml" convert "$weights" "$work/same.pth" >/dev/null
 embed converted --arch vitt16 --weights "$work/same.pth" --image_size 32
 cmp "$work/feature_embeddings.npy" "$work/converted_embeddings.npy" || fail "a converted file"
@@ -68,7 +69,7 @@ second=$("$dml" eval --arch vitt16 --weights "$weights" --image_size 32 --datase
 [ -n "$first" ] && [ -n "$second" ] || fail "eval of a backbone: $first, $second"
 train --arch resnet18_normalize --savename resnet --n_epochs 1
 embed resnet --arch resnet18 --weights "$(checkpoint resnet)" --image_size 32
-[ "$(head -c 128 "$work/resnet_embeddings.npy" | grep -ac ', 512)')" = 1 ] || fail "512 dimensions"
+[ "$(head -c 128 "$work/resnet_embeddings.npy" | grep -ac ', 512,*)')" = 1 ] || fail "512 dimensions"
 
 # --- Bad input
 images=(--images "$work/emoji16/images" --out "$work/none")

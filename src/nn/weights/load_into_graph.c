@@ -133,10 +133,13 @@ static bool holds_backbone(const struct index *index, const struct dml_graph *gr
 }
 
 /* The architecture that the file is complete for, or NULL: the largest, for a resnet101 holds all
- * that a resnet50 needs. */
-static const struct dml_architecture *recognise(const struct index *index) {
-    const struct dml_architecture *architecture, *found = NULL;
-    int most = 0;
+ * that a resnet50 needs; of those with the same parameters, as vits16 and dinos16, the graph's. */
+static const struct dml_architecture *recognise(const struct index *index,
+                                                const struct dml_graph *wanted) {
+    bool fits_wanted = holds_backbone(index, wanted);
+    const struct dml_architecture *architecture;
+    const struct dml_architecture *found = fits_wanted ? dml_architecture_find(wanted->arch) : NULL;
+    int most = fits_wanted ? wanted->param_count : 0;
     for (size_t i = 0; (architecture = dml_architecture_at(i)); i++) {
         struct dml_graph *graph;
         if (dml_graph_build(architecture->name, 1, 0, &graph))
@@ -193,7 +196,7 @@ static void describe(const struct listing *listing, const char *separator, const
 /* Refuses a file that is complete for another architecture than the graph's. */
 static enum dml_status refuse_other(const struct dml_graph *graph, const struct index *index,
                                     const char *file) {
-    const struct dml_architecture *other = recognise(index);
+    const struct dml_architecture *other = recognise(index, graph);
     if (!other || other == dml_architecture_find(graph->arch))
         return DML_OK;
     return dml_fail(DML_ERROR_INPUT, "%s: holds the weights of %s, not of %s", file, other->name,
