@@ -75,7 +75,7 @@ embed resnet --arch resnet18 --weights "$(checkpoint resnet)" --image_size 32
 images=(--images "$work/emoji16/images" --out "$work/none")
 says 2 "patches of 16 pixels do not divide the image; 96 would fit" \
     embed --arch vits16 --image_size 100 --weights "$weights" "${images[@]}"
-says 1 "cls_token is (1, 1, 192) and not (1, 1, 384)" \
+says 1 "holds the weights of vitt16, not of vits16" \
     embed --arch vits16 --image_size 32 --weights "$weights" "${images[@]}"
 says 1 "holds the weights of resnet18, not of vitt16" \
     embed --arch vitt16 --weights "$(checkpoint resnet)" "${images[@]}"

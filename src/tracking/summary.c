@@ -146,8 +146,7 @@ static bool add_times(cJSON *root, const struct summary *summary) {
 static bool add_all(cJSON *root, const struct summary *summary, const char *status_name,
                     const char *error) {
     return cJSON_AddStringToObject(root, "status", status_name) &&
-           (!error || text(root, "error", error)) &&
-           text(root, "dataset", summary->run->dataset) &&
+           (!error || text(root, "error", error)) && text(root, "dataset", summary->run->dataset) &&
            text(root, "savename", summary->run->savename) &&
            number(root, "seed", (double)summary->run->seed) &&
            number(root, "epochs", (double)summary->epochs) && add_times(root, summary) &&
