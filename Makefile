@@ -40,7 +40,7 @@ demo: program
 	@examples/demo.sh $(BUILD)/dml
 
 test: check-format build sanitize levels
-	cd $(BUILD) && ctest --output-on-failure
+	cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
 
 # Once for each processor level below the one that the tests above run at; what only repeats
 # training many times, or builds again, is left out.
@@ -50,7 +50,7 @@ levels: build
 	    ! $(BUILD)/dml --version | grep -q "^kernels: x86-64-$$level" || continue; \
 	    echo "The suite at x86-64-$$level"; \
 	    (cd $(BUILD) && DML_LEVEL=$$level ctest --output-on-failure -j $(JOBS) \
-	        -E 'combinations|sweep|trajectory|architectures|fuzz|install|_train|levels') || exit 1; \
+	        -E 'combinations|sweep|trajectory|architectures|fuzz|install|_train|levels|reliability') || exit 1; \
 	done
 
 unit: build
@@ -65,7 +65,8 @@ sanitize: test-packages
 	@cmake -S . -B $(BUILD)-sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDML_BENCH=OFF \
 	    -DDML_SANITIZE=address,undefined $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize -j $(JOBS)
-	cd $(BUILD)-sanitize && ctest --output-on-failure -E 'combinations|sweep|fuzz|install'
+	cd $(BUILD)-sanitize && ctest --output-on-failure -j $(JOBS) \
+	    -E 'combinations|sweep|fuzz|install|reliability'
 
 test-fresh: test-packages
 	@for suite in $(SUITE); do tests/fresh_machine.sh $$suite || exit 1; done

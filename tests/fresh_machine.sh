@@ -33,5 +33,5 @@ began=$(date +%s)
 inside 'cd /dml && DEMO_EPOCHS=1 make demo'
 echo "$what: from clone to the end of the first epoch, packages included:" \
     "$(($(date +%s) - began)) s"
-inside "cd /dml && make unit CTEST_FLAGS=\"-j2 -E 'combinations|sweep|trajectory|fuzz'\""
+inside "cd /dml && make unit CTEST_FLAGS=\"-j2 -E 'combinations|sweep|trajectory|fuzz|reliability'\""
 echo "$what: passed in $(($(date +%s) - started)) s"

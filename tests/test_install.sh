@@ -15,7 +15,7 @@ PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name dml.pc)")
 libraries=$(dirname "$(find "$prefix" -name libdml.a)")
 test -x "$prefix/bin/dml"
 test -e "$libraries/libdml.so"
-[ "$("$prefix/bin/dml" --version)" = "dml $(pkg-config --modversion dml)" ]
+[ "$("$prefix/bin/dml" --version | sed -n 1p)" = "dml $(pkg-config --modversion dml)" ]
 
 # What the library was built with must be linked with as well.
 sanitize=$(sed -n 's/^DML_SANITIZE:STRING=//p' "$build/CMakeCache.txt")
@@ -35,7 +35,7 @@ int main(void) {
         embeddings[i] = (float)dml_rng_normal(&rng);
     for (int i = 0; i < 8; i++)
         labels[i] = i / 2;
-    struct dml_batch batch = {8, 4, embeddings, labels};
+    struct dml_batch batch = {.n = 8, .dim = 4, .embeddings = embeddings, .labels = labels};
     struct dml_miner_context mining_context = {.dim = 4, .margin = 0.2};
     struct dml_criterion_context context = {.dim = 4, .classes = 4, .miner = "distance"};
     struct dml_mining *mining = NULL;
