@@ -13,8 +13,8 @@ JOBS ?= $(shell nproc)
 NAME ?=
 SUITE ?= bookworm trixie
 
-.PHONY: all packages test-packages program build demo test unit golden sanitize levels test-fresh \
-    format check-format bench install dist deb test-deb clean
+.PHONY: all packages test-packages program build demo test quick unit golden sanitize levels \
+    test-fresh format check-format bench install dist deb test-deb clean
 
 all: program
 
@@ -42,16 +42,19 @@ demo: program
 test: check-format build sanitize levels
 	cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
 
-# Once for each processor level below the one that the tests above run at; what only repeats
-# training many times, or builds again, is left out.
+# The quick tests once for each processor level below the one that `make test` runs at.
 levels: build
 	@for level in v2 v3; do \
 	    DML_LEVEL=$$level $(BUILD)/dml --version >/dev/null 2>&1 || continue; \
 	    ! $(BUILD)/dml --version | grep -q "^kernels: x86-64-$$level" || continue; \
 	    echo "The suite at x86-64-$$level"; \
-	    (cd $(BUILD) && DML_LEVEL=$$level ctest --output-on-failure -j $(JOBS) \
-	        -E 'combinations|sweep|trajectory|architectures|fuzz|install|_train|levels|reliability') || exit 1; \
+	    DML_LEVEL=$$level $(MAKE) quick || exit 1; \
 	done
+
+# Without what repeats training many times, or builds again.
+LONG = combinations|sweep|trajectory|architectures|of_networks|_train|learning|terms|vit|fuzz
+quick: build
+	cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -E '$(LONG)|install|levels|reliability'
 
 unit: build
 	cd $(BUILD) && ctest --output-on-failure $(CTEST_FLAGS)
@@ -66,7 +69,7 @@ sanitize: test-packages
 	    -DDML_SANITIZE=address,undefined $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize -j $(JOBS)
 	cd $(BUILD)-sanitize && ctest --output-on-failure -j $(JOBS) \
-	    -E 'combinations|sweep|fuzz|install|reliability'
+	    -E 'combinations|sweep|fuzz|install|reliability|trajectory|levels|of_networks|terms'
 
 test-fresh: test-packages
 	@for suite in $(SUITE); do tests/fresh_machine.sh $$suite || exit 1; done
