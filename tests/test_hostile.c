@@ -333,7 +333,7 @@ static void test_lines_of_a_terminal(void **state) {
         char *text = text_of(i), *line = NULL;
         size_t size;
         FILE *out = open_memstream(&line, &size);
-        dml_text_print(out, text);
+        dml_text_put_line(out, text);
         fclose(out);
         assert_plain_lines(line);
         assert_null(strchr(line, '\n'));

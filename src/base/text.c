@@ -142,12 +142,6 @@ void dml_text_latex(FILE *out, const char *text) {
     put(out, text, rules);
 }
 
-void dml_text_print(FILE *out, const char *text) {
-    char *line = dml_text_line(text);
-    fputs(line ? line : "?", out);
-    free(line);
-}
-
 bool dml_text_has_controls(const char *text) {
     for (; *text; text++)
         if ((unsigned char)*text < ' ' || *text == 0x7f)

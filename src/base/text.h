@@ -18,9 +18,6 @@ char *dml_text_line(const char *text);
 /* The same on its way to a file; returns how many columns it takes there. */
 int dml_text_put_line(FILE *out, const char *text);
 
-/* Prints text as dml_text_line makes it. */
-void dml_text_print(FILE *out, const char *text);
-
 /* Text that is valid UTF-8 in one line, from which dml_text_unescape makes the same bytes again:
  * bytes that are not UTF-8 and control characters become \xff and the like, and the backslash of
  * what looks like that already \x5c. Any other text stays as it is. free() it. NULL: no memory. */

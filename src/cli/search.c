@@ -146,10 +146,10 @@ static const char *name_of(const struct side *side, size_t i, char number[32]) {
 static void print_found(const struct side *queries, size_t q, const struct side *gallery,
                         const struct dml_neighbour *found, size_t count) {
     char text[32];
-    dml_text_print(stdout, name_of(queries, q, text));
+    dml_text_put_line(stdout, name_of(queries, q, text));
     for (size_t r = 0; r < count; r++) {
         printf("\n  %4zu  %-12.6g ", r + 1, found[r].distance);
-        dml_text_print(stdout, name_of(gallery, found[r].index, text));
+        dml_text_put_line(stdout, name_of(gallery, found[r].index, text));
     }
     putchar('\n');
 }

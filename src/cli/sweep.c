@@ -40,12 +40,12 @@ static void print_run(const struct dml_sweep_run *run) {
     if (isfinite(run->result))
         snprintf(result, sizeof result, "R@1 %.4f", run->result);
     printf("  %-9s line %-4zu %-11s ", dml_sweep_state_name(run->state), run->line, result);
-    dml_text_print(stdout, run->label);
+    dml_text_put_line(stdout, run->label);
     if (run->error) {
         printf("\n            ");
-        dml_text_print(stdout, run->error);
+        dml_text_put_line(stdout, run->error);
         printf(" (see ");
-        dml_text_print(stdout, run->log);
+        dml_text_put_line(stdout, run->log);
         printf(")");
     }
     putchar('\n');

@@ -101,7 +101,7 @@ static enum dml_status start(struct execution *execution, struct dml_sweep_run *
     run->state = DML_SWEEP_RUNNING;
     execution->running++;
     printf("started   line %zu: ", run->line);
-    dml_text_print(stdout, run->label);
+    dml_text_put_line(stdout, run->label);
     putchar('\n');
     fflush(stdout);
     return DML_OK;
@@ -144,7 +144,7 @@ static enum dml_status finish(struct execution *execution, struct job *job, int 
     printf("%-9s line %zu after %.0f s (%zu of %zu)%s",
            run->state == DML_SWEEP_WAITING ? "stopped" : dml_sweep_state_name(run->state),
            run->line, seconds, execution->done, execution->total, run->error ? ": " : "");
-    dml_text_print(stdout, run->error ? run->error : "");
+    dml_text_put_line(stdout, run->error ? run->error : "");
     putchar('\n');
     fflush(stdout);
     return note(execution, run,

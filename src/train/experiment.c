@@ -108,7 +108,7 @@ static enum dml_status open_data(struct dml_experiment *e) {
     if (status)
         return status;
     printf("data set: ");
-    dml_text_print(stdout, *e->data->dataset_csv ? e->data->dataset_csv : e->data->dataset);
+    dml_text_put_line(stdout, *e->data->dataset_csv ? e->data->dataset_csv : e->data->dataset);
     putchar('\n');
     print_part(&e->dataset.training);
     print_part(&e->dataset.validation);
