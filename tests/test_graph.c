@@ -56,6 +56,34 @@ static void options_of_arch(void **state) {
     dml_graph_free(graph);
 }
 
+/* Names that others publish a network under, with options behind them. */
+static void other_names(void **state) {
+    (void)state;
+    static const char *const names[][2] = {
+        {"vit_small_patch16_224_normalize", "vits16"},
+        {"vit_small_patch16_224.dino_normalize", "dinos16"},
+        {"vit_small_patch14_reg4_dinov2.lvd142m", "dinov2s14_reg"},
+        {"dinov2b14_reg_clsavg_normalize", "dinov2b14_reg"},
+        {"dinov2b14_avg", "dinov2b14"},
+        {"vit_base_patch16_clip_224.openai_noprojection", "clipb16"},
+        {"deit_small_distilled_patch16_224", "deits16"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const struct dml_architecture *found = dml_architecture_find(names[i][0]);
+        assert_non_null(found);
+        assert_string_equal(found->name, names[i][1]);
+        struct dml_graph *graph;
+        assert_ok(dml_graph_build(names[i][0], 8, 112, &graph));
+        dml_graph_free(graph);
+    }
+    assert_null(dml_architecture_find("vit_small_patch16"));
+    struct dml_graph *graph;
+    assert_int_equal(dml_graph_build("vits16", 8, 100, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "96 would fit"));
+    assert_int_equal(dml_graph_build("vits16_droppath1", 8, 96, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "no option '_droppath1'"));
+}
+
 static void check_pool(int height, int width, int kernel, int stride, int pad, bool ceil_mode,
                        int out_height, int out_width) {
     struct dml_graph *g = dml_graph_new();
@@ -150,6 +178,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_shapes_are_pytorchs),
         cmocka_unit_test(options_of_arch),
+        cmocka_unit_test(other_names),
         cmocka_unit_test(pools_round_as_pytorch),
         cmocka_unit_test(misuse_is_refused),
         cmocka_unit_test(sizes_are_bounded),

@@ -20,6 +20,13 @@ struct dml_scaling {
     enum dml_interpolation interpolation;
 };
 
+/* What the longer side of an image becomes when the shorter one becomes `size`; at most 2^30,
+ * whatever the image. */
+static inline int dml_longer_side(int size, int longer, int shorter) {
+    int64_t side = (int64_t)size * longer / shorter;
+    return (int)(side < 1 << 30 ? side : 1 << 30);
+}
+
 /* The pixels of the image that count for `part`; it lies in `box`. */
 struct dml_rect dml_scaling_needs(const struct dml_scaling *scaling);
 

@@ -91,8 +91,8 @@ struct dml_view dml_transform_draw(const struct dml_transform *transform, int wi
     bool whole =
         transform->kind == DML_TRANSFORM_EVALUATION || transform->kind == DML_TRANSFORM_REDUCED;
     if (whole) {
-        scaling->width = width <= height ? resize : (int)((int64_t)resize * width / height);
-        scaling->height = width <= height ? (int)((int64_t)resize * height / width) : resize;
+        scaling->width = width <= height ? resize : dml_longer_side(resize, width, height);
+        scaling->height = width <= height ? dml_longer_side(resize, height, width) : resize;
     } else {
         const double scale[] = {transform->area_min, 1}, ratio[] = {3.0 / 4, 4.0 / 3};
         scaling->box = dml_draw_box(scale, ratio, width, height, rng);

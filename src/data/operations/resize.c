@@ -33,10 +33,10 @@ static void draw(const void *data, struct dml_rng *rng, struct dml_view *view,
     const struct dml_rect *box = &view->scaling.box;
     int size = (int)o->size;
     if (box->width <= box->height)
-        dml_scale_whole(&view->scaling, size, (int)(o->size * box->height / box->width),
+        dml_scale_whole(&view->scaling, size, dml_longer_side(size, box->height, box->width),
                         o->interpolation);
     else
-        dml_scale_whole(&view->scaling, (int)(o->size * box->width / box->height), size,
+        dml_scale_whole(&view->scaling, dml_longer_side(size, box->width, box->height), size,
                         o->interpolation);
 }
 
