@@ -15,7 +15,7 @@ says 0 "usage: dml COMMAND" --help
 says 2 "usage: dml COMMAND"
 says 2 "did you mean 'train'" trian
 says 0 "^dml [0-9]" --version
-for command in train list convert reference; do
+for command in train list dataset convert reference; do
     says 0 "usage: dml $command" "$command" --help
 done
 says 0 "--loss_margin_beta X" train --help

@@ -157,37 +157,35 @@ static enum dml_status find_folder(const struct dml_dataset_options *options, ch
     return status;
 }
 
-/* The only folder in a folder, as archives leave it when they are unpacked there; NULL. */
-static char *only_folder(const char *folder) {
+/* The only folder in a folder, as archives leave it when they are unpacked there. */
+static bool only_folder(const char *folder, char out[PATH_MAX]) {
     DIR *entries = opendir(folder);
-    char *only = NULL;
+    char path[PATH_MAX];
     int count = 0;
     for (struct dirent *entry; entries && (entry = readdir(entries));) {
-        char *path = entry->d_name[0] == '.' ? NULL : dml_path_join(folder, entry->d_name);
-        if (path && dml_is_folder(path) && count++ == 0)
-            only = path;
-        else
-            free(path);
+        if (entry->d_name[0] == '.' || !dml_place(path, folder, entry->d_name) ||
+            !dml_is_folder(path))
+            continue;
+        count++;
+        strcpy(out, path);
     }
     if (entries)
         closedir(entries);
-    if (count == 1)
-        return only;
-    free(only);
-    return NULL;
+    return count == 1;
 }
 
 /* The folder's layout; the folder may become the only one in it. */
-static const struct dml_layout_kind *find_kind(const char *dataset, char **folder) {
-    const struct dml_layout_kind *kind = dml_layout_of(*folder, dataset);
-    char *below = kind ? NULL : only_folder(*folder);
-    if (below && (kind = dml_layout_of(below, dataset))) {
+static enum dml_status find_kind(const char *dataset, char **folder,
+                                 const struct dml_layout_kind **out) {
+    char below[PATH_MAX];
+    *out = dml_layout_of(*folder, dataset);
+    if (!*out && only_folder(*folder, below) && (*out = dml_layout_of(below, dataset))) {
         free(*folder);
-        *folder = below;
-        below = NULL;
+        *folder = dml_strdup(below);
     }
-    free(below);
-    return kind ? kind : &dml_layout_folders; /* which says what it lacks */
+    if (!*out)
+        *out = &dml_layout_folders; /* which says what it lacks */
+    return *folder ? DML_OK : DML_ERROR_MEMORY;
 }
 
 static enum dml_status read_layout(const struct dml_dataset_options *options,
@@ -202,7 +200,10 @@ static enum dml_status read_layout(const struct dml_dataset_options *options,
     enum dml_status status = find_folder(options, &out->place);
     if (status)
         return status;
-    const struct dml_layout_kind *kind = find_kind(options->dataset, &out->place);
+    const struct dml_layout_kind *kind;
+    status = find_kind(options->dataset, &out->place, &kind);
+    if (status)
+        return status;
     const struct dml_layout_source source = {out->place, options->test_list};
     out->layout = kind->name;
     *apart = kind->apart;

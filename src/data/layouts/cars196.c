@@ -56,22 +56,18 @@ static enum dml_status read_annotations(const char *list, const char *images, co
 
 /* A folder's images may lie in a folder of its name once more, as some archives leave them. */
 static char *find_images(const char *folder, const char *name) {
-    char *images = dml_path_join(folder, name);
-    char *below = images ? dml_path_join(images, name) : NULL;
-    if (below && dml_is_folder(below)) {
-        free(images);
-        return below;
-    }
-    free(below);
-    return images;
+    char images[PATH_MAX];
+    return dml_place(images, folder, name) && dml_has_folder(images, name)
+               ? dml_path_join(images, name)
+               : dml_path_join(folder, name);
 }
 
 static enum dml_status read_part(const char *folder, const char *images_name,
                                  const char *const *lists, struct dml_class_index *index) {
     char *images = find_images(folder, images_name), *list = NULL;
-    for (const char *const *name = lists; *name && !list; name++)
-        list = dml_find_below(folder, places, *name);
     enum dml_status status = images ? DML_OK : DML_ERROR_MEMORY;
+    for (const char *const *name = lists; !status && *name && !list; name++)
+        status = dml_find_below(folder, places, *name, &list);
     if (!status && !dml_is_folder(images))
         status = dml_fail(DML_ERROR_INPUT, "%s: no such folder", images);
     if (!status && !list)
@@ -92,15 +88,15 @@ static enum dml_status read(const struct dml_layout_source *source, struct dml_l
                                               "cars_test_annos.mat", NULL};
     struct dml_class_index index = {.classes = &out->training};
     const char *folder = source->folder;
-    char *all = dml_find_below(folder, places, "cars_annos.mat");
-    enum dml_status status;
-    if (dml_has_folder(folder, "car_ims")) {
+    char *all;
+    enum dml_status status = dml_find_below(folder, places, "cars_annos.mat", &all);
+    if (!status && dml_has_folder(folder, "car_ims")) {
         status = all ? read_annotations(all, folder, "relative_im_path", &index)
                      : dml_fail(DML_ERROR_INPUT,
                                 "%s: the classes of its images are missing: cars_annos.mat, here "
                                 "or in devkit",
                                 folder);
-    } else {
+    } else if (!status) {
         status = read_part(folder, "cars_train", train, &index);
         if (!status)
             status = read_part(folder, "cars_test", test, &index);

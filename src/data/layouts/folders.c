@@ -204,27 +204,29 @@ static bool is_image_name(const char *name) {
                    strcasecmp(dot, ".png") == 0);
 }
 
-static bool holds_image(const char *folder) {
-    struct names names = {0, 0, NULL};
+/* Whether a folder has an entry of which that is so; no memory is taken, which could fail. */
+static bool has_entry(const char *folder, bool (*is_so)(const char *folder, const char *name)) {
+    DIR *entries = opendir(folder);
     bool found = false;
-    if (dml_is_folder(folder) && list_folder(folder, &names) == DML_OK)
-        for (size_t i = 0; i < names.count && !found; i++)
-            found = is_image_name(names.items[i]);
-    free_names(&names);
+    for (struct dirent *entry; !found && entries && (entry = readdir(entries));)
+        found = !is_clutter(entry->d_name) && is_so(folder, entry->d_name);
+    if (entries)
+        closedir(entries);
     return found;
 }
 
+static bool is_image(const char *folder, const char *name) {
+    (void)folder;
+    return is_image_name(name);
+}
+
+static bool is_class(const char *folder, const char *name) {
+    char path[PATH_MAX];
+    return dml_place(path, folder, name) && dml_is_folder(path) && has_entry(path, is_image);
+}
+
 bool dml_folders_hold_images(const char *folder) {
-    struct names names = {0, 0, NULL};
-    bool found = false;
-    if (dml_is_folder(folder) && list_folder(folder, &names) == DML_OK)
-        for (size_t i = 0; i < names.count && !found; i++) {
-            char *path = dml_path_join(folder, names.items[i]);
-            found = path && holds_image(path);
-            free(path);
-        }
-    free_names(&names);
-    return found;
+    return has_entry(folder, is_class);
 }
 
 static bool detect(const char *folder) {

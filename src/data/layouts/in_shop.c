@@ -14,13 +14,10 @@ static const char *const image_places[] = {"", "Img", "Image", "images", NULL};
 
 /* Where the paths "img/WOMEN/..." are. */
 static const char *find_images(const char *folder) {
-    for (const char *const *place = image_places; *place; place++) {
-        char *path = **place ? dml_format("%s/%s", folder, *place) : dml_strdup(folder);
-        bool found = path && dml_has_folder(path, "img");
-        free(path);
-        if (found)
+    char below[PATH_MAX];
+    for (const char *const *place = image_places; *place; place++)
+        if (dml_place(below, folder, *place) && dml_has_folder(below, "img"))
             return *place;
-    }
     return "";
 }
 
@@ -77,11 +74,14 @@ static enum dml_status read_list(struct dml_lines *lines, const char *images,
 
 static enum dml_status read(const struct dml_layout_source *source, struct dml_layout *out) {
     struct dml_lines lines = {0};
-    char *list = dml_find_below(source->folder, list_places, LIST);
+    char *list;
+    enum dml_status status = dml_find_below(source->folder, list_places, LIST, &list);
+    if (status)
+        return status;
     if (!list)
         return dml_fail(DML_ERROR_INPUT, "%s: has no %s, also not in Eval", source->folder, LIST);
     char *images = dml_path_join(source->folder, find_images(source->folder));
-    enum dml_status status = dml_lines_open(list, &lines);
+    status = dml_lines_open(list, &lines);
     if (!status && !images)
         status = DML_ERROR_MEMORY;
     if (!status)
@@ -92,10 +92,8 @@ static enum dml_status read(const struct dml_layout_source *source, struct dml_l
 }
 
 static bool detect(const char *folder) {
-    char *list = dml_find_below(folder, list_places, LIST);
-    bool found = list || dml_has_folder(folder, "img/WOMEN") || dml_has_folder(folder, "img/MEN");
-    free(list);
-    return found;
+    return dml_has_below(folder, list_places, LIST) || dml_has_folder(folder, "img/WOMEN") ||
+           dml_has_folder(folder, "img/MEN");
 }
 
 const struct dml_layout_kind dml_layout_in_shop = {

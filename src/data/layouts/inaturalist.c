@@ -11,27 +11,35 @@
 static const char TRAIN[] = "Inaturalist_train_set1.txt", TEST[] = "Inaturalist_test_set1.txt";
 static const char *const places[] = {"", "Inat_dataset_splits", NULL};
 
-/* "Aves/2761" of "train_val2018/Aves/2761/x.jpg"; NULL where memory or a folder is lacking. */
-static char *class_of(const char *path) {
+/* "Aves/2761" of "train_val2018/Aves/2761/x.jpg"; *out is NULL where there is no folder. */
+static enum dml_status class_of(const char *path, char **out) {
     const char *end = strrchr(path, '/'), *start = end;
     for (int folders = 0; start && start > path; start--)
         if (start[-1] == '/' && ++folders == 2)
             break;
-    return end && end > path ? dml_format("%.*s", (int)(end - start), start) : NULL;
+    *out = NULL;
+    if (!end || end == path)
+        return DML_OK;
+    *out = dml_format("%.*s", (int)(end - start), start);
+    return *out ? DML_OK : DML_ERROR_MEMORY;
 }
 
 static enum dml_status read_list(const char *folder, const char *name, struct dml_class_list *out) {
     struct dml_lines lines = {0};
     struct dml_class_index index = {.classes = out};
-    char *list = dml_find_below(folder, places, name);
+    char *list;
+    enum dml_status status = dml_find_below(folder, places, name, &list);
+    if (status)
+        return status;
     if (!list)
         return dml_fail(DML_ERROR_INPUT, "%s: has no %s, also not in Inat_dataset_splits", folder,
                         name);
-    enum dml_status status = dml_lines_open(list, &lines);
+    status = dml_lines_open(list, &lines);
     for (char *line; !status && (line = dml_lines_next(&lines));) {
         struct dml_class_images *class;
-        char *path = NULL, *class_name = class_of(line);
-        if (!class_name)
+        char *path = NULL, *class_name;
+        status = class_of(line, &class_name);
+        if (!status && !class_name)
             status = dml_fail(DML_ERROR_INPUT, "%s: line %zu is not a path with a class's folder",
                               lines.path, lines.number);
         if (!status)
@@ -55,12 +63,8 @@ static enum dml_status read(const struct dml_layout_source *source, struct dml_l
 }
 
 static bool detect(const char *folder) {
-    char *train = dml_find_below(folder, places, TRAIN),
-         *test = dml_find_below(folder, places, TEST);
-    bool found = train || test || dml_has_folder(folder, "train_val2018");
-    free(train);
-    free(test);
-    return found;
+    return dml_has_below(folder, places, TRAIN) || dml_has_below(folder, places, TEST) ||
+           dml_has_folder(folder, "train_val2018");
 }
 
 const struct dml_layout_kind dml_layout_inaturalist = {

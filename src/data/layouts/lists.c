@@ -4,6 +4,7 @@
 #include "base/memory.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,27 +126,38 @@ enum dml_status dml_list_image(const struct dml_lines *lines, const char *folder
                     lines->number, name, folder);
 }
 
-char *dml_find_below(const char *folder, const char *const *subfolders, const char *name) {
+enum dml_status dml_find_below(const char *folder, const char *const *subfolders, const char *name,
+                               char **out) {
+    char below[PATH_MAX];
+    *out = NULL;
     for (; *subfolders; subfolders++) {
-        char *path = **subfolders ? dml_format("%s/%s/%s", folder, *subfolders, name)
-                                  : dml_path_join(folder, name);
-        if (path && dml_path_exists(path))
-            return path;
-        free(path);
+        if (!dml_place(below, folder, *subfolders) || !dml_has_file(below, name))
+            continue;
+        *out = dml_path_join(below, name);
+        return *out ? DML_OK : DML_ERROR_MEMORY;
     }
-    return NULL;
+    return DML_OK;
+}
+
+bool dml_place(char out[PATH_MAX], const char *folder, const char *name) {
+    int length = snprintf(out, PATH_MAX, "%s%s%s", folder, *name ? "/" : "", name);
+    return length < PATH_MAX;
+}
+
+bool dml_has_below(const char *folder, const char *const *subfolders, const char *name) {
+    char below[PATH_MAX];
+    for (; *subfolders; subfolders++)
+        if (dml_place(below, folder, *subfolders) && dml_has_file(below, name))
+            return true;
+    return false;
 }
 
 bool dml_has_file(const char *folder, const char *name) {
-    char *path = dml_path_join(folder, name);
-    bool found = path && dml_path_exists(path) && !dml_is_folder(path);
-    free(path);
-    return found;
+    char path[PATH_MAX];
+    return dml_place(path, folder, name) && dml_path_exists(path) && !dml_is_folder(path);
 }
 
 bool dml_has_folder(const char *folder, const char *name) {
-    char *path = dml_path_join(folder, name);
-    bool found = path && dml_is_folder(path);
-    free(path);
-    return found;
+    char path[PATH_MAX];
+    return dml_place(path, folder, name) && dml_is_folder(path);
 }

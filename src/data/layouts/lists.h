@@ -3,6 +3,8 @@
 
 #include "data/layout.h"
 
+#include <limits.h>
+
 /* What layouts that come with lists of images share. */
 
 /* The lines of a text file, however they end, without a byte order mark. */
@@ -35,10 +37,17 @@ void dml_class_index_free(struct dml_class_index *index);
 enum dml_status dml_list_image(const struct dml_lines *lines, const char *folder, const char *name,
                                char **path);
 
-/* <folder>/<name> where one of the `subfolders` ("": the folder itself; NULL-terminated) has it;
- * NULL. */
-char *dml_find_below(const char *folder, const char *const *subfolders, const char *name);
+/* <folder>/<subfolder>/<name>, a file, where one of the `subfolders` ("": the folder itself;
+ * NULL-terminated) has it; *out is NULL where none has. */
+enum dml_status dml_find_below(const char *folder, const char *const *subfolders, const char *name,
+                               char **out);
+
+/* What tells a folder's layout, without memory that could fail: a layout must not be taken for
+ * another because of that. */
+bool dml_has_below(const char *folder, const char *const *subfolders, const char *name);
 bool dml_has_file(const char *folder, const char *name);
 bool dml_has_folder(const char *folder, const char *name);
+/* <folder>/<name>, or the folder where the name is empty; false where it is too long. */
+bool dml_place(char out[PATH_MAX], const char *folder, const char *name);
 
 #endif

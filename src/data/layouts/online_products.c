@@ -85,7 +85,10 @@ static enum dml_status add_rows(struct dml_lines *lines, const char *images,
 }
 
 static enum dml_status read_list(const char *folder, const char *name, struct dml_class_list *out) {
-    char *list = dml_find_below(folder, places, name);
+    char *list;
+    enum dml_status status = dml_find_below(folder, places, name, &list);
+    if (status)
+        return status;
     if (!list)
         return dml_fail(DML_ERROR_IO, "%s: No such file: %s, in Info_Files or beside the images",
                         folder, name);
@@ -93,7 +96,7 @@ static enum dml_status read_list(const char *folder, const char *name, struct dm
         dml_has_folder(folder, "images") ? dml_path_join(folder, "images") : dml_strdup(folder);
     struct dml_lines lines = {0};
     struct rows rows = {0};
-    enum dml_status status = dml_lines_open(list, &lines);
+    status = dml_lines_open(list, &lines);
     if (!status && !images)
         status = DML_ERROR_MEMORY;
     if (!status)
@@ -106,15 +109,8 @@ static enum dml_status read_list(const char *folder, const char *name, struct dm
     return status;
 }
 
-static bool has_list(const char *folder, const char *name) {
-    char *path = dml_find_below(folder, places, name);
-    bool found = path != NULL;
-    free(path);
-    return found;
-}
-
 static bool detect(const char *folder) {
-    return has_list(folder, TRAIN) || has_list(folder, TEST) ||
+    return dml_has_below(folder, places, TRAIN) || dml_has_below(folder, places, TEST) ||
            dml_has_folder(folder, "Info_Files");
 }
 

@@ -12,18 +12,17 @@ static const char *const train_names[] = {"train", "training", NULL},
                          *const val_names[] = {"val", "valid", "validation", NULL};
 
 /* The first of the folders that holds classes; NULL. */
-static char *find_part(const char *folder, const char *const *names) {
-    for (; *names; names++) {
-        char *path = dml_path_join(folder, *names);
-        if (path && dml_folders_hold_images(path))
-            return path;
-        free(path);
-    }
+static const char *find_part(const char *folder, const char *const *names) {
+    char path[PATH_MAX];
+    for (; *names; names++)
+        if (dml_place(path, folder, *names) && dml_folders_hold_images(path))
+            return *names;
     return NULL;
 }
 
+/* Names of folders, or NULL. */
 struct parts {
-    char *train, *test, *val;
+    const char *train, *test, *val;
 };
 
 static struct parts find_parts(const char *folder) {
@@ -36,29 +35,27 @@ static struct parts find_parts(const char *folder) {
     return parts;
 }
 
-static void free_parts(struct parts *parts) {
-    free(parts->train);
-    free(parts->test);
-    free(parts->val);
-}
-
 static bool detect(const char *folder) {
     struct parts parts = find_parts(folder);
-    bool found = parts.train && parts.test && !dml_has_folder(folder, "images");
-    free_parts(&parts);
-    return found;
+    return parts.train && parts.test && !dml_has_folder(folder, "images");
+}
+
+static enum dml_status read_part(const char *folder, const char *name, struct dml_class_list *out) {
+    char *path = dml_path_join(folder, name);
+    enum dml_status status = path ? dml_folders_read(path, out) : DML_ERROR_MEMORY;
+    free(path);
+    return status;
 }
 
 static enum dml_status read(const struct dml_layout_source *source, struct dml_layout *out) {
     struct parts parts = find_parts(source->folder);
-    enum dml_status status = parts.train && parts.test ? DML_OK : DML_ERROR_MEMORY;
+    if (!parts.train || !parts.test) /* they were there a moment ago */
+        return dml_fail(DML_ERROR_IO, "%s: its folders of parts are gone", source->folder);
+    enum dml_status status = read_part(source->folder, parts.train, &out->training);
     if (!status)
-        status = dml_folders_read(parts.train, &out->training);
-    if (!status)
-        status = dml_folders_read(parts.test, &out->testing);
+        status = read_part(source->folder, parts.test, &out->testing);
     if (!status && parts.val)
-        status = dml_folders_read(parts.val, &out->validation);
-    free_parts(&parts);
+        status = read_part(source->folder, parts.val, &out->validation);
     return status;
 }
 
