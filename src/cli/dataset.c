@@ -47,15 +47,17 @@ static enum dml_status set_place(struct dml_params *params, const char *place) {
         return dml_fail(DML_ERROR_INPUT, "%s: %s", place,
                         errno == ENOENT ? "no such file or folder" : strerror(errno));
     char *slash = strrchr(real, '/');
-    if (dml_is_folder(real)) {
+    int count = dml_is_folder(real) ? 2 : 1;
+    if (count == 2) {
         flags[0] = dml_format("--dataset=%s", slash + 1);
         *slash = 0;
         flags[1] = dml_format("--source_path=%s", slash == real ? "/" : real);
     } else {
         flags[0] = dml_format("--dataset_csv=%s", real);
     }
-    int count = flags[1] ? 2 : 1;
-    enum dml_status status = flags[0] ? dml_params_parse(params, count, flags) : DML_ERROR_MEMORY;
+    enum dml_status status = flags[0] && (count == 1 || flags[1])
+                                 ? dml_params_parse(params, count, flags)
+                                 : DML_ERROR_MEMORY;
     free(flags[0]);
     free(flags[1]);
     free(real);
@@ -141,7 +143,9 @@ static enum dml_status check(const struct dml_dataset *dataset) {
     printf("%-11s %s classes are in training and in testing\n", "shared", dml_thousands(shared));
     fflush(stdout);
     dml_dataset_doubts(dataset);
-    unreadable = dml_check_each(dataset, tell_unreadable, &told);
+    status = dml_check_each(dataset, tell_unreadable, &told, &unreadable);
+    if (status)
+        return status;
     print_rest(unreadable);
     printf("%-11s %s images cannot be read\n", "unreadable", dml_thousands(unreadable));
     told = 0;

@@ -20,6 +20,7 @@ struct check {
     void *data;
     pthread_mutex_t lock; /* for what follows */
     size_t bad;
+    bool starved; /* memory was lacking: nothing is said of the images */
     size_t first; /* bad one, in the parts' order */
     enum dml_status status;
     char message[1024]; /* of the first bad one */
@@ -37,9 +38,11 @@ static enum dml_status look_at(const struct check *check, struct dml_reader *rea
 static void note(struct check *check, size_t i, enum dml_status status) {
     pthread_mutex_lock(&check->lock);
     check->bad++;
-    if (check->tell)
+    if (check->tell && status != DML_ERROR_MEMORY)
         check->tell(check->data, dml_error());
-    if (!check->status || i < check->first) {
+    bool starved = status == DML_ERROR_MEMORY && !check->starved;
+    check->starved = check->starved || starved;
+    if (!check->status || starved || (!check->starved && i < check->first)) {
         check->status = status;
         check->first = i;
         snprintf(check->message, sizeof check->message, "%s", dml_error());
@@ -89,17 +92,19 @@ static void run(struct check *check, const struct dml_dataset *dataset) {
     pthread_mutex_destroy(&check->lock);
 }
 
-size_t dml_check_each(const struct dml_dataset *dataset,
-                      void (*tell)(void *data, const char *message), void *data) {
+enum dml_status dml_check_each(const struct dml_dataset *dataset,
+                               void (*tell)(void *data, const char *message), void *data,
+                               size_t *count) {
     struct check check = {.tell = tell, .data = data};
     run(&check, dataset);
-    return check.bad;
+    *count = check.bad;
+    return check.starved ? dml_fail(DML_ERROR_MEMORY, "%s", check.message) : DML_OK;
 }
 
 enum dml_status dml_check_images(const struct dml_dataset *dataset) {
     struct check check = {.images = 0};
     run(&check, dataset);
-    if (check.bad > 1)
+    if (check.bad > 1 && !check.starved)
         return dml_fail(check.status, "%s (and %zu more images that cannot be used)", check.message,
                         check.bad - 1);
     return check.status ? dml_fail(check.status, "%s", check.message) : DML_OK;

@@ -100,19 +100,25 @@ static enum dml_status broken(const struct dml_mat *mat) {
                     mat->path);
 }
 
+static enum dml_status starved(const struct dml_mat *mat) {
+    return dml_fail(DML_ERROR_MEMORY, "out of memory: %s cannot be decompressed", mat->path);
+}
+
 /* Inflates an element in place of the one that holds it. */
 static enum dml_status inflate_element(struct dml_mat *mat, struct element *element) {
-    uint8_t tag[8];
+    uint8_t tag[8] = {0};
     z_stream stream = {.next_in = (Bytef *)element->data.at,
                        .avail_in = (uInt)element->data.left,
                        .next_out = tag,
                        .avail_out = sizeof tag};
     if (inflateInit(&stream) != Z_OK)
-        return DML_ERROR_MEMORY;
+        return starved(mat);
     enum dml_status status = DML_OK;
-    inflate(&stream, Z_SYNC_FLUSH);
+    int code = inflate(&stream, Z_SYNC_FLUSH);
     uint32_t size = read_u32(tag + 4);
-    if (stream.avail_out != 0 || size > MOST_BYTES)
+    if (code == Z_MEM_ERROR)
+        status = starved(mat);
+    else if (stream.avail_out != 0 || size > MOST_BYTES)
         status = broken(mat);
     free(mat->inflated);
     mat->inflated = status ? NULL : dml_alloc((size_t)size + 1, 1);
@@ -121,9 +127,9 @@ static enum dml_status inflate_element(struct dml_mat *mat, struct element *elem
     if (!status) {
         stream.next_out = mat->inflated;
         stream.avail_out = size;
-        inflate(&stream, Z_FINISH);
+        code = inflate(&stream, Z_FINISH);
         if (stream.avail_out != 0)
-            status = broken(mat);
+            status = code == Z_MEM_ERROR ? starved(mat) : broken(mat);
         element->type = read_u32(tag);
         element->data = (struct span){mat->inflated, size};
     }
