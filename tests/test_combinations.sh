@@ -44,7 +44,7 @@ while read -r criterion miners; do
     [[ " $miners " == *" distance "* ]] && usual=distance
     [ "$usual" = none ] && miners=${miners#none} usual=
     case $criterion in
-    fastap | hyp_pce | recallk) more="--n_epochs 4" ;; # two are too few to tell
+    fastap | hyp_pce | recallk | smoothap) more="--n_epochs 4" ;; # two are too few to tell
     sphereface) more="--arch resnet18" ;;              # its scale is the embedding's norm
     *) more= ;;
     esac

@@ -112,7 +112,7 @@ static void classify(struct step *step, const int32_t *labels) {
             step->slot[i] += j < i && labels[j] == labels[i];
             size += j != i && labels[j] == labels[i];
         }
-        step->class[i] = size; /* for now */
+        step->class[i] = size; /* replaced below by the number of its class */
     }
     step->classes = 0;
     for (size_t i = 0; i < n; i++) {
