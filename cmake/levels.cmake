@@ -34,8 +34,7 @@ function(dml_levels sources object)
   set(folder ${CMAKE_BINARY_DIR}/levels)
   foreach(level ${DML_LEVELS})
     add_library(dml_level_${level} OBJECT ${levelled})
-    # Vectors wider than a level has are passed between static functions alone.
-    target_compile_options(dml_level_${level} PRIVATE -march=x86-64-${level} -Wno-psabi)
+    target_compile_options(dml_level_${level} PRIVATE -march=x86-64-${level})
     file(GENERATE OUTPUT ${folder}/${level}.list
          CONTENT "$<JOIN:$<TARGET_OBJECTS:dml_level_${level}>,\n>\n")
     list(APPEND compiled $<TARGET_OBJECTS:dml_level_${level}> ${folder}/${level}.list)
