@@ -42,19 +42,20 @@ demo: program
 test: check-format build sanitize levels
 	cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
 
-# The quick tests once for each processor level below the one that `make test` runs at.
+# The quick tests of the library once for each processor level below the one of `make test`.
 levels: build
 	@for level in v2 v3; do \
 	    DML_LEVEL=$$level $(BUILD)/dml --version >/dev/null 2>&1 || continue; \
 	    ! $(BUILD)/dml --version | grep -q "^kernels: x86-64-$$level" || continue; \
 	    echo "The suite at x86-64-$$level"; \
-	    DML_LEVEL=$$level $(MAKE) quick || exit 1; \
+	    DML_LEVEL=$$level $(MAKE) quick QUICK='-LE script' || exit 1; \
 	done
 
 # Without what repeats training many times, or builds again.
 LONG = combinations|sweep|trajectory|architectures|of_networks|_train|learning|terms|vit|fuzz
 quick: build
-	cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -E '$(LONG)|install|levels|reliability'
+	cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -E '$(LONG)|install|levels|reliability' \
+	    $(QUICK)
 
 unit: build
 	cd $(BUILD) && ctest --output-on-failure $(CTEST_FLAGS)
@@ -69,7 +70,7 @@ sanitize: test-packages
 	    -DDML_SANITIZE=address,undefined $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize -j $(JOBS)
 	cd $(BUILD)-sanitize && ctest --output-on-failure -j $(JOBS) \
-	    -E 'combinations|sweep|fuzz|install|reliability|trajectory|levels|of_networks|terms'
+	    -E 'combinations|sweep|fuzz|install|reliability|trajectory|levels|of_networks|terms|learning|golden_architectures$$'
 
 test-fresh: test-packages
 	@for suite in $(SUITE); do tests/fresh_machine.sh $$suite || exit 1; done

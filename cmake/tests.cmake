@@ -1,0 +1,65 @@
+# The tests. Labels: `golden` those that read golden vectors, `script` those that run the program.
+pkg_check_modules(CMOCKA REQUIRED IMPORTED_TARGET cmocka)
+add_library(dml_testing STATIC)
+dml_contain(dml_testing)
+target_link_libraries(dml_testing PUBLIC PkgConfig::CMOCKA)
+file(GLOB DML_TEST_SUPPORT CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/support/*.c)
+add_library(dml_test_support STATIC ${DML_TEST_SUPPORT})
+target_include_directories(dml_test_support PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_compile_definitions(dml_test_support PUBLIC
+  DML_SOURCE_DIR="${CMAKE_SOURCE_DIR}" DML_BINARY_DIR="${CMAKE_BINARY_DIR}")
+target_link_libraries(dml_test_support PUBLIC dml_testing)
+
+function(dml_test name timeout command)
+  add_test(NAME ${name} COMMAND ${command} ${ARGN})
+  # Threads that wait let others work, as the program sets it for itself: tests share the cores.
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} ENVIRONMENT GOMP_SPINCOUNT=5000)
+endfunction()
+
+function(dml_test_script name script)
+  dml_test(${name} 3600 bash ${script} $<TARGET_FILE:dml_program> ${CMAKE_SOURCE_DIR} ${ARGN})
+  set_tests_properties(${name} PROPERTIES LABELS script)
+endfunction()
+
+# tests/test_NAME.c is one program; tests/test_golden_NAME.c carries the label `golden`;
+# tests/test_NAME.sh is run with the program's path.
+file(GLOB DML_TEST_SOURCES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/test_*.c)
+foreach(source ${DML_TEST_SOURCES})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE dml_test_support)
+  dml_test(${name} 600 ${name})
+  if(name MATCHES "^test_golden_")
+    set_tests_properties(${name} PROPERTIES LABELS golden)
+  endif()
+endforeach()
+# Holds and exports all of the library, as the program does, for the plugins that it loads.
+dml_contain(test_plugin)
+set_target_properties(test_plugin PROPERTIES ENABLE_EXPORTS ON)
+file(GLOB DML_TEST_SCRIPTS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/test_*.sh)
+foreach(script ${DML_TEST_SCRIPTS})
+  get_filename_component(name ${script} NAME_WE)
+  dml_test_script(${name} ${script})
+endforeach()
+
+# What runs survive: scripts that kill and starve the program, and what they need for it.
+set(DML_RELIABILITY ${CMAKE_SOURCE_DIR}/tests/reliability)
+add_executable(reliability_run_text ${DML_RELIABILITY}/run_text.c ${DML_RELIABILITY}/records.c)
+target_link_libraries(reliability_run_text PRIVATE dml_testing)
+dml_test_script(reliability_kills ${DML_RELIABILITY}/kills.sh $<TARGET_FILE:reliability_run_text>)
+dml_test_script(reliability_resuming ${DML_RELIABILITY}/resuming.sh)
+if(NOT DML_SANITIZE) # its malloc is in the way of AddressSanitizer's
+  add_library(reliability_faults MODULE ${DML_RELIABILITY}/faults.c)
+  target_link_libraries(reliability_faults PRIVATE ${CMAKE_DL_LIBS})
+  dml_test_script(reliability_faults ${DML_RELIABILITY}/faults.sh
+                  $<TARGET_FILE:reliability_run_text> $<TARGET_FILE:reliability_faults>)
+endif()
+
+# examples/NAME.c shows the library at work: built like a user's program, and run as a test.
+file(GLOB DML_EXAMPLES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/examples/*.c)
+foreach(source ${DML_EXAMPLES})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(example_${name} ${source})
+  target_link_libraries(example_${name} PRIVATE dml_testing)
+  dml_test(example_${name} 600 example_${name})
+endforeach()
