@@ -50,6 +50,20 @@ static void options_of_arch(void **state) {
     assert_non_null(strstr(dml_error(), "_frozen_affine"));
     assert_int_equal(dml_graph_build("resnet50_", 128, 0, &graph), DML_ERROR_USAGE);
     assert_int_equal(dml_graph_build("resnet50", -1, 0, &graph), DML_ERROR_USAGE);
+    static const char *const contradictions[][2] = {
+        {"resnet18_he_orthogonal", "_he or _orthogonal"},
+        {"vits16_layernorm_plainnorm", "_layernorm or _plainnorm"},
+        {"resnet18_mlp64_mlp", "one hidden layer"},
+        {"resnet18_mlp0", "no option '_mlp0'"},
+        {"resnet18_mlp65537", "no option '_mlp65537'"},
+        {"resnet18_mlp6x", "no option '_mlp6x'"},
+    };
+    for (size_t i = 0; i < sizeof contradictions / sizeof *contradictions; i++) {
+        assert_int_equal(dml_graph_build(contradictions[i][0], 8, 64, &graph), DML_ERROR_USAGE);
+        assert_non_null(strstr(dml_error(), contradictions[i][1]));
+    }
+    assert_int_equal(dml_graph_build("resnet18_mlp", 0, 64, &graph), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "_mlp"));
     assert_ok(dml_graph_build("resnet50_normalize", 0, 64, &graph)); /* the feature itself */
     assert_int_equal(graph->embed_dim, 2048);
     assert_int_equal(graph->nodes[graph->output].op, DML_OP_L2_NORMALIZE);
@@ -174,6 +188,53 @@ static void init_has_pytorchs_moments(void **state) {
     dml_graph_free(graph);
 }
 
+/* Rows of the head's matrices, or their columns where they are fewer, are orthonormal, and biases
+ * 0; a hidden layer is as wide as asked. */
+static void check_orthogonal_head(const char *arch, int dim, int hidden) {
+    struct dml_graph *graph;
+    int matrices = 0;
+    assert_ok(dml_graph_build(arch, dim, 64, &graph));
+    for (int p = 0; p < graph->param_count; p++) {
+        const struct dml_graph_param *param = &graph->params[p];
+        if (!param->head)
+            continue;
+        float *values = malloc(param->count * sizeof *values);
+        assert_non_null(values);
+        dml_graph_init_param(graph, p, 7, values);
+        if (param->dim_count == 1)
+            for (size_t i = 0; i < param->count; i++)
+                assert_true(values[i] == 0);
+        if (param->dim_count == 1) {
+            free(values);
+            continue;
+        }
+        int rows = param->dims[0], columns = param->dims[1];
+        int count = rows < columns ? rows : columns, length = rows < columns ? columns : rows;
+        int stride = rows < columns ? columns : 1, step = rows < columns ? 1 : columns;
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j <= i; j++) {
+                double product = 0;
+                for (int k = 0; k < length; k++)
+                    product +=
+                        (double)values[i * stride + k * step] * values[j * stride + k * step];
+                assert_true(fabs(product - (i == j)) < 1e-6);
+            }
+        assert_int_equal(rows, !strcmp(param->name, "last_linear.weight") ? dim : hidden);
+        matrices++;
+        free(values);
+    }
+    assert_int_equal(matrices, hidden ? 2 : 1);
+    dml_graph_free(graph);
+}
+
+static void heads_start_orthogonal(void **state) {
+    (void)state;
+    check_orthogonal_head("resnet18_orthogonal", 48, 0);
+    check_orthogonal_head("resnet18_orthogonal", 520, 0); /* more rows than columns */
+    check_orthogonal_head("resnet18_mlp_orthogonal", 64, 512);
+    check_orthogonal_head("vitt16_mlp96_orthogonal", 128, 96);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_and_shapes_are_pytorchs),
@@ -183,6 +244,7 @@ int main(void) {
         cmocka_unit_test(misuse_is_refused),
         cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(init_has_pytorchs_moments),
+        cmocka_unit_test(heads_start_orthogonal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 #include "support/run_fixture.h"
 #include "sweep/sweep.h"
 
+#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,6 +114,12 @@ static void test_check(void **state) {
     static const char *const wrong[][2] = {{"--seed 1\n--lss margin\n", "study.txt:2: "},
                                            {"--loss margn\n", "study.txt:1: "},
                                            {"--lr -1\n", "study.txt:1: "},
+                                           {"--seed 1\n--arch resnet50_gm\n", "study.txt:2: "},
+                                           {"--optim adamm\n", "study.txt:1: "},
+                                           {"--scheduler steps\n", "study.txt:1: "},
+                                           {"--transforms flop\n", "study.txt:1: "},
+                                           {"--evaluation_metrics recall\n", "study.txt:1: "},
+                                           {"--bs 9 --samples_per_class 2\n", "study.txt:1: "},
                                            {"--save_path a\n--save_path b\n", "study.txt:2: "}};
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         path = write_sweep(wrong[i][0]);
@@ -151,6 +158,27 @@ static void test_the_study(void **state) {
     dml_sweep_free(&sweep);
 }
 
+/* Every list of experiments/ is accepted, without a run that is there twice. */
+static void test_all_experiments(void **state) {
+    (void)state;
+    glob_t found;
+    assert_int_equal(glob(DML_SOURCE_DIR "/experiments/*.txt", 0, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        struct dml_sweep sweep;
+        const char *path = found.gl_pathv[i];
+        assert_ok(dml_sweep_read(path, NULL, 0, &sweep));
+        size_t runs = sweep.count;
+        assert_true(runs > 0);
+        if (dml_sweep_check(path, &sweep) != DML_OK)
+            fail_msg("%s", dml_error());
+        assert_int_equal(sweep.count, runs);
+        print_message("%s: %zu runs\n", path, runs);
+        dml_sweep_free(&sweep);
+    }
+    assert_true(found.gl_pathc >= 2);
+    globfree(&found);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_lists_multiply),
@@ -161,6 +189,7 @@ int main(void) {
         TEST(test_bad_files),
         TEST(test_check),
         TEST(test_the_study),
+        TEST(test_all_experiments),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

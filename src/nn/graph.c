@@ -406,6 +406,13 @@ int dml_graph_head(struct dml_graph *graph, int input, const char *name,
     if (o->head_norm != DML_HEAD_NORM_NONE)
         x = dml_graph_layer_norm(graph, x, "layer_norm", 1e-5f,
                                  o->head_norm == DML_HEAD_NORM_AFFINE);
+    if (o->hidden && o->embed_dim == 0)
+        return dml_graph_refuse(graph, x, name,
+                                "a hidden layer (_mlp) needs an embedding's width above 0");
+    if (o->hidden && x >= 0) {
+        int width = o->hidden == DML_HIDDEN_AS_FEATURE ? graph->nodes[x].channels : o->hidden;
+        x = dml_graph_relu(graph, dml_graph_linear(graph, x, "hidden_linear", width));
+    }
     if (o->embed_dim != 0)
         x = dml_graph_linear(graph, x, name, o->embed_dim);
     if (x < 0)
@@ -416,7 +423,7 @@ int dml_graph_head(struct dml_graph *graph, int input, const char *name,
         freeze_affine(graph);
     graph->frozen = o->frozen;
     graph->normalize = o->normalize;
-    graph->he_head = o->he_head;
+    graph->head_start = o->head_start;
     return o->normalize ? dml_graph_l2_normalize(graph, x) : x;
 }
 

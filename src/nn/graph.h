@@ -93,7 +93,7 @@ struct dml_graph_param {
     int dims[4], dim_count;
     size_t count; /* elements */
     int layer;    /* depth for layer-wise rates: 0 for the stem, then block by block */
-    bool head;    /* of the last linear layer or the norm before it: --fc_lr */
+    bool head;    /* of the last linear layer, or the norm or hidden layer before it: --fc_lr */
     bool fresh;   /* new when a backbone's weights are loaded: the head, and what files lack */
     bool fixed;   /* the architecture's options say that it does not learn */
 };
@@ -102,12 +102,21 @@ struct dml_graph_param {
 bool dml_param_learnable(const struct dml_graph_param *param);
 
 /* How the weights start when none are read, as the architecture's own PyTorch code does it. The
- * head is always PyTorch's default of a linear layer (or he_head). */
+ * head starts as head_start says. */
 enum dml_weight_init {
     DML_INIT_UNIFORM,        /* PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in)), biases too */
     DML_INIT_KAIMING_NORMAL, /* N(0, 2 / fan_out), fan_out = out * kh * kw; He et al. 2015 */
     DML_INIT_TRUNCATED_NORMAL, /* N(0, 0.01^2) cut at two standard deviations */
     DML_INIT_TRANSFORMER,      /* linear layers N(0, 0.02^2) and biases 0; convolutions uniform */
+};
+
+/* How the linear layers of the head start. */
+enum dml_head_start {
+    DML_HEAD_PYTORCH,    /* PyTorch's default of a linear layer */
+    DML_HEAD_HE,         /* N(0, 2 / outputs), biases 0 */
+    DML_HEAD_ORTHOGONAL, /* rows or columns, whichever are fewer, orthonormal, biases 0; Saxe et al.
+                            2014, Exact solutions to the nonlinear dynamics of learning in deep
+                            linear neural networks */
 };
 
 /* How 8-bit RGB images become the network's input: value = (pixel / 255 - mean) / std, per RGB
@@ -129,7 +138,7 @@ struct dml_graph {
     bool normalize; /* the last node is L2_NORMALIZE */
     struct dml_input_transform input;
     enum dml_weight_init weight_init;
-    bool he_head;            /* the head starts N(0, 2 / embed_dim) with bias 0 */
+    enum dml_head_start head_start;
     int layer;               /* of the parameters that builders add now; a block begins with ++ */
     int layers;              /* the last layer, which the head is in; 0 until it begins */
     enum dml_status failure; /* of the first builder that failed; dml_graph_finish returns it */
@@ -211,14 +220,17 @@ enum dml_pooling {
     DML_POOL_DOUBLE, /* average plus maximum */
     DML_POOL_GEM,    /* generalised mean */
 };
+enum { DML_HIDDEN_AS_FEATURE = -1 };
 struct dml_architecture_options {
     const struct dml_architecture *architecture;
     int image_size; /* height and width of the input */
     int embed_dim;  /* 0: the feature itself, without a linear layer */
-    bool frozen, normalize, he_head;
+    bool frozen, normalize;
+    enum dml_head_start head_start;
     bool affine_frozen; /* weights and biases of batch norms do not learn */
     enum dml_pooling pool;
     enum dml_head_norm { DML_HEAD_NORM_NONE, DML_HEAD_NORM_AFFINE, DML_HEAD_NORM_PLAIN } head_norm;
+    int hidden; /* width of the head's hidden layer; DML_HIDDEN_AS_FEATURE; 0: it has none */
     enum dml_token_pool token_pool;
     enum dml_position_rule positions;
     bool no_projection; /* CLIP without its own last layer */
@@ -228,9 +240,10 @@ struct dml_architecture_options {
 /* A feature map to a vector, as o->pool says. Begins the last layer. */
 int dml_graph_pool(struct dml_graph *graph, int input, const struct dml_architecture_options *o);
 
-/* The end of every architecture: a layer norm where asked, the linear layer `name` to o->embed_dim
- * (none where that is 0: the embedding is the feature itself), and l2_normalize where asked. Marks
- * the layer as the head and takes over what else the options say. */
+/* The end of every architecture: a layer norm where asked, a hidden layer and its relu where asked,
+ * the linear layer `name` to o->embed_dim (none where that is 0: the embedding is the feature
+ * itself), and l2_normalize where asked. Marks these layers as the head and takes over what else
+ * the options say. */
 int dml_graph_head(struct dml_graph *graph, int input, const char *name,
                    const struct dml_architecture_options *o);
 

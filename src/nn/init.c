@@ -23,6 +23,36 @@ static void fill_normal(struct dml_rng *rng, double deviation, double cut, float
     }
 }
 
+/* The other vector's component along `vector`, which has length 1, is taken from it. */
+static void remove_component(const float *vector, float *other, size_t length, size_t step) {
+    double product = 0;
+    for (size_t k = 0; k < length; k++)
+        product += (double)vector[k * step] * other[k * step];
+    for (size_t k = 0; k < length; k++)
+        other[k * step] -= (float)(product * vector[k * step]);
+}
+
+/* Orthonormal rows of a matrix (rows, columns), or columns where there are more rows: normal values
+ * by Gram and Schmidt's process, which is uniform over all such matrices, as the QR decomposition
+ * of PyTorch's orthogonal_ is. Each vector goes through it twice, so that rounding does not add up.
+ */
+static void fill_orthogonal(struct dml_rng *rng, size_t rows, size_t columns, float *values) {
+    size_t count = rows < columns ? rows : columns, length = rows < columns ? columns : rows;
+    size_t stride = rows < columns ? columns : 1, step = rows < columns ? 1 : columns;
+    fill_normal(rng, 1.0, INFINITY, values, rows * columns);
+    for (size_t i = 0; i < count; i++) {
+        float *own = values + i * stride;
+        for (size_t j = 0; j < 2 * i; j++)
+            remove_component(values + j % i * stride, own, length, step);
+        double squares = 0;
+        for (size_t k = 0; k < length; k++)
+            squares += (double)own[k * step] * own[k * step];
+        float scale = (float)(1.0 / sqrt(squares));
+        for (size_t k = 0; k < length; k++)
+            own[k * step] *= scale;
+    }
+}
+
 static void fill_constant(float value, float *values, size_t count) {
     for (size_t i = 0; i < count; i++)
         values[i] = value;
@@ -36,6 +66,7 @@ void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t see
     const struct dml_graph_param *weight = &graph->params[graph->nodes[param->node].first_param];
     size_t fan_in = weight->count / (size_t)weight->dims[0];
     bool is_conv = graph->nodes[param->node].op == DML_OP_CONV;
+    bool head = param->head && graph->head_start != DML_HEAD_PYTORCH;
     bool transformer = graph->weight_init == DML_INIT_TRANSFORMER && !is_conv && !param->head;
 
     switch (param->role) {
@@ -62,13 +93,15 @@ void dml_graph_init_param(const struct dml_graph *graph, int index, uint64_t see
         fill_constant(1e-5f, values, count);
         return;
     case DML_ROLE_BIAS:
-        if (transformer || (param->head && graph->he_head))
+        if (transformer || head)
             fill_constant(0.0f, values, count);
         else
             fill_uniform(&rng, fan_in, values, count);
         return;
     case DML_ROLE_WEIGHT:
-        if (param->head && graph->he_head) /* fan_out of a linear layer is its outputs */
+        if (head && graph->head_start == DML_HEAD_ORTHOGONAL)
+            fill_orthogonal(&rng, out, count / out, values);
+        else if (head) /* fan_out of a linear layer is its outputs */
             fill_normal(&rng, sqrt(2.0 / (double)out), INFINITY, values, count);
         else if (transformer)
             fill_normal(&rng, 0.02, INFINITY, values, count);

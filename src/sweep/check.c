@@ -4,8 +4,7 @@
 #include "sweep/identity.h"
 #include "sweep/sweep.h"
 #include "tracking/tracking.h"
-#include "train/options.h"
-#include "train/terms.h"
+#include "train/experiment.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,16 +40,6 @@ static enum dml_status load_plugins(struct plugins *plugins, const struct dml_sw
     return status;
 }
 
-/* Methods that do not exist are found now rather than when their run begins. */
-static enum dml_status check_methods(const struct dml_params *params,
-                                     const struct dml_training_options *options) {
-    struct dml_terms terms;
-    enum dml_status status = dml_terms_read(params, options, &terms);
-    if (!status && !dml_method_find(DML_SAMPLER, options->data_sampler))
-        status = dml_method_unknown(DML_SAMPLER, options->data_sampler);
-    return status;
-}
-
 static enum dml_status keep_save_path(struct dml_sweep *sweep, const char *save_path) {
     if (!sweep->save_path) {
         sweep->save_path = dml_strdup(save_path);
@@ -74,12 +63,14 @@ static enum dml_status check_run(struct dml_sweep *sweep, struct plugins *plugin
         status = dml_params_parse(params, run->argc, run->argv);
     if (!status)
         status = dml_train_name_csv(params);
+    const struct dml_setup_options *setup =
+        status ? NULL : dml_params_options(params, &dml_setup_params);
+    /* What does not exist is found now rather than when its run begins; what a file says is not
+     * known yet. */
+    if (!status && !*setup->params && !*setup->resume)
+        status = dml_experiment_check(params);
     if (!status)
-        status = check_methods(params, dml_params_options(params, &dml_training_params));
-    if (!status) {
-        const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
         status = keep_save_path(sweep, setup->save_path);
-    }
     if (!status)
         status = dml_identity_of_params(identity, params, &run->identity);
     dml_params_free(params);

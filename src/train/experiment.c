@@ -176,16 +176,19 @@ static enum dml_status load_backbone(struct dml_experiment *e) {
     return status;
 }
 
-/* The network without values: what its flags contradict is told before data are read. */
-static enum dml_status open_network(struct dml_experiment *e,
-                                    const struct dml_architecture *architecture) {
+static enum dml_status open_graph(struct dml_experiment *e,
+                                  const struct dml_architecture *architecture) {
     const struct dml_network_flags *flags = e->network_flags;
     enum dml_status status = dml_transforms_open(e->data, architecture->crop, &e->transforms);
     if (!status)
         status =
             dml_network_graph(flags, (int)flags->embed_dim, e->transforms.training.crop, &e->graph);
-    if (status)
-        return status;
+    return status;
+}
+
+/* The network without values: what its flags contradict is told before data are read. */
+static enum dml_status open_network(struct dml_experiment *e) {
+    const struct dml_network_flags *flags = e->network_flags;
     e->backend = dml_backend_select(true);
     const struct dml_network_options options = {flags->precision, (size_t)flags->micro_bs,
                                                 (size_t)e->training->bs};
@@ -239,11 +242,9 @@ static enum dml_status open_methods(struct dml_experiment *e) {
     return status;
 }
 
-enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
-                                    struct dml_experiment *out) {
-    *out = (struct dml_experiment){
+static struct dml_experiment experiment_of(struct dml_params *params) {
+    return (struct dml_experiment){
         .params = params,
-        .stop = stop,
         .data = dml_params_options(params, &dml_dataset_params),
         .training = dml_params_options(params, &dml_training_params),
         .group_flags = dml_params_options(params, &dml_group_params),
@@ -252,20 +253,44 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
         .setup = dml_params_options(params, &dml_setup_params),
         .tracking = dml_params_options(params, &dml_tracking_params),
     };
-    const struct dml_architecture *architecture = dml_architecture_find(out->network_flags->arch);
-    enum dml_status status = check_setup(out);
+}
+
+static enum dml_status check_names(struct dml_experiment *e,
+                                   const struct dml_architecture *architecture) {
+    enum dml_status status = check_setup(e);
     if (!status)
-        status = check_methods(out);
+        status = check_methods(e);
     if (!status && !architecture) { /* builds nothing: its message lists what there is */
         struct dml_graph *none;
-        status = dml_graph_build(out->network_flags->arch, 1, 0, &none);
+        status = dml_graph_build(e->network_flags->arch, 1, 0, &none);
     }
+    return status;
+}
+
+enum dml_status dml_experiment_check(struct dml_params *params) {
+    struct dml_experiment e = experiment_of(params);
+    const struct dml_architecture *architecture = dml_architecture_find(e.network_flags->arch);
+    enum dml_status status = check_names(&e, architecture);
+    if (!status)
+        status = open_graph(&e, architecture);
+    dml_experiment_close(&e);
+    return status;
+}
+
+enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
+                                    struct dml_experiment *out) {
+    *out = experiment_of(params);
+    out->stop = stop;
+    const struct dml_architecture *architecture = dml_architecture_find(out->network_flags->arch);
+    enum dml_status status = check_names(out, architecture);
     bool own_weights = out->network_flags->not_pretrained ||
                        dml_resume_has_state(out->setup->resume) || out->group_flags->list_groups;
     if (!status && !own_weights)
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
-        status = open_network(out, architecture);
+        status = open_graph(out, architecture);
+    if (!status)
+        status = open_network(out);
     if (!status)
         status = open_data(out);
     if (!status)

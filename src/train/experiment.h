@@ -55,6 +55,10 @@ enum dml_status dml_experiment_loader(const struct dml_experiment *experiment,
                                       const struct dml_part *part, bool training,
                                       struct dml_loader **out);
 
+/* As much of dml_experiment_open as needs no data: names, combinations, network and transforms.
+ * Prints and keeps nothing. */
+enum dml_status dml_experiment_check(struct dml_params *params);
+
 /* What trackers are told of the run; points into the arguments. */
 struct dml_run_folder;
 void dml_experiment_describe(const struct dml_experiment *experiment,

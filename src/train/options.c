@@ -8,6 +8,7 @@
 #include "tracking/tracking.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,20 +131,41 @@ static const char *const pools[] = {
     [DML_POOL_CHOICE_OWN] = "own", [DML_POOL_CHOICE_AVG] = "avg",
     [DML_POOL_CHOICE_MAX] = "max", [DML_POOL_CHOICE_DOUBLE] = "double",
     [DML_POOL_CHOICE_GEM] = "gem", NULL};
+static const char *const head_norms[] = {[DML_HEAD_NORM_CHOICE_OWN] = "own",
+                                         [DML_HEAD_NORM_CHOICE_AFFINE] = "layernorm",
+                                         [DML_HEAD_NORM_CHOICE_PLAIN] = "plainnorm",
+                                         NULL};
+static const char *const head_starts[] = {[DML_HEAD_START_CHOICE_OWN] = "own",
+                                          [DML_HEAD_START_CHOICE_HE] = "he",
+                                          [DML_HEAD_START_CHOICE_ORTHOGONAL] = "orthogonal",
+                                          NULL};
 static const struct dml_param network[] = {
     {"arch", DML_PARAM_STRING, AT(arch), "resnet50_frozen_normalize",
      .help =
          "Backbone and its options: _frozen (batch norm keeps its running statistics), "
          "_frozen_affine (their weights and biases do not learn either), _normalize (embeddings "
          "of length 1), _avg, _max, _double, _gem (the pooling), _layernorm (a layer norm before "
-         "the last linear layer), _plainnorm (one without weight and bias), _he (the head starts "
-         "N(0, 2 / embed_dim)). Vision transformers, also by timm's names: _avg (mean of the "
+         "the last linear layer), _plainnorm (one without weight and bias), _mlp (a hidden layer, "
+         "as wide as the feature, and a relu before the last linear layer; _mlp512: of that "
+         "width), "
+         "_he (the head starts N(0, 2 / embed_dim)), _orthogonal (it starts with orthonormal "
+         "rows). "
+         "Vision transformers, also by timm's names: _avg (mean of the "
          "patches), _clsavg (class token and mean), _droppath0.1, _dinorule and _plainrule (how "
          "position embeddings are resampled), _noprojection (clipb16); `dml list` shows all."},
     {"pool", DML_PARAM_CHOICE, AT(pool), "own", .choices = pools,
      .help = "Pooling of the last feature map: average, maximum, their sum (double), or a "
              "generalised mean whose power pool.p learns from 3 on; own: as --arch says, else "
              "average."},
+    {"head_norm", DML_PARAM_CHOICE, AT(head_norm), "own", .choices = head_norms,
+     .help = "Layer norm before the last linear layer, or one without weight and bias; own: as "
+             "--arch says, else none."},
+    {"head_hidden", DML_PARAM_INT, AT(head_hidden), "0", 0, 65536,
+     .help = "Width of a hidden layer in the head, with a relu behind it; 0: as --arch says, else "
+             "none."},
+    {"head_start", DML_PARAM_CHOICE, AT(head_start), "own", .choices = head_starts,
+     .help = "How the head's linear layers start: N(0, 2 / outputs) or orthonormal rows, biases 0; "
+             "own: as --arch says, else PyTorch's default."},
     {"embed_dim", DML_PARAM_INT, AT(embed_dim), "128", 0, 65536,
      .help = "Dimensions of an embedding; 0: the backbone's feature itself, without a linear "
              "layer."},
@@ -211,8 +233,15 @@ const struct dml_param_table dml_setup_params =
 
 enum dml_status dml_network_graph(const struct dml_network_flags *flags, int embed_dim, int crop,
                                   struct dml_graph **out) {
-    bool own = flags->pool == DML_POOL_CHOICE_OWN;
-    char *arch = dml_format("%s%s%s", flags->arch, own ? "" : "_", own ? "" : pools[flags->pool]);
+    const char *pool = flags->pool ? pools[flags->pool] : NULL;
+    const char *norm = flags->head_norm ? head_norms[flags->head_norm] : NULL;
+    const char *start = flags->head_start ? head_starts[flags->head_start] : NULL;
+    char hidden[32] = "";
+    if (flags->head_hidden)
+        snprintf(hidden, sizeof hidden, "_mlp%lld", (long long)flags->head_hidden);
+    char *arch =
+        dml_format("%s%s%s%s%s%s%s%s", flags->arch, pool ? "_" : "", pool ? pool : "",
+                   norm ? "_" : "", norm ? norm : "", hidden, start ? "_" : "", start ? start : "");
     *out = NULL;
     enum dml_status status = arch ? dml_graph_build(arch, embed_dim, crop, out) : DML_ERROR_MEMORY;
     free(arch);

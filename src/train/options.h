@@ -47,6 +47,18 @@ enum dml_pool_choice {
     DML_POOL_CHOICE_GEM,
 };
 
+/* The head by flags, likewise. */
+enum dml_head_norm_choice {
+    DML_HEAD_NORM_CHOICE_OWN,
+    DML_HEAD_NORM_CHOICE_AFFINE,
+    DML_HEAD_NORM_CHOICE_PLAIN
+};
+enum dml_head_start_choice {
+    DML_HEAD_START_CHOICE_OWN,
+    DML_HEAD_START_CHOICE_HE,
+    DML_HEAD_START_CHOICE_ORTHOGONAL
+};
+
 /* What happens to gradients and weights around an optimiser's step. */
 enum dml_average_start { DML_AVERAGE_FROM_START, DML_AVERAGE_FROM_FIRST_STEP };
 
@@ -61,6 +73,9 @@ struct dml_network_flags {
     bool not_pretrained;
     char *arch, *weights;
     enum dml_pool_choice pool;
+    enum dml_head_norm_choice head_norm;
+    enum dml_head_start_choice head_start;
+    int64_t head_hidden;
     int64_t micro_bs;
     enum dml_precision precision;
 };

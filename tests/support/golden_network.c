@@ -8,8 +8,9 @@
 
 void golden_case_open(struct golden_case *s, const char *arch, int dim, int size, size_t batch,
                       struct how how) {
-    *s = (struct golden_case){.batch = batch, .dim = (size_t)dim};
+    *s = (struct golden_case){.batch = batch};
     assert_ok(dml_graph_build(arch, dim, size, &s->graph));
+    s->dim = (size_t)s->graph->embed_dim;
     struct dml_network_options options = {
         .precision = how.precision, .micro_batch = how.micro, .batch_hint = batch};
     assert_ok(dml_backend_cpu.create(s->graph, &options, &s->network));

@@ -20,7 +20,8 @@ struct golden_case {
     float *input, *embeddings;
 };
 
-/* Builds `arch` as typed, of `dim` dimensions at `size` pixels, and fills it. */
+/* Builds `arch` as typed, of `dim` dimensions (0: those of the feature) at `size` pixels, and fills
+ * it. */
 void golden_case_open(struct golden_case *s, const char *arch, int dim, int size, size_t batch,
                       struct how how);
 void golden_case_close(struct golden_case *s);

@@ -13,9 +13,9 @@ static const struct dml_architecture *const architectures[] = {
     &dml_resnext101_32x8d, &dml_googlenet,       &dml_bninception,
 };
 
-const char *const dml_convolutional_options[] = {"frozen",    "affine",    "normalize", "avg",
-                                                 "max",       "double",    "gem",       "he",
-                                                 "layernorm", "plainnorm", NULL};
+const char *const dml_convolutional_options[] = {
+    "frozen",    "affine",    "normalize", "avg", "max",        "double", "gem",
+    "layernorm", "plainnorm", "mlp",       "he",  "orthogonal", NULL};
 
 const struct dml_architecture *dml_architecture_at(size_t i) {
     const size_t count = sizeof architectures / sizeof *architectures;
@@ -98,6 +98,23 @@ static bool read_drop_path(const char *option, float *rate) {
     return true;
 }
 
+/* "mlp", or "mlp512" with the width of the hidden layer. */
+static bool read_hidden(const char *option, int *width) {
+    static const char name[] = "mlp";
+    const size_t length = sizeof name - 1;
+    if (strncmp(option, name, length) != 0)
+        return false;
+    *width = DML_HIDDEN_AS_FEATURE;
+    if (!option[length])
+        return true;
+    char *end;
+    long value = strtol(option + length, &end, 10);
+    if (option[length] < '1' || option[length] > '9' || *end || value > 65536)
+        return false;
+    *width = (int)value;
+    return true;
+}
+
 static const char *const poolings[] = {[DML_POOL_AVG] = "avg",
                                        [DML_POOL_MAX] = "max",
                                        [DML_POOL_DOUBLE] = "double",
@@ -120,6 +137,39 @@ static enum dml_status choose_pool(const char *arch, enum dml_pooling pool,
     return DML_OK;
 }
 
+static enum dml_status choose_start(const char *arch, enum dml_head_start start,
+                                    struct dml_architecture_options *o) {
+    if (o->head_start && o->head_start != start)
+        return dml_fail(DML_ERROR_USAGE,
+                        "--arch %s: the head starts in one way, _he or _orthogonal "
+                        "(--head_start adds one)",
+                        arch);
+    o->head_start = start;
+    return DML_OK;
+}
+
+static enum dml_status choose_norm(const char *arch, enum dml_head_norm norm,
+                                   struct dml_architecture_options *o) {
+    if (o->head_norm && o->head_norm != norm)
+        return dml_fail(DML_ERROR_USAGE,
+                        "--arch %s: the head has one norm, _layernorm or _plainnorm "
+                        "(--head_norm adds one)",
+                        arch);
+    o->head_norm = norm;
+    return DML_OK;
+}
+
+static enum dml_status choose_hidden(const char *arch, int width,
+                                     struct dml_architecture_options *o) {
+    if (o->hidden && o->hidden != width)
+        return dml_fail(DML_ERROR_USAGE,
+                        "--arch %s: the head has one hidden layer, whose width is given once "
+                        "(--head_hidden adds _mlp)",
+                        arch);
+    o->hidden = width;
+    return DML_OK;
+}
+
 /* Sets what an option that the architecture has asks for. */
 static enum dml_status apply(const char *arch, const char *option, struct reading *reading) {
     if (!strcmp(option, "avg")) /* of a transformer's tokens */
@@ -134,11 +184,13 @@ static enum dml_status apply(const char *arch, const char *option, struct readin
     else if (!strcmp(option, "normalize"))
         reading->o->normalize = true;
     else if (!strcmp(option, "he"))
-        reading->o->he_head = true;
+        return choose_start(arch, DML_HEAD_HE, reading->o);
+    else if (!strcmp(option, "orthogonal"))
+        return choose_start(arch, DML_HEAD_ORTHOGONAL, reading->o);
     else if (!strcmp(option, "layernorm"))
-        reading->o->head_norm = DML_HEAD_NORM_AFFINE;
+        return choose_norm(arch, DML_HEAD_NORM_AFFINE, reading->o);
     else if (!strcmp(option, "plainnorm"))
-        reading->o->head_norm = DML_HEAD_NORM_PLAIN;
+        return choose_norm(arch, DML_HEAD_NORM_PLAIN, reading->o);
     else if (!strcmp(option, "clsavg"))
         reading->o->token_pool = DML_TOKENS_CLS_AVG;
     else if (!strcmp(option, "dinorule"))
@@ -159,9 +211,12 @@ static enum dml_status set_option(const struct dml_architecture *architecture, c
         snprintf(known + used, sizeof known - used, "%s_%s", used ? ", " : "", *own);
         bool drop_path =
             strncmp(*own, "droppath", 8) == 0 && read_drop_path(option, &reading->o->drop_path);
+        int width;
+        if (!strcmp(*own, "mlp") && read_hidden(option, &width))
+            return choose_hidden(arch, width, reading->o);
         if (!drop_path && strcmp(*own, option))
             continue;
-        return apply(arch, option, reading);
+        return drop_path ? DML_OK : apply(arch, option, reading);
     }
     return dml_fail(DML_ERROR_USAGE, "--arch %s: %s has no option '_%s' (%s)", arch,
                     architecture->name, option, known);

@@ -13,12 +13,11 @@ static int build(struct dml_graph *graph, const struct dml_architecture_options 
     return dml_vit_build(graph, o->architecture->vit, o);
 }
 
-static const char *const options[] = {"normalize",   "avg",      "clsavg",    "layernorm",
-                                      "plainnorm",   "dinorule", "plainrule", "he",
-                                      "droppath0.1", NULL};
-static const char *const clip_options[] = {"normalize", "avg",         "clsavg",   "noprojection",
-                                           "layernorm", "plainnorm",   "dinorule", "plainrule",
-                                           "he",        "droppath0.1", NULL};
+#define OPTIONS                                                                                    \
+    "normalize", "avg", "clsavg", "layernorm", "plainnorm", "mlp", "he", "orthogonal", "dinorule", \
+        "plainrule", "droppath0.1"
+static const char *const options[] = {OPTIONS, NULL};
+static const char *const clip_options[] = {OPTIONS, "noprojection", NULL};
 
 static const char vit_paper[] = "Dosovitskiy et al. 2021, An image is worth 16x16 words: "
                                 "transformers for image recognition at scale";
