@@ -44,7 +44,7 @@ static void rounds_to_nearest(void **state) {
 /* A tensor of both types: random values that bfloat16 holds exactly, 0 in the last group's
  * padding. */
 struct pair {
-    struct cpu_layout wide, narrow;
+    struct plan_layout wide, narrow;
     size_t n, count;
     float *f;
     uint16_t *b;
@@ -53,8 +53,8 @@ struct pair {
 static struct dml_rng rng;
 
 static struct pair pair_make(int channels, int height, int width, int block, size_t n) {
-    struct pair p = {.wide = cpu_layout_make(channels, height, width, block, CPU_FLOAT32),
-                     .narrow = cpu_layout_make(channels, height, width, block, CPU_BFLOAT16),
+    struct pair p = {.wide = plan_layout_make(channels, height, width, block, PLAN_FLOAT32),
+                     .narrow = plan_layout_make(channels, height, width, block, PLAN_BFLOAT16),
                      .n = n};
     p.count = n * p.wide.image;
     p.f = malloc(p.count * sizeof *p.f);
@@ -236,7 +236,7 @@ static int windows_over(int size, int kernel, int stride, int pad) { /* ceil mod
 static void plain_gradient(const struct cpu_window *w, const struct pair *x,
                            const struct pair *grad, const uint8_t *winner,
                            const struct pair *positive, float *out) {
-    const struct cpu_layout *in = &x->wide, *pooled = &grad->wide;
+    const struct plan_layout *in = &x->wide, *pooled = &grad->wide;
     size_t block = (size_t)in->block;
     memset(out, 0, x->count * sizeof *out);
     for (size_t at = 0; at < grad->count; at++) {
@@ -409,7 +409,7 @@ static struct twin twin_make(struct cpu_engine *engine, const struct cpu_conv_sh
     t.kept = aligned_alloc(64, (count * sizeof *t.kept + 63) / 64 * 64);
     assert_non_null(t.kept);
     assert_ok(cpu_weights_from_plain(t.weights, plain, t.kept));
-    assert_int_equal(bytes > 0, shape->input.element == CPU_BFLOAT16);
+    assert_int_equal(bytes > 0, shape->input.element == PLAN_BFLOAT16);
     t.read = bytes ? aligned_alloc(64, (bytes + 63) / 64 * 64) : t.kept;
     if (bytes)
         assert_ok(cpu_weights_narrow(t.weights, t.kept, t.read));
@@ -514,8 +514,8 @@ static struct cpu_conv_shape shape_of(int inputs, int outputs, int size, int ker
     int windows = (size + 2 * pad - kernel) / stride + 1;
     return (struct cpu_conv_shape){
         .n = N,
-        .input = cpu_layout_make(inputs, size, size, inputs == 3 ? 1 : block, CPU_FLOAT32),
-        .output = cpu_layout_make(outputs, windows, windows, block, CPU_FLOAT32),
+        .input = plan_layout_make(inputs, size, size, inputs == 3 ? 1 : block, PLAN_FLOAT32),
+        .output = plan_layout_make(outputs, windows, windows, block, PLAN_FLOAT32),
         .kernel_h = kernel,
         .kernel_w = kernel,
         .stride_h = stride,

@@ -119,6 +119,14 @@ void dml_graph_add_param(struct dml_graph *graph, const char *suffix, enum dml_p
     node->param_count++;
 }
 
+int dml_graph_find_param(const struct dml_graph *graph, int node, enum dml_param_role role) {
+    const struct dml_node *n = &graph->nodes[node];
+    for (int i = n->first_param; i < n->first_param + n->param_count; i++)
+        if (graph->params[i].role == role)
+            return i;
+    return -1;
+}
+
 bool dml_param_learnable(const struct dml_graph_param *param) {
     return param->role != DML_ROLE_RUNNING_MEAN && param->role != DML_ROLE_RUNNING_VAR;
 }

@@ -145,6 +145,9 @@ struct dml_graph {
     size_t node_capacity, param_capacity;
 };
 
+/* Index of a node's parameter with a role, or -1. */
+int dml_graph_find_param(const struct dml_graph *graph, int node, enum dml_param_role role);
+
 /* An empty graph for the builders below, for graphs that are not an architecture. Mean 0 and
  * standard deviation 1 in the input transform. NULL without memory. */
 struct dml_graph *dml_graph_new(void);

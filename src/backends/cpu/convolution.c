@@ -1,5 +1,6 @@
 #include "backends/cpu/convolution.h"
 
+#include "backends/cpu/align.h"
 #include "backends/cpu/groups.h"
 #include "backends/cpu/onednn.h"
 #include "backends/cpu/taps.h"
@@ -22,11 +23,11 @@ static void undescribe(struct description *d) {
     cpu_md_destroy(d->target);
 }
 
-static dnnl_data_type_t type_of(enum cpu_element element) {
-    return element == CPU_BFLOAT16 ? dnnl_bf16 : dnnl_f32;
+static dnnl_data_type_t type_of(enum plan_element element) {
+    return element == PLAN_BFLOAT16 ? dnnl_bf16 : dnnl_f32;
 }
 
-static enum dml_status tensor_md(cpu_md *md, const struct cpu_layout *layout, size_t n) {
+static enum dml_status tensor_md(cpu_md *md, const struct plan_layout *layout, size_t n) {
     dnnl_dims_t dims = {(dnnl_dim_t)n, layout->channels, layout->height, layout->width};
     dnnl_format_tag_t tag = layout->block == 16  ? dnnl_nChw16c
                             : layout->block == 8 ? dnnl_nChw8c
@@ -196,7 +197,7 @@ static enum dml_status wanted_layout(struct cpu_engine *engine, const struct cpu
 
 static enum dml_status create_narrow(struct cpu_weights *weights,
                                      const struct cpu_conv_shape *shape) {
-    if (shape->input.element != CPU_BFLOAT16)
+    if (shape->input.element != PLAN_BFLOAT16)
         return DML_OK;
     weights->narrow_bytes = weights->count * sizeof(uint16_t);
     if (cpu_engine_bf16() == CPU_BF16_EMULATED)
@@ -343,7 +344,8 @@ struct cpu_conv {
 
 /* Of the weights that its primitives read. */
 static cpu_const_md read_layout(const struct cpu_conv *conv) {
-    return conv->shape.input.element == CPU_BFLOAT16 ? conv->weights->narrow_md : conv->weights->md;
+    return conv->shape.input.element == PLAN_BFLOAT16 ? conv->weights->narrow_md
+                                                      : conv->weights->md;
 }
 
 static enum dml_status create_data(struct cpu_conv *conv, const struct description *d,
@@ -396,7 +398,7 @@ static enum dml_status create_gradient(struct cpu_conv *conv, const struct descr
     dnnl_primitive_desc_t pd;
     TRY(make_backward(conv->engine, &conv->shape, false, forward, &pd));
     cpu_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
-    bool narrow = conv->shape.input.element == CPU_BFLOAT16;
+    bool narrow = conv->shape.input.element == PLAN_BFLOAT16;
     conv->gradient_by_wide = is_reference(pd) && narrow;
     conv->gradient_by_taps = is_reference(pd) && !narrow && taps_possible(conv);
     enum dml_status status = DML_OK;
@@ -460,7 +462,7 @@ enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv
     conv->engine = engine;
     conv->shape = *shape;
     conv->weights = weights;
-    if (shape->input.element == CPU_BFLOAT16) {
+    if (shape->input.element == PLAN_BFLOAT16) {
         conv->by_wide = conv->gradient_by_wide = cpu_engine_bf16() == CPU_BF16_EMULATED;
         return conv->by_wide ? cpu_wide_create(engine, shape, weights, &conv->wide)
                              : create_all(conv);

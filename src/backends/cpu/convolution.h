@@ -1,8 +1,8 @@
 #ifndef DML_CPU_CONVOLUTION_H
 #define DML_CPU_CONVOLUTION_H
 
-#include "backends/cpu/layout.h"
 #include "dml/error.h"
+#include "plan/layout.h"
 
 #include <stdbool.h>
 
@@ -30,7 +30,7 @@ enum cpu_residual {
 
 struct cpu_conv_shape {
     size_t n;
-    struct cpu_layout input, output;
+    struct plan_layout input, output;
     int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w;
     int groups;      /* 0 or 1: none */
     bool bias, relu; /* output = relu(conv + bias + residual) */

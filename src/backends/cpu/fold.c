@@ -2,39 +2,18 @@
 
 #include "base/memory.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A batch norm's parameters, one float a channel. */
-struct norm {
-    const float *weight, *bias, *mean, *variance;
-    double epsilon;
-};
-
-static struct norm norm_of(const struct cpu_params *params, int node) {
-    return (struct norm){
-        cpu_params_value(params, node, DML_ROLE_NORM_WEIGHT),
-        cpu_params_value(params, node, DML_ROLE_NORM_BIAS),
-        cpu_params_value(params, node, DML_ROLE_RUNNING_MEAN),
-        cpu_params_value(params, node, DML_ROLE_RUNNING_VAR),
-        params->graph->nodes[node].epsilon,
+struct plan_norm cpu_norm_of(const struct cpu_params *params, int node) {
+    return (struct plan_norm){
+        .channels = (size_t)params->graph->nodes[node].channels,
+        .weight = cpu_params_value(params, node, DML_ROLE_NORM_WEIGHT),
+        .bias = cpu_params_value(params, node, DML_ROLE_NORM_BIAS),
+        .mean = cpu_params_value(params, node, DML_ROLE_RUNNING_MEAN),
+        .variance = cpu_params_value(params, node, DML_ROLE_RUNNING_VAR),
+        .epsilon = params->graph->nodes[node].epsilon,
     };
-}
-
-void cpu_norm_affine(const struct cpu_params *params, int node, float *scale, float *shift,
-                     size_t room) {
-    struct norm norm = norm_of(params, node);
-    size_t channels = (size_t)params->graph->nodes[node].channels;
-    for (size_t c = 0; c < room; c++) {
-        double factor = 0, offset = 0;
-        if (c < channels) {
-            factor = norm.weight[c] / sqrt(norm.variance[c] + norm.epsilon);
-            offset = norm.bias[c] - norm.mean[c] * factor;
-        }
-        scale[c] = (float)factor;
-        shift[c] = (float)offset;
-    }
 }
 
 /* target = source * scale per output, in the layout of `weights`. */
@@ -55,16 +34,17 @@ static void scale_outputs(const struct cpu_weights *weights, size_t outputs, con
     }
 }
 
-static enum dml_status fold_unit(struct cpu_params *params, const struct cpu_unit *unit) {
+static enum dml_status fold_unit(struct cpu_params *params, const struct plan_unit *unit) {
     size_t channels = (size_t)params->graph->nodes[unit->norm].channels;
     float *scale = dml_alloc(2 * channels, sizeof *scale);
     if (!scale)
         return DML_ERROR_MEMORY;
-    int weight = cpu_params_find(params, unit->node, DML_ROLE_WEIGHT);
+    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
     const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
-    int norm_bias = cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS);
+    int norm_bias = dml_graph_find_param(params->graph, unit->norm, DML_ROLE_NORM_BIAS);
     float *folded_bias = params->folded + params->items[norm_bias].offset;
-    cpu_norm_affine(params, unit->norm, scale, folded_bias, channels);
+    struct plan_norm norm = cpu_norm_of(params, unit->norm);
+    plan_norm_affine(&norm, scale, folded_bias, channels);
     for (size_t c = 0; bias && c < channels; c++)
         folded_bias[c] += bias[c] * scale[c];
     scale_outputs(params->items[weight].weights, channels,
@@ -74,24 +54,24 @@ static enum dml_status fold_unit(struct cpu_params *params, const struct cpu_uni
     return DML_OK;
 }
 
-static enum dml_status narrow_unit(struct cpu_params *params, const struct cpu_unit *unit) {
+static enum dml_status narrow_unit(struct cpu_params *params, const struct plan_unit *unit) {
     const struct cpu_param *item =
-        &params->items[cpu_params_find(params, unit->node, DML_ROLE_WEIGHT)];
+        &params->items[dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT)];
     const float *weights = unit->norm >= 0 ? params->folded : params->values;
     return cpu_weights_narrow(item->weights, weights + item->offset, params->narrow + item->narrow);
 }
 
-enum dml_status cpu_params_prepare(struct cpu_params *params, const struct cpu_units *units,
+enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_units *units,
                                    bool fold) {
     enum cpu_prepared wanted = fold ? CPU_PREPARED_FOLDED : CPU_PREPARED_OWN;
     if (params->prepared == wanted || (!fold && !params->narrow))
         return DML_OK;
     for (int u = 0; u < units->count; u++) {
-        const struct cpu_unit *unit = &units->units[u];
+        const struct plan_unit *unit = &units->units[u];
         enum dml_status status = DML_OK;
-        if (unit->kind == CPU_CONV && unit->norm >= 0)
+        if (unit->kind == PLAN_UNIT_CONV && unit->norm >= 0)
             status = fold_unit(params, unit);
-        if (status == DML_OK && unit->kind == CPU_CONV && params->narrow)
+        if (status == DML_OK && unit->kind == PLAN_UNIT_CONV && params->narrow)
             status = narrow_unit(params, unit);
         if (status != DML_OK)
             return status;
@@ -138,11 +118,11 @@ static void add_plain(const float *grad, size_t count, bool accumulate, float *t
         target[i] = (accumulate ? target[i] : 0.0f) + grad[i];
 }
 
-void cpu_params_conv_grads(struct cpu_params *params, const struct cpu_unit *unit,
+void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *unit,
                            const float *grad_weights, const float *grad_bias, bool accumulate) {
     size_t outputs = (size_t)params->graph->nodes[unit->node].channels;
     const struct cpu_param *item =
-        &params->items[cpu_params_find(params, unit->node, DML_ROLE_WEIGHT)];
+        &params->items[dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT)];
     float *target = cpu_params_grad(params, unit->node, DML_ROLE_WEIGHT);
     const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
     float *target_bias = cpu_params_grad(params, unit->node, DML_ROLE_BIAS);
@@ -152,22 +132,15 @@ void cpu_params_conv_grads(struct cpu_params *params, const struct cpu_unit *uni
             add_plain(grad_bias, outputs, accumulate, target_bias);
         return;
     }
-    struct norm norm = norm_of(params, unit->norm);
+    struct plan_norm norm = cpu_norm_of(params, unit->norm);
     /* Channels of one convolution: a few thousand at most. */
     float scale[outputs];
     double dots[outputs];
-    for (size_t c = 0; c < outputs; c++)
-        scale[c] = (float)(norm.weight[c] / sqrt(norm.variance[c] + norm.epsilon));
+    plan_norm_scale(&norm, scale);
     unfold(item->weights, outputs, grad_weights,
            cpu_params_value(params, unit->node, DML_ROLE_WEIGHT), scale, accumulate, target, dots);
-    float *grad_g = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT);
-    float *grad_beta = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS);
-    for (size_t c = 0; c < outputs; c++) {
-        double own = bias ? bias[c] : 0.0, s = sqrt(norm.variance[c] + norm.epsilon);
-        cpu_params_store(&grad_g[c], (dots[c] + (own - norm.mean[c]) * grad_bias[c]) / s,
-                         accumulate);
-        cpu_params_store(&grad_beta[c], grad_bias[c], accumulate);
-        if (bias)
-            cpu_params_store(&target_bias[c], (double)grad_bias[c] * scale[c], accumulate);
-    }
+    struct plan_folded_grads folded = {dots, grad_bias, bias, scale};
+    plan_norm_gradients(&norm, &folded, accumulate,
+                        cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT),
+                        cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS), target_bias);
 }

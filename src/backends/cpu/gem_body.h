@@ -11,7 +11,7 @@ INLINE float gem_log(element x) {
     return dml_logf(value > gem_least ? value : gem_least);
 }
 
-INLINE void gem_group(size_t block, const struct cpu_layout *in, const element *x, float p,
+INLINE void gem_group(size_t block, const struct plan_layout *in, const element *x, float p,
                       float *y, float *logs, float *slopes) {
     float top[LANES], broken[LANES] = {0};
     double sum[LANES] = {0}, moment[LANES] = {0};
@@ -41,8 +41,8 @@ INLINE void gem_group(size_t block, const struct cpu_layout *in, const element *
     }
 }
 
-static void global_gem_pool(const struct cpu_layout *in, size_t n, const void *x, float p, float *y,
-                            float *state) {
+static void global_gem_pool(const struct plan_layout *in, size_t n, const void *x, float p,
+                            float *y, float *state) {
     size_t block = (size_t)in->block, groups = (size_t)in->groups, values = n * groups * block;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < n; i++)
@@ -60,7 +60,7 @@ static void global_gem_pool(const struct cpu_layout *in, size_t n, const void *x
 }
 
 /* dy/dx = y / m x^(p-1) / pixels. */
-INLINE void gem_group_gradient(size_t block, const struct cpu_layout *in, const float *grad,
+INLINE void gem_group_gradient(size_t block, const struct plan_layout *in, const float *grad,
                                const element *x, float p, const float *logs, element *grad_x) {
     float offset[LANES], share[LANES];
     for (size_t b = 0; b < block; b++) {
@@ -76,7 +76,7 @@ INLINE void gem_group_gradient(size_t block, const struct cpu_layout *in, const 
         }
 }
 
-static void global_gem_pool_gradient(const struct cpu_layout *in, size_t n, const float *grad,
+static void global_gem_pool_gradient(const struct plan_layout *in, size_t n, const float *grad,
                                      const void *x, float p, const float *logs, void *grad_x) {
     size_t block = (size_t)in->block, groups = (size_t)in->groups;
 #pragma omp parallel for collapse(2) schedule(static)

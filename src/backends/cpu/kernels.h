@@ -2,7 +2,7 @@
 #define DML_CPU_KERNELS_H
 
 #include "backends/backend.h"
-#include "backends/cpu/layout.h"
+#include "plan/layout.h"
 
 #include <stdbool.h>
 
@@ -36,70 +36,71 @@ struct cpu_kernels {
 
     /* out = sum of terms, where mask > 0 (everywhere when mask is NULL). `out` may be the data of a
      * term that has its layout. mask_image: elements from one image of the mask to the next. */
-    void (*combine)(const struct cpu_layout *layout, size_t n, const struct cpu_term *terms,
+    void (*combine)(const struct plan_layout *layout, size_t n, const struct cpu_term *terms,
                     int count, const void *mask, size_t mask_image, void *out);
 
     /* out = relu?(scale[c] * x + shift[c] + residual); scale and shift (whole groups) or both NULL;
      * residual or NULL. `out` may be `x` or `residual`. */
-    void (*pointwise)(const struct cpu_layout *layout, size_t n, const void *x, const float *scale,
+    void (*pointwise)(const struct plan_layout *layout, size_t n, const void *x, const float *scale,
                       const float *shift, const void *residual, bool relu, void *out);
 
     /* Per channel mean and biased variance over images and pixels. */
-    void (*batch_statistics)(const struct cpu_layout *layout, size_t n, const void *x, float *mean,
+    void (*batch_statistics)(const struct plan_layout *layout, size_t n, const void *x, float *mean,
                              float *variance);
 
     /* Per channel sums of grad and of grad * (x - mean). */
-    void (*channel_sums)(const struct cpu_layout *layout, size_t n, const void *grad, const void *x,
-                         const float *mean, double *sum, double *sum_x);
+    void (*channel_sums)(const struct plan_layout *layout, size_t n, const void *grad,
+                         const void *x, const float *mean, double *sum, double *sum_x);
 
     /* out = a[c] * grad + b[c] * (x - mean[c]) + d[c]: the gradient of batch normalisation.
      * `out` may be `grad`. */
-    void (*norm_gradient)(const struct cpu_layout *layout, size_t n, const void *grad,
+    void (*norm_gradient)(const struct plan_layout *layout, size_t n, const void *grad,
                           const void *x, const float *mean, const float *a, const float *b,
                           const float *d, void *out);
 
     /* `winner` (n, output image): the position in its window of each maximum, for the backward
      * pass; NULL without one. Windows have at most 255 positions. */
-    void (*max_pool)(const struct cpu_window *window, const struct cpu_layout *in,
-                     const struct cpu_layout *out, size_t n, const void *x, void *y,
+    void (*max_pool)(const struct cpu_window *window, const struct plan_layout *in,
+                     const struct plan_layout *out, size_t n, const void *x, void *y,
                      uint8_t *winner);
     /* grad_x is overwritten. Where `positive` (the pool's output) is given, only its positive
      * values pass a gradient: the relu in front of the pool. */
-    void (*max_pool_gradient)(const struct cpu_window *window, const struct cpu_layout *in,
-                              const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
+    void (*max_pool_gradient)(const struct cpu_window *window, const struct plan_layout *in,
+                              const struct plan_layout *out, size_t n, const struct cpu_term *grad,
                               const void *positive, const uint8_t *winner, void *grad_x);
-    void (*avg_pool)(const struct cpu_window *window, const struct cpu_layout *in,
-                     const struct cpu_layout *out, size_t n, const void *x, void *y);
-    void (*avg_pool_gradient)(const struct cpu_window *window, const struct cpu_layout *in,
-                              const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
+    void (*avg_pool)(const struct cpu_window *window, const struct plan_layout *in,
+                     const struct plan_layout *out, size_t n, const void *x, void *y);
+    void (*avg_pool_gradient)(const struct cpu_window *window, const struct plan_layout *in,
+                              const struct plan_layout *out, size_t n, const struct cpu_term *grad,
                               void *grad_x);
 
     /* Over all pixels, to float32 (n, channels in whole groups). `winner` (the same shape): the
      * pixel. The gradient that comes in is float32 too. */
-    void (*global_avg_pool)(const struct cpu_layout *in, size_t n, const void *x, float *y);
-    void (*global_max_pool)(const struct cpu_layout *in, size_t n, const void *x, float *y,
+    void (*global_avg_pool)(const struct plan_layout *in, size_t n, const void *x, float *y);
+    void (*global_max_pool)(const struct plan_layout *in, size_t n, const void *x, float *y,
                             int32_t *winner);
-    void (*global_max_pool_gradient)(const struct cpu_layout *in, size_t n, const float *grad,
+    void (*global_max_pool_gradient)(const struct plan_layout *in, size_t n, const float *grad,
                                      const int32_t *winner, void *grad_x);
     /* y = m^(1/p), m the mean of max(x, 1e-6)^p. `state` (2, n, channels in whole groups): log m,
      * and the mean of x^p log x over m; NULL: not kept. */
-    void (*global_gem_pool)(const struct cpu_layout *in, size_t n, const void *x, float p, float *y,
-                            float *state);
+    void (*global_gem_pool)(const struct plan_layout *in, size_t n, const void *x, float p,
+                            float *y, float *state);
     /* `logs`: log m. Nothing goes to pixels below 1e-6. */
-    void (*global_gem_pool_gradient)(const struct cpu_layout *in, size_t n, const float *grad,
+    void (*global_gem_pool_gradient)(const struct plan_layout *in, size_t n, const float *grad,
                                      const void *x, float p, const float *logs, void *grad_x);
 
     /* Copies `channels` channels of all images from one tensor into another of the same height and
      * width, from channel `from` to channel `to`. */
-    void (*copy_channels)(const struct cpu_layout *source, const void *x, int from,
-                          const struct cpu_layout *target, void *y, int to, int channels, size_t n);
+    void (*copy_channels)(const struct plan_layout *source, const void *x, int from,
+                          const struct plan_layout *target, void *y, int to, int channels,
+                          size_t n);
 };
 
 const struct cpu_kernels *cpu_kernels_float32(void), *cpu_kernels_bfloat16(void);
 
 /* Those for a tensor of this layout; for pools, the input's. */
-static inline const struct cpu_kernels *cpu_kernels_of(const struct cpu_layout *layout) {
-    return layout->element == CPU_BFLOAT16 ? cpu_kernels_bfloat16() : cpu_kernels_float32();
+static inline const struct cpu_kernels *cpu_kernels_of(const struct plan_layout *layout) {
+    return layout->element == PLAN_BFLOAT16 ? cpu_kernels_bfloat16() : cpu_kernels_float32();
 }
 
 /* Rows y = x / max(||x||, 1e-12), the norms (n) kept; and the gradient of that. Rows are `stride`

@@ -98,7 +98,7 @@ INLINE void take_piece(bool add, const struct cpu_term *term, size_t i, size_t g
             sum[k + b] = (add ? sum[k + b] : 0.0f) + values[b] * term->scale;
 }
 
-static void combine(const struct cpu_layout *layout, size_t n, const struct cpu_term *terms,
+static void combine(const struct plan_layout *layout, size_t n, const struct cpu_term *terms,
                     int count, const void *mask, size_t mask_image, void *out) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
     size_t most = PIECE / block * block;
@@ -146,7 +146,7 @@ INLINE void affine_row(size_t block, size_t row, const element *x, const float *
         }
 }
 
-static void pointwise(const struct cpu_layout *layout, size_t n, const void *x, const float *scale,
+static void pointwise(const struct plan_layout *layout, size_t n, const void *x, const float *scale,
                       const float *shift, const void *residual, bool relu, void *out) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -190,8 +190,8 @@ INLINE void sum_row(size_t block, size_t pixels, const element *grad, const elem
     }
 }
 
-static void channel_sums(const struct cpu_layout *layout, size_t n, const void *grad, const void *x,
-                         const float *mean, double *sum, double *sum_x) {
+static void channel_sums(const struct plan_layout *layout, size_t n, const void *grad,
+                         const void *x, const float *mean, double *sum, double *sum_x) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
 #pragma omp parallel for schedule(static)
     for (size_t g = 0; g < (size_t)layout->groups; g++) {
@@ -206,7 +206,7 @@ static void channel_sums(const struct cpu_layout *layout, size_t n, const void *
     }
 }
 
-static void batch_statistics(const struct cpu_layout *layout, size_t n, const void *x, float *mean,
+static void batch_statistics(const struct plan_layout *layout, size_t n, const void *x, float *mean,
                              float *variance) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
     double count = (double)n * (double)layout->pixels;
@@ -238,7 +238,7 @@ INLINE void gradient_row(size_t block, size_t row, const element *grad, const el
                 narrow(a[l] * load(grad[k + l]) + b[l] * (load(x[k + l]) - mean[l]) + d[l]);
 }
 
-static void norm_gradient(const struct cpu_layout *layout, size_t n, const void *grad,
+static void norm_gradient(const struct plan_layout *layout, size_t n, const void *grad,
                           const void *x, const float *mean, const float *a, const float *b,
                           const float *d, void *out) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
@@ -251,8 +251,8 @@ static void norm_gradient(const struct cpu_layout *layout, size_t n, const void 
         }
 }
 
-static void copy_channels(const struct cpu_layout *source, const void *x, int from,
-                          const struct cpu_layout *target, void *y, int to, int channels,
+static void copy_channels(const struct plan_layout *source, const void *x, int from,
+                          const struct plan_layout *target, void *y, int to, int channels,
                           size_t n) {
     size_t block = (size_t)source->block, pixels = source->pixels;
     bool whole = source->block == target->block && from % source->block == 0 &&

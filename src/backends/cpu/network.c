@@ -1,6 +1,7 @@
 #include "backends/backend.h"
 
-#include "backends/cpu/plan.h"
+#include "backends/cpu/run.h"
+#include "backends/cpu/traits.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -14,16 +15,17 @@ struct dml_network {
     const struct dml_graph *graph;
     struct dml_network_options options;
     struct cpu_engine *engine;
-    int block;
     struct cpu_params params;
-    struct cpu_plan *plans[MOST_PLANS]; /* the last used first */
+    struct cpu_planning planning;
+    struct plan_traits traits;
+    struct plan *plans[MOST_PLANS]; /* the last used first */
     int plan_count;
     char *arena;
     size_t arena_bytes;
     /* The forward pass that waits for its backward pass. */
     struct {
         bool valid;
-        const struct cpu_plan *plan; /* NULL with micro-batches */
+        const struct plan *plan; /* NULL with micro-batches */
         struct dml_images images;
     } waiting;
 };
@@ -32,7 +34,7 @@ static void destroy(struct dml_network *network) {
     if (!network)
         return;
     for (int i = 0; i < network->plan_count; i++)
-        cpu_plan_destroy(network->plans[i]);
+        plan_destroy(network->plans[i]);
     cpu_params_destroy(&network->params);
     cpu_engine_destroy(network->engine);
     free(network->arena);
@@ -77,40 +79,42 @@ static enum dml_status create(const struct dml_graph *graph,
         return DML_ERROR_MEMORY;
     network->graph = graph;
     network->options = *options;
-    network->block = cpu_engine_block();
     status = cpu_engine_create(&network->engine);
     size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
-    enum cpu_element maps = options->precision == DML_PRECISION_BF16 ? CPU_BFLOAT16 : CPU_FLOAT32;
+    enum plan_element maps =
+        options->precision == DML_PRECISION_BF16 ? PLAN_BFLOAT16 : PLAN_FLOAT32;
     if (status == DML_OK)
-        status = cpu_params_create(graph, network->engine, batch ? batch : 32, network->block, maps,
-                                   &network->params);
-    if (status != DML_OK)
+        status = cpu_params_create(graph, network->engine, batch ? batch : 32, cpu_engine_block(),
+                                   maps, &network->params);
+    if (status != DML_OK) {
         destroy(network);
-    else
-        *out = network;
-    return status;
+        return status;
+    }
+    network->planning = (struct cpu_planning){network->engine, &network->params};
+    network->traits = cpu_traits(&network->planning, cpu_engine_block());
+    *out = network;
+    return DML_OK;
 }
 
 /* Finds or makes a plan and moves it to the front; the least used one makes room. */
-static enum dml_status plan_for(struct dml_network *network, enum cpu_plan_kind kind, size_t n,
-                                const struct cpu_plan **out) {
+static enum dml_status plan_for(struct dml_network *network, enum plan_kind kind, size_t n,
+                                const struct plan **out) {
     int at = 0;
     while (at < network->plan_count &&
            (network->plans[at]->kind != kind || network->plans[at]->n != n))
         at++;
-    struct cpu_plan *plan;
+    struct plan *plan;
     if (at < network->plan_count) {
         plan = network->plans[at];
     } else {
-        enum dml_status status = cpu_plan_create(network->graph, &network->params, network->engine,
-                                                 network->block, kind, n, &plan);
+        enum dml_status status = plan_create(network->graph, &network->traits, kind, n, &plan);
         if (status != DML_OK)
             return status;
         if (network->plan_count == MOST_PLANS)
-            cpu_plan_destroy(network->plans[--network->plan_count]);
+            plan_destroy(network->plans[--network->plan_count]);
         at = network->plan_count++;
     }
-    memmove(network->plans + 1, network->plans, (size_t)at * sizeof(struct cpu_plan *));
+    memmove(network->plans + 1, network->plans, (size_t)at * sizeof(struct plan *));
     network->plans[0] = plan;
     *out = plan;
     return DML_OK;
@@ -143,15 +147,15 @@ static enum dml_status check_images(const struct dml_network *network,
 }
 
 /* A piece of a batch through a plan of its size. */
-static enum dml_status forward_piece(struct dml_network *network, enum cpu_plan_kind kind,
+static enum dml_status forward_piece(struct dml_network *network, enum plan_kind kind,
                                      const struct dml_images *images, size_t first, size_t n,
-                                     float *embeddings, const struct cpu_plan **plan) {
+                                     float *embeddings, const struct plan **plan) {
     enum dml_status status = plan_for(network, kind, n, plan);
     if (status == DML_OK)
         status = need_arena(network, (*plan)->arena_bytes);
     if (status != DML_OK)
         return status;
-    struct cpu_run run = {*plan, network->arena, images, first, false};
+    struct cpu_run run = {*plan, &network->params, network->arena, images, first, false};
     return cpu_run_forward(&run, embeddings);
 }
 
@@ -177,9 +181,9 @@ static enum dml_status embed(struct dml_network *network, const struct dml_image
         if (images->n - done < piece)
             for (n = 1; 2 * n <= images->n - done;)
                 n *= 2;
-        const struct cpu_plan *plan;
+        const struct plan *plan;
         status =
-            forward_piece(network, CPU_PLAN_EMBED, images, done, n, embeddings + done * dim, &plan);
+            forward_piece(network, PLAN_EMBED, images, done, n, embeddings + done * dim, &plan);
         done += n;
     }
     return status;
@@ -195,9 +199,9 @@ static enum dml_status forward_in_pieces(struct dml_network *network,
         return embed(network, images, embeddings);
     for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
         size_t n = images->n - done < piece ? images->n - done : piece;
-        const struct cpu_plan *plan;
+        const struct plan *plan;
         status =
-            forward_piece(network, CPU_PLAN_TRAIN, images, done, n, embeddings + done * dim, &plan);
+            forward_piece(network, PLAN_TRAIN, images, done, n, embeddings + done * dim, &plan);
     }
     return status;
 }
@@ -205,7 +209,7 @@ static enum dml_status forward_in_pieces(struct dml_network *network,
 static enum dml_status forward(struct dml_network *network, const struct dml_images *images,
                                float *embeddings) {
     size_t micro = network->options.micro_batch;
-    const struct cpu_plan *plan = NULL;
+    const struct plan *plan = NULL;
     network->waiting.valid = false;
     enum dml_status status = check_images(network, images);
     if (status == DML_OK && images->n == 0)
@@ -214,7 +218,7 @@ static enum dml_status forward(struct dml_network *network, const struct dml_ima
         return status;
     status = micro && micro < images->n
                  ? forward_in_pieces(network, images, embeddings)
-                 : forward_piece(network, CPU_PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
+                 : forward_piece(network, PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
     if (status != DML_OK)
         return status;
     network->waiting.plan = plan;
@@ -233,10 +237,10 @@ static enum dml_status backward_in_pieces(struct dml_network *network, const flo
         size_t n = images->n - done;
         if (n > network->options.micro_batch)
             n = network->options.micro_batch;
-        const struct cpu_plan *plan;
-        status = forward_piece(network, CPU_PLAN_TRAIN, images, done, n, embeddings, &plan);
+        const struct plan *plan;
+        status = forward_piece(network, PLAN_TRAIN, images, done, n, embeddings, &plan);
         if (status == DML_OK) {
-            struct cpu_run run = {plan, network->arena, images, done, done > 0};
+            struct cpu_run run = {plan, &network->params, network->arena, images, done, done > 0};
             status = cpu_run_backward(&run, grad + done * dim);
         }
         done += n;
@@ -252,7 +256,11 @@ static enum dml_status backward(struct dml_network *network, const float *grad) 
     network->waiting.valid = false;
     if (!network->waiting.plan)
         return backward_in_pieces(network, grad);
-    struct cpu_run run = {network->waiting.plan, network->arena, &network->waiting.images, 0,
+    struct cpu_run run = {network->waiting.plan,
+                          &network->params,
+                          network->arena,
+                          &network->waiting.images,
+                          0,
                           false};
     return cpu_run_backward(&run, grad);
 }

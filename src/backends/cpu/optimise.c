@@ -1,6 +1,7 @@
 #include "backends/cpu/params.h"
 #include "math/descent.h"
 
+#include "backends/cpu/align.h"
 #include <math.h>
 
 /* What happens to parameters and gradients between a backward and a forward pass. */

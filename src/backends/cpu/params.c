@@ -1,17 +1,10 @@
 #include "backends/cpu/params.h"
 
+#include "backends/cpu/align.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role) {
-    const struct dml_node *n = &params->graph->nodes[node];
-    for (int i = n->first_param; i < n->first_param + n->param_count; i++)
-        if (params->graph->params[i].role == role)
-            return i;
-    return -1;
-}
 
 static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine *engine, int index,
                                    size_t batch, int block, size_t *narrow) {
@@ -22,10 +15,10 @@ static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine 
                  (input->op == DML_OP_AFFINE && graph->nodes[input->inputs[0]].op == DML_OP_INPUT);
     struct cpu_conv_shape shape = {
         .n = batch,
-        .input = cpu_layout_make(input->channels, input->height, input->width, image ? 1 : block,
-                                 params->element),
+        .input = plan_layout_make(input->channels, input->height, input->width, image ? 1 : block,
+                                  params->element),
         .output =
-            cpu_layout_make(node->channels, node->height, node->width, block, params->element),
+            plan_layout_make(node->channels, node->height, node->width, block, params->element),
         .kernel_h = node->kernel_h,
         .kernel_w = node->kernel_w,
         .stride_h = node->stride_h,
@@ -68,7 +61,7 @@ static float *zeros(size_t count) {
 }
 
 enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engine *engine,
-                                  size_t batch, int block, enum cpu_element element,
+                                  size_t batch, int block, enum plan_element element,
                                   struct cpu_params *out) {
     *out = (struct cpu_params){.graph = graph, .element = element};
     size_t narrow = 0;
@@ -80,7 +73,7 @@ enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engi
         out->items[i].count = param->count;
         out->items[i].learnable = dml_param_learnable(param);
         if (graph->nodes[param->node].op == DML_OP_CONV && param->role == DML_ROLE_WEIGHT &&
-            !cpu_is_patches(graph, param->node)) {
+            !plan_is_patches(graph, param->node)) {
             enum dml_status status = conv_layout(out, engine, i, batch, block, &narrow);
             if (status != DML_OK)
                 return status;
@@ -92,7 +85,7 @@ enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engi
     out->folded = zeros(out->learnable);
     if (!out->values || !out->grads || !out->folded)
         return DML_ERROR_MEMORY;
-    if (element == CPU_BFLOAT16 && !(out->narrow = dml_alloc_aligned(narrow, 1)))
+    if (element == PLAN_BFLOAT16 && !(out->narrow = dml_alloc_aligned(narrow, 1)))
         return DML_ERROR_MEMORY;
     return DML_OK;
 }

@@ -3,7 +3,8 @@
 
 #include "backends/backend.h"
 #include "backends/cpu/convolution.h"
-#include "backends/cpu/units.h"
+#include "plan/fold.h"
+#include "plan/units.h"
 
 /* The parameters of a network. Each kind of value is one array, in which parameter p starts at
  * items[p].offset: learnable parameters first, then running statistics. Convolution weights are
@@ -28,12 +29,12 @@ struct cpu_params {
     /* Of bfloat16 convolutions: their own weights or the folded ones, as they read them; NULL in
      * float32. */
     char *narrow;
-    enum cpu_element element; /* of feature maps */
+    enum plan_element element; /* of feature maps */
     enum cpu_prepared { CPU_PREPARED_NOT, CPU_PREPARED_OWN, CPU_PREPARED_FOLDED } prepared;
 };
 
 enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engine *engine,
-                                  size_t batch, int block, enum cpu_element element,
+                                  size_t batch, int block, enum plan_element element,
                                   struct cpu_params *out);
 void cpu_params_destroy(struct cpu_params *params);
 
@@ -52,17 +53,15 @@ enum dml_status cpu_params_averages(struct cpu_params *params);
 enum dml_status cpu_params_average(struct cpu_params *params, double decay);
 enum dml_status cpu_params_exchange(struct cpu_params *params);
 
-/* Index of a node's parameter with a role, or -1. */
-int cpu_params_find(const struct cpu_params *params, int node, enum dml_param_role role);
 /* A node's values or gradients of that role; NULL where it has no such parameter. */
 static inline float *cpu_params_value(const struct cpu_params *params, int node,
                                       enum dml_param_role role) {
-    int index = cpu_params_find(params, node, role);
+    int index = dml_graph_find_param(params->graph, node, role);
     return index < 0 ? NULL : params->values + params->items[index].offset;
 }
 static inline float *cpu_params_grad(const struct cpu_params *params, int node,
                                      enum dml_param_role role) {
-    int index = cpu_params_find(params, node, role);
+    int index = dml_graph_find_param(params->graph, node, role);
     return index < 0 ? NULL : params->grads + params->items[index].offset;
 }
 /* A gradient, which replaces the last one or is added to it. */
@@ -70,21 +69,18 @@ static inline void cpu_params_store(float *grad, double value, bool accumulate) 
     *grad = (float)(accumulate ? *grad + value : value);
 }
 
-/* Scale and shift of a batch norm with its running statistics: y = scale[c] x + shift[c].
- * Arrays of `room` floats, filled up with 0 behind the channels. */
-void cpu_norm_affine(const struct cpu_params *params, int node, float *scale, float *shift,
-                     size_t room);
+/* The parameters of a batch norm, with its running statistics. */
+struct plan_norm cpu_norm_of(const struct cpu_params *params, int node);
 
 /* Brings `folded`, where the plan of these units folds batch norms into convolutions, and `narrow`
  * up to date. */
-enum dml_status cpu_params_prepare(struct cpu_params *params, const struct cpu_units *units,
+enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_units *units,
                                    bool fold);
 
-/* From the gradients of a convolution's effective weight and bias (dW', db'), those of its own
- * parameters and of the batch norm folded into it: with W' = W g/s and b' = beta + (b - mu) g/s,
- *     dW = dW' g/s,  db = db' g/s,  dbeta = db',  dg = (sum(dW' W) + (b - mu) db') / s.
- * Added to the gradients where `accumulate`. */
-void cpu_params_conv_grads(struct cpu_params *params, const struct cpu_unit *unit,
+/* From the gradients of a convolution's effective weight and bias, those of its own parameters and
+ * of the batch norm folded into it: dW = dW' g/s, the others as plan/fold.h says. Added to the
+ * gradients where `accumulate`. */
+void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *unit,
                            const float *grad_weights, const float *grad_bias, bool accumulate);
 
 #endif

@@ -11,7 +11,7 @@ static struct span span_of(int o, int stride, int pad, int kernel, int size) {
     return (struct span){start, start > 0 ? start : 0, end};
 }
 
-INLINE void max_of_window(size_t block, const struct cpu_layout *in, struct span rows,
+INLINE void max_of_window(size_t block, const struct plan_layout *in, struct span rows,
                           struct span columns, int kernel_w, const element *x, element *y,
                           uint8_t *winner) {
     float best[LANES];
@@ -42,8 +42,9 @@ INLINE void max_of_window(size_t block, const struct cpu_layout *in, struct span
             winner[b] = (uint8_t)where[b];
 }
 
-INLINE void max_group(size_t block, const struct cpu_window *w, const struct cpu_layout *in,
-                      const struct cpu_layout *out, const element *x, element *y, uint8_t *winner) {
+INLINE void max_group(size_t block, const struct cpu_window *w, const struct plan_layout *in,
+                      const struct plan_layout *out, const element *x, element *y,
+                      uint8_t *winner) {
     for (int oy = 0; oy < out->height; oy++)
         for (int ox = 0; ox < out->width; ox++) {
             size_t at = ((size_t)oy * (size_t)out->width + (size_t)ox) * block;
@@ -53,8 +54,8 @@ INLINE void max_group(size_t block, const struct cpu_window *w, const struct cpu
         }
 }
 
-static void max_pool(const struct cpu_window *window, const struct cpu_layout *in,
-                     const struct cpu_layout *out, size_t n, const void *x, void *y,
+static void max_pool(const struct cpu_window *window, const struct plan_layout *in,
+                     const struct plan_layout *out, size_t n, const void *x, void *y,
                      uint8_t *winner) {
     size_t block = (size_t)in->block;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -71,7 +72,7 @@ static void max_pool(const struct cpu_window *window, const struct cpu_layout *i
 /* Gradients of windows that overlap add up in float32, in the kernel_h rows of the input under a
  * row of windows. After window row `oy` this stores the rows that later windows do not reach, and
  * moves the others up. `sums` begins at row oy * stride_h - pad_h of the input. */
-static void store_rows(const struct cpu_window *w, const struct cpu_layout *in, int oy, bool last,
+static void store_rows(const struct cpu_window *w, const struct plan_layout *in, int oy, bool last,
                        float *sums, element *grad_x) {
     size_t row = (size_t)in->width * (size_t)in->block;
     int start = oy * w->stride_h - w->pad_h, next = start + w->stride_h;
@@ -93,7 +94,7 @@ static void store_rows(const struct cpu_window *w, const struct cpu_layout *in, 
 /* Adds the gradient of each maximum to the pixel that won. delta[k]: values from the first pixel of
  * a window to its position k. */
 INLINE void max_group_gradient(size_t block, const struct cpu_window *w,
-                               const struct cpu_layout *in, const struct cpu_layout *out,
+                               const struct plan_layout *in, const struct plan_layout *out,
                                const int32_t *delta, const element *grad, const element *positive,
                                const uint8_t *winner, element *grad_x) {
     float sums[(size_t)w->kernel_h * (size_t)in->width * block];
@@ -113,8 +114,8 @@ INLINE void max_group_gradient(size_t block, const struct cpu_window *w,
     }
 }
 
-static void max_pool_gradient(const struct cpu_window *window, const struct cpu_layout *in,
-                              const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
+static void max_pool_gradient(const struct cpu_window *window, const struct plan_layout *in,
+                              const struct plan_layout *out, size_t n, const struct cpu_term *grad,
                               const void *positive, const uint8_t *winner, void *grad_x) {
     size_t block = (size_t)in->block;
     int32_t delta[256] = {0};
@@ -135,7 +136,7 @@ static void max_pool_gradient(const struct cpu_window *window, const struct cpu_
 
 /* One over what the sum of a window is divided by: with count_padding, its pixels inside the
  * padded image, as PyTorch counts them. */
-static float window_share(const struct cpu_window *w, const struct cpu_layout *in, struct span y,
+static float window_share(const struct cpu_window *w, const struct plan_layout *in, struct span y,
                           struct span x) {
     int rows = y.end - y.first, columns = x.end - x.first;
     if (w->count_padding) {
@@ -146,8 +147,8 @@ static float window_share(const struct cpu_window *w, const struct cpu_layout *i
     return 1.0f / (float)(rows * columns);
 }
 
-INLINE void avg_group(size_t block, const struct cpu_window *w, const struct cpu_layout *in,
-                      const struct cpu_layout *out, const element *x, element *y) {
+INLINE void avg_group(size_t block, const struct cpu_window *w, const struct plan_layout *in,
+                      const struct plan_layout *out, const element *x, element *y) {
     for (int oy = 0; oy < out->height; oy++)
         for (int ox = 0; ox < out->width; ox++) {
             struct span rows = span_of(oy, w->stride_h, w->pad_h, w->kernel_h, in->height);
@@ -164,8 +165,8 @@ INLINE void avg_group(size_t block, const struct cpu_window *w, const struct cpu
         }
 }
 
-static void avg_pool(const struct cpu_window *window, const struct cpu_layout *in,
-                     const struct cpu_layout *out, size_t n, const void *x, void *y) {
+static void avg_pool(const struct cpu_window *window, const struct plan_layout *in,
+                     const struct plan_layout *out, size_t n, const void *x, void *y) {
     size_t block = (size_t)in->block;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < n; i++)
@@ -177,7 +178,7 @@ static void avg_pool(const struct cpu_window *window, const struct cpu_layout *i
 }
 
 INLINE void avg_group_gradient(size_t block, const struct cpu_window *w,
-                               const struct cpu_layout *in, const struct cpu_layout *out,
+                               const struct plan_layout *in, const struct plan_layout *out,
                                const element *grad, element *grad_x) {
     float sums[(size_t)w->kernel_h * (size_t)in->width * block];
     memset(sums, 0, sizeof sums);
@@ -198,8 +199,8 @@ INLINE void avg_group_gradient(size_t block, const struct cpu_window *w,
     }
 }
 
-static void avg_pool_gradient(const struct cpu_window *window, const struct cpu_layout *in,
-                              const struct cpu_layout *out, size_t n, const struct cpu_term *grad,
+static void avg_pool_gradient(const struct cpu_window *window, const struct plan_layout *in,
+                              const struct plan_layout *out, size_t n, const struct cpu_term *grad,
                               void *grad_x) {
     size_t block = (size_t)in->block;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -212,7 +213,7 @@ static void avg_pool_gradient(const struct cpu_window *window, const struct cpu_
         }
 }
 
-static void global_avg_pool(const struct cpu_layout *in, size_t n, const void *x, float *y) {
+static void global_avg_pool(const struct plan_layout *in, size_t n, const void *x, float *y) {
     size_t block = (size_t)in->block, groups = (size_t)in->groups;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < n; i++)
@@ -227,7 +228,7 @@ static void global_avg_pool(const struct cpu_layout *in, size_t n, const void *x
         }
 }
 
-static void global_max_pool(const struct cpu_layout *in, size_t n, const void *x, float *y,
+static void global_max_pool(const struct plan_layout *in, size_t n, const void *x, float *y,
                             int32_t *winner) {
     size_t block = (size_t)in->block, groups = (size_t)in->groups;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -248,7 +249,7 @@ static void global_max_pool(const struct cpu_layout *in, size_t n, const void *x
         }
 }
 
-static void global_max_pool_gradient(const struct cpu_layout *in, size_t n, const float *grad,
+static void global_max_pool_gradient(const struct plan_layout *in, size_t n, const float *grad,
                                      const int32_t *winner, void *grad_x) {
     size_t block = (size_t)in->block, groups = (size_t)in->groups;
 #pragma omp parallel for collapse(2) schedule(static)

@@ -1,27 +1,28 @@
-#include "backends/cpu/plan.h"
+#include "backends/cpu/run.h"
 
 #include "backends/cpu/operations/operation.h"
+#include "backends/cpu/traits.h"
 
 #include <math.h>
 #include <string.h>
 
-static const struct cpu_unit *unit_at(const struct cpu_run *run, int u) {
+static const struct plan_unit *unit_at(const struct cpu_run *run, int u) {
     return &run->plan->units.units[u];
 }
 
 /* The kernels for the unit's tensor. */
-static const struct cpu_kernels *kernels_of(const struct cpu_unit *unit) {
+static const struct cpu_kernels *kernels_of(const struct plan_unit *unit) {
     return cpu_kernels_of(&unit->layout);
 }
 
-static struct cpu_window window_of(const struct cpu_run *run, const struct cpu_unit *unit) {
+static struct cpu_window window_of(const struct cpu_run *run, const struct plan_unit *unit) {
     const struct dml_node *node = &run->plan->graph->nodes[unit->node];
     return (struct cpu_window){node->kernel_h, node->kernel_w, node->stride_h,     node->stride_w,
                                node->pad_h,    node->pad_w,    node->count_padding};
 }
 
-static void run_input(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
+static void run_input(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
     const struct dml_graph *graph = run->plan->graph;
     const struct dml_node *affine = unit->affine >= 0 ? &graph->nodes[unit->affine] : NULL;
     kernels_of(unit)->input(run->images, run->first, run->plan->n, &graph->input,
@@ -30,13 +31,13 @@ static void run_input(const struct cpu_run *run, const struct cpu_step *step) {
 }
 
 /* The weights and bias that a convolution computes with: its own, or folded. */
-static const void *effective(const struct cpu_run *run, const struct cpu_unit *unit,
+static const void *effective(const struct cpu_run *run, const struct plan_unit *unit,
                              const float **bias) {
-    const struct cpu_params *params = run->plan->params;
+    const struct cpu_params *params = run->params;
     const struct cpu_param *weight =
-        &params->items[cpu_params_find(params, unit->node, DML_ROLE_WEIGHT)];
+        &params->items[dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT)];
     if (unit->norm >= 0) {
-        int shift = cpu_params_find(params, unit->norm, DML_ROLE_NORM_BIAS);
+        int shift = dml_graph_find_param(params->graph, unit->norm, DML_ROLE_NORM_BIAS);
         *bias = params->folded + params->items[shift].offset;
     } else {
         *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
@@ -46,10 +47,10 @@ static const void *effective(const struct cpu_run *run, const struct cpu_unit *u
     return (unit->norm >= 0 ? params->folded : params->values) + weight->offset;
 }
 
-static enum dml_status run_conv(const struct cpu_run *run, const struct cpu_step *step) {
+static enum dml_status run_conv(const struct cpu_run *run, const struct plan_step *step) {
     const float *bias;
     const void *weights = effective(run, unit_at(run, step->unit), &bias);
-    return cpu_conv_forward(run->plan->convs[step->unit], cpu_at(run, step->in), weights, bias,
+    return cpu_conv_forward(run->plan->kernels[step->unit], cpu_at(run, step->in), weights, bias,
                             cpu_at(run, step->other), cpu_at(run, step->out),
                             cpu_at(run, step->scratch));
 }
@@ -69,12 +70,12 @@ static void update_running(struct cpu_params *params, const struct dml_node *nod
 }
 
 /* State: mean, variance, scale and shift of each channel. */
-static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    struct cpu_params *params = run->plan->params;
+static enum dml_status run_norm(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cpu_params *params = run->params;
     const struct dml_node *node = &run->plan->graph->nodes[unit->norm];
-    const struct cpu_layout *layout = &unit->layout;
-    size_t room = cpu_layout_channels(layout);
+    const struct plan_layout *layout = &unit->layout;
+    size_t room = plan_layout_channels(layout);
     double count = (double)run->plan->n * (double)layout->pixels;
     if (count < 2)
         return dml_fail(DML_ERROR_INPUT,
@@ -99,87 +100,89 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct cpu_step
 
 /* The layout of a unit's tensor for kernels that go over elements whatever channel they are of:
  * these take groups of few channels, and the one group of a token has all. */
-static struct cpu_layout elementwise(const struct cpu_run *run, const struct cpu_unit *unit) {
-    struct cpu_layout layout = unit->layout;
-    if (run->plan->graph->nodes[unit->last_node].tokens || unit->kind == CPU_PATCHES) {
+static struct plan_layout elementwise(const struct cpu_run *run, const struct plan_unit *unit) {
+    struct plan_layout layout = unit->layout;
+    if (run->plan->graph->nodes[unit->last_node].tokens || unit->kind == PLAN_UNIT_PATCHES) {
         layout.pixels = layout.image;
         layout.block = 1;
     }
     return layout;
 }
 
-static void run_pointwise(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    size_t room = cpu_layout_channels(&unit->layout);
+static void run_pointwise(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    size_t room = plan_layout_channels(&unit->layout);
     float *scale = cpu_at(run, step->state), *shift = scale ? scale + room : NULL;
-    if (unit->norm >= 0)
-        cpu_norm_affine(run->plan->params, unit->norm, scale, shift, room);
+    if (unit->norm >= 0) {
+        struct plan_norm norm = cpu_norm_of(run->params, unit->norm);
+        plan_norm_affine(&norm, scale, shift, room);
+    }
     if (unit->affine >= 0) {
         const struct dml_node *node = &run->plan->graph->nodes[unit->affine];
         memset(scale, 0, 2 * room * sizeof *scale);
         memcpy(scale, node->scale, (size_t)unit->layout.channels * sizeof *scale);
         memcpy(shift, node->shift, (size_t)unit->layout.channels * sizeof *shift);
     }
-    struct cpu_layout layout = elementwise(run, unit);
+    struct plan_layout layout = elementwise(run, unit);
     kernels_of(unit)->pointwise(&layout, run->plan->n, cpu_at(run, step->in), scale, shift,
                                 cpu_at(run, step->other), unit->relu, cpu_at(run, step->out));
 }
 
-static void run_concat(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
+static void run_concat(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
     void *out = cpu_at(run, step->out);
     int channel = 0;
     if (unit->layout.channels % unit->layout.block) /* what fills up the last group */
-        memset(out, 0, cpu_layout_bytes(&unit->layout, run->plan->n));
+        memset(out, 0, plan_layout_bytes(&unit->layout, run->plan->n));
     for (int k = 0; k < step->term_count; k++) {
-        const struct cpu_layout *input = &unit_at(run, unit->inputs[k])->layout;
+        const struct plan_layout *input = &unit_at(run, unit->inputs[k])->layout;
         kernels_of(unit)->copy_channels(input, cpu_at(run, step->terms[k]), 0, &unit->layout, out,
                                         channel, input->channels, run->plan->n);
         channel += input->channels;
     }
 }
 
-static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
+static enum dml_status forward_step(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
     struct cpu_window window = window_of(run, unit);
     const void *in = cpu_at(run, step->in);
     void *out = cpu_at(run, step->out), *state = cpu_at(run, step->state);
     size_t n = run->plan->n;
-    const struct cpu_layout *from =
+    const struct plan_layout *from =
         unit->input_count ? &unit_at(run, unit->inputs[0])->layout : &unit->layout;
     const struct cpu_kernels *kernels = cpu_kernels_of(from);
     switch (unit->kind) {
-    case CPU_INPUT:
+    case PLAN_UNIT_INPUT:
         run_input(run, step);
         break;
-    case CPU_CONV:
+    case PLAN_UNIT_CONV:
         return run_conv(run, step);
-    case CPU_NORM:
+    case PLAN_UNIT_NORM:
         return run_norm(run, step);
-    case CPU_POINTWISE:
+    case PLAN_UNIT_POINTWISE:
         run_pointwise(run, step);
         break;
-    case CPU_MAX_POOL:
+    case PLAN_UNIT_MAX_POOL:
         kernels->max_pool(&window, from, &unit->layout, n, in, out, state);
         break;
-    case CPU_AVG_POOL:
+    case PLAN_UNIT_AVG_POOL:
         kernels->avg_pool(&window, from, &unit->layout, n, in, out);
         break;
-    case CPU_GLOBAL_AVG_POOL:
+    case PLAN_UNIT_GLOBAL_AVG_POOL:
         kernels->global_avg_pool(from, n, in, out);
         break;
-    case CPU_GLOBAL_MAX_POOL:
+    case PLAN_UNIT_GLOBAL_MAX_POOL:
         kernels->global_max_pool(from, n, in, out, state);
         break;
-    case CPU_GLOBAL_GEM_POOL:
-        kernels->global_gem_pool(
-            from, n, in, *cpu_params_value(run->plan->params, unit->node, DML_ROLE_POOL_POWER), out,
-            state);
+    case PLAN_UNIT_GLOBAL_GEM_POOL:
+        kernels->global_gem_pool(from, n, in,
+                                 *cpu_params_value(run->params, unit->node, DML_ROLE_POOL_POWER),
+                                 out, state);
         break;
-    case CPU_CONCAT:
+    case PLAN_UNIT_CONCAT:
         run_concat(run, step);
         break;
-    case CPU_L2_NORMALIZE:
+    case PLAN_UNIT_L2_NORMALIZE:
         cpu_l2_normalize(n, (size_t)unit->layout.channels, unit->layout.image, in, out, state);
         break;
     default:
@@ -190,8 +193,8 @@ static enum dml_status forward_step(const struct cpu_run *run, const struct cpu_
 }
 
 enum dml_status cpu_run_forward(const struct cpu_run *run, float *embeddings) {
-    const struct cpu_plan *plan = run->plan;
-    enum dml_status status = cpu_params_prepare(plan->params, &plan->units, cpu_plan_folds(plan));
+    const struct plan *plan = run->plan;
+    enum dml_status status = cpu_params_prepare(run->params, &plan->units, plan_folds(plan));
     for (size_t s = 0; status == DML_OK && s < plan->forward_steps; s++)
         status = forward_step(run, &plan->steps[s]);
     if (status != DML_OK)
@@ -203,33 +206,32 @@ enum dml_status cpu_run_forward(const struct cpu_run *run, float *embeddings) {
     return DML_OK;
 }
 
-static enum dml_status conv_weights(const struct cpu_run *run, const struct cpu_step *step) {
+static enum dml_status conv_weights(const struct cpu_run *run, const struct plan_step *step) {
     float *grad = cpu_at(run, step->scratch);
-    float *bias = grad + cpu_grad_bias_offset(run->plan, step->unit);
-    void *scratch = grad + cpu_grad_scratch_offset(run->plan, step->unit);
+    float *bias = grad + cpu_grad_bias_offset(run->params, unit_at(run, step->unit));
+    void *scratch = grad + cpu_grad_scratch_offset(run->params, unit_at(run, step->unit));
     enum dml_status status =
-        cpu_conv_backward_weights(run->plan->convs[step->unit], cpu_at(run, step->other),
+        cpu_conv_backward_weights(run->plan->kernels[step->unit], cpu_at(run, step->other),
                                   cpu_at(run, step->in), grad, bias, scratch);
     if (status == DML_OK)
-        cpu_params_conv_grads(run->plan->params, unit_at(run, step->unit), grad, bias,
-                              run->accumulate);
+        cpu_params_conv_grads(run->params, unit_at(run, step->unit), grad, bias, run->accumulate);
     return status;
 }
 
-static enum dml_status conv_data(const struct cpu_run *run, const struct cpu_step *step) {
+static enum dml_status conv_data(const struct cpu_run *run, const struct plan_step *step) {
     const float *bias;
     const void *weights = effective(run, unit_at(run, step->unit), &bias);
-    return cpu_conv_backward_data(run->plan->convs[step->unit], cpu_at(run, step->in), weights,
+    return cpu_conv_backward_data(run->plan->kernels[step->unit], cpu_at(run, step->in), weights,
                                   cpu_at(run, step->out), cpu_at(run, step->scratch));
 }
 
 /* With N values per channel, x^ = (x - mean) / s, and gradient g of the output:
  * dx = weight / s * (g - mean(g) - x^ * mean(g x^)). */
-static void norm_backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    const struct cpu_layout *layout = &unit->layout;
-    struct cpu_params *params = run->plan->params;
-    size_t room = cpu_layout_channels(layout), n = run->plan->n;
+static void norm_backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *layout = &unit->layout;
+    struct cpu_params *params = run->params;
+    size_t room = plan_layout_channels(layout), n = run->plan->n;
     const float *mean = cpu_at(run, step->state), *variance = mean + room;
     const float *scale = variance + room;
     double *sum = cpu_at(run, step->scratch), *sum_x = sum + room;
@@ -254,12 +256,12 @@ static void norm_backward(const struct cpu_run *run, const struct cpu_step *step
 }
 
 /* y = weight (x - mean) / s + bias with running mean and s. */
-static void frozen_norm_backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    struct cpu_params *params = run->plan->params;
-    const struct cpu_layout *layout = &unit->layout;
+static void frozen_norm_backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cpu_params *params = run->params;
+    const struct plan_layout *layout = &unit->layout;
     size_t channels = (size_t)layout->channels;
-    size_t room = cpu_layout_channels(layout);
+    size_t room = plan_layout_channels(layout);
     double *sum = cpu_at(run, step->scratch), *sum_x = sum + room;
     /* The mean has no padding to whole groups, so it is taken off afterwards. */
     float zero[room];
@@ -278,32 +280,32 @@ static void frozen_norm_backward(const struct cpu_run *run, const struct cpu_ste
     }
 }
 
-static struct cpu_term term_of(const struct cpu_run *run, struct cpu_ref ref) {
+static struct cpu_term term_of(const struct cpu_run *run, struct plan_ref ref) {
     return (struct cpu_term){cpu_at(run, ref), ref.image, ref.broadcast, ref.scale};
 }
 
-static void combine(const struct cpu_run *run, const struct cpu_step *step) {
-    struct cpu_term terms[CPU_MAX_TERMS];
+static void combine(const struct cpu_run *run, const struct plan_step *step) {
+    struct cpu_term terms[PLAN_MAX_TERMS];
     for (int t = 0; t < step->term_count; t++)
         terms[t] = term_of(run, step->terms[t]);
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    struct cpu_layout layout = elementwise(run, unit);
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct plan_layout layout = elementwise(run, unit);
     kernels_of(unit)->combine(&layout, run->plan->n, terms, step->term_count,
                               cpu_at(run, step->other), step->other.image, cpu_at(run, step->out));
 }
 
-static void pool_backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    const struct cpu_layout *in = &unit_at(run, unit->inputs[0])->layout;
+static void pool_backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *in = &unit_at(run, unit->inputs[0])->layout;
     struct cpu_window window = window_of(run, unit);
     struct cpu_term grad = term_of(run, step->in);
     size_t n = run->plan->n;
     void *out = cpu_at(run, step->out);
     const struct cpu_kernels *kernels = cpu_kernels_of(in);
-    if (step->kind == CPU_STEP_MAX_POOL)
+    if (step->kind == PLAN_STEP_MAX_POOL)
         kernels->max_pool_gradient(&window, in, &unit->layout, n, &grad, cpu_at(run, step->other),
                                    cpu_at(run, step->state), out);
-    else if (step->kind == CPU_STEP_AVG_POOL)
+    else if (step->kind == PLAN_STEP_AVG_POOL)
         kernels->avg_pool_gradient(&window, in, &unit->layout, n, &grad, out);
     else
         kernels->global_max_pool_gradient(in, n, grad.data, cpu_at(run, step->state), out);
@@ -311,10 +313,10 @@ static void pool_backward(const struct cpu_run *run, const struct cpu_step *step
 
 /* With m the mean of the powers, y = m^(1/p) and s the mean of x^p log x over m:
  * dy/dp = y (s - log m / p) / p. */
-static void gem_backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    const struct cpu_layout *in = &unit_at(run, unit->inputs[0])->layout;
-    struct cpu_params *params = run->plan->params;
+static void gem_backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *in = &unit_at(run, unit->inputs[0])->layout;
+    struct cpu_params *params = run->params;
     size_t n = run->plan->n, stride = unit->layout.image;
     float p = *cpu_params_value(params, unit->node, DML_ROLE_POOL_POWER);
     const float *grad = cpu_at(run, step->in), *logs = cpu_at(run, step->state);
@@ -332,60 +334,60 @@ static void gem_backward(const struct cpu_run *run, const struct cpu_step *step)
                                                      cpu_at(run, step->out));
 }
 
-static void split(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
-    const struct cpu_layout *part = &unit_at(run, unit->inputs[step->input])->layout;
+static void split(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *part = &unit_at(run, unit->inputs[step->input])->layout;
     void *out = cpu_at(run, step->out);
-    memset(out, 0, cpu_layout_bytes(part, run->plan->n));
+    memset(out, 0, plan_layout_bytes(part, run->plan->n));
     cpu_kernels_of(part)->copy_channels(&unit->layout, cpu_at(run, step->in), step->channel, part,
                                         out, 0, part->channels, run->plan->n);
 }
 
-static enum dml_status backward_step(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = unit_at(run, step->unit);
+static enum dml_status backward_step(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
     size_t n = run->plan->n;
     switch (step->kind) {
-    case CPU_STEP_FORWARD:
-    case CPU_STEP_OUTPUT_GRAD:
+    case PLAN_STEP_FORWARD:
+    case PLAN_STEP_OUTPUT_GRAD:
         break;
-    case CPU_STEP_COMBINE:
+    case PLAN_STEP_COMBINE:
         combine(run, step);
         break;
-    case CPU_STEP_CONV_WEIGHTS:
+    case PLAN_STEP_CONV_WEIGHTS:
         return conv_weights(run, step);
-    case CPU_STEP_CONV_DATA:
+    case PLAN_STEP_CONV_DATA:
         return conv_data(run, step);
-    case CPU_STEP_NORM:
+    case PLAN_STEP_NORM:
         norm_backward(run, step);
         break;
-    case CPU_STEP_FROZEN_NORM:
+    case PLAN_STEP_FROZEN_NORM:
         frozen_norm_backward(run, step);
         break;
-    case CPU_STEP_SCALE: {
-        float zero[cpu_layout_channels(&unit->layout)];
+    case PLAN_STEP_SCALE: {
+        float zero[plan_layout_channels(&unit->layout)];
         memset(zero, 0, sizeof zero);
         kernels_of(unit)->pointwise(&unit->layout, n, cpu_at(run, step->in),
                                     cpu_at(run, step->state), zero, NULL, false,
                                     cpu_at(run, step->out));
         break;
     }
-    case CPU_STEP_MAX_POOL:
-    case CPU_STEP_AVG_POOL:
-    case CPU_STEP_GLOBAL_MAX_POOL:
+    case PLAN_STEP_MAX_POOL:
+    case PLAN_STEP_AVG_POOL:
+    case PLAN_STEP_GLOBAL_MAX_POOL:
         pool_backward(run, step);
         break;
-    case CPU_STEP_GLOBAL_GEM_POOL:
+    case PLAN_STEP_GLOBAL_GEM_POOL:
         gem_backward(run, step);
         break;
-    case CPU_STEP_OPERATION:
+    case PLAN_STEP_OPERATION:
         cpu_op_of(unit->kind)->backward(run, step);
         break;
-    case CPU_STEP_L2_NORMALIZE:
+    case PLAN_STEP_L2_NORMALIZE:
         cpu_l2_normalize_gradient(n, (size_t)unit->layout.channels, unit->layout.image,
                                   cpu_at(run, step->in), cpu_at(run, step->other),
                                   cpu_at(run, step->state), cpu_at(run, step->out));
         break;
-    case CPU_STEP_SPLIT:
+    case PLAN_STEP_SPLIT:
         split(run, step);
         break;
     }
@@ -393,7 +395,7 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct cpu
 }
 
 enum dml_status cpu_run_backward(const struct cpu_run *run, const float *grad) {
-    const struct cpu_plan *plan = run->plan;
+    const struct plan *plan = run->plan;
     size_t dim = (size_t)plan->graph->embed_dim, stride = plan->output_grad.image;
     float *to = cpu_at(run, plan->output_grad);
     for (size_t i = 0; i < plan->n; i++) {

@@ -7,12 +7,12 @@
 /* In scratch memory, activations lie pixel by pixel: (pixels, n, channels), so that neighbouring
  * pixels of a row, for all images, are consecutive rows of one matrix. */
 
-static size_t rows_size(const struct cpu_conv_shape *shape, const struct cpu_layout *layout) {
-    return shape->n * layout->pixels * cpu_layout_channels(layout);
+static size_t rows_size(const struct cpu_conv_shape *shape, const struct plan_layout *layout) {
+    return shape->n * layout->pixels * plan_layout_channels(layout);
 }
 
 static size_t tap_size(const struct cpu_conv_shape *shape) {
-    return cpu_layout_channels(&shape->input) * cpu_layout_channels(&shape->output);
+    return plan_layout_channels(&shape->input) * plan_layout_channels(&shape->output);
 }
 
 /* Where it was found faster than oneDNN's direct convolution, on AVX2 (docs/performance/train.md);
@@ -42,7 +42,7 @@ static inline void copy_block(size_t block, const float *from, float *to) {
         memcpy(to, from, block * sizeof *to);
 }
 
-static void to_rows(const struct cpu_layout *layout, size_t n, const float *blocked, float *rows) {
+static void to_rows(const struct plan_layout *layout, size_t n, const float *blocked, float *rows) {
     size_t block = (size_t)layout->block, groups = (size_t)layout->groups;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t s = 0; s < layout->pixels; s++)
@@ -53,7 +53,7 @@ static void to_rows(const struct cpu_layout *layout, size_t n, const float *bloc
 }
 
 /* blocked = relu?(rows + bias + residual); bias and residual may be NULL. */
-static void from_rows(const struct cpu_layout *layout, size_t n, const float *rows,
+static void from_rows(const struct plan_layout *layout, size_t n, const float *rows,
                       const float *bias, const float *residual, bool relu, float *blocked) {
     size_t block = (size_t)layout->block, groups = (size_t)layout->groups;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -78,8 +78,8 @@ static void from_rows(const struct cpu_layout *layout, size_t n, const float *ro
 static void unpack_weights(const struct cpu_conv_shape *shape,
                            const struct cpu_tap_strides *strides, const float *weights,
                            float *taps) {
-    size_t block = (size_t)strides->block, outputs = cpu_layout_channels(&shape->output);
-    size_t inputs = cpu_layout_channels(&shape->input);
+    size_t block = (size_t)strides->block, outputs = plan_layout_channels(&shape->output);
+    size_t inputs = plan_layout_channels(&shape->input);
     int count = shape->kernel_h * shape->kernel_w;
 #pragma omp parallel for collapse(2) schedule(static)
     for (int t = 0; t < count; t++)
@@ -161,8 +161,8 @@ static void set_part(struct work *work, size_t part, size_t columns) {
 void cpu_taps_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_strides *strides,
                       const float *input, const float *weights, const float *bias,
                       const float *residual, float *output, float *scratch) {
-    size_t inputs = cpu_layout_channels(&shape->input),
-           outputs = cpu_layout_channels(&shape->output);
+    size_t inputs = plan_layout_channels(&shape->input),
+           outputs = plan_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
     float *taps = out + rows_size(shape, &shape->output);
     to_rows(&shape->input, shape->n, input, in);
@@ -193,8 +193,8 @@ void cpu_taps_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_s
 void cpu_taps_backward_data(const struct cpu_conv_shape *shape,
                             const struct cpu_tap_strides *strides, const float *grad_output,
                             const float *weights, float *grad_input, float *scratch) {
-    size_t inputs = cpu_layout_channels(&shape->input),
-           outputs = cpu_layout_channels(&shape->output);
+    size_t inputs = plan_layout_channels(&shape->input),
+           outputs = plan_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
     float *taps = out + rows_size(shape, &shape->output);
     to_rows(&shape->output, shape->n, grad_output, out);
@@ -222,7 +222,7 @@ void cpu_taps_backward_data(const struct cpu_conv_shape *shape,
 
 static void bias_gradient(const struct cpu_conv_shape *shape, const float *rows, float *grad_bias) {
     enum { WIDTH = 16 };
-    size_t outputs = cpu_layout_channels(&shape->output), count = shape->n * shape->output.pixels;
+    size_t outputs = plan_layout_channels(&shape->output), count = shape->n * shape->output.pixels;
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < outputs; first += WIDTH) {
         size_t width = outputs - first < WIDTH ? outputs - first : WIDTH;
@@ -250,8 +250,8 @@ void cpu_taps_backward_weights(const struct cpu_conv_shape *shape,
                                const struct cpu_tap_strides *strides, const float *input,
                                const float *grad_output, float *grad_weights, float *grad_bias,
                                float *scratch) {
-    size_t inputs = cpu_layout_channels(&shape->input),
-           outputs = cpu_layout_channels(&shape->output);
+    size_t inputs = plan_layout_channels(&shape->input),
+           outputs = plan_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
     float *taps = out + rows_size(shape, &shape->output);
     to_rows(&shape->input, shape->n, input, in);

@@ -1,10 +1,11 @@
 #include "backends/cpu/wide.h"
 
+#include "backends/cpu/align.h"
 #include "base/half.h"
 
 struct cpu_conv_shape cpu_wide_shape(const struct cpu_conv_shape *shape) {
     struct cpu_conv_shape wide = *shape;
-    wide.input.element = wide.output.element = CPU_FLOAT32;
+    wide.input.element = wide.output.element = PLAN_FLOAT32;
     return wide;
 }
 

@@ -17,7 +17,7 @@ struct sizes {
     size_t panels; /* floats of an operand in panels, the largest */
 };
 
-static struct sizes sizes_of(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+static struct sizes sizes_of(const struct plan *plan, const struct plan_unit *unit) {
     const struct dml_node *node = &plan->graph->nodes[unit->node];
     struct sizes s = {.n = plan->n,
                       .heads = (size_t)node->heads,
@@ -33,7 +33,7 @@ static size_t square(const struct sizes *s) {
     return cpu_aligned_floats(s->tokens * s->tokens);
 }
 
-static size_t state(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+static size_t state(const struct plan *plan, const struct plan_unit *unit) {
     struct sizes s = sizes_of(plan, unit);
     return s.n * s.heads * s.tokens * sizeof(float);
 }
@@ -50,17 +50,17 @@ static size_t threads(void) {
     return (size_t)omp_get_max_threads();
 }
 
-static size_t forward_scratch(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+static size_t forward_scratch(const struct plan *plan, const struct plan_unit *unit) {
     struct sizes s = sizes_of(plan, unit);
     return threads() * forward_floats(&s) * sizeof(float);
 }
-static size_t backward_scratch(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+static size_t backward_scratch(const struct plan *plan, const struct plan_unit *unit) {
     struct sizes s = sizes_of(plan, unit);
     return threads() * backward_floats(&s) * sizeof(float);
 }
 
 /* Threads that the plan has scratch memory for. */
-static int planned_threads(const struct cpu_run *run, const struct cpu_step *step, size_t floats) {
+static int planned_threads(const struct cpu_run *run, const struct plan_step *step, size_t floats) {
     return (int)(run->plan->slots[step->scratch.slot].bytes / (floats * sizeof(float)));
 }
 
@@ -104,8 +104,8 @@ static void head_forward(const struct sizes *s, const float *x, float *y, float 
                         s->channels);
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    struct sizes s = sizes_of(run->plan, cpu_unit_of(run, step));
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    struct sizes s = sizes_of(run->plan, plan_unit_of(run->plan, step));
     const float *x = cpu_at(run, step->in);
     float *y = cpu_at(run, step->out), *log_sums = cpu_at(run, step->state);
     float *buffers = cpu_at(run, step->scratch);
@@ -156,8 +156,8 @@ static void head_backward(const struct sizes *s, const float *x, const float *lo
     dml_panels_multiply(tokens, dim, tokens, d, 1, tokens, panels, false, out + s->channels, wide);
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    struct sizes s = sizes_of(run->plan, cpu_unit_of(run, step));
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    struct sizes s = sizes_of(run->plan, plan_unit_of(run->plan, step));
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     const float *log_sums = cpu_at(run, step->state);
     float *out = cpu_at(run, step->out), *buffers = cpu_at(run, step->scratch);

@@ -6,18 +6,18 @@
  * drawn for each image; in inference it is 1. Huang et al. 2016, Deep networks with stochastic
  * depth. */
 
-static float keep(const struct cpu_run *run, const struct cpu_step *step, size_t image) {
-    if (run->plan->kind == CPU_PLAN_EMBED)
+static float keep(const struct cpu_run *run, const struct plan_step *step, size_t image) {
+    if (run->plan->kind == PLAN_EMBED)
         return 1.0f;
     float rate = cpu_node_of(run, step)->rate;
-    uint64_t node = (uint64_t)cpu_unit_of(run, step)->node;
+    uint64_t node = (uint64_t)plan_unit_of(run->plan, step)->node;
     struct dml_rng rng = dml_rng_make(run->images->seed, DML_PURPOSE_DROP_PATH, run->images->step,
                                       node << 32 | (run->first + image));
     return dml_rng_uniform(&rng) < rate ? 0.0f : 1.0f / (1.0f - rate);
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    size_t size = cpu_unit_of(run, step)->layout.image;
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    size_t size = plan_unit_of(run->plan, step)->layout.image;
     const float *x = cpu_at(run, step->in), *residual = cpu_at(run, step->other);
     float *y = cpu_at(run, step->out);
 #pragma omp parallel for schedule(static)
@@ -29,8 +29,8 @@ static void forward(const struct cpu_run *run, const struct cpu_step *step) {
     }
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    size_t size = cpu_unit_of(run, step)->layout.image;
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    size_t size = plan_unit_of(run->plan, step)->layout.image;
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
     if (!out)

@@ -48,11 +48,11 @@ static void quick_gelu_gradient(const float *grad, const float *x, size_t count,
 }
 
 /* Elements of the unit's tensor: tokens have no padding. */
-static size_t elements(const struct cpu_run *run, const struct cpu_step *step) {
-    return run->plan->n * cpu_unit_of(run, step)->layout.image;
+static size_t elements(const struct cpu_run *run, const struct plan_step *step) {
+    return run->plan->n * plan_unit_of(run->plan, step)->layout.image;
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
     bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
     size_t count = elements(run, step);
     const float *x = cpu_at(run, step->in);
@@ -62,7 +62,7 @@ static void forward(const struct cpu_run *run, const struct cpu_step *step) {
         (quick ? quick_gelu : gelu)(x + i, count - i < PIECE ? count - i : PIECE, y + i);
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
     bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
     size_t count = elements(run, step);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);

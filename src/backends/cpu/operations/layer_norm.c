@@ -6,7 +6,7 @@
 /* y = (x - mean) / s * weight + bias with s = sqrt(variance + epsilon), over the channels of each
  * row; the variance is the biased one. State: mean and 1/s of each row. Ba, Kiros, Hinton 2016. */
 
-static size_t state(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+static size_t state(const struct plan *plan, const struct plan_unit *unit) {
     return 2 * cpu_rows_of(&unit->layout, plan->n).count * sizeof(float);
 }
 
@@ -24,11 +24,11 @@ static void row_statistics(const float *x, size_t width, double epsilon, float *
     *inverse = (float)(1.0 / sqrt((double)squares / (double)width + epsilon));
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
-    const float *weight = cpu_params_value(run->plan->params, unit->node, DML_ROLE_NORM_WEIGHT);
-    const float *bias = cpu_params_value(run->plan->params, unit->node, DML_ROLE_NORM_BIAS);
+    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_NORM_WEIGHT);
+    const float *bias = cpu_params_value(run->params, unit->node, DML_ROLE_NORM_BIAS);
     double epsilon = cpu_node_of(run, step)->epsilon;
     const float *x = cpu_at(run, step->in);
     float *y = cpu_at(run, step->out);
@@ -100,9 +100,9 @@ static void add_parameter_grads(const struct cpu_row_shape *rows, const float *g
     }
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    struct cpu_params *params = run->plan->params;
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    struct cpu_params *params = run->params;
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
     const float *weight = cpu_params_value(params, unit->node, DML_ROLE_NORM_WEIGHT);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);

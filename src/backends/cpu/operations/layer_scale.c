@@ -2,10 +2,10 @@
 
 /* y = gamma[c] * x + residual. Touvron et al. 2021, Going deeper with image transformers. */
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
-    const float *gamma = cpu_params_value(run->plan->params, unit->node, DML_ROLE_LAYER_SCALE);
+    const float *gamma = cpu_params_value(run->params, unit->node, DML_ROLE_LAYER_SCALE);
     const float *x = cpu_at(run, step->in), *residual = cpu_at(run, step->other);
     float *y = cpu_at(run, step->out);
 #pragma omp parallel for schedule(static)
@@ -17,14 +17,14 @@ static void forward(const struct cpu_run *run, const struct cpu_step *step) {
     }
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
-    const float *gamma = cpu_params_value(run->plan->params, unit->node, DML_ROLE_LAYER_SCALE);
+    const float *gamma = cpu_params_value(run->params, unit->node, DML_ROLE_LAYER_SCALE);
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
     cpu_column_sums(&rows, grad, cpu_at(run, step->other), run->accumulate,
-                    cpu_params_grad(run->plan->params, unit->node, DML_ROLE_LAYER_SCALE));
+                    cpu_params_grad(run->params, unit->node, DML_ROLE_LAYER_SCALE));
     if (!out)
         return;
 #pragma omp parallel for schedule(static)

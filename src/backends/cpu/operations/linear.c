@@ -26,27 +26,27 @@ static void start_rows(const struct cpu_row_shape *rows, const float *bias, cons
     }
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_plan *plan = run->plan;
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    struct cpu_row_shape in = cpu_rows_of(&cpu_input_of(plan, unit)->layout, plan->n);
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan *plan = run->plan;
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
     struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
-    const float *weight = cpu_params_value(plan->params, unit->node, DML_ROLE_WEIGHT);
+    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_WEIGHT);
     float *y = cpu_at(run, step->out);
-    start_rows(&out, cpu_params_value(plan->params, unit->node, DML_ROLE_BIAS),
+    start_rows(&out, cpu_params_value(run->params, unit->node, DML_ROLE_BIAS),
                cpu_at(run, step->other), y);
     dml_gemm(0, 1, out.count, out.width, in.width, 1.0f, cpu_at(run, step->in), in.stride, weight,
              in.width, 1.0f, y, out.stride);
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_plan *plan = run->plan;
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    struct cpu_row_shape in = cpu_rows_of(&cpu_input_of(plan, unit)->layout, plan->n);
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan *plan = run->plan;
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
     struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
-    const float *weight = cpu_params_value(plan->params, unit->node, DML_ROLE_WEIGHT);
-    float *grad_weight = cpu_params_grad(plan->params, unit->node, DML_ROLE_WEIGHT);
-    float *grad_bias = cpu_params_grad(plan->params, unit->node, DML_ROLE_BIAS);
+    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_WEIGHT);
+    float *grad_weight = cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT);
+    float *grad_bias = cpu_params_grad(run->params, unit->node, DML_ROLE_BIAS);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     dml_gemm(1, 0, out.width, in.width, out.count, 1.0f, grad, out.stride, x, in.stride,
              run->accumulate ? 1.0f : 0.0f, grad_weight, in.width);

@@ -32,25 +32,25 @@ void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const flo
     }
 }
 
-const struct cpu_op *cpu_op_of(enum cpu_unit_kind kind) {
+const struct cpu_op *cpu_op_of(enum plan_unit_kind kind) {
     switch (kind) {
-    case CPU_LINEAR:
+    case PLAN_UNIT_LINEAR:
         return cpu_op_linear();
-    case CPU_LAYER_NORM:
+    case PLAN_UNIT_LAYER_NORM:
         return cpu_op_layer_norm();
-    case CPU_PATCHES:
+    case PLAN_UNIT_PATCHES:
         return cpu_op_patches();
-    case CPU_TOKENS:
+    case PLAN_UNIT_TOKENS:
         return cpu_op_tokens();
-    case CPU_ATTENTION:
+    case PLAN_UNIT_ATTENTION:
         return cpu_op_attention();
-    case CPU_GELU:
+    case PLAN_UNIT_GELU:
         return cpu_op_gelu();
-    case CPU_LAYER_SCALE:
+    case PLAN_UNIT_LAYER_SCALE:
         return cpu_op_layer_scale();
-    case CPU_DROP_PATH:
+    case PLAN_UNIT_DROP_PATH:
         return cpu_op_drop_path();
-    case CPU_TOKEN_POOL:
+    case PLAN_UNIT_TOKEN_POOL:
         return cpu_op_token_pool();
     default:
         return NULL;

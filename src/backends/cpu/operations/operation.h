@@ -1,7 +1,7 @@
 #ifndef DML_CPU_OPERATION_H
 #define DML_CPU_OPERATION_H
 
-#include "backends/cpu/plan.h"
+#include "backends/cpu/run.h"
 
 /* The operations of transformers, and linear layers: one file each. Tensors are float32. A
  * sequence of tokens (n, T, C) lies plainly in memory: its layout is one group of C channels with T
@@ -11,18 +11,18 @@ struct cpu_op {
     bool reads_input;
     /* Bytes that the forward pass keeps for the backward pass, and bytes of scratch memory of
      * either. NULL: none. */
-    size_t (*state)(const struct cpu_plan *plan, const struct cpu_unit *unit);
-    size_t (*forward_scratch)(const struct cpu_plan *plan, const struct cpu_unit *unit);
-    size_t (*backward_scratch)(const struct cpu_plan *plan, const struct cpu_unit *unit);
+    size_t (*state)(const struct plan *plan, const struct plan_unit *unit);
+    size_t (*forward_scratch)(const struct plan *plan, const struct plan_unit *unit);
+    size_t (*backward_scratch)(const struct plan *plan, const struct plan_unit *unit);
     /* step->in to step->out; step->other is the residual to add, if any. */
-    void (*forward)(const struct cpu_run *run, const struct cpu_step *step);
+    void (*forward)(const struct cpu_run *run, const struct plan_step *step);
     /* The gradient step->in of the output to gradients of parameters and to step->out, the gradient
      * of the input (NULL: nobody needs it); step->other is the input where it is read. */
-    void (*backward)(const struct cpu_run *run, const struct cpu_step *step);
+    void (*backward)(const struct cpu_run *run, const struct plan_step *step);
 };
 
 /* NULL: the unit is computed by run.c. */
-const struct cpu_op *cpu_op_of(enum cpu_unit_kind kind);
+const struct cpu_op *cpu_op_of(enum plan_unit_kind kind);
 
 const struct cpu_op *cpu_op_linear(void), *cpu_op_layer_norm(void), *cpu_op_patches(void),
     *cpu_op_tokens(void), *cpu_op_attention(void), *cpu_op_gelu(void), *cpu_op_layer_scale(void),
@@ -34,23 +34,15 @@ struct cpu_row_shape {
     size_t stride; /* floats from one row to the next */
 };
 
-static inline struct cpu_row_shape cpu_rows_of(const struct cpu_layout *layout, size_t n) {
+static inline struct cpu_row_shape cpu_rows_of(const struct plan_layout *layout, size_t n) {
     return (struct cpu_row_shape){n * layout->pixels, (size_t)layout->channels,
                                   layout->image / layout->pixels};
 }
 
-/* The unit of a step, its first input, and its node. */
-static inline const struct cpu_unit *cpu_unit_of(const struct cpu_run *run,
-                                                 const struct cpu_step *step) {
-    return &run->plan->units.units[step->unit];
-}
-static inline const struct cpu_unit *cpu_input_of(const struct cpu_plan *plan,
-                                                  const struct cpu_unit *unit) {
-    return &plan->units.units[unit->inputs[0]];
-}
+/* The node of a step. */
 static inline const struct dml_node *cpu_node_of(const struct cpu_run *run,
-                                                 const struct cpu_step *step) {
-    return &run->plan->graph->nodes[cpu_unit_of(run, step)->node];
+                                                 const struct plan_step *step) {
+    return &run->plan->graph->nodes[plan_unit_of(run->plan, step)->node];
 }
 
 /* out[c] = (accumulate ? out[c] : 0) + the sum over rows of x, or of x times `factor`, rows of the

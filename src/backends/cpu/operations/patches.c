@@ -13,25 +13,25 @@ struct sizes {
     size_t width;   /* pixels of a patch in all planes */
 };
 
-static struct sizes sizes_of(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+static struct sizes sizes_of(const struct plan *plan, const struct plan_unit *unit) {
     const struct dml_node *node = &plan->graph->nodes[unit->node];
     struct sizes s = {.n = plan->n,
                       .side = (size_t)node->kernel_h,
                       .rows = (size_t)node->height,
                       .columns = (size_t)node->width,
-                      .planes = (size_t)cpu_input_of(plan, unit)->layout.channels};
+                      .planes = (size_t)plan_input_of(plan, unit)->layout.channels};
     s.patches = s.n * s.rows * s.columns;
     s.width = s.planes * s.side * s.side;
     return s;
 }
 
-static size_t scratch(const struct cpu_plan *plan, const struct cpu_unit *unit) {
+static size_t scratch(const struct plan *plan, const struct plan_unit *unit) {
     struct sizes s = sizes_of(plan, unit);
     return s.patches * s.width * sizeof(float);
 }
 
 /* x (n, planes, height, width) to patches (n * rows * columns, planes * side * side). */
-static void gather(const struct sizes *s, const struct cpu_layout *image, const float *x,
+static void gather(const struct sizes *s, const struct plan_layout *image, const float *x,
                    float *patches) {
     size_t width = (size_t)image->width;
 #pragma omp parallel for collapse(2) schedule(static)
@@ -48,15 +48,15 @@ static void gather(const struct sizes *s, const struct cpu_layout *image, const 
             }
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_plan *plan = run->plan;
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan *plan = run->plan;
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct sizes s = sizes_of(plan, unit);
     size_t channels = (size_t)unit->layout.channels;
-    const float *weight = cpu_params_value(plan->params, unit->node, DML_ROLE_WEIGHT);
-    const float *bias = cpu_params_value(plan->params, unit->node, DML_ROLE_BIAS);
+    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(run->params, unit->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch), *y = cpu_at(run, step->out);
-    gather(&s, &cpu_input_of(plan, unit)->layout, cpu_at(run, step->in), patches);
+    gather(&s, &plan_input_of(plan, unit)->layout, cpu_at(run, step->in), patches);
     for (size_t k = 0; bias && k < s.patches; k++)
         memcpy(y + k * channels, bias, channels * sizeof *y);
     dml_gemm(0, 1, s.patches, channels, s.width, 1.0f, patches, s.width, weight, s.width,
@@ -64,18 +64,18 @@ static void forward(const struct cpu_run *run, const struct cpu_step *step) {
 }
 
 /* Of the parameters alone: nobody needs the gradient of an image. */
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_plan *plan = run->plan;
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan *plan = run->plan;
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct sizes s = sizes_of(plan, unit);
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, plan->n);
     const float *grad = cpu_at(run, step->in);
-    float *bias = cpu_params_grad(plan->params, unit->node, DML_ROLE_BIAS);
+    float *bias = cpu_params_grad(run->params, unit->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch);
-    gather(&s, &cpu_input_of(plan, unit)->layout, cpu_at(run, step->other), patches);
+    gather(&s, &plan_input_of(plan, unit)->layout, cpu_at(run, step->other), patches);
     dml_gemm(1, 0, rows.width, s.width, s.patches, 1.0f, grad, rows.stride, patches, s.width,
              run->accumulate ? 1.0f : 0.0f,
-             cpu_params_grad(plan->params, unit->node, DML_ROLE_WEIGHT), s.width);
+             cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT), s.width);
     if (bias)
         cpu_column_sums(&rows, grad, NULL, run->accumulate, bias);
 }

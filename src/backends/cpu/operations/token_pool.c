@@ -32,14 +32,14 @@ static size_t means_of(const struct dml_node *node, const struct dml_node *input
     return 2;
 }
 
-static size_t means(const struct cpu_run *run, const struct cpu_step *step, struct mean out[2]) {
+static size_t means(const struct cpu_run *run, const struct plan_step *step, struct mean out[2]) {
     const struct dml_node *node = cpu_node_of(run, step);
     return means_of(node, &run->plan->graph->nodes[node->inputs[0]], out);
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    const struct cpu_layout *in = &cpu_input_of(run->plan, unit)->layout;
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
     size_t channels = (size_t)in->channels;
     struct mean parts[2];
     size_t count = means(run, step, parts);
@@ -61,9 +61,9 @@ static void forward(const struct cpu_run *run, const struct cpu_step *step) {
     }
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    const struct cpu_layout *in = &cpu_input_of(run->plan, unit)->layout;
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
     size_t channels = (size_t)in->channels;
     struct mean parts[2];
     size_t count = means(run, step, parts);

@@ -28,21 +28,21 @@ static struct source source_of(const struct dml_node *node, size_t registers, si
 }
 
 static size_t registers_of(const struct cpu_run *run, int node) {
-    int index = cpu_params_find(run->plan->params, node, DML_ROLE_REGISTERS);
+    int index = dml_graph_find_param(run->plan->graph, node, DML_ROLE_REGISTERS);
     return index < 0 ? 0 : (size_t)run->plan->graph->params[index].dims[1];
 }
 
 /* Where channel c of pixel s lies in an image of a feature map. */
-static size_t pixel_at(const struct cpu_layout *map, size_t c, size_t s) {
+static size_t pixel_at(const struct plan_layout *map, size_t c, size_t s) {
     size_t block = (size_t)map->block;
     return (c / block * map->pixels + s) * block + c % block;
 }
 
-static void forward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    const struct cpu_params *params = run->plan->params;
+static void forward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    const struct cpu_params *params = run->params;
     const struct dml_node *node = cpu_node_of(run, step);
-    const struct cpu_layout *map = &cpu_input_of(run->plan, unit)->layout;
+    const struct plan_layout *map = &plan_input_of(run->plan, unit)->layout;
     size_t tokens = unit->layout.pixels, channels = (size_t)unit->layout.channels;
     size_t registers = registers_of(run, unit->node);
     const float *positions = cpu_params_value(params, unit->node, DML_ROLE_POSITIONS);
@@ -65,9 +65,9 @@ static void forward(const struct cpu_run *run, const struct cpu_step *step) {
 }
 
 /* A token's gradient summed over the images goes to the learned token and to its position. */
-static void parameter_grads(const struct cpu_run *run, const struct cpu_step *step, size_t t) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    struct cpu_params *params = run->plan->params;
+static void parameter_grads(const struct cpu_run *run, const struct plan_step *step, size_t t) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    struct cpu_params *params = run->params;
     size_t channels = (size_t)unit->layout.channels;
     struct source source = source_of(cpu_node_of(run, step), registers_of(run, unit->node), t);
     float *learned = NULL, *position = NULL;
@@ -88,11 +88,11 @@ static void parameter_grads(const struct cpu_run *run, const struct cpu_step *st
     }
 }
 
-static void backward(const struct cpu_run *run, const struct cpu_step *step) {
-    const struct cpu_unit *unit = cpu_unit_of(run, step);
-    const struct cpu_layout *map = &cpu_input_of(run->plan, unit)->layout;
+static void backward(const struct cpu_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    const struct plan_layout *map = &plan_input_of(run->plan, unit)->layout;
     size_t tokens = unit->layout.pixels, channels = (size_t)unit->layout.channels;
-    size_t prefix = (size_t)cpu_node_of(run, step)->prefix, room = cpu_layout_channels(map);
+    size_t prefix = (size_t)cpu_node_of(run, step)->prefix, room = plan_layout_channels(map);
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
 #pragma omp parallel for schedule(static)

@@ -1,6 +1,5 @@
-#include "backends/cpu/plan.h"
+#include "plan/steps.h"
 
-#include "backends/cpu/operations/operation.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -9,57 +8,58 @@
  * the relu's mask applied, in one pass when the tensor's own unit takes its turn; a residual's
  * term is just another name for the gradient behind the add. */
 struct terms {
-    struct cpu_ref refs[CPU_MAX_TERMS];
+    struct plan_ref refs[PLAN_MAX_TERMS];
     int count;
 };
 
 struct backward {
-    struct cpu_plan *plan;
-    const struct cpu_ref *values, *states;
+    struct plan *plan;
+    const struct plan_ref *values, *states;
     struct terms *terms;    /* per unit */
     enum dml_status status; /* of the first failure; nothing is added behind it */
 };
 
-static void emit(struct backward *b, const struct cpu_step *step) {
-    if (b->status == DML_OK && !cpu_plan_step(b->plan, step))
+static void emit(struct backward *b, const struct plan_step *step) {
+    if (b->status == DML_OK && !plan_append(b->plan, *step))
         b->status = DML_ERROR_MEMORY;
 }
 
-static struct cpu_ref new_tensor(struct backward *b, const struct cpu_layout *layout) {
-    struct cpu_ref ref = cpu_plan_tensor(b->plan, layout);
+static struct plan_ref new_tensor(struct backward *b, const struct plan_layout *layout) {
+    struct plan_ref ref = plan_tensor(b->plan, layout);
     if (b->status == DML_OK && ref.slot < 0)
         b->status = DML_ERROR_MEMORY;
     return ref;
 }
 
 /* Adds a term to the gradient of unit u's tensor; nothing once building has failed. */
-static void add_term(struct backward *b, int u, struct cpu_ref ref) {
+static void add_term(struct backward *b, int u, struct plan_ref ref) {
     struct terms *terms = &b->terms[u];
     if (b->status != DML_OK || !b->plan->units.units[u].needs_grad)
         return;
-    if (terms->count == CPU_MAX_TERMS) {
+    if (terms->count == PLAN_MAX_TERMS) {
         b->status =
             dml_fail(DML_ERROR_UNSUPPORTED, "network graph: node %d is used by more than %d others",
-                     b->plan->units.units[u].last_node, CPU_MAX_TERMS);
+                     b->plan->units.units[u].last_node, PLAN_MAX_TERMS);
         return;
     }
     terms->refs[terms->count++] = ref;
     b->plan->slots[ref.slot].pending++;
 }
 
-static bool is_whole(const struct cpu_ref *ref, const struct cpu_layout *layout) {
-    return !ref->broadcast && ref->offset == 0 && ref->image == layout->image;
+static bool is_whole(const struct plan_ref *ref, const struct plan_layout *layout) {
+    return !ref->broadcast && ref->offset == 0 && ref->image == layout->image &&
+           ref->pixel == (size_t)layout->block;
 }
 
 /* The gradient of unit u's tensor as one tensor, masked by its relu. Uses its terms up. */
-static struct cpu_ref gather(struct backward *b, int u) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
+static struct plan_ref gather(struct backward *b, int u) {
+    const struct plan_unit *unit = &b->plan->units.units[u];
     struct terms *terms = &b->terms[u];
-    bool mask = unit->relu && !cpu_plan_masked_by_pool(b->plan, u);
-    struct cpu_step step = cpu_step_make(CPU_STEP_COMBINE, u);
+    bool mask = unit->relu && !plan_masked_by_pool(b->plan, u);
+    struct plan_step step = plan_step_make(PLAN_STEP_COMBINE, u);
     for (int t = 0; t < terms->count; t++) {
-        struct cpu_ref ref = terms->refs[t];
-        struct cpu_slot *slot = &b->plan->slots[ref.slot];
+        struct plan_ref ref = terms->refs[t];
+        struct plan_slot *slot = &b->plan->slots[ref.slot];
         /* The last user of a term may write over it. */
         if (--slot->pending == 0 && step.out.slot < 0 && is_whole(&ref, &unit->layout))
             step.out = ref;
@@ -77,7 +77,7 @@ static struct cpu_ref gather(struct backward *b, int u) {
 }
 
 /* For units that read their gradient through a view: the only term as it is, else gathered. */
-static struct cpu_ref gather_view(struct backward *b, int u) {
+static struct plan_ref gather_view(struct backward *b, int u) {
     struct terms *terms = &b->terms[u];
     if (terms->count == 1 && !terms->refs[0].broadcast && !b->plan->units.units[u].relu) {
         terms->count = 0;
@@ -88,44 +88,39 @@ static struct cpu_ref gather_view(struct backward *b, int u) {
 }
 
 static bool input_needs_grad(const struct backward *b, int u) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
+    const struct plan_unit *unit = &b->plan->units.units[u];
     return b->plan->units.units[unit->inputs[0]].needs_grad;
 }
 
 /* Runs `step` into a new tensor that becomes a term of the unit's input. */
-static void to_input(struct backward *b, struct cpu_step step) {
+static void to_input(struct backward *b, struct plan_step step) {
     int input = b->plan->units.units[step.unit].inputs[0];
     step.out = new_tensor(b, &b->plan->units.units[input].layout);
     emit(b, &step);
     add_term(b, input, step.out);
 }
 
-static void conv(struct backward *b, int u, struct cpu_ref grad) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
+static void conv(struct backward *b, int u, struct plan_ref grad) {
+    const struct plan_unit *unit = &b->plan->units.units[u];
     if (unit->residual >= 0)
         add_term(b, unit->residual, grad);
-    struct cpu_step step = cpu_step_make(CPU_STEP_CONV_WEIGHTS, u);
+    struct plan_step step = plan_step_make(PLAN_STEP_CONV_WEIGHTS, u);
     step.in = grad;
     step.other = b->values[unit->inputs[0]];
-    step.scratch = cpu_plan_scratch(b->plan, cpu_grad_scratch_offset(b->plan, u) * sizeof(float) +
-                                                 cpu_conv_weights_scratch(b->plan->convs[u]));
     emit(b, &step);
     if (!input_needs_grad(b, u))
         return;
-    step = cpu_step_make(CPU_STEP_CONV_DATA, u);
+    step = plan_step_make(PLAN_STEP_CONV_DATA, u);
     step.in = grad;
-    step.scratch = cpu_plan_scratch(b->plan, cpu_conv_data_scratch(b->plan->convs[u]));
     to_input(b, step);
 }
 
-static void norm(struct backward *b, int u, struct cpu_ref grad) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
-    struct cpu_step step = cpu_step_make(CPU_STEP_NORM, u);
+static void norm(struct backward *b, int u, struct plan_ref grad) {
+    const struct plan_unit *unit = &b->plan->units.units[u];
+    struct plan_step step = plan_step_make(PLAN_STEP_NORM, u);
     step.in = grad;
     step.other = b->values[unit->inputs[0]];
     step.state = b->states[u];
-    size_t channels = cpu_layout_channels(&unit->layout);
-    step.scratch = cpu_plan_scratch(b->plan, channels * (2 * sizeof(double) + 3 * sizeof(float)));
     if (unit->residual >= 0)
         add_term(b, unit->residual, grad);
     /* The input's gradient replaces that of the output unless a term still names it. */
@@ -135,16 +130,14 @@ static void norm(struct backward *b, int u, struct cpu_ref grad) {
     add_term(b, unit->inputs[0], step.out);
 }
 
-static void pointwise(struct backward *b, int u, struct cpu_ref grad) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
+static void pointwise(struct backward *b, int u, struct plan_ref grad) {
+    const struct plan_unit *unit = &b->plan->units.units[u];
     if (unit->residual >= 0)
         add_term(b, unit->residual, grad);
     if (unit->norm >= 0) {
-        struct cpu_step step = cpu_step_make(CPU_STEP_FROZEN_NORM, u);
-        size_t channels = cpu_layout_channels(&unit->layout);
+        struct plan_step step = plan_step_make(PLAN_STEP_FROZEN_NORM, u);
         step.in = grad;
         step.other = b->values[unit->inputs[0]];
-        step.scratch = cpu_plan_scratch(b->plan, channels * 2 * sizeof(double));
         emit(b, &step);
     }
     if (!input_needs_grad(b, u))
@@ -153,7 +146,7 @@ static void pointwise(struct backward *b, int u, struct cpu_ref grad) {
         add_term(b, unit->inputs[0], grad);
         return;
     }
-    struct cpu_step step = cpu_step_make(CPU_STEP_SCALE, u);
+    struct plan_step step = plan_step_make(PLAN_STEP_SCALE, u);
     step.in = grad;
     step.state = b->states[u];
     to_input(b, step);
@@ -162,16 +155,17 @@ static void pointwise(struct backward *b, int u, struct cpu_ref grad) {
 /* Where every input begins with a whole group of channels, its channels of the concatenation's
  * terms are terms of its own. */
 static void concat_views(struct backward *b, int u) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
+    const struct plan_unit *unit = &b->plan->units.units[u];
     struct terms own = b->terms[u];
     b->terms[u].count = 0;
     for (int t = 0; t < own.count; t++)
         b->plan->slots[own.refs[t].slot].pending--;
     size_t channel = 0;
     for (int k = 0; k < unit->input_count; k++) {
+        size_t offset = plan_layout_offset(&unit->layout, channel);
         for (int t = 0; t < own.count; t++) {
-            struct cpu_ref part = own.refs[t];
-            part.offset += channel * (part.broadcast ? 1 : unit->layout.pixels);
+            struct plan_ref part = own.refs[t];
+            part.offset += part.broadcast ? channel : offset;
             add_term(b, unit->inputs[k], part);
         }
         channel += (size_t)b->plan->units.units[unit->inputs[k]].layout.channels;
@@ -180,11 +174,11 @@ static void concat_views(struct backward *b, int u) {
 
 /* Elsewhere they are copied. */
 static void concat_copies(struct backward *b, int u) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
-    struct cpu_step step = cpu_step_make(CPU_STEP_SPLIT, u);
+    const struct plan_unit *unit = &b->plan->units.units[u];
+    struct plan_step step = plan_step_make(PLAN_STEP_SPLIT, u);
     step.in = gather(b, u);
     for (step.input = 0; step.input < unit->input_count; step.input++) {
-        const struct cpu_unit *input = &b->plan->units.units[unit->inputs[step.input]];
+        const struct plan_unit *input = &b->plan->units.units[unit->inputs[step.input]];
         if (input->needs_grad) {
             step.out = new_tensor(b, &input->layout);
             emit(b, &step);
@@ -195,11 +189,11 @@ static void concat_copies(struct backward *b, int u) {
 }
 
 static void concat(struct backward *b, int u) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
+    const struct plan_unit *unit = &b->plan->units.units[u];
     bool whole_groups = true;
     int channel = 0;
     for (int k = 0; k < unit->input_count; k++) {
-        whole_groups &= channel % unit->layout.block == 0;
+        whole_groups &= channel % unit->grain == 0;
         channel += b->plan->units.units[unit->inputs[k]].layout.channels;
     }
     if (whole_groups)
@@ -208,23 +202,23 @@ static void concat(struct backward *b, int u) {
         concat_copies(b, u);
 }
 
-static void pool(struct backward *b, int u, enum cpu_step_kind kind) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
-    struct cpu_step step = cpu_step_make(kind, u);
+static void pool(struct backward *b, int u, enum plan_step_kind kind) {
+    const struct plan_unit *unit = &b->plan->units.units[u];
+    struct plan_step step = plan_step_make(kind, u);
     step.in = gather_view(b, u);
     step.state = b->states[u];
-    if (kind == CPU_STEP_MAX_POOL && cpu_plan_masked_by_pool(b->plan, unit->inputs[0]))
+    if (kind == PLAN_STEP_MAX_POOL && plan_masked_by_pool(b->plan, unit->inputs[0]))
         step.other = b->values[u];
     to_input(b, step);
 }
 
-static void vector(struct backward *b, int u, enum cpu_step_kind kind) {
-    struct cpu_step step = cpu_step_make(kind, u);
+static void vector(struct backward *b, int u, enum plan_step_kind kind) {
+    struct plan_step step = plan_step_make(kind, u);
     step.in = gather(b, u);
     step.state = b->states[u];
-    if (kind == CPU_STEP_GLOBAL_GEM_POOL)
+    if (kind == PLAN_STEP_GLOBAL_GEM_POOL)
         step.other = b->values[b->plan->units.units[u].inputs[0]];
-    else if (kind == CPU_STEP_L2_NORMALIZE)
+    else if (kind == PLAN_STEP_L2_NORMALIZE)
         step.other = b->values[u];
     if (input_needs_grad(b, u))
         to_input(b, step);
@@ -232,17 +226,16 @@ static void vector(struct backward *b, int u, enum cpu_step_kind kind) {
         emit(b, &step);
 }
 
-static void operation(struct backward *b, int u, const struct cpu_op *op) {
-    const struct cpu_unit *unit = &b->plan->units.units[u];
-    struct cpu_step step = cpu_step_make(CPU_STEP_OPERATION, u);
+static void operation(struct backward *b, int u) {
+    const struct plan_unit *unit = &b->plan->units.units[u];
+    const struct plan_traits *traits = b->plan->traits;
+    struct plan_step step = plan_step_make(PLAN_STEP_OPERATION, u);
     step.in = gather(b, u);
     step.state = b->states[u];
     if (unit->residual >= 0)
         add_term(b, unit->residual, step.in);
-    if (op->reads_input)
+    if (traits->reads_input(traits->context, unit))
         step.other = b->values[unit->inputs[0]];
-    if (op->backward_scratch)
-        step.scratch = cpu_plan_scratch(b->plan, op->backward_scratch(b->plan, unit));
     if (input_needs_grad(b, u))
         to_input(b, step);
     else
@@ -251,64 +244,64 @@ static void operation(struct backward *b, int u, const struct cpu_op *op) {
 
 static void global_average(struct backward *b, int u) {
     int input = b->plan->units.units[u].inputs[0];
-    struct cpu_ref grad = gather(b, u);
+    struct plan_ref grad = gather(b, u);
     grad.broadcast = true;
     grad.scale = 1.0f / (float)b->plan->units.units[input].layout.pixels;
     add_term(b, input, grad);
 }
 
 static void backward_of(struct backward *b, int u) {
-    const struct cpu_op *op = cpu_op_of(b->plan->units.units[u].kind);
-    if (op) {
-        operation(b, u, op);
+    enum plan_unit_kind kind = b->plan->units.units[u].kind;
+    if (plan_is_operation(kind)) {
+        operation(b, u);
         return;
     }
-    switch (b->plan->units.units[u].kind) {
-    case CPU_INPUT:
+    switch (kind) {
+    case PLAN_UNIT_INPUT:
         break;
-    case CPU_CONV:
+    case PLAN_UNIT_CONV:
         conv(b, u, gather(b, u));
         break;
-    case CPU_NORM:
+    case PLAN_UNIT_NORM:
         norm(b, u, gather(b, u));
         break;
-    case CPU_POINTWISE:
+    case PLAN_UNIT_POINTWISE:
         pointwise(b, u, gather(b, u));
         break;
-    case CPU_MAX_POOL:
-        pool(b, u, CPU_STEP_MAX_POOL);
+    case PLAN_UNIT_MAX_POOL:
+        pool(b, u, PLAN_STEP_MAX_POOL);
         break;
-    case CPU_AVG_POOL:
-        pool(b, u, CPU_STEP_AVG_POOL);
+    case PLAN_UNIT_AVG_POOL:
+        pool(b, u, PLAN_STEP_AVG_POOL);
         break;
-    case CPU_GLOBAL_AVG_POOL:
+    case PLAN_UNIT_GLOBAL_AVG_POOL:
         global_average(b, u);
         break;
-    case CPU_GLOBAL_MAX_POOL:
-        vector(b, u, CPU_STEP_GLOBAL_MAX_POOL);
+    case PLAN_UNIT_GLOBAL_MAX_POOL:
+        vector(b, u, PLAN_STEP_GLOBAL_MAX_POOL);
         break;
-    case CPU_GLOBAL_GEM_POOL:
-        vector(b, u, CPU_STEP_GLOBAL_GEM_POOL);
+    case PLAN_UNIT_GLOBAL_GEM_POOL:
+        vector(b, u, PLAN_STEP_GLOBAL_GEM_POOL);
         break;
-    case CPU_CONCAT:
+    case PLAN_UNIT_CONCAT:
         concat(b, u);
         break;
-    case CPU_L2_NORMALIZE:
-        vector(b, u, CPU_STEP_L2_NORMALIZE);
+    case PLAN_UNIT_L2_NORMALIZE:
+        vector(b, u, PLAN_STEP_L2_NORMALIZE);
         break;
     default: /* an operation */
         break;
     }
 }
 
-enum dml_status cpu_plan_backward_steps(struct cpu_plan *plan, const struct cpu_ref *values,
-                                        const struct cpu_ref *states) {
+enum dml_status plan_backward(struct plan *plan, const struct plan_ref *values,
+                              const struct plan_ref *states) {
     struct backward b = {plan, values, states,
                          dml_alloc((size_t)plan->units.count, sizeof(struct terms)), DML_OK};
     if (!b.terms)
         return DML_ERROR_MEMORY;
     int output = plan->units.output;
-    struct cpu_step step = cpu_step_make(CPU_STEP_OUTPUT_GRAD, output);
+    struct plan_step step = plan_step_make(PLAN_STEP_OUTPUT_GRAD, output);
     step.out = new_tensor(&b, &plan->units.units[output].layout);
     emit(&b, &step);
     plan->output_grad = step.out;

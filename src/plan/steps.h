@@ -1,0 +1,32 @@
+#ifndef DML_PLAN_STEPS_H
+#define DML_PLAN_STEPS_H
+
+#include "plan/plan.h"
+
+/* What the builders of both passes append to. */
+
+/* A reference to a whole tensor in a new slot, and to `bytes` (0: slot -1) in a new slot. slot -1
+ * without memory, which plan->failed remembers. */
+struct plan_ref plan_tensor(struct plan *plan, const struct plan_layout *layout);
+struct plan_ref plan_scratch(struct plan *plan, size_t bytes);
+
+/* A step with references to nothing. */
+struct plan_step plan_step_make(enum plan_step_kind kind, int unit);
+/* Gives the step the scratch memory that the traits want for it and appends it; its slots are alive
+ * in it. False without memory, also earlier for a slot. */
+bool plan_append(struct plan *plan, struct plan_step step);
+
+/* Whether a unit's relu is applied by the max pool behind it in the backward pass: where a
+ * maximum is positive, so was the value that won, and nothing else gets a gradient. */
+bool plan_masked_by_pool(const struct plan *plan, int unit);
+
+/* The two passes. values[u] becomes, and is, where unit u's tensor lies, states[u] what its forward
+ * pass keeps beside it. */
+enum dml_status plan_forward(struct plan *plan, struct plan_ref *values, struct plan_ref *states);
+enum dml_status plan_backward(struct plan *plan, const struct plan_ref *values,
+                              const struct plan_ref *states);
+
+/* Gives each slot its place, and the arena its size. */
+enum dml_status plan_place(struct plan *plan);
+
+#endif
