@@ -2,6 +2,7 @@
 # make test    everything that CI checks, but for bare systems
 # make golden  the golden-vector tests alone, on $DML_GOLDEN where it is set
 # make bench   all benchmarks; NAME=train: one
+# make deps-mpi    MPI, for training on many processes; then build again
 # make install     program, libraries, headers and dml.pc; PREFIX=/usr/local
 # make dist    a tarball of the committed sources, dml-VERSION.tar.gz
 # make deb     Debian packages of them: dml, libdml1, libdml-dev, in packages/
@@ -13,13 +14,16 @@ JOBS ?= $(shell nproc)
 NAME ?=
 SUITE ?= bookworm trixie
 
-.PHONY: all packages test-packages program build demo test quick unit golden sanitize levels \
+.PHONY: all packages test-packages deps-mpi program build demo test quick unit golden sanitize levels \
     test-fresh format check-format bench install dist deb test-deb clean
 
 all: program
 
 packages:
 	@cmake/install-packages.sh
+
+deps-mpi:
+	@cmake/install-packages.sh mpi
 
 test-packages:
 	@cmake/install-packages.sh test

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian or Ubuntu packages that are missing; says nothing when none is.
 #     cmake/install-packages.sh        what the program needs
-#     cmake/install-packages.sh test   and what its tests need
+#     cmake/install-packages.sh mpi    and MPI, for training on many processes
+#     cmake/install-packages.sh test   and what its tests need, MPI included
 #     cmake/install-packages.sh deb    and what packages of its own need
 set -eu
 needs=(
@@ -15,6 +16,9 @@ needs=(
     "JSON: libcjson-dev"
     "plots: gnuplot-nox"
 )
+case "${1:-}" in
+mpi | test) needs+=("many processes: libopenmpi-dev openmpi-bin") ;;
+esac
 [ "${1:-}" != test ] || needs+=(
     "unit tests: libcmocka-dev"
     "fuzzing: clang"

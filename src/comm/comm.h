@@ -1,0 +1,87 @@
+#ifndef DML_COMM_COMM_H
+#define DML_COMM_COMM_H
+
+#include "comm/transport.h"
+#include "dml/error.h"
+
+#include <stdint.h>
+
+/* The processes (ranks) of a run, which exchange what they have computed. Every rank makes the same
+ * calls in the same order, from one thread. A call waits no longer than the limit; a rank that is
+ * lost or has failed ends it on all others, with a message that names the rank, and so do all calls
+ * that follow. A process on its own is rank 0 of 1, for which calls do nothing.
+ *
+ * All go straight from rank to rank, so that who did not come is known, and in the order of
+ * ranks, so that results repeat. */
+
+/* Who a rank is. */
+struct dml_rank {
+    char version[32], level[32]; /* of the program and its kernels */
+    char host[64];
+    uint64_t machine; /* the same for ranks that see each other's processes */
+    int32_t pid, threads;
+};
+
+struct dml_comm {
+    int rank, size;
+    int local_rank;                        /* among those of its machine */
+    double limit;                          /* seconds */
+    double waited;                         /* in all calls so far */
+    int lost;                              /* rank that was found lost; -1: none */
+    bool broken;                           /* a call has failed: no more are possible */
+    int errors;                            /* what stderr was when it was started */
+    struct dml_rank *ranks;                /* (size) */
+    const struct dml_transport *transport; /* NULL: on its own */
+    struct dml_comm_calls *calls;          /* what is under way */
+    struct dml_comm_watch *watch;          /* over the processes of this machine's other ranks */
+};
+
+/* A process on its own. */
+void dml_comm_single(struct dml_comm *out);
+
+/* How many processes mpirun or srun started together with this one, as the environment tells; 1: it
+ * was started by itself. *rank may be NULL. */
+int dml_comm_started(int *rank);
+
+/* --ranks N: starts this program N times with these arguments by mpirun on this machine, each with
+ * its share of the cores, and waits for them. Ctrl-C and SIGTERM are passed on as SIGUSR1, upon
+ * which they are to stop after their step; when they come again, they end the ranks. *exit_status
+ * is mpirun's. DML_ERROR_UNSUPPORTED: there is no mpirun. */
+enum dml_status dml_comm_launch(int ranks, char **argv, int *exit_status);
+
+/* Joins the ranks that mpirun or srun started; a process that was started by itself becomes a
+ * single one. From here on ranks other than 0 have no stdout and stderr: what they have to say is
+ * told by rank 0. A rank whose process ends is told at once, whatever the others are at, and ends
+ * their next call. DML_ERROR_UNSUPPORTED: this build leaves out many processes, or MPI does not
+ * join them. DML_ERROR_INPUT: a rank has another version of the program or other kernels. */
+enum dml_status dml_comm_open(double limit, struct dml_comm *out);
+
+/* Takes leave. With an exit status other than 0 the process of one of several ranks ends here, with
+ * it: what is still under way between ranks will not arrive, and MPI does not survive that. */
+void dml_comm_close(struct dml_comm *comm, int exit_status);
+
+/* `bytes` of every rank, to every rank: all (size, bytes). `mine` may lie in its place in `all`. */
+enum dml_status dml_comm_allgather(struct dml_comm *comm, const void *mine, size_t bytes,
+                                   void *all);
+
+/* Rank r has the bytes at[r]..at[r + 1] - 1 of `data`; afterwards all have all, or, with `root`,
+ * rank 0 has. */
+enum dml_status dml_comm_collect(struct dml_comm *comm, void *data, const size_t *at, bool root);
+
+/* From rank 0 to all others. */
+enum dml_status dml_comm_broadcast(struct dml_comm *comm, void *data, size_t bytes);
+
+/* values = the sum over all ranks, added one after the other from rank 0 on, in float32: the bits
+ * of one process that adds the same arrays in that order. */
+enum dml_status dml_comm_sum(struct dml_comm *comm, float *values, size_t count);
+
+/* Tells all others that this rank has failed with `status` and dml_error(); their calls end. If
+ * another rank was lost, which is why this one fails, the message becomes that. Returns the
+ * status. */
+enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status);
+
+/* Prints "dml train: " and dml_error() on stderr where this is the rank that tells the user of a
+ * failure, rank 0 or the first that is left, and has not done so yet. */
+void dml_comm_tell(struct dml_comm *comm);
+
+#endif

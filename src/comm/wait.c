@@ -1,0 +1,202 @@
+#include "comm/wait.h"
+
+#include "base/memory.h"
+#include "base/progress.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { TAG_DATA = 1, TAG_FAILURE = 2, LARGEST = 1 << 28 };
+
+/* What a rank that fails sends to all others. */
+struct failure {
+    int32_t rank, status;
+    int32_t lost; /* the rank that it could not go on without; -1: it failed by itself */
+    char text[1000];
+};
+
+struct call {
+    struct dml_request request;
+    int rank;
+};
+
+struct dml_comm_calls {
+    struct call *items; /* under way */
+    size_t count, capacity;
+    struct failure heard, own;
+    struct dml_request listening;
+    bool sent; /* `own` */
+};
+
+enum dml_status dml_comm_listen(struct dml_comm *comm) {
+    comm->calls = dml_alloc(1, sizeof *comm->calls);
+    if (!comm->calls)
+        return DML_ERROR_MEMORY;
+    const char *error = comm->transport->receive(&comm->calls->heard, sizeof comm->calls->heard, -1,
+                                                 TAG_FAILURE, &comm->calls->listening);
+    return error ? dml_fail(DML_ERROR_IO, "between ranks: %s", error) : DML_OK;
+}
+
+void dml_comm_deafen(struct dml_comm *comm) {
+    if (!comm->calls)
+        return;
+    free(comm->calls->items);
+    free(comm->calls);
+    comm->calls = NULL;
+}
+
+/* A rank of this machine whose process is no more. */
+static enum dml_status look_around(struct dml_comm *comm) {
+    int lost = dml_comm_watch_lost(comm);
+    if (lost < 0)
+        return DML_OK;
+    comm->lost = lost;
+    comm->broken = true;
+    return DML_ERROR_IO;
+}
+
+static enum dml_status lose_patience(struct dml_comm *comm, int rank) {
+    const struct dml_rank *other = &comm->ranks[rank];
+    comm->lost = rank;
+    comm->broken = true;
+    return dml_fail(DML_ERROR_IO,
+                    "rank %d of %d is lost: its process %d on %s has not answered for %.4g s "
+                    "(--rank_limit)",
+                    rank, comm->size, (int)other->pid, other->host, comm->limit);
+}
+
+static enum dml_status hear(struct dml_comm *comm) {
+    bool done = false;
+    const struct failure *heard = &comm->calls->heard;
+    if (comm->transport->test(&comm->calls->listening, &done) || !done)
+        return DML_OK;
+    comm->broken = true;
+    comm->lost = heard->lost;
+    if (heard->lost >= 0 || heard->status == DML_ERROR_INTERRUPTED)
+        return dml_fail((enum dml_status)heard->status, "%s", heard->text);
+    return dml_fail((enum dml_status)heard->status, "rank %d (%s): %s", heard->rank,
+                    comm->ranks[heard->rank].host, heard->text);
+}
+
+static enum dml_status start(struct dml_comm *comm, const struct dml_transfer *transfer,
+                             bool sends) {
+    struct dml_comm_calls *calls = comm->calls;
+    for (size_t at = 0; at < transfer->bytes; at += LARGEST) {
+        size_t bytes = transfer->bytes - at < LARGEST ? transfer->bytes - at : LARGEST;
+        if (dml_grow(&calls->items, &calls->capacity, calls->count + 1, sizeof *calls->items))
+            return DML_ERROR_MEMORY;
+        struct call *call = &calls->items[calls->count];
+        char *data = (char *)transfer->data + at;
+        call->rank = transfer->rank;
+        const char *error =
+            sends ? comm->transport->send(data, bytes, transfer->rank, TAG_DATA, &call->request)
+                  : comm->transport->receive(data, bytes, transfer->rank, TAG_DATA, &call->request);
+        if (error)
+            return dml_fail(DML_ERROR_IO, "between ranks %d and %d: %s", comm->rank, transfer->rank,
+                            error);
+        calls->count++;
+    }
+    return DML_OK;
+}
+
+/* Drops the calls that are done. */
+static enum dml_status test_all(struct dml_comm *comm) {
+    struct dml_comm_calls *calls = comm->calls;
+    size_t left = 0;
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < calls->count; i++) {
+        bool done = false;
+        const char *error = comm->transport->test(&calls->items[i].request, &done);
+        if (error && !status)
+            status = dml_fail(DML_ERROR_IO, "between ranks %d and %d: %s", comm->rank,
+                              calls->items[i].rank, error);
+        if (!done)
+            calls->items[left++] = calls->items[i];
+    }
+    calls->count = left;
+    return status;
+}
+
+/* The longer nothing comes, the longer the pause: first others get the core, as there may be more
+ * ranks than cores. */
+static void pause_for(unsigned turn) {
+    enum { AT_ONCE = 200, LONGEST = 200000 };
+    if (turn < AT_ONCE) {
+        sched_yield();
+        return;
+    }
+    long pause = 1000L * (turn - AT_ONCE + 1);
+    nanosleep(&(struct timespec){0, pause < LONGEST ? pause : LONGEST}, NULL);
+}
+
+/* Until nothing is under way. */
+static enum dml_status wait_for(struct dml_comm *comm) {
+    enum { LOOK_MS = 50 };
+    double started = dml_now(), looked = started, patience = comm->limit;
+    enum dml_status status = test_all(comm);
+    for (unsigned turn = 0; !status && comm->calls->count > 0; turn++) {
+        pause_for(turn);
+        status = test_all(comm);
+        double now = dml_now();
+        if (status || comm->calls->count == 0 || now - looked < LOOK_MS * 1e-3)
+            continue;
+        /* time for which all ranks were suspended does not count */
+        patience -= now - looked < 10 * LOOK_MS * 1e-3 ? now - looked : LOOK_MS * 1e-3;
+        looked = now;
+        status = hear(comm);
+        if (!status)
+            status = look_around(comm);
+        if (!status && patience < 0)
+            status = lose_patience(comm, comm->calls->items[0].rank);
+    }
+    comm->waited += dml_now() - started;
+    return status;
+}
+
+enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transfer *sends,
+                                  size_t send_count, const struct dml_transfer *receives,
+                                  size_t receive_count) {
+    if (comm->broken)
+        return dml_fail(DML_ERROR_IO, "the ranks are parted");
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; !status && i < receive_count; i++)
+        status = start(comm, &receives[i], false);
+    for (size_t i = 0; !status && i < send_count; i++)
+        status = start(comm, &sends[i], true);
+    if (!status)
+        status = wait_for(comm);
+    comm->broken = comm->broken || status != DML_OK;
+    return status;
+}
+
+enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
+    if (!status || comm->size == 1 || !comm->calls || comm->calls->sent)
+        return status;
+    /* mpirun ends all ranks by a signal where one is lost, which then looks like a user's. */
+    if (!comm->broken && look_around(comm))
+        status = DML_ERROR_IO;
+    struct failure *own = &comm->calls->own;
+    *own = (struct failure){.rank = comm->rank, .status = (int32_t)status, .lost = comm->lost};
+    snprintf(own->text, sizeof own->text, "%s", dml_error());
+    comm->calls->sent = comm->broken = true;
+    struct dml_request requests[comm->size];
+    bool done[comm->size];
+    for (int r = 0; r < comm->size; r++)
+        done[r] = r == comm->rank || r == comm->lost ||
+                  comm->transport->send(own, sizeof *own, r, TAG_FAILURE, &requests[r]) != NULL;
+    for (double until = dml_now() + 1; dml_now() < until;) {
+        bool all = true;
+        for (int r = 0; r < comm->size; r++) {
+            if (!done[r] && comm->transport->test(&requests[r], &done[r]))
+                done[r] = true;
+            all = all && done[r];
+        }
+        if (all)
+            break;
+        pause_for(1000);
+    }
+    return status;
+}

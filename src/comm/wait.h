@@ -1,0 +1,43 @@
+#ifndef DML_COMM_WAIT_H
+#define DML_COMM_WAIT_H
+
+#include "comm/comm.h"
+
+/* Waiting for other ranks, and how it ends: with a limit, on a lost rank or a failed one. */
+
+/* Bytes to or from a rank. */
+struct dml_transfer {
+    void *data;
+    size_t bytes;
+    int rank;
+};
+
+/* Sends and receives all of these, and waits for them. */
+enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transfer *sends,
+                                  size_t send_count, const struct dml_transfer *receives,
+                                  size_t receive_count);
+
+/* Makes and frees comm->calls, with which a rank listens for the failures of others. */
+enum dml_status dml_comm_listen(struct dml_comm *comm);
+void dml_comm_deafen(struct dml_comm *comm);
+
+/* To be called before others know this process. */
+void dml_comm_watch_listen(void);
+
+/* watch.c: a thread that looks whether the processes of other ranks are there, on this machine. */
+enum dml_status dml_comm_watch_start(struct dml_comm *comm);
+void dml_comm_watch_end(struct dml_comm *comm);
+
+/* The rank whose process it found ended, with the message of that; -1: none. */
+int dml_comm_watch_lost(struct dml_comm *comm);
+
+/* The rank that tells the user of failures: the first that is left. */
+int dml_comm_speaker(const struct dml_comm *comm);
+
+/* Whether the user was told by another rank of this machine. */
+bool dml_comm_told(void);
+
+/* Whether a rank's process has ended, as far as it can be seen from here. */
+bool dml_comm_ended(const struct dml_comm *comm, int rank);
+
+#endif

@@ -1,0 +1,130 @@
+#include "base/memory.h"
+#include "comm/wait.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { LOOK_MS = 50 }; /* between two looks */
+
+/* mpirun ends all ranks a second or two after it has lost one, and a step may take longer: so a
+ * thread looks after the others, and tells the user at once. */
+struct dml_comm_watch {
+    pthread_t thread;
+    atomic_int lost; /* -1: none */
+    atomic_bool over;
+};
+
+/* Set by SIGUSR2, which a rank that has told the user sends to those of its machine: they have
+ * nothing to add, least of all that its process has ended. */
+static volatile sig_atomic_t told;
+
+static void on_told(int number) {
+    (void)number;
+    told = 1;
+}
+
+bool dml_comm_ended(const struct dml_comm *comm, int rank) {
+    const struct dml_rank *other = &comm->ranks[rank];
+    if (other->machine != comm->ranks[comm->rank].machine)
+        return false;
+    if (kill(other->pid, 0) < 0)
+        return errno == ESRCH;
+    char path[40], line[256], state = 'R';
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)other->pid);
+    FILE *file = fopen(path, "r");
+    if (file && fgets(line, sizeof line, file) && strrchr(line, ')'))
+        sscanf(strrchr(line, ')') + 1, " %c", &state);
+    if (file)
+        fclose(file);
+    return state == 'Z' || state == 'X'; /* its parent has yet to hear of it */
+}
+
+static void describe(const struct dml_comm *comm, int rank) {
+    dml_fail(DML_ERROR_IO, "rank %d of %d is lost: its process %d on %s has ended", rank,
+             comm->size, (int)comm->ranks[rank].pid, comm->ranks[rank].host);
+}
+
+static int speaker(int lost) {
+    return lost == 0 ? 1 : 0;
+}
+
+int dml_comm_speaker(const struct dml_comm *comm) {
+    return speaker(comm->lost);
+}
+
+static void tell(const struct dml_comm *comm, int lost) {
+    static atomic_flag telling = ATOMIC_FLAG_INIT; /* this thread or the other */
+    if (comm->rank != speaker(lost) || told || atomic_flag_test_and_set(&telling))
+        return;
+    dprintf(comm->errors, "dml train: %s\n", dml_error());
+    for (int r = 0; comm->watch && r < comm->size; r++)
+        if (r != comm->rank && comm->ranks[r].machine == comm->ranks[comm->rank].machine)
+            kill(comm->ranks[r].pid, SIGUSR2);
+}
+
+void dml_comm_watch_listen(void) {
+    sigaction(SIGUSR2, &(struct sigaction){.sa_handler = on_told}, NULL);
+}
+
+bool dml_comm_told(void) {
+    return told;
+}
+
+void dml_comm_tell(struct dml_comm *comm) {
+    fflush(stdout); /* in a file that takes both, the message stands last */
+    tell(comm, comm->lost);
+}
+
+static void *watch(void *data) {
+    struct dml_comm *comm = data;
+    struct dml_comm_watch *own = comm->watch;
+    while (!atomic_load(&own->over) && atomic_load(&own->lost) < 0) {
+        nanosleep(&(struct timespec){0, LOOK_MS * 1000000L}, NULL);
+        for (int r = 0; r < comm->size && atomic_load(&own->lost) < 0; r++) {
+            if (r == comm->rank || !dml_comm_ended(comm, r) || atomic_load(&own->over))
+                continue;
+            atomic_store(&own->lost, r);
+            describe(comm, r);
+            tell(comm, r);
+        }
+    }
+    return NULL;
+}
+
+enum dml_status dml_comm_watch_start(struct dml_comm *comm) {
+    comm->watch = dml_alloc(1, sizeof *comm->watch);
+    if (!comm->watch)
+        return DML_ERROR_MEMORY;
+    atomic_init(&comm->watch->lost, -1);
+    int reason = pthread_create(&comm->watch->thread, NULL, watch, comm);
+    if (!reason)
+        return DML_OK;
+    free(comm->watch);
+    comm->watch = NULL;
+    return dml_fail(DML_ERROR_IO, "cannot start a thread: %s", strerror(reason));
+}
+
+void dml_comm_watch_end(struct dml_comm *comm) {
+    if (!comm->watch)
+        return;
+    atomic_store(&comm->watch->over, true);
+    pthread_join(comm->watch->thread, NULL);
+    free(comm->watch);
+    comm->watch = NULL;
+}
+
+int dml_comm_watch_lost(struct dml_comm *comm) {
+    int lost = comm->watch ? atomic_load(&comm->watch->lost) : -1;
+    for (int r = 0; lost < 0 && comm->watch && r < comm->size; r++)
+        if (r != comm->rank && dml_comm_ended(comm, r))
+            lost = r;
+    if (lost >= 0)
+        describe(comm, lost);
+    return lost;
+}
