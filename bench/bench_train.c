@@ -1,5 +1,5 @@
-#include "backends/backend.h"
 #include "backends/cpu/convolution.h"
+#include "backends/network.h"
 #include "bench.h"
 #include "conv_bound.h"
 #include "data/loader.h"
@@ -69,12 +69,12 @@ static void open_job(struct job *job, const struct what *what) {
     ok(dml_graph_build(what->arch, 128, what->size, &job->graph));
     struct dml_network_options options = {
         .precision = what->precision, .micro_batch = what->micro, .batch_hint = batch};
-    ok(dml_backend_cpu.create(job->graph, &options, &job->network));
+    ok(dml_network_open(&dml_backend_cpu, job->graph, &options, &job->network));
     open_optimiser(job, "adam");
     for (int p = 0; p < job->graph->param_count; p++) {
         float *values = malloc(job->graph->params[p].count * sizeof *values);
         dml_graph_init_param(job->graph, p, 1, values);
-        ok(dml_backend_cpu.write(job->network, p, DML_SLOT_VALUE, values));
+        ok(dml_network_write(job->network, p, DML_SLOT_VALUE, values));
         free(values);
     }
     const struct dml_node *input = &job->graph->nodes[0];
@@ -129,8 +129,7 @@ static void close_job(struct job *job) {
     dml_mining_free(job->mining);
     dml_tuples_free(&job->tuples);
     dml_params_free(job->params);
-    dml_backend_cpu.destroy(job->network);
-    dml_graph_free(job->graph);
+    dml_network_close(job->network);
     free(job->pixels);
     free(job->embeddings);
     free(job->grad);
@@ -154,18 +153,18 @@ static void step(struct job *job) {
         ok(dml_loader_next(job->loader, &loaded));
         job->images.pixels = loaded->pixels;
     }
-    ok(dml_backend_cpu.forward(job->network, &job->images, job->embeddings));
+    ok(dml_network_forward(job->network, &job->images, job->embeddings));
     if (job->loader)
         learn(job, loaded->labels);
-    ok(dml_backend_cpu.backward(job->network, job->grad));
-    ok(dml_backend_cpu.gradient_size(job->network, NULL, &size));
-    ok(dml_backend_cpu.step(job->network, &job->step));
+    ok(dml_network_backward(job->network, job->grad));
+    ok(dml_network_gradient_size(job->network, NULL, &size));
+    ok(dml_network_step(job->network, &job->step));
     if (job->loader)
         dml_loader_release(job->loader, loaded);
 }
 
 static void embed(struct job *job) {
-    ok(dml_backend_cpu.embed(job->network, &job->images, job->embeddings));
+    ok(dml_network_embed(job->network, &job->images, job->embeddings));
 }
 
 /* Files to embeddings from the first image on, for which the network has to wait. */

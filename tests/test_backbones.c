@@ -119,14 +119,13 @@ static struct running start(const char *arch, int embed_dim, int size) {
     struct running run;
     const struct dml_network_options options = {0};
     assert_ok(dml_graph_build(arch, embed_dim, size, &run.graph));
-    assert_ok(dml_backend_cpu.create(run.graph, &options, &run.network));
-    fill_network(&dml_backend_cpu, run.network, run.graph);
+    assert_ok(dml_network_open(&dml_backend_cpu, run.graph, &options, &run.network));
+    fill_network(run.network);
     return run;
 }
 
 static void stop(struct running *run) {
-    dml_backend_cpu.destroy(run->network);
-    dml_graph_free(run->graph);
+    dml_network_close(run->network);
 }
 
 /* The loader's 8-bit images become the input that the graph describes. */
@@ -149,9 +148,9 @@ static void test_pixels_become_the_input(void **state) {
             }
         float from_pixels[N * DIM], from_input[N * DIM];
         struct dml_images images = {.n = N, .height = SIZE, .width = SIZE, .pixels = pixels};
-        assert_ok(dml_backend_cpu.embed(run.network, &images, from_pixels));
+        assert_ok(dml_network_embed(run.network, &images, from_pixels));
         images = (struct dml_images){.n = N, .height = SIZE, .width = SIZE, .input = input};
-        assert_ok(dml_backend_cpu.embed(run.network, &images, from_input));
+        assert_ok(dml_network_embed(run.network, &images, from_input));
         for (int i = 0; i < N * DIM; i++)
             assert_true(fabsf(from_pixels[i] - from_input[i]) < 2e-6f);
         stop(&run);
@@ -165,12 +164,12 @@ static double loss_at(struct running *run, int param, float step, const struct d
     float values[MAX], embeddings[64];
     size_t count = images->n * (size_t)run->graph->embed_dim;
     assert_true(count <= 64 && run->graph->params[param].count <= MAX);
-    assert_ok(dml_backend_cpu.read(run->network, param, DML_SLOT_VALUE, values));
+    assert_ok(dml_network_read(run->network, param, DML_SLOT_VALUE, values));
     values[CHANNEL] += step;
-    assert_ok(dml_backend_cpu.write(run->network, param, DML_SLOT_VALUE, values));
-    assert_ok(dml_backend_cpu.embed(run->network, images, embeddings));
+    assert_ok(dml_network_write(run->network, param, DML_SLOT_VALUE, values));
+    assert_ok(dml_network_embed(run->network, images, embeddings));
     values[CHANNEL] -= step;
-    assert_ok(dml_backend_cpu.write(run->network, param, DML_SLOT_VALUE, values));
+    assert_ok(dml_network_write(run->network, param, DML_SLOT_VALUE, values));
     double loss = 0;
     for (size_t i = 0; i < count; i++)
         loss += (double)embeddings[i] * weight[i];
@@ -187,15 +186,15 @@ static void test_gradient_of_double_pooling(void **state) {
     fill_signed("input", 2, input, sizeof input / sizeof *input);
     fill_signed("output_weight", 1, weight, N * DIM);
     struct dml_images images = {.n = N, .height = SIZE, .width = SIZE, .input = input};
-    assert_ok(dml_backend_cpu.forward(run.network, &images, embeddings));
-    assert_ok(dml_backend_cpu.backward(run.network, weight));
+    assert_ok(dml_network_forward(run.network, &images, embeddings));
+    assert_ok(dml_network_backward(run.network, weight));
     static const char *const names[] = {"inception_5b_1x1_bn.bias", "inception_5b_3x3_bn.bias",
                                         "inception_5a_pool_proj_bn.bias"};
     for (int k = 0; k < 3; k++) {
         int param = 0;
         while (strcmp(run.graph->params[param].name, names[k]) != 0)
             param++;
-        assert_ok(dml_backend_cpu.read(run.network, param, DML_SLOT_GRAD, grad));
+        assert_ok(dml_network_read(run.network, param, DML_SLOT_GRAD, grad));
         const float step = 1e-3f;
         double quotient = (loss_at(&run, param, step, &images, weight) -
                            loss_at(&run, param, -step, &images, weight)) /

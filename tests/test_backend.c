@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct dml_backend *const cpu = &dml_backend_cpu;
-
 static void open_graph(struct setting *s, struct dml_graph *graph, size_t n, size_t micro) {
     open_network(s, graph, n, (struct dml_network_options){.micro_batch = micro});
 }
@@ -59,8 +57,8 @@ static void generalised_means_of_any_power(void **state) {
         input[i] = 0.5f + 0.01f * (float)(i % 35);
     s.images = (struct dml_images){.n = 2, .height = 5, .width = 7, .input = input};
     for (size_t k = 0; k < sizeof powers / sizeof *powers; k++) {
-        assert_ok(cpu->write(s.network, 0, DML_SLOT_VALUE, &powers[k]));
-        assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+        assert_ok(dml_network_write(s.network, 0, DML_SLOT_VALUE, &powers[k]));
+        assert_ok(dml_network_embed(s.network, &s.images, s.embeddings));
         double mean = 0;
         for (int i = 0; i < 35; i++)
             mean += pow(0.5 + 0.01 * i, powers[k]) / 35;
@@ -69,7 +67,7 @@ static void generalised_means_of_any_power(void **state) {
     }
     input[40] = NAN;
     input[80] = INFINITY;
-    assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+    assert_ok(dml_network_embed(s.network, &s.images, s.embeddings));
     for (int c = 0; c < 6; c++)
         assert_int_equal(isfinite(s.embeddings[c]), c != 1 && c != 2);
     close_network(&s);
@@ -82,7 +80,7 @@ static void embed_is_frozen_forward(void **state) {
     open_graph(&s, unusual_graph(true), 6, 0);
     loss_of(&s);
     float again[6 * 7];
-    assert_ok(cpu->embed(s.network, &s.images, again));
+    assert_ok(dml_network_embed(s.network, &s.images, again));
     for (size_t i = 0; i < 6 * 7; i++)
         assert_true(fabsf(again[i] - s.embeddings[i]) < 2e-6f);
     close_network(&s);
@@ -97,8 +95,8 @@ static void micro_batches_are_exact(void **state) {
     loss_of(&whole);
     loss_of(&pieces);
     close_to(pieces.embeddings, whole.embeddings, 11 * 16, 1e-5);
-    assert_ok(cpu->backward(whole.network, whole.grad));
-    assert_ok(cpu->backward(pieces.network, pieces.grad));
+    assert_ok(dml_network_backward(whole.network, whole.grad));
+    assert_ok(dml_network_backward(pieces.network, pieces.grad));
     for (int p = 0; p < whole.graph->param_count; p++) {
         if (!dml_param_learnable(&whole.graph->params[p]))
             continue;
@@ -117,13 +115,13 @@ static void embed_takes_any_number(void **state) {
     enum { MOST = 150 };
     struct setting s;
     open_arch(&s, "resnet18_frozen", 32, MOST, 0);
-    assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+    assert_ok(dml_network_embed(s.network, &s.images, s.embeddings));
     static const size_t counts[] = {1, 7, 130, 3, 150, 0};
     float *some = malloc(MOST * s.dim * sizeof *some);
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         struct dml_images part = s.images;
         part.n = counts[k];
-        assert_ok(cpu->embed(s.network, &part, some));
+        assert_ok(dml_network_embed(s.network, &part, some));
         close_to(some, s.embeddings, counts[k] * s.dim, 1e-5);
     }
     free(some);
@@ -154,9 +152,9 @@ static void erased_pixels_are_zero(void **state) {
                     input[(i * 3 + c) * PLANE + p] = inside ? 0 : (v - t->mean[c]) / t->std[c];
                 }
         struct dml_images floats = {.n = N, .height = SIDE, .width = SIDE, .input = input};
-        assert_ok(cpu->embed(s.network, &floats, expected));
+        assert_ok(dml_network_embed(s.network, &floats, expected));
         s.images.erased = pieces.images.erased = erased;
-        assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+        assert_ok(dml_network_embed(s.network, &s.images, s.embeddings));
         close_to(s.embeddings, expected, N * s.dim, 1e-6);
         loss_of(&pieces); /* the same parameters and pixels */
         close_to(pieces.embeddings, expected, N * s.dim, 1e-5);
@@ -177,7 +175,7 @@ static void pixels_are_normalised(void **state) {
             continue;
         struct setting s;
         open_arch(&s, archs[k], 64, 2, 0);
-        assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
+        assert_ok(dml_network_embed(s.network, &s.images, s.embeddings));
         size_t plane = 64 * 64;
         float *input = malloc(2 * 3 * plane * sizeof *input), other[32];
         const struct dml_input_transform *t = &s.graph->input;
@@ -189,7 +187,7 @@ static void pixels_are_normalised(void **state) {
                     input[(i * 3 + c) * plane + p] = (v - t->mean[from]) / t->std[from];
                 }
         struct dml_images floats = {.n = 2, .height = 64, .width = 64, .input = input};
-        assert_ok(cpu->embed(s.network, &floats, other));
+        assert_ok(dml_network_embed(s.network, &floats, other));
         close_to(other, s.embeddings, 32, 1e-5);
         free(input);
         close_network(&s);
@@ -242,7 +240,7 @@ static void head_has_its_rate(void **state) {
     struct setting s;
     open_arch(&s, "resnet18_frozen", 32, 4, 0);
     loss_of(&s);
-    assert_ok(cpu->backward(s.network, s.grad));
+    assert_ok(dml_network_backward(s.network, s.grad));
     float **before = malloc((size_t)s.graph->param_count * sizeof *before);
     for (int p = 0; p < s.graph->param_count; p++)
         before[p] = read_param(&s, p, DML_SLOT_VALUE);
@@ -267,7 +265,7 @@ static void gradient_size_is_reported(void **state) {
     struct setting s;
     open_arch(&s, "resnet18_frozen_normalize", 32, 4, 0);
     loss_of(&s);
-    assert_ok(cpu->backward(s.network, s.grad));
+    assert_ok(dml_network_backward(s.network, s.grad));
     double squares = 0, largest = 0, count = 0;
     struct dml_gradient_size size;
     for (int p = 0; p < s.graph->param_count; p++) {
@@ -281,14 +279,14 @@ static void gradient_size_is_reported(void **state) {
         count += (double)s.graph->params[p].count;
         free(grad);
     }
-    assert_ok(cpu->gradient_size(s.network, NULL, &size));
+    assert_ok(dml_network_gradient_size(s.network, NULL, &size));
     assert_true(fabs(size.rms - sqrt(squares / count)) < 1e-9 + 1e-6 * size.rms);
     assert_true(fabs(size.norm - sqrt(squares)) < 1e-9 + 1e-6 * size.norm);
     assert_true(size.max == largest);
     s.grad[0] = NAN;
     loss_of(&s);
-    assert_ok(cpu->backward(s.network, s.grad));
-    assert_ok(cpu->gradient_size(s.network, NULL, &size));
+    assert_ok(dml_network_backward(s.network, s.grad));
+    assert_ok(dml_network_gradient_size(s.network, NULL, &size));
     assert_true(isnan(size.rms) && isnan(size.norm) && isnan(size.max));
     close_network(&s);
 }
@@ -299,33 +297,34 @@ static void refusals(void **state) {
     struct dml_network *network = NULL;
     assert_ok(dml_graph_build("resnet18", 16, 32, &graph));
     struct dml_network_options micro = {.micro_batch = 4};
-    assert_int_equal(cpu->create(graph, &micro, &network), DML_ERROR_UNSUPPORTED);
+    assert_int_equal(dml_network_open(&dml_backend_cpu, graph, &micro, &network),
+                     DML_ERROR_UNSUPPORTED);
     assert_null(network);
     assert_non_null(strstr(dml_error(), "_frozen"));
     dml_graph_free(graph);
 
     struct setting s;
     open_arch(&s, "resnet18", 32, 2, 0);
-    assert_int_equal(cpu->backward(s.network, s.grad), DML_ERROR_USAGE);
+    assert_int_equal(dml_network_backward(s.network, s.grad), DML_ERROR_USAGE);
     struct dml_images wrong = s.images;
     wrong.height = 31;
-    assert_int_equal(cpu->embed(s.network, &wrong, s.embeddings), DML_ERROR_INPUT);
+    assert_int_equal(dml_network_embed(s.network, &wrong, s.embeddings), DML_ERROR_INPUT);
     wrong = s.images;
     wrong.pixels = NULL;
-    assert_int_equal(cpu->forward(s.network, &wrong, s.embeddings), DML_ERROR_USAGE);
+    assert_int_equal(dml_network_forward(s.network, &wrong, s.embeddings), DML_ERROR_USAGE);
     wrong = s.images;
     wrong.n = 0;
-    assert_int_equal(cpu->forward(s.network, &wrong, s.embeddings), DML_ERROR_INPUT);
+    assert_int_equal(dml_network_forward(s.network, &wrong, s.embeddings), DML_ERROR_INPUT);
     wrong.n = 1; /* the last stage has one pixel: no statistics of one value */
-    assert_int_equal(cpu->forward(s.network, &wrong, s.embeddings), DML_ERROR_INPUT);
+    assert_int_equal(dml_network_forward(s.network, &wrong, s.embeddings), DML_ERROR_INPUT);
     assert_non_null(strstr(dml_error(), "batch statistics"));
     float value;
-    assert_int_equal(cpu->read(s.network, -1, DML_SLOT_VALUE, &value), DML_ERROR_USAGE);
-    assert_int_equal(cpu->read(s.network, 3, DML_SLOT_GRAD, &value), DML_ERROR_USAGE);
+    assert_int_equal(dml_network_read(s.network, -1, DML_SLOT_VALUE, &value), DML_ERROR_USAGE);
+    assert_int_equal(dml_network_read(s.network, 3, DML_SLOT_GRAD, &value), DML_ERROR_USAGE);
     /* What a forward pass kept is gone after embed. */
     loss_of(&s);
-    assert_ok(cpu->embed(s.network, &s.images, s.embeddings));
-    assert_int_equal(cpu->backward(s.network, s.grad), DML_ERROR_USAGE);
+    assert_ok(dml_network_embed(s.network, &s.images, s.embeddings));
+    assert_int_equal(dml_network_backward(s.network, s.grad), DML_ERROR_USAGE);
     close_network(&s);
 }
 
@@ -339,9 +338,10 @@ static void too_many_users_are_refused(void **state) {
     assert_ok(dml_graph_finish(g, dml_graph_global_avg_pool(g, sum)));
     struct setting s;
     open_graph(&s, g, 2, 0);
-    assert_int_equal(cpu->forward(s.network, &s.images, s.embeddings), DML_ERROR_UNSUPPORTED);
+    assert_int_equal(dml_network_forward(s.network, &s.images, s.embeddings),
+                     DML_ERROR_UNSUPPORTED);
     assert_non_null(strstr(dml_error(), "node 1 is used by more than 12 others"));
-    assert_ok(cpu->embed(s.network, &s.images, s.embeddings)); /* which needs no gradients */
+    assert_ok(dml_network_embed(s.network, &s.images, s.embeddings)); /* which needs no gradients */
     close_network(&s);
 }
 

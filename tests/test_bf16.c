@@ -8,31 +8,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct dml_backend *const cpu = &dml_backend_cpu;
 static const struct dml_network_options bf16 = {.precision = DML_PRECISION_BF16};
 
 /* bf16 is for processors that are faster with it, which take it; elsewhere the reason is given. */
 static void needs_its_processor(void **state) {
     (void)state;
     unsetenv("DML_BF16");
-    struct dml_graph *graph = graph_of("resnet18_frozen", 32);
     bool native = cpu_engine_bf16() == CPU_BF16_NATIVE;
     static const char *const values[] = {NULL, "", "yes", "1"}; /* none of them asks for it */
     for (size_t k = 0; k < sizeof values / sizeof *values; k++) {
+        struct dml_graph *graph = graph_of("resnet18_frozen", 32);
         struct dml_network *network = NULL;
         if (values[k])
             setenv("DML_BF16", values[k], 1);
-        enum dml_status status = cpu->create(graph, &bf16, &network);
+        enum dml_status status = dml_network_open(&dml_backend_cpu, graph, &bf16, &network);
         if (native) {
             assert_ok(status);
-            cpu->destroy(network);
+            dml_network_close(network);
             continue;
         }
         assert_int_equal(status, DML_ERROR_UNSUPPORTED);
         assert_null(network);
-        assert_non_null(strstr(dml_error(), "--precision bf16: this processor"));
+        dml_graph_free(graph);
+        const char said[] = "--precision bf16: this processor";
+        assert_non_null(strstr(dml_error(), said));
+        const struct dml_backend *backend;
+        const char *note;
+        const struct dml_backend_wishes wishes = {.precision = DML_PRECISION_BF16};
+        assert_int_equal(dml_backend_select(&wishes, &backend, &note), DML_ERROR_UNSUPPORTED);
+        assert_null(backend);
+        assert_non_null(strstr(dml_error(), said));
     }
-    dml_graph_free(graph);
 }
 
 /* ||a - b|| / ||b|| over the gradients of all parameters. */
@@ -60,14 +66,14 @@ static void check_near_float32(struct dml_graph *(*make)(bool), bool frozen) {
     loss_of(&b);
     close_to(b.embeddings, f.embeddings, 6 * f.dim, 2e-2);
     assert_memory_not_equal(b.embeddings, f.embeddings, 6 * f.dim * sizeof *f.embeddings);
-    assert_ok(cpu->backward(f.network, f.grad));
-    assert_ok(cpu->backward(b.network, b.grad));
+    assert_ok(dml_network_backward(f.network, f.grad));
+    assert_ok(dml_network_backward(b.network, b.grad));
     double difference = gradient_difference(&b, &f);
     printf("gradients differ by %.2g\n", difference);
     assert_true(difference <= (frozen ? 2e-2 : 0.1));
     if (frozen) { /* inference folds the same way */
         memcpy(f.embeddings, b.embeddings, 6 * f.dim * sizeof *f.embeddings);
-        assert_ok(cpu->embed(b.network, &b.images, b.embeddings));
+        assert_ok(dml_network_embed(b.network, &b.images, b.embeddings));
         close_to(b.embeddings, f.embeddings, 6 * f.dim, 1e-2);
     }
     close_network(&f);
@@ -89,8 +95,8 @@ static void add_gradients(struct setting *s, size_t first, size_t n, float **sum
     struct dml_images images = s->images;
     images.n = n;
     images.pixels += first * 3 * (size_t)(input->height * input->width);
-    assert_ok(cpu->forward(s->network, &images, s->embeddings + first * s->dim));
-    assert_ok(cpu->backward(s->network, s->grad + first * s->dim));
+    assert_ok(dml_network_forward(s->network, &images, s->embeddings + first * s->dim));
+    assert_ok(dml_network_backward(s->network, s->grad + first * s->dim));
     for (int p = 0; p < s->graph->param_count; p++) {
         if (!dml_param_learnable(&s->graph->params[p]))
             continue;
@@ -115,8 +121,8 @@ static void micro_batches_are_exact(void **state) {
     loss_of(&whole);
     loss_of(&pieces);
     close_to(pieces.embeddings, whole.embeddings, 11 * 16, 1e-2);
-    assert_ok(cpu->backward(whole.network, whole.grad));
-    assert_ok(cpu->backward(pieces.network, pieces.grad));
+    assert_ok(dml_network_backward(whole.network, whole.grad));
+    assert_ok(dml_network_backward(pieces.network, pieces.grad));
     double difference = gradient_difference(&pieces, &whole);
     printf("gradients in pieces differ by %.2g\n", difference);
     assert_true(difference <= 2e-2);
@@ -145,7 +151,7 @@ static void weights_are_float32(void **state) {
     struct setting s;
     open_network(&s, graph_of("resnet18_frozen", 32), 4, bf16);
     loss_of(&s);
-    assert_ok(cpu->backward(s.network, s.grad));
+    assert_ok(dml_network_backward(s.network, s.grad));
     float *grad = read_param(&s, 0, DML_SLOT_GRAD), *before = read_param(&s, 0, DML_SLOT_VALUE);
     struct stepper sgd;
     open_stepper(&sgd, s.graph, "sgd", NULL, 1e-6);
@@ -176,8 +182,8 @@ static void is_restored_exactly(void **state) {
     copy_parameters(&a, &b);
     train_step(&a, 2);
     train_step(&b, 2);
-    assert_ok(cpu->embed(a.network, &a.images, a.embeddings));
-    assert_ok(cpu->embed(b.network, &b.images, b.embeddings));
+    assert_ok(dml_network_embed(a.network, &a.images, a.embeddings));
+    assert_ok(dml_network_embed(b.network, &b.images, b.embeddings));
     assert_memory_equal(a.embeddings, b.embeddings, 6 * 16 * sizeof *a.embeddings);
     close_network(&a);
     close_network(&b);
@@ -191,7 +197,7 @@ static void weights_follow_the_pass(void **state) {
     open_network(&s, graph_of("resnet18_normalize", 32), 6, bf16);
     float first[6 * 16], second[6 * 16];
     loss_of(&s);
-    assert_ok(cpu->embed(s.network, &s.images, first));
+    assert_ok(dml_network_embed(s.network, &s.images, first));
     float *trained = malloc(sizeof first);
     memcpy(trained, s.embeddings, sizeof first);
     double again = loss_of(&s);
@@ -199,11 +205,11 @@ static void weights_follow_the_pass(void **state) {
     assert_memory_equal(trained, s.embeddings, sizeof first); /* statistics are the batch's */
     struct stepper sgd;
     open_stepper(&sgd, s.graph, "sgd", NULL, 1e-2);
-    assert_ok(cpu->backward(s.network, s.grad));
+    assert_ok(dml_network_backward(s.network, s.grad));
     take_step(&sgd, s.network);
     close_stepper(&sgd);
     assert_true(loss_of(&s) < again);
-    assert_ok(cpu->embed(s.network, &s.images, second));
+    assert_ok(dml_network_embed(s.network, &s.images, second));
     assert_memory_not_equal(first, second, sizeof first);
     free(trained);
     close_network(&s);
@@ -234,7 +240,8 @@ static void refuses_mixed_graphs(void **state) {
         open_network(&f, makers[k](), 2, (struct dml_network_options){0});
         open_network(&b, makers[k](), 2, bf16);
         loss_of(&f);
-        assert_int_equal(cpu->forward(b.network, &b.images, b.embeddings), DML_ERROR_UNSUPPORTED);
+        assert_int_equal(dml_network_forward(b.network, &b.images, b.embeddings),
+                         DML_ERROR_UNSUPPORTED);
         assert_non_null(strstr(dml_error(), k ? "(node 1)" : "node 3"));
         close_network(&f);
         close_network(&b);

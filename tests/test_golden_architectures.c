@@ -60,14 +60,14 @@ static void check_case(const char *name, const char *mode, struct how how) {
     open_case(&c, name, mode, how);
     bool frozen = c.run.graph->frozen;
     struct dml_images images = golden_case_images(&c.run);
-    assert_ok(dml_backend_cpu.forward(c.run.network, &images, c.run.embeddings));
+    assert_ok(dml_network_forward(c.run.network, &images, c.run.embeddings));
     check_embeddings(&c, frozen ? 1e-6 : 1e-4);
     golden_case_backward(&c.run);
     printf(", gradient norms %.2g", golden_check_norms(&c.run, norms_of(&c), frozen ? 3e-3 : 1e-2));
     check_running_means(&c, 1e-5);
     if (frozen) {
         /* Inference folds the same way and must give the same. */
-        assert_ok(dml_backend_cpu.embed(c.run.network, &images, c.run.embeddings));
+        assert_ok(dml_network_embed(c.run.network, &images, c.run.embeddings));
         check_embeddings(&c, 1e-6);
     }
     puts("");
@@ -82,7 +82,7 @@ static void check_bfloat16(const char *name, const char *mode, size_t micro) {
     open_case(&c, name, mode, (struct how){micro, DML_PRECISION_BF16});
     struct dml_images images = golden_case_images(&c.run);
     bool frozen = c.run.graph->frozen;
-    assert_ok(dml_backend_cpu.forward(c.run.network, &images, c.run.embeddings));
+    assert_ok(dml_network_forward(c.run.network, &images, c.run.embeddings));
     check_embeddings(&c, frozen ? 2e-2 : 1);
     double cosine = golden_embedding_errors(&c.run, c.embeddings).cosine;
     assert_true(cosine >= 0.8);
@@ -92,7 +92,7 @@ static void check_bfloat16(const char *name, const char *mode, size_t micro) {
     assert_true(!frozen || error <= 3e-2);
     check_running_means(&c, 1e-3);
     if (frozen) {
-        assert_ok(dml_backend_cpu.embed(c.run.network, &images, c.run.embeddings));
+        assert_ok(dml_network_embed(c.run.network, &images, c.run.embeddings));
         check_embeddings(&c, 2e-2);
     }
     puts("");

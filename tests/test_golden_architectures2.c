@@ -80,13 +80,13 @@ static void check(const char *name, const cJSON *settings, struct how how, doubl
     assert_int_equal(count, run.batch * run.dim);
     struct dml_images images = golden_case_images(&run);
     struct errors errors[2];
-    assert_ok(dml_backend_cpu.forward(run.network, &images, run.embeddings));
+    assert_ok(dml_network_forward(run.network, &images, run.embeddings));
     errors[0] = golden_embedding_errors(&run, expected);
     golden_case_backward(&run);
     double off = how.precision == DML_PRECISION_BF16
                      ? golden_norms_error(&run, expected_norms)
                      : golden_check_norms(&run, expected_norms, norms);
-    assert_ok(dml_backend_cpu.embed(run.network, &images, run.embeddings));
+    assert_ok(dml_network_embed(run.network, &images, run.embeddings));
     errors[1] = golden_embedding_errors(&run, expected);
     printf("%s as %s: embeddings %.2g and %.2g (cosine %.6f), gradient norms %.2g\n", name, arch,
            errors[0].component, errors[1].component, errors[0].cosine, off);

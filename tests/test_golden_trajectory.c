@@ -46,8 +46,8 @@ static void open_trajectory(struct trajectory *t, const char *name, size_t class
              cJSON_GetObjectItem(json, "arch")->valuestring);
     assert_ok(dml_graph_build(arch, (int)t->dim, (int)t->size, &t->graph));
     struct dml_network_options options = {.batch_hint = t->batch};
-    assert_ok(dml_backend_cpu.create(t->graph, &options, &t->network));
-    fill_network(&dml_backend_cpu, t->network, t->graph);
+    assert_ok(dml_network_open(&dml_backend_cpu, t->graph, &options, &t->network));
+    fill_network(t->network);
     struct dml_criterion_context context = {.dim = t->dim, .classes = classes, .lr = t->lr};
     assert_ok(dml_objective_open("margin", NULL, &context, &t->objective));
     assert_int_equal(dml_objective_parameters(t->objective, &t->beta, 1), 1);
@@ -61,8 +61,7 @@ static void open_trajectory(struct trajectory *t, const char *name, size_t class
 }
 
 static void close_trajectory(struct trajectory *t) {
-    dml_backend_cpu.destroy(t->network);
-    dml_graph_free(t->graph);
+    dml_network_close(t->network);
     dml_objective_free(t->objective);
     close_stepper(&t->stepper);
     for (int i = 0; i < 2; i++)
@@ -76,7 +75,7 @@ static double train(struct trajectory *t, int index, const float *input, const i
     float embeddings[n * t->dim], grad[n * t->dim];
     struct dml_images images = {
         .n = n, .height = (int)t->size, .width = (int)t->size, .input = input};
-    assert_ok(dml_backend_cpu.forward(t->network, &images, embeddings));
+    assert_ok(dml_network_forward(t->network, &images, embeddings));
     struct dml_batch batch = {n, t->dim, embeddings, labels, NULL};
     struct dml_tuples tuples = {.kind = DML_TUPLES_TRIPLETS,
                                 .count = n,
@@ -87,7 +86,7 @@ static double train(struct trajectory *t, int index, const float *input, const i
     struct dml_rng rng = dml_rng_make(0, DML_PURPOSE_CRITERION, 0, 0);
     struct dml_loss loss;
     assert_ok(dml_objective_compute(t->objective, &batch, &tuples, &rng, grad, &loss));
-    assert_ok(dml_backend_cpu.backward(t->network, grad));
+    assert_ok(dml_network_backward(t->network, grad));
     double factor = index >= t->milestone ? t->gamma : 1.0;
     for (int g = 0; g < 2; g++)
         t->stepper.updates[g].lr = t->lr * factor;

@@ -27,8 +27,8 @@ static void open_case(struct running *r, const char *name, size_t micro) {
     r->graph = vit_case_graph(&r->settings, size);
     r->dim = (size_t)r->graph->embed_dim;
     const struct dml_network_options options = {.micro_batch = micro, .batch_hint = r->batch};
-    assert_ok(dml_backend_cpu.create(r->graph, &options, &r->network));
-    fill_network_stored(&dml_backend_cpu, r->network, r->graph, r->settings.stored_grid);
+    assert_ok(dml_network_open(&dml_backend_cpu, r->graph, &options, &r->network));
+    fill_network_stored(r->network, r->settings.stored_grid);
     size_t count = r->batch * 3 * (size_t)(size * size);
     r->input = malloc(count * sizeof *r->input);
     r->embeddings = malloc(r->batch * r->dim * sizeof *r->embeddings);
@@ -40,8 +40,7 @@ static void open_case(struct running *r, const char *name, size_t micro) {
 }
 
 static void close_case(struct running *r) {
-    dml_backend_cpu.destroy(r->network);
-    dml_graph_free(r->graph);
+    dml_network_close(r->network);
     free(r->input);
     free(r->embeddings);
     free(r->grad);
@@ -92,7 +91,7 @@ static void check_norms(const struct running *r, const char *name) {
         seen++;
         float *grad = malloc(param->count * sizeof *grad);
         assert_non_null(grad);
-        assert_ok(dml_backend_cpu.read(r->network, p, DML_SLOT_GRAD, grad));
+        assert_ok(dml_network_read(r->network, p, DML_SLOT_GRAD, grad));
         double sum = 0;
         for (size_t i = 0; i < param->count; i++)
             sum += (double)grad[i] * grad[i];
@@ -136,11 +135,11 @@ static void check_case(struct running *r, const char *name, size_t micro) {
     const struct dml_node *input = &r->graph->nodes[0];
     const struct dml_images images = {
         .n = r->batch, .height = input->height, .width = input->width, .input = r->input};
-    assert_ok(dml_backend_cpu.forward(r->network, &images, r->embeddings));
+    assert_ok(dml_network_forward(r->network, &images, r->embeddings));
     check_embeddings(r, name);
-    assert_ok(dml_backend_cpu.backward(r->network, r->grad));
+    assert_ok(dml_network_backward(r->network, r->grad));
     check_norms(r, name);
-    assert_ok(dml_backend_cpu.embed(r->network, &images, r->embeddings));
+    assert_ok(dml_network_embed(r->network, &images, r->embeddings));
     check_embeddings(r, name);
     close_case(r);
 }

@@ -1,9 +1,9 @@
+#include "backends/network.h"
 #include "nn/weights/weights.h"
 #include "support/fill.h"
 #include "support/networks.h"
 #include "support/scratch.h"
 #include "support/vit_case.h"
-#include "train/weights.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -27,9 +27,9 @@ static const cJSON *family_of(const cJSON *cases, const char *file) {
     return best;
 }
 
-static enum dml_status load(const struct dml_graph *graph, struct dml_network *network,
-                            const struct dml_tensors *tensors, const char *file) {
-    return dml_network_load(graph, &dml_backend_cpu, network, tensors, file, false);
+static enum dml_status load(struct dml_network *network, const struct dml_tensors *tensors,
+                            const char *file) {
+    return dml_network_load(network, tensors, file, false);
 }
 
 /* Features of the golden input at `size` pixels, against an array. */
@@ -39,10 +39,10 @@ static void check_features(const struct vit_case *c, int size, const char *file,
     struct dml_graph *graph = vit_case_graph(c, size);
     struct dml_network *network;
     const struct dml_network_options options = {.batch_hint = N};
-    assert_ok(dml_backend_cpu.create(graph, &options, &network));
+    assert_ok(dml_network_open(&dml_backend_cpu, graph, &options, &network));
     struct dml_tensors tensors;
     assert_ok(dml_tensors_read(golden_path("weights2/%s", file), &tensors));
-    assert_ok(load(graph, network, &tensors, file));
+    assert_ok(load(network, &tensors, file));
     size_t count, pixels = N * 3 * (size_t)(size * size), dim = (size_t)graph->embed_dim;
     double *expected = golden_doubles(&count, "weights2/%s", features), error = 0;
     assert_int_equal(count, N * dim);
@@ -50,7 +50,7 @@ static void check_features(const struct vit_case *c, int size, const char *file,
     assert_true(input && made);
     fill_signed("input", 2.0, input, pixels);
     const struct dml_images images = {.n = N, .height = size, .width = size, .input = input};
-    assert_ok(dml_backend_cpu.embed(network, &images, made));
+    assert_ok(dml_network_embed(network, &images, made));
     for (size_t i = 0; i < count; i++)
         error = fmax(error, fabs(made[i] - expected[i]));
     printf("%s at %d: %.2g\n", file, size, error);
@@ -60,8 +60,7 @@ static void check_features(const struct vit_case *c, int size, const char *file,
     free(input);
     free(made);
     dml_tensors_free(&tensors);
-    dml_backend_cpu.destroy(network);
-    dml_graph_free(graph);
+    dml_network_close(network);
 }
 
 /* That each tensor of the file that is not to be ignored is missed. */
@@ -69,7 +68,7 @@ static void check_missing(const struct vit_case *c, int size, const char *file) 
     struct dml_graph *graph = vit_case_graph(c, size);
     struct dml_network *network;
     const struct dml_network_options options = {.batch_hint = 2};
-    assert_ok(dml_backend_cpu.create(graph, &options, &network));
+    assert_ok(dml_network_open(&dml_backend_cpu, graph, &options, &network));
     struct dml_tensors tensors;
     assert_ok(dml_tensors_read(golden_path("weights2/%s", file), &tensors));
     size_t refused = 0;
@@ -77,7 +76,7 @@ static void check_missing(const struct vit_case *c, int size, const char *file) 
         char *name = tensors.items[i].name;
         char hidden[] = "something.else";
         tensors.items[i].name = hidden;
-        enum dml_status status = load(graph, network, &tensors, file);
+        enum dml_status status = load(network, &tensors, file);
         assert_true(!status || status == DML_ERROR_INPUT);
         assert_true(!status || (strstr(dml_error(), file) && !strchr(dml_error(), '\n')));
         refused += status != DML_OK;
@@ -86,8 +85,7 @@ static void check_missing(const struct vit_case *c, int size, const char *file) 
     /* Classifiers, text towers and the like are not missed. */
     assert_true(refused >= (size_t)graph->param_count);
     dml_tensors_free(&tensors);
-    dml_backend_cpu.destroy(network);
-    dml_graph_free(graph);
+    dml_network_close(network);
 }
 
 static void every_naming(void **state) {
@@ -116,16 +114,15 @@ static void refused(const char *file, const struct vit_case *c, const char *mess
     struct dml_graph *graph = vit_case_graph(c, c->vit.patch * 4);
     struct dml_network *network;
     const struct dml_network_options options = {.batch_hint = 2};
-    assert_ok(dml_backend_cpu.create(graph, &options, &network));
+    assert_ok(dml_network_open(&dml_backend_cpu, graph, &options, &network));
     struct dml_tensors tensors;
     assert_ok(dml_tensors_read(golden_path("weights2/%s", file), &tensors));
-    assert_int_equal(load(graph, network, &tensors, file), DML_ERROR_INPUT);
+    assert_int_equal(load(network, &tensors, file), DML_ERROR_INPUT);
     printf("%s\n", dml_error());
     if (!strstr(dml_error(), message) || !strstr(dml_error(), file) || strchr(dml_error(), '\n'))
         fail_msg("%s", dml_error());
     dml_tensors_free(&tensors);
-    dml_backend_cpu.destroy(network);
-    dml_graph_free(graph);
+    dml_network_close(network);
 }
 
 static struct vit_case case_of(const cJSON *cases, const char *family) {
@@ -166,7 +163,8 @@ static void text_tower_is_refused(void **state) {
     const struct vit_case c = case_of(cases, "clip");
     struct dml_graph *graph = vit_case_graph(&c, 64);
     struct dml_network *network;
-    assert_ok(dml_backend_cpu.create(graph, &(struct dml_network_options){0}, &network));
+    assert_ok(
+        dml_network_open(&dml_backend_cpu, graph, &(struct dml_network_options){0}, &network));
     static const char *const files[] = {"clip_hf.safetensors", "clip_openai.pth",
                                         "clip_open_clip.safetensors"};
     for (size_t f = 0; f < 3; f++) {
@@ -179,15 +177,14 @@ static void text_tower_is_refused(void **state) {
                                                tensor->dim_count, tensor->data));
         }
         if (text.count) {
-            assert_int_equal(load(graph, network, &text, files[f]), DML_ERROR_INPUT);
+            assert_int_equal(load(network, &text, files[f]), DML_ERROR_INPUT);
             printf("%s\n", dml_error());
             assert_non_null(strstr(dml_error(), "text tower of CLIP alone"));
         }
         dml_tensors_free(&text);
         dml_tensors_free(&tensors);
     }
-    dml_backend_cpu.destroy(network);
-    dml_graph_free(graph);
+    dml_network_close(network);
     cJSON_Delete(cases);
 }
 

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct dml_backend *const cpu = &dml_backend_cpu;
-
 /* Channels in and out, groups, kernel, stride. Blocks have 8 or 16 channels. */
 static const int cases[][5] = {
     {128, 128, 32, 3, 1}, /* 4 channels a group: resnext50_32x4d's first stage */
@@ -61,7 +59,7 @@ static void copy_spread(const struct setting *from, const struct setting *to, co
         float *values = read_param(from, p, DML_SLOT_VALUE), *dense = NULL;
         if (p == grouped)
             dense = spread(c, values);
-        assert_ok(cpu->write(to->network, p, DML_SLOT_VALUE, dense ? dense : values));
+        assert_ok(dml_network_write(to->network, p, DML_SLOT_VALUE, dense ? dense : values));
         free(values);
         free(dense);
     }
@@ -89,8 +87,8 @@ static void compare(const int *c, bool frozen, enum dml_precision precision, dou
     loss_of(&a);
     loss_of(&b);
     close_to(a.embeddings, b.embeddings, N * a.dim, tolerance);
-    assert_ok(cpu->backward(a.network, a.grad));
-    assert_ok(cpu->backward(b.network, b.grad));
+    assert_ok(dml_network_backward(a.network, a.grad));
+    assert_ok(dml_network_backward(b.network, b.grad));
     int grouped = param_of(a.graph, "grouped.weight");
     double squares = 0;
     for (int p = 0; p < a.graph->param_count; p++) {
@@ -108,7 +106,7 @@ static void compare(const int *c, bool frozen, enum dml_precision precision, dou
     }
     /* What lies between joined groups does not count. */
     struct dml_gradient_size size;
-    assert_ok(cpu->gradient_size(a.network, NULL, &size));
+    assert_ok(dml_network_gradient_size(a.network, NULL, &size));
     assert_true(fabs(size.norm - sqrt(squares)) <= 1e-5 * size.norm);
     close_network(&a);
     close_network(&b);
@@ -144,7 +142,7 @@ static void stay_apart_in_training(void **state) {
                      (struct dml_network_options){0});
         for (int p = 0; p < a.graph->param_count; p++) {
             float *values = read_param(&a, p, DML_SLOT_VALUE);
-            assert_ok(cpu->write(b.network, p, DML_SLOT_VALUE, values));
+            assert_ok(dml_network_write(b.network, p, DML_SLOT_VALUE, values));
             free(values);
         }
         loss_of(&b);
@@ -203,9 +201,9 @@ static void variants_compute(void **state) {
         struct setting s;
         open_network(&s, graph_of(archs[k], 32), 2, (struct dml_network_options){0});
         loss_of(&s);
-        assert_ok(cpu->backward(s.network, s.grad));
+        assert_ok(dml_network_backward(s.network, s.grad));
         struct dml_gradient_size size;
-        assert_ok(cpu->gradient_size(s.network, NULL, &size));
+        assert_ok(dml_network_gradient_size(s.network, NULL, &size));
         assert_true(isfinite(size.norm) && size.norm > 0);
         close_network(&s);
     }

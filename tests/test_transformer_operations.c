@@ -173,8 +173,8 @@ static void pieces_are_exact(void **state) {
         loss_of(&whole);
         loss_of(&pieces);
         close_to(pieces.embeddings, whole.embeddings, 7 * whole.dim, 1e-6);
-        assert_ok(dml_backend_cpu.backward(whole.network, whole.grad));
-        assert_ok(dml_backend_cpu.backward(pieces.network, pieces.grad));
+        assert_ok(dml_network_backward(whole.network, whole.grad));
+        assert_ok(dml_network_backward(pieces.network, pieces.grad));
         for (int p = 0; p < whole.graph->param_count; p++) {
             float *a = read_param(&whole, p, DML_SLOT_GRAD);
             float *b = read_param(&pieces, p, DML_SLOT_GRAD);
@@ -201,7 +201,7 @@ static void branches_are_dropped_per_image(void **state) {
     float *first = malloc(N * s.dim * sizeof *first);
     assert_non_null(inference);
     assert_non_null(first);
-    assert_ok(dml_backend_cpu.embed(s.network, &s.images, inference));
+    assert_ok(dml_network_embed(s.network, &s.images, inference));
     loss_of(&s);
     size_t dropped = 0;
     for (size_t i = 0; i < N; i++) {
@@ -265,7 +265,7 @@ static void misuse_is_refused(void **state) {
     struct dml_network *network;
     g = finish(start(false, 0), DML_TOKENS_CLS);
     const struct dml_network_options bf16 = {.precision = DML_PRECISION_BF16};
-    assert_int_equal(dml_backend_cpu.create(g, &bf16, &network), DML_ERROR_UNSUPPORTED);
+    assert_int_equal(dml_network_open(&dml_backend_cpu, g, &bf16, &network), DML_ERROR_UNSUPPORTED);
     assert_non_null(strstr(dml_error(), "transformer"));
     dml_graph_free(g);
 }

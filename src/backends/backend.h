@@ -63,16 +63,32 @@ struct dml_gradient_size {
     double rms, norm, max;
 };
 
-struct dml_network; /* a graph with parameters on a backend; each backend's own struct */
+/* What a backend can do on this machine. */
+struct dml_backend_abilities {
+    int devices;         /* that it can compute on: 1 for the processor, 0: it cannot be used */
+    bool gpu;            /* they are GPUs */
+    unsigned precisions; /* 1 << enum dml_precision for each */
+    bool micro_batches;
+    const char *reason; /* why devices or precisions are not there; NULL: all are */
+};
+
+/* A graph with parameters on a backend, whose own struct starts with this one. What is called with
+ * it is in backends/network.h. */
+struct dml_network {
+    const struct dml_backend *backend;
+    struct dml_graph *graph; /* owned */
+};
 
 struct dml_backend {
     const char *name; /* "cpu", "cuda" */
 
-    /* The graph must outlive the network. Parameters start uninitialised: write them.
+    struct dml_backend_abilities (*abilities)(void);
+
+    /* Parameters start uninitialised: write them. The caller sets the struct's own two fields.
      * DML_ERROR_UNSUPPORTED: a precision or option this machine or graph does not allow. */
     enum dml_status (*create)(const struct dml_graph *graph,
                               const struct dml_network_options *options, struct dml_network **out);
-    void (*destroy)(struct dml_network *network);
+    void (*destroy)(struct dml_network *network); /* all but the graph */
 
     /* Parameter `index` of the graph, plain PyTorch layout, `count` floats. GRAD and states exist
      * for learnable parameters only. Writing to states and average restores a run. */
@@ -117,7 +133,17 @@ struct dml_backend {
 
 extern const struct dml_backend dml_backend_cpu;
 
-/* The backend for a run: with a GPU build and a device, cuda; else cpu. */
-const struct dml_backend *dml_backend_select(bool want_gpu);
+/* What a user asked for. */
+struct dml_backend_wishes {
+    enum dml_precision precision;
+    bool micro_batches;
+    bool gpu; /* in so many words; without, a GPU is used where there is one */
+};
+
+/* The first backend that can do it, GPUs before the processor. *note: why it computes on no GPU
+ * though one was asked for, a constant text, or NULL. DML_ERROR_UNSUPPORTED: there is none, and
+ * why. */
+enum dml_status dml_backend_select(const struct dml_backend_wishes *wishes,
+                                   const struct dml_backend **out, const char **note);
 
 #endif

@@ -107,7 +107,7 @@ enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_para
                               part, data->dataset,
                               strcmp(part, "validation") == 0 ? " without --use_tv_split" : "");
     }
-    out->dim = (size_t)model->graph->embed_dim;
+    out->dim = dml_network_dim(model->network);
     if (status)
         dml_embedded_free(out);
     return status;

@@ -113,7 +113,7 @@ static enum dml_status open_side(const struct dml_strings *sources, const char *
             status = read_paths(paths, out);
         return status;
     }
-    if (!model->graph)
+    if (!model->network)
         return dml_fail(DML_ERROR_USAGE, "--checkpoint is needed to embed images");
     status = dml_embedded_open(model, params, sources, part, &out->embedded);
     if (!status) {

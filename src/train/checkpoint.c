@@ -6,7 +6,6 @@
 #include "dml/dml.h"
 #include "nn/weights/safetensors.h"
 #include "train/criterion_buffers.h"
-#include "train/weights.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -22,7 +21,7 @@ static const char schedule_note[] = "dml_schedule";
  * name. */
 static enum dml_status add_state(const struct dml_experiment *e, int index, enum dml_slot slot,
                                  const char *prefix, struct dml_tensors *tensors) {
-    const struct dml_graph_param *param = &e->graph->params[index];
+    const struct dml_graph_param *param = &e->network->graph->params[index];
     size_t dims[4];
     for (int d = 0; d < param->dim_count; d++)
         dims[d] = (size_t)param->dims[d];
@@ -32,7 +31,7 @@ static enum dml_status add_state(const struct dml_experiment *e, int index, enum
     if (!status)
         status = dml_tensors_add(tensors, name, DML_DTYPE_F32, dims, param->dim_count, &values);
     if (!status)
-        status = e->backend->read(e->network, index, slot, values);
+        status = dml_network_read(e->network, index, slot, values);
     free(name);
     return status;
 }
@@ -53,7 +52,7 @@ static enum dml_status add_criterion_view(const struct dml_criterion_parameter *
 /* `all`: what a run goes on with too. */
 static enum dml_status add_weights(const struct dml_experiment *e, bool all,
                                    struct dml_tensors *tensors) {
-    enum dml_status status = dml_network_collect(e->graph, e->backend, e->network, tensors);
+    enum dml_status status = dml_network_collect(e->network, tensors);
     const struct dml_criterion_optimiser *o = &e->learner.criterion;
     for (size_t i = 0; !status && i < o->count; i++)
         status =
@@ -69,8 +68,8 @@ static enum dml_status add_states(const struct dml_experiment *e, struct dml_ten
     for (size_t m = 0; m < e->learner.optimiser->states; m++) {
         char own[64];
         snprintf(own, sizeof own, "%scriterion.", state_names[m]);
-        for (int i = 0; !status && i < e->graph->param_count; i++)
-            if (dml_param_learnable(&e->graph->params[i]))
+        for (int i = 0; !status && i < e->network->graph->param_count; i++)
+            if (dml_param_learnable(&e->network->graph->params[i]))
                 status = add_state(e, i, DML_SLOT_STATE + m, state_names[m], tensors);
         for (size_t i = 0; !status && i < o->count; i++)
             status = add_criterion_view(&o->parameters[i], own, o->states[i][m], tensors);
@@ -83,7 +82,7 @@ static const char average_prefix[] = "average.";
 /* The running average, statistics of batch norms included. */
 static enum dml_status add_average(const struct dml_experiment *e, struct dml_tensors *tensors) {
     enum dml_status status = DML_OK;
-    for (int i = 0; !status && e->learner.flags->ema > 0 && i < e->graph->param_count; i++)
+    for (int i = 0; !status && e->learner.flags->ema > 0 && i < e->network->graph->param_count; i++)
         status = add_state(e, i, DML_SLOT_AVERAGE, average_prefix, tensors);
     return status;
 }
@@ -318,13 +317,13 @@ static enum dml_status take(const struct dml_tensors *tensors, const char *path,
 static enum dml_status restore_slot(struct dml_experiment *e, const char *path,
                                     const struct dml_tensors *tensors, const char *prefix,
                                     int index, enum dml_slot slot) {
-    const struct dml_graph_param *param = &e->graph->params[index];
+    const struct dml_graph_param *param = &e->network->graph->params[index];
     float *values = dml_alloc_aligned(param->count, sizeof *values);
     enum dml_status status = values ? DML_OK : DML_ERROR_MEMORY;
     if (!status)
         status = take(tensors, path, prefix, param->name, param->count, values);
     if (!status)
-        status = e->backend->write(e->network, index, slot, values);
+        status = dml_network_write(e->network, index, slot, values);
     free(values);
     return status;
 }
@@ -334,8 +333,8 @@ static enum dml_status restore_states(struct dml_experiment *e, const char *path
     struct dml_criterion_optimiser *o = &e->learner.criterion;
     enum dml_status status = DML_OK;
     for (size_t m = 0; m < e->learner.optimiser->states; m++)
-        for (int i = 0; !status && i < e->graph->param_count; i++)
-            if (dml_param_learnable(&e->graph->params[i]))
+        for (int i = 0; !status && i < e->network->graph->param_count; i++)
+            if (dml_param_learnable(&e->network->graph->params[i]))
                 status = restore_slot(e, path, tensors, state_names[m], i, DML_SLOT_STATE + m);
     for (size_t i = 0; !status && i < o->count; i++) {
         const struct dml_criterion_parameter *p = &o->parameters[i];
@@ -353,7 +352,7 @@ static enum dml_status restore_states(struct dml_experiment *e, const char *path
 static enum dml_status restore_average(struct dml_experiment *e, const char *path,
                                        const struct dml_tensors *tensors) {
     enum dml_status status = DML_OK;
-    for (int i = 0; !status && e->learner.flags->ema > 0 && i < e->graph->param_count; i++)
+    for (int i = 0; !status && e->learner.flags->ema > 0 && i < e->network->graph->param_count; i++)
         status = restore_slot(e, path, tensors, average_prefix, i, DML_SLOT_AVERAGE);
     return status;
 }
@@ -427,7 +426,7 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
     if (!status)
         status = check_inventory(e, path, &tensors, &changed);
     if (!status)
-        status = dml_network_load(e->graph, e->backend, e->network, &tensors, path, true);
+        status = dml_network_load(e->network, &tensors, path, true);
     if (!status)
         status = restore_states(e, path, &tensors);
     if (!status)

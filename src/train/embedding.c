@@ -7,9 +7,8 @@ size_t dml_embedding_batch(size_t training_batch) {
     return training_batch < MOST ? training_batch : MOST;
 }
 
-enum dml_status dml_embed_images(const struct dml_backend *backend, struct dml_network *network,
-                                 struct dml_loader *loader, size_t count, size_t dim,
-                                 const char *title, const volatile sig_atomic_t *stop,
+enum dml_status dml_embed_images(struct dml_network *network, struct dml_loader *loader,
+                                 size_t count, const char *title, const volatile sig_atomic_t *stop,
                                  float *embeddings) {
     struct dml_progress progress;
     dml_progress_start(&progress, title, "images", count);
@@ -22,7 +21,7 @@ enum dml_status dml_embed_images(const struct dml_backend *backend, struct dml_n
             break;
         const struct dml_images images = {
             .n = batch->n, .height = batch->height, .width = batch->width, .pixels = batch->pixels};
-        status = backend->embed(network, &images, embeddings + done * dim);
+        status = dml_network_embed(network, &images, embeddings + done * dml_network_dim(network));
         done += batch->n;
         dml_loader_release(loader, batch);
         if (!status && stop && *stop)

@@ -1,7 +1,7 @@
 #ifndef DML_TRAIN_EMBEDDING_H
 #define DML_TRAIN_EMBEDDING_H
 
-#include "backends/backend.h"
+#include "backends/network.h"
 #include "data/loader.h"
 
 #include <signal.h>
@@ -11,11 +11,10 @@
 size_t dml_embedding_batch(size_t training_batch);
 
 /* Embeds all `count` images of a loader's part in order with evaluation transforms, showing a
- * progress bar called `title`. embeddings: (count, dim). Ends early with DML_ERROR_INTERRUPTED
- * once *stop is set (may be NULL). */
-enum dml_status dml_embed_images(const struct dml_backend *backend, struct dml_network *network,
-                                 struct dml_loader *loader, size_t count, size_t dim,
-                                 const char *title, const volatile sig_atomic_t *stop,
+ * progress bar called `title`. embeddings: (count, embed_dim). Ends early with
+ * DML_ERROR_INTERRUPTED once *stop is set (may be NULL). */
+enum dml_status dml_embed_images(struct dml_network *network, struct dml_loader *loader,
+                                 size_t count, const char *title, const volatile sig_atomic_t *stop,
                                  float *embeddings);
 
 #endif

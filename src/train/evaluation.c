@@ -45,7 +45,7 @@ static enum dml_status measure(const struct dml_experiment *e, const struct dml_
                                const char *name, const float *embeddings, const char *const *names,
                                size_t count, struct dml_metric_value *values) {
     const struct dml_evaluation_set set = {.n = part->images,
-                                           .dim = (size_t)e->graph->embed_dim,
+                                           .dim = dml_network_dim(e->network),
                                            .embeddings = embeddings,
                                            .labels = part->labels,
                                            .is_query = part->is_query,
@@ -142,7 +142,7 @@ static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_e
                                      struct dml_loader *loader, const char *const *names,
                                      const char *folder, const volatile sig_atomic_t *stop,
                                      uint64_t epoch) {
-    size_t dim = (size_t)e->graph->embed_dim;
+    size_t dim = dml_network_dim(e->network);
     const char *name = part_names[which];
     float *embeddings = dml_alloc_aligned(part->images * dim, sizeof *embeddings);
     v->values[which] = dml_alloc(v->value_count, sizeof **v->values);
@@ -153,8 +153,8 @@ static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_e
     char title[40];
     bool improved;
     snprintf(title, sizeof title, "%s embeddings", name);
-    enum dml_status status = dml_embed_images(e->backend, e->network, loader, part->images, dim,
-                                              title, stop, embeddings);
+    enum dml_status status =
+        dml_embed_images(e->network, loader, part->images, title, stop, embeddings);
     if (!status)
         status = measure(e, part, name, embeddings, names, v->value_count, v->values[which]);
     if (!status)
@@ -194,11 +194,11 @@ static enum dml_status evaluate_average(struct dml_evaluator *v, const struct dm
                                         const char *const *names, const char *folder,
                                         const volatile sig_atomic_t *stop,
                                         struct dml_epoch_record *record) {
-    enum dml_status status = e->backend->exchange(e->network);
+    enum dml_status status = dml_network_exchange(e->network);
     if (status)
         return status;
     status = evaluate_parts(v, e, DML_EVALUATE_PARTS, names, folder, stop, record);
-    enum dml_status back = e->backend->exchange(e->network);
+    enum dml_status back = dml_network_exchange(e->network);
     return status ? status : back;
 }
 

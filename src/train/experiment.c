@@ -6,7 +6,6 @@
 #include "dml/dml.h"
 #include "train/embedding.h"
 #include "train/run_folder.h"
-#include "train/weights.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -143,7 +142,7 @@ static enum dml_status check_evaluation(const struct dml_experiment *e) {
     for (int i = 0; i < DML_EVALUATE_PARTS; i++)
         for (int n = 0; n < 2 && e->eval_loaders[i]; n++) {
             const struct dml_evaluation_set set = {.n = parts[i]->images,
-                                                   .dim = (size_t)e->graph->embed_dim,
+                                                   .dim = dml_network_dim(e->network),
                                                    .labels = parts[i]->labels,
                                                    .is_query = parts[i]->is_query,
                                                    .is_gallery = parts[i]->is_gallery};
@@ -171,43 +170,61 @@ static enum dml_status load_backbone(struct dml_experiment *e) {
     enum dml_status status = dml_tensors_read(e->weights, &tensors);
     if (status)
         return status;
-    status = dml_network_load(e->graph, e->backend, e->network, &tensors, e->weights, false);
+    status = dml_network_load(e->network, &tensors, e->weights, false);
     dml_tensors_free(&tensors);
     return status;
 }
 
 static enum dml_status open_graph(struct dml_experiment *e,
-                                  const struct dml_architecture *architecture) {
+                                  const struct dml_architecture *architecture,
+                                  struct dml_graph **out) {
     const struct dml_network_flags *flags = e->network_flags;
     enum dml_status status = dml_transforms_open(e->data, architecture->crop, &e->transforms);
     if (!status)
-        status =
-            dml_network_graph(flags, (int)flags->embed_dim, e->transforms.training.crop, &e->graph);
+        status = dml_network_graph(flags, (int)flags->embed_dim, e->transforms.training.crop, out);
     return status;
 }
 
+static struct dml_backend_wishes backend_wishes(const struct dml_experiment *e) {
+    return (struct dml_backend_wishes){
+        .precision = e->network_flags->precision,
+        .micro_batches = e->network_flags->micro_bs > 0,
+        .gpu = dml_params_given(e->params, "gpu") || e->evaluation->evaluate_on_gpu,
+    };
+}
+
 /* The network without values: what its flags contradict is told before data are read. */
-static enum dml_status open_network(struct dml_experiment *e) {
+static enum dml_status open_network(struct dml_experiment *e,
+                                    const struct dml_architecture *architecture) {
     const struct dml_network_flags *flags = e->network_flags;
-    e->backend = dml_backend_select(true);
+    const struct dml_backend_wishes wishes = backend_wishes(e);
     const struct dml_network_options options = {flags->precision, (size_t)flags->micro_bs,
                                                 (size_t)e->training->bs};
-    return e->backend->create(e->graph, &options, &e->network);
+    const struct dml_backend *backend;
+    const char *note;
+    struct dml_graph *graph = NULL;
+    enum dml_status status = open_graph(e, architecture, &graph);
+    if (!status)
+        status = dml_backend_select(&wishes, &backend, &note);
+    if (!status)
+        status = dml_network_open(backend, graph, &options, &e->network);
+    if (status)
+        dml_graph_free(graph);
+    else if (note)
+        printf("%s: the processor computes everything\n", note);
+    return status;
 }
 
 static enum dml_status fill_network(struct dml_experiment *e) {
-    enum dml_status status =
-        dml_network_initialise(e->graph, e->backend, e->network, (uint64_t)e->training->seed);
+    enum dml_status status = dml_network_initialise(e->network, (uint64_t)e->training->seed);
     if (!status && e->weights)
         status = load_backbone(e);
     if (status)
         return status;
     printf("network: %s, %s parameters, %s; %s, %d threads\n", e->network_flags->arch,
-           dml_thousands(parameter_count(e->graph)), e->weights ? e->weights : "random weights",
-           e->backend->name, omp_get_max_threads());
-    if (strcmp(e->backend->name, "cpu") == 0 &&
-        (dml_params_given(e->params, "gpu") || e->evaluation->evaluate_on_gpu))
-        printf("no GPU backend in this build: the processor computes everything\n");
+           dml_thousands(parameter_count(e->network->graph)),
+           e->weights ? e->weights : "random weights", e->network->backend->name,
+           omp_get_max_threads());
     return DML_OK;
 }
 
@@ -221,12 +238,12 @@ static enum dml_status open_methods(struct dml_experiment *e) {
         .labels = e->dataset.training.labels,
         .batch_size = (size_t)t->bs,
         .samples_per_class = (size_t)t->samples_per_class,
-        .dim = (size_t)e->graph->embed_dim,
+        .dim = dml_network_dim(e->network),
         .seed = (uint64_t)t->seed,
         .shared = dml_params_options(e->params, &dml_sampling_params)};
     enum dml_status status = dml_sampling_create(
         sampler, dml_params_options(e->params, sampler->method.params), &sampling, &e->sampling);
-    const struct dml_criterion_context context = {.dim = (size_t)e->graph->embed_dim,
+    const struct dml_criterion_context context = {.dim = dml_network_dim(e->network),
                                                   .classes = e->dataset.training.classes,
                                                   .lr = t->lr,
                                                   .seed = (uint64_t)t->seed,
@@ -271,8 +288,10 @@ enum dml_status dml_experiment_check(struct dml_params *params) {
     struct dml_experiment e = experiment_of(params);
     const struct dml_architecture *architecture = dml_architecture_find(e.network_flags->arch);
     enum dml_status status = check_names(&e, architecture);
+    struct dml_graph *graph = NULL;
     if (!status)
-        status = open_graph(&e, architecture);
+        status = open_graph(&e, architecture, &graph);
+    dml_graph_free(graph);
     dml_experiment_close(&e);
     return status;
 }
@@ -288,9 +307,7 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
     if (!status && !own_weights)
         status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
     if (!status)
-        status = open_graph(out, architecture);
-    if (!status)
-        status = open_network(out);
+        status = open_network(out, architecture);
     if (!status)
         status = open_data(out);
     if (!status)
@@ -300,9 +317,8 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
     if (!status)
         status = open_methods(out);
     if (!status)
-        status =
-            dml_learner_open(params, out->graph, out->backend, out->network, out->terms.objective,
-                             dml_sampling_batches(out->sampling), &out->learner);
+        status = dml_learner_open(params, out->network, out->terms.objective,
+                                  dml_sampling_batches(out->sampling), &out->learner);
     if (status)
         dml_experiment_close(out);
     return status;
@@ -316,9 +332,7 @@ void dml_experiment_close(struct dml_experiment *e) {
     dml_learner_close(&e->learner);
     dml_terms_close(&e->terms);
     dml_sampling_free(e->sampling);
-    if (e->network)
-        e->backend->destroy(e->network);
-    dml_graph_free(e->graph);
+    dml_network_close(e->network);
     dml_dataset_close(&e->dataset);
     free(e->inventory);
     free(e->weights);
@@ -357,7 +371,7 @@ void dml_experiment_describe(const struct dml_experiment *e, const struct dml_ru
                             .threads = omp_get_max_threads(),
                             .steps_per_epoch = dml_sampling_batches(e->sampling),
                             .epochs = (size_t)e->training->n_epochs,
-                            .parameters = parameter_count(e->graph)};
+                            .parameters = parameter_count(e->network->graph)};
     out->training.classes = e->dataset.training.classes;
     out->training.images = e->dataset.training.images;
     out->testing.classes = e->dataset.testing.classes;

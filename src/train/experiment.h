@@ -1,7 +1,6 @@
 #ifndef DML_TRAIN_EXPERIMENT_H
 #define DML_TRAIN_EXPERIMENT_H
 
-#include "backends/backend.h"
 #include "data/loader.h"
 #include "data/pipeline.h"
 #include "dml/samplers.h"
@@ -32,8 +31,6 @@ struct dml_experiment {
     struct dml_dataset dataset;
     char *inventory; /* dml_inventory_make */
     struct dml_transforms transforms;
-    struct dml_graph *graph;
-    const struct dml_backend *backend;
     struct dml_network *network;
     struct dml_sampling *sampling;
     struct dml_terms terms; /* criteria and batch miners */

@@ -1,7 +1,7 @@
 #ifndef DML_TRAIN_LEARNER_H
 #define DML_TRAIN_LEARNER_H
 
-#include "backends/backend.h"
+#include "backends/network.h"
 #include "train/criterion_optimiser.h"
 #include "train/groups.h"
 #include "train/schedule.h"
@@ -9,8 +9,7 @@
 /* All that turns gradients into new weights: the optimiser, its parameter groups with their
  * schedule, clipping, and the running average of the weights. */
 struct dml_learner {
-    const struct dml_backend *backend; /* these two are borrowed */
-    struct dml_network *network;
+    struct dml_network *network; /* borrowed */
     const struct dml_optimiser *optimiser;
     const void *options; /* of the optimiser */
     const struct dml_step_flags *flags;
@@ -22,8 +21,7 @@ struct dml_learner {
 /* From the flags of `params`, which must outlive the learner, as must all other arguments. The
  * optimiser and the schedule must be there (dml_schedule_check). DML_ERROR_USAGE: a group or a
  * warm-up that the flags ask for and that cannot be. */
-enum dml_status dml_learner_open(const struct dml_params *params, const struct dml_graph *graph,
-                                 const struct dml_backend *backend, struct dml_network *network,
+enum dml_status dml_learner_open(const struct dml_params *params, struct dml_network *network,
                                  struct dml_objective *objective, uint64_t steps_per_epoch,
                                  struct dml_learner *out);
 void dml_learner_close(struct dml_learner *learner);

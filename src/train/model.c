@@ -1,10 +1,8 @@
 #include "train/model.h"
 
 #include "base/memory.h"
-#include "nn/weights/weights.h"
 #include "train/embedding.h"
 #include "train/experiment.h"
-#include "train/weights.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +16,21 @@ static enum dml_status build(const struct dml_params *params, int embed_dim,
     if (architecture)
         status = dml_transforms_open(data, architecture->crop, &out->transforms);
     out->transform = out->transforms.evaluation;
+    struct dml_graph *graph = NULL;
     if (!status) /* an unknown architecture fails here, by name */
-        status = dml_network_graph(flags, embed_dim, out->transform.crop, &out->graph);
+        status = dml_network_graph(flags, embed_dim, out->transform.crop, &graph);
     if (status)
         return status;
+    const struct dml_backend_wishes wishes = {.precision = flags->precision};
     const struct dml_network_options options = {.precision = flags->precision};
-    out->backend = dml_backend_select(true);
-    return out->backend->create(out->graph, &options, &out->network);
+    const struct dml_backend *backend;
+    const char *note;
+    status = dml_backend_select(&wishes, &backend, &note);
+    if (!status)
+        status = dml_network_open(backend, graph, &options, &out->network);
+    if (status)
+        dml_graph_free(graph);
+    return status;
 }
 
 enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params,
@@ -42,8 +48,7 @@ enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params
         status = build(params, (int)flags->embed_dim, out);
     }
     if (!status)
-        status =
-            dml_network_load(out->graph, out->backend, out->network, &tensors, checkpoint, true);
+        status = dml_network_load(out->network, &tensors, checkpoint, true);
     if (status)
         dml_model_close(out);
     dml_tensors_free(&tensors);
@@ -66,8 +71,9 @@ enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_
     if (!status)
         status = dml_tensors_read(path, &tensors);
     if (!status)
-        status = dml_network_load(out->graph, out->backend, out->network, &tensors, path, false);
-    if (!status && out->graph->param_count && out->graph->params[out->graph->param_count - 1].head)
+        status = dml_network_load(out->network, &tensors, path, false);
+    const struct dml_graph *graph = status ? NULL : out->network->graph;
+    if (!status && graph->param_count && graph->params[graph->param_count - 1].head)
         status = dml_fail(DML_ERROR_USAGE,
                           "--arch %s: a norm of the head is new in every run; without a "
                           "checkpoint there is none",
@@ -80,9 +86,7 @@ enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_
 }
 
 void dml_model_close(struct dml_model *model) {
-    if (model->network)
-        model->backend->destroy(model->network);
-    dml_graph_free(model->graph);
+    dml_network_close(model->network);
     dml_transforms_close(&model->transforms);
     *model = (struct dml_model){0};
 }
@@ -98,13 +102,12 @@ enum dml_status dml_model_embed_part(const struct dml_model *model, const struct
                                                .threads = (int)training->kernels,
                                                .strict = true,
                                                .seed = (uint64_t)training->seed};
-    size_t dim = (size_t)model->graph->embed_dim;
+    size_t dim = dml_network_dim(model->network);
     struct dml_loader *loader = NULL;
     *embeddings = dml_alloc_aligned(part->images * dim, sizeof **embeddings);
     enum dml_status status = *embeddings ? dml_loader_open(&options, &loader) : DML_ERROR_MEMORY;
     if (!status)
-        status = dml_embed_images(model->backend, model->network, loader, part->images, dim, title,
-                                  NULL, *embeddings);
+        status = dml_embed_images(model->network, loader, part->images, title, NULL, *embeddings);
     dml_loader_close(loader);
     if (status) {
         free(*embeddings);

@@ -1,15 +1,13 @@
 #ifndef DML_TRAIN_MODEL_H
 #define DML_TRAIN_MODEL_H
 
-#include "backends/backend.h"
+#include "backends/network.h"
 #include "data/loader.h"
 #include "data/pipeline.h"
 #include "dml/params.h"
 
 /* A trained network, taken from a checkpoint or as it is published, ready to embed images. */
 struct dml_model {
-    struct dml_graph *graph;
-    const struct dml_backend *backend;
     struct dml_network *network;
     struct dml_transforms transforms;
     struct dml_transform transform; /* of evaluation images: one of them */

@@ -44,8 +44,8 @@ static enum dml_status forward(struct trainer *t, const struct dml_images *image
                                struct dml_step_record *record) {
     struct dml_experiment *e = &t->e;
     uint64_t seed = (uint64_t)e->training->seed;
-    enum dml_status status = e->backend->forward(e->network, images, t->embeddings);
-    const struct dml_batch batch = {images->n, (size_t)e->graph->embed_dim, t->embeddings, labels,
+    enum dml_status status = dml_network_forward(e->network, images, t->embeddings);
+    const struct dml_batch batch = {images->n, dml_network_dim(e->network), t->embeddings, labels,
                                     NULL};
     if (!status)
         status = dml_terms_compute(&e->terms, &batch, seed, t->at.step, t->gradient, loss,
@@ -63,7 +63,7 @@ static enum dml_status backward(struct trainer *t, struct dml_step_record *recor
     struct dml_experiment *e = &t->e;
     struct dml_gradient_size size = {0};
     bool clipped = false;
-    enum dml_status status = e->backend->backward(e->network, t->gradient);
+    enum dml_status status = dml_network_backward(e->network, t->gradient);
     if (!status)
         status = dml_learner_step(&e->learner, t->at.step, &size, &clipped);
     record->grad_rms = size.rms;
@@ -242,7 +242,7 @@ static enum dml_status fill_store(struct trainer *t) {
         loader = own;
     }
     if (!status)
-        status = dml_embed_images(e->backend, e->network, loader, store->images, store->dim,
+        status = dml_embed_images(e->network, loader, store->images,
                                   "embedding the training images", t->stop, store->embeddings);
     dml_loader_close(own);
     return status;
@@ -309,7 +309,7 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
         status = dml_experiment_open(params, t->stop, &t->e);
     if (status)
         return status;
-    size_t bs = (size_t)t->e.training->bs, dim = (size_t)t->e.graph->embed_dim;
+    size_t bs = (size_t)t->e.training->bs, dim = dml_network_dim(t->e.network);
     t->batches = dml_sampling_batches(t->e.sampling);
     t->plan = dml_alloc(t->batches * bs, sizeof *t->plan);
     t->embeddings = dml_alloc_aligned(bs * dim, sizeof *t->embeddings);
@@ -394,7 +394,7 @@ static enum dml_status list_groups(struct dml_params *params, const volatile sig
     enum dml_status status = dml_experiment_open(params, stop, &e);
     if (status)
         return status;
-    dml_groups_print(&e.learner.groups, e.graph, &e.learner.criterion, stdout);
+    dml_groups_print(&e.learner.groups, e.network->graph, &e.learner.criterion, stdout);
     dml_experiment_close(&e);
     return DML_OK;
 }

@@ -57,8 +57,8 @@ void fill_positions(const struct dml_graph *graph, int param, size_t grid, float
     free(stored);
 }
 
-void fill_network_stored(const struct dml_backend *backend, struct dml_network *network,
-                         const struct dml_graph *graph, size_t grid) {
+void fill_network_stored(struct dml_network *network, size_t grid) {
+    const struct dml_graph *graph = network->graph;
     for (int p = 0; p < graph->param_count; p++) {
         float *values = malloc(graph->params[p].count * sizeof *values);
         assert_non_null(values);
@@ -66,12 +66,11 @@ void fill_network_stored(const struct dml_backend *backend, struct dml_network *
             fill_positions(graph, p, grid, values);
         else
             fill_param(&graph->params[p], values);
-        assert_ok(backend->write(network, p, DML_SLOT_VALUE, values));
+        assert_ok(dml_network_write(network, p, DML_SLOT_VALUE, values));
         free(values);
     }
 }
 
-void fill_network(const struct dml_backend *backend, struct dml_network *network,
-                  const struct dml_graph *graph) {
-    fill_network_stored(backend, network, graph, 0);
+void fill_network(struct dml_network *network) {
+    fill_network_stored(network, 0);
 }

@@ -1,7 +1,7 @@
 #ifndef TESTS_SUPPORT_FILL_H
 #define TESTS_SUPPORT_FILL_H
 
-#include "backends/backend.h"
+#include "backends/network.h"
 
 /* The formula that the golden files of architectures and trajectory were made with (METHODS.md):
  * u in [0, 1) for element i of the array called `name`. */
@@ -17,11 +17,9 @@ void fill_param(const struct dml_graph_param *param, float *values);
 void fill_positions(const struct dml_graph *graph, int param, size_t grid, float *values);
 
 /* Writes them all to a network; `grid`: as above, 0 for the graph's own. */
-void fill_network_stored(const struct dml_backend *backend, struct dml_network *network,
-                         const struct dml_graph *graph, size_t grid);
+void fill_network_stored(struct dml_network *network, size_t grid);
 
 /* Writes them all to a network. */
-void fill_network(const struct dml_backend *backend, struct dml_network *network,
-                  const struct dml_graph *graph);
+void fill_network(struct dml_network *network);
 
 #endif

@@ -13,8 +13,8 @@ void golden_case_open(struct golden_case *s, const char *arch, int dim, int size
     s->dim = (size_t)s->graph->embed_dim;
     struct dml_network_options options = {
         .precision = how.precision, .micro_batch = how.micro, .batch_hint = batch};
-    assert_ok(dml_backend_cpu.create(s->graph, &options, &s->network));
-    fill_network(&dml_backend_cpu, s->network, s->graph);
+    assert_ok(dml_network_open(&dml_backend_cpu, s->graph, &options, &s->network));
+    fill_network(s->network);
     size_t count = batch * 3 * (size_t)(size * size);
     s->input = malloc(count * sizeof *s->input);
     s->embeddings = malloc(batch * s->dim * sizeof *s->embeddings);
@@ -23,8 +23,7 @@ void golden_case_open(struct golden_case *s, const char *arch, int dim, int size
 }
 
 void golden_case_close(struct golden_case *s) {
-    dml_backend_cpu.destroy(s->network);
-    dml_graph_free(s->graph);
+    dml_network_close(s->network);
     free(s->input);
     free(s->embeddings);
 }
@@ -39,7 +38,7 @@ void golden_case_backward(struct golden_case *s) {
     float *grad = malloc(s->batch * s->dim * sizeof *grad);
     assert_non_null(grad);
     fill_signed("output_weight", 1.0, grad, s->batch * s->dim);
-    assert_ok(dml_backend_cpu.backward(s->network, grad));
+    assert_ok(dml_network_backward(s->network, grad));
     free(grad);
 }
 
@@ -63,7 +62,7 @@ double golden_power_sum(const struct golden_case *s, int param, enum dml_slot sl
     size_t count = s->graph->params[param].count;
     float *values = malloc(count * sizeof *values);
     assert_non_null(values);
-    assert_ok(dml_backend_cpu.read(s->network, param, slot, values));
+    assert_ok(dml_network_read(s->network, param, slot, values));
     double sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += pow(fabs(values[i]), power);

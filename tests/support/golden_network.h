@@ -1,7 +1,7 @@
 #ifndef TESTS_SUPPORT_GOLDEN_NETWORK_H
 #define TESTS_SUPPORT_GOLDEN_NETWORK_H
 
-#include "backends/backend.h"
+#include "backends/network.h"
 #include "support/golden.h"
 
 /* Networks with golden weights, and how far what they compute is from golden values. */

@@ -14,7 +14,7 @@ void open_network(struct setting *s, struct dml_graph *graph, size_t n,
                   struct dml_network_options options) {
     *s = (struct setting){.graph = graph, .dim = (size_t)graph->embed_dim};
     options.batch_hint = n;
-    assert_ok(dml_backend_cpu.create(graph, &options, &s->network));
+    assert_ok(dml_network_open(&dml_backend_cpu, graph, &options, &s->network));
     struct dml_rng rng = dml_rng_make(5, DML_PURPOSE_OTHER, 0, 0);
     for (int p = 0; p < graph->param_count; p++) {
         const struct dml_graph_param *param = &graph->params[p];
@@ -23,7 +23,7 @@ void open_network(struct setting *s, struct dml_graph *graph, size_t n,
         /* Batch norms that do something. */
         for (size_t i = 0; i < param->count && param->role >= DML_ROLE_NORM_WEIGHT; i++)
             values[i] += (float)(0.6 * dml_rng_uniform(&rng) - 0.3);
-        assert_ok(dml_backend_cpu.write(s->network, p, DML_SLOT_VALUE, values));
+        assert_ok(dml_network_write(s->network, p, DML_SLOT_VALUE, values));
         free(values);
     }
     const struct dml_node *input = &graph->nodes[0];
@@ -46,8 +46,7 @@ struct dml_graph *graph_of(const char *arch, int size) {
 }
 
 void close_network(struct setting *s) {
-    dml_backend_cpu.destroy(s->network);
-    dml_graph_free(s->graph);
+    dml_network_close(s->network);
     free(s->pixels);
     free(s->embeddings);
     free(s->grad);
@@ -56,7 +55,7 @@ void close_network(struct setting *s) {
 float *read_param(const struct setting *s, int p, enum dml_slot slot) {
     float *values = malloc(s->graph->params[p].count * sizeof *values);
     assert_non_null(values);
-    assert_ok(dml_backend_cpu.read(s->network, p, slot, values));
+    assert_ok(dml_network_read(s->network, p, slot, values));
     return values;
 }
 
@@ -106,7 +105,7 @@ struct dml_graph *sharing_graph(bool frozen) {
 }
 
 double loss_of(struct setting *s) {
-    assert_ok(dml_backend_cpu.forward(s->network, &s->images, s->embeddings));
+    assert_ok(dml_network_forward(s->network, &s->images, s->embeddings));
     double loss = 0;
     for (size_t i = 0; i < s->images.n * s->dim; i++)
         loss += (double)s->embeddings[i] * s->grad[i];
@@ -118,7 +117,7 @@ void check_differences(struct dml_graph *graph) {
     open_network(&s, graph, 6, (struct dml_network_options){0});
     bool frozen = graph->frozen;
     loss_of(&s);
-    assert_ok(dml_backend_cpu.backward(s.network, s.grad));
+    assert_ok(dml_network_backward(s.network, s.grad));
     for (int p = 0; p < s.graph->param_count; p++) {
         const struct dml_graph_param *param = &s.graph->params[p];
         if (!dml_param_learnable(param))
@@ -132,10 +131,10 @@ void check_differences(struct dml_graph *graph) {
         for (int side = 0; side < 2; side++) {
             for (size_t i = 0; i < param->count; i++)
                 moved[i] = values[i] + (float)((side ? -h : h) * grad[i]);
-            assert_ok(dml_backend_cpu.write(s.network, p, DML_SLOT_VALUE, moved));
+            assert_ok(dml_network_write(s.network, p, DML_SLOT_VALUE, moved));
             losses[side] = loss_of(&s);
         }
-        assert_ok(dml_backend_cpu.write(s.network, p, DML_SLOT_VALUE, values));
+        assert_ok(dml_network_write(s.network, p, DML_SLOT_VALUE, values));
         double slope = (losses[0] - losses[1]) / (2 * h);
         if (!(fabs(slope - norm2) <= 0.03 * norm2 + 0.01 * sqrt(norm2)))
             fail_msg("%s (%s): slope %g, gradient says %g", param->name,
@@ -152,7 +151,7 @@ void train_step(struct setting *s, int64_t index) {
     open_stepper(&adam, s->graph, "adam", NULL, 1e-3);
     adam.updates[0].step = adam.updates[1].step = (uint64_t)index - 1;
     loss_of(s);
-    assert_ok(dml_backend_cpu.backward(s->network, s->grad));
+    assert_ok(dml_network_backward(s->network, s->grad));
     take_step(&adam, s->network);
     close_stepper(&adam);
 }
@@ -164,7 +163,7 @@ void copy_parameters(const struct setting *from, struct setting *to) {
                 !dml_param_learnable(&from->graph->params[p]))
                 continue;
             float *values = read_param(from, p, slot);
-            assert_ok(dml_backend_cpu.write(to->network, p, slot, values));
+            assert_ok(dml_network_write(to->network, p, slot, values));
             free(values);
         }
 }

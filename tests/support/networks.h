@@ -1,7 +1,7 @@
 #ifndef TESTS_SUPPORT_NETWORKS_H
 #define TESTS_SUPPORT_NETWORKS_H
 
-#include "backends/backend.h"
+#include "backends/network.h"
 
 /* A network on the CPU backend with random parameters, random pixels and a random gradient. */
 struct setting {

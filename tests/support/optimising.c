@@ -43,5 +43,5 @@ void close_stepper(struct stepper *s) {
 void take_step(struct stepper *s, struct dml_network *network) {
     for (int g = 0; g < 2; g++)
         s->updates[g].step++;
-    assert_ok(dml_backend_cpu.step(network, &s->step));
+    assert_ok(dml_network_step(network, &s->step));
 }

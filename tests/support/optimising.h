@@ -1,7 +1,7 @@
 #ifndef TESTS_SUPPORT_OPTIMISING_H
 #define TESTS_SUPPORT_OPTIMISING_H
 
-#include "backends/backend.h"
+#include "backends/network.h"
 #include "dml/schedules.h"
 
 /* An optimiser or schedule with options of its own, as one flag text sets them. */

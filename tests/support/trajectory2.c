@@ -239,21 +239,19 @@ static void open_training(struct training *t, const cJSON *json, struct dml_grap
     assert_ok(dml_params_parse_text(t->params, flags.text));
     assert_ok(dml_schedule_check(t->params));
     const struct dml_network_options options = {.batch_hint = t->batch};
-    assert_ok(dml_backend_cpu.create(t->graph, &options, &t->network));
-    fill_network_stored(&dml_backend_cpu, t->network, t->graph, grid);
+    assert_ok(dml_network_open(&dml_backend_cpu, t->graph, &options, &t->network));
+    fill_network_stored(t->network, grid);
     const struct dml_criterion_context context = {
         .dim = t->dim, .classes = classes, .lr = number(json, "lr")};
     assert_ok(dml_objective_open("margin", NULL, &context, &t->objective));
     assert_int_equal(dml_objective_parameters(t->objective, &t->beta, 1), 1);
-    assert_ok(dml_learner_open(t->params, t->graph, &dml_backend_cpu, t->network, t->objective, 1,
-                               &t->learner));
+    assert_ok(dml_learner_open(t->params, t->network, t->objective, 1, &t->learner));
 }
 
 static void close_training(struct training *t) {
     dml_learner_close(&t->learner);
     dml_objective_free(t->objective);
-    dml_backend_cpu.destroy(t->network);
-    dml_graph_free(t->graph);
+    dml_network_close(t->network);
     dml_params_free(t->params);
 }
 
@@ -261,7 +259,7 @@ static double train(struct training *t, uint64_t step, const struct dml_images *
                     const int32_t *labels, const int32_t *triplets, double *norm) {
     size_t n = t->batch;
     float embeddings[n * t->dim], grad[n * t->dim];
-    assert_ok(dml_backend_cpu.forward(t->network, images, embeddings));
+    assert_ok(dml_network_forward(t->network, images, embeddings));
     const struct dml_batch batch = {n, t->dim, embeddings, labels, NULL};
     const struct dml_tuples tuples = {.kind = DML_TUPLES_TRIPLETS,
                                       .count = n,
@@ -274,7 +272,7 @@ static double train(struct training *t, uint64_t step, const struct dml_images *
     struct dml_gradient_size size;
     bool clipped;
     assert_ok(dml_objective_compute(t->objective, &batch, &tuples, &rng, grad, &loss));
-    assert_ok(dml_backend_cpu.backward(t->network, grad));
+    assert_ok(dml_network_backward(t->network, grad));
     assert_ok(dml_learner_step(&t->learner, step, &size, &clipped));
     *norm = size.norm;
     return loss.value;
@@ -289,7 +287,7 @@ static void check_embeddings(struct training *t, const struct dml_images *images
     double *expected = golden_doubles(&count, "trajectory2/networks/%s/%s.npy", name, file);
     float embeddings[t->batch * t->dim];
     assert_int_equal(count, t->batch * t->dim);
-    assert_ok(dml_backend_cpu.embed(t->network, images, embeddings));
+    assert_ok(dml_network_embed(t->network, images, embeddings));
     double worst = 0;
     for (size_t i = 0; i < count; i++)
         worst = fmax(worst, fabs(embeddings[i] - expected[i]));
@@ -338,7 +336,7 @@ bool check_golden_network(const char *name) {
         assert_true(fabs(t.beta.values[c] - beta[c]) < 1e-5);
     check_embeddings(&t, &images, name, "final_embeddings");
     if (setting(json, "ema", 0) > 0) {
-        assert_ok(dml_backend_cpu.exchange(t.network));
+        assert_ok(dml_network_exchange(t.network));
         check_embeddings(&t, &images, name, "average_embeddings");
     }
     close_training(&t);

@@ -11,8 +11,8 @@
  * all work in. */
 enum { MOST_PLANS = 8 };
 
-struct dml_network {
-    const struct dml_graph *graph;
+struct cpu_network {
+    struct dml_network base;
     struct dml_network_options options;
     struct cpu_engine *engine;
     struct cpu_params params;
@@ -30,9 +30,11 @@ struct dml_network {
     } waiting;
 };
 
-static void destroy(struct dml_network *network) {
-    if (!network)
-        return;
+static struct cpu_network *cpu_of(struct dml_network *network) {
+    return (struct cpu_network *)network; /* which it starts with */
+}
+
+static void close_network(struct cpu_network *network) {
     for (int i = 0; i < network->plan_count; i++)
         plan_destroy(network->plans[i]);
     cpu_params_destroy(&network->params);
@@ -49,6 +51,19 @@ static bool has_op(const struct dml_graph *graph, enum dml_op op) {
     return false;
 }
 
+static const char no_bf16[] = "this processor has no fast bfloat16 arithmetic (AVX-512 BF16 or "
+                              "AMX), so it would not be faster than fp32";
+
+static struct dml_backend_abilities abilities(void) {
+    bool bf16 = cpu_engine_bf16() != CPU_BF16_NONE;
+    return (struct dml_backend_abilities){
+        .devices = 1,
+        .precisions = 1u << DML_PRECISION_FP32 | (bf16 ? 1u << DML_PRECISION_BF16 : 0),
+        .micro_batches = true,
+        .reason = bf16 ? NULL : no_bf16,
+    };
+}
+
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
     if (options->precision == DML_PRECISION_BF16 && has_op(graph, DML_OP_TOKENS))
@@ -57,9 +72,7 @@ static enum dml_status check_options(const struct dml_graph *graph,
                         "only",
                         graph->arch);
     if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
-        return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "--precision bf16: this processor has no fast bfloat16 arithmetic "
-                        "(AVX-512 BF16 or AMX), so it would not be faster than fp32");
+        return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: %s", no_bf16);
     if (options->micro_batch && !graph->frozen && has_op(graph, DML_OP_BATCH_NORM))
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--micro_bs %zu: batch norm with the batch's statistics ties the images "
@@ -74,10 +87,9 @@ static enum dml_status create(const struct dml_graph *graph,
     enum dml_status status = check_options(graph, options);
     if (status != DML_OK)
         return status;
-    struct dml_network *network = dml_alloc(1, sizeof *network);
+    struct cpu_network *network = dml_alloc(1, sizeof *network);
     if (!network)
         return DML_ERROR_MEMORY;
-    network->graph = graph;
     network->options = *options;
     status = cpu_engine_create(&network->engine);
     size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
@@ -87,17 +99,17 @@ static enum dml_status create(const struct dml_graph *graph,
         status = cpu_params_create(graph, network->engine, batch ? batch : 32, cpu_engine_block(),
                                    maps, &network->params);
     if (status != DML_OK) {
-        destroy(network);
+        close_network(network);
         return status;
     }
     network->planning = (struct cpu_planning){network->engine, &network->params};
     network->traits = cpu_traits(&network->planning, cpu_engine_block());
-    *out = network;
+    *out = &network->base;
     return DML_OK;
 }
 
 /* Finds or makes a plan and moves it to the front; the least used one makes room. */
-static enum dml_status plan_for(struct dml_network *network, enum plan_kind kind, size_t n,
+static enum dml_status plan_for(struct cpu_network *network, enum plan_kind kind, size_t n,
                                 const struct plan **out) {
     int at = 0;
     while (at < network->plan_count &&
@@ -107,7 +119,7 @@ static enum dml_status plan_for(struct dml_network *network, enum plan_kind kind
     if (at < network->plan_count) {
         plan = network->plans[at];
     } else {
-        enum dml_status status = plan_create(network->graph, &network->traits, kind, n, &plan);
+        enum dml_status status = plan_create(network->base.graph, &network->traits, kind, n, &plan);
         if (status != DML_OK)
             return status;
         if (network->plan_count == MOST_PLANS)
@@ -120,7 +132,7 @@ static enum dml_status plan_for(struct dml_network *network, enum plan_kind kind
     return DML_OK;
 }
 
-static enum dml_status need_arena(struct dml_network *network, size_t bytes) {
+static enum dml_status need_arena(struct cpu_network *network, size_t bytes) {
     if (bytes <= network->arena_bytes)
         return DML_OK;
     free(network->arena);
@@ -135,9 +147,9 @@ static enum dml_status need_arena(struct dml_network *network, size_t bytes) {
     return DML_OK;
 }
 
-static enum dml_status check_images(const struct dml_network *network,
+static enum dml_status check_images(const struct cpu_network *network,
                                     const struct dml_images *images) {
-    const struct dml_node *input = &network->graph->nodes[0];
+    const struct dml_node *input = &network->base.graph->nodes[0];
     if (!images->pixels == !images->input)
         return dml_fail(DML_ERROR_USAGE, "images: exactly one of pixels and input must be given");
     if (input->channels != 3 || images->height != input->height || images->width != input->width)
@@ -147,7 +159,7 @@ static enum dml_status check_images(const struct dml_network *network,
 }
 
 /* A piece of a batch through a plan of its size. */
-static enum dml_status forward_piece(struct dml_network *network, enum plan_kind kind,
+static enum dml_status forward_piece(struct cpu_network *network, enum plan_kind kind,
                                      const struct dml_images *images, size_t first, size_t n,
                                      float *embeddings, const struct plan **plan) {
     enum dml_status status = plan_for(network, kind, n, plan);
@@ -161,8 +173,8 @@ static enum dml_status forward_piece(struct dml_network *network, enum plan_kind
 
 /* Images that go through inference at once: enough to keep all cores busy, few enough that the
  * largest activations stay near the cores. */
-static size_t embed_piece(const struct dml_network *network) {
-    const struct dml_node *input = &network->graph->nodes[0];
+static size_t embed_piece(const struct cpu_network *network) {
+    const struct dml_node *input = &network->base.graph->nodes[0];
     size_t pixels = (size_t)input->height * (size_t)input->width;
     size_t piece = network->options.micro_batch;
     if (!piece)
@@ -171,11 +183,11 @@ static size_t embed_piece(const struct dml_network *network) {
 }
 
 /* In whole pieces, then the rest in powers of two, so that there are few sizes to plan for. */
-static enum dml_status embed(struct dml_network *network, const struct dml_images *images,
-                             float *embeddings) {
+static enum dml_status embed_all(struct cpu_network *network, const struct dml_images *images,
+                                 float *embeddings) {
     enum dml_status status = check_images(network, images);
     network->waiting.valid = false;
-    size_t piece = embed_piece(network), dim = (size_t)network->graph->embed_dim;
+    size_t piece = embed_piece(network), dim = (size_t)network->base.graph->embed_dim;
     for (size_t done = 0; status == DML_OK && done < images->n;) {
         size_t n = piece;
         if (images->n - done < piece)
@@ -191,12 +203,12 @@ static enum dml_status embed(struct dml_network *network, const struct dml_image
 
 /* The embeddings of a training batch that is computed in pieces. They are those of inference but
  * for what is random in training. */
-static enum dml_status forward_in_pieces(struct dml_network *network,
+static enum dml_status forward_in_pieces(struct cpu_network *network,
                                          const struct dml_images *images, float *embeddings) {
-    size_t dim = (size_t)network->graph->embed_dim, piece = network->options.micro_batch;
+    size_t dim = (size_t)network->base.graph->embed_dim, piece = network->options.micro_batch;
     enum dml_status status = DML_OK;
-    if (!has_op(network->graph, DML_OP_DROP_PATH))
-        return embed(network, images, embeddings);
+    if (!has_op(network->base.graph, DML_OP_DROP_PATH))
+        return embed_all(network, images, embeddings);
     for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
         size_t n = images->n - done < piece ? images->n - done : piece;
         const struct plan *plan;
@@ -206,8 +218,14 @@ static enum dml_status forward_in_pieces(struct dml_network *network,
     return status;
 }
 
-static enum dml_status forward(struct dml_network *network, const struct dml_images *images,
+static enum dml_status embed(struct dml_network *handle, const struct dml_images *images,
+                             float *embeddings) {
+    return embed_all(cpu_of(handle), images, embeddings);
+}
+
+static enum dml_status forward(struct dml_network *handle, const struct dml_images *images,
                                float *embeddings) {
+    struct cpu_network *network = cpu_of(handle);
     size_t micro = network->options.micro_batch;
     const struct plan *plan = NULL;
     network->waiting.valid = false;
@@ -228,9 +246,9 @@ static enum dml_status forward(struct dml_network *network, const struct dml_ima
 }
 
 /* Piece by piece forward once more, now keeping activations, and backward. */
-static enum dml_status backward_in_pieces(struct dml_network *network, const float *grad) {
+static enum dml_status backward_in_pieces(struct cpu_network *network, const float *grad) {
     const struct dml_images *images = &network->waiting.images;
-    size_t dim = (size_t)network->graph->embed_dim;
+    size_t dim = (size_t)network->base.graph->embed_dim;
     float *embeddings = dml_alloc(network->options.micro_batch * dim, sizeof *embeddings);
     enum dml_status status = embeddings ? DML_OK : DML_ERROR_MEMORY;
     for (size_t done = 0; status == DML_OK && done < images->n;) {
@@ -249,7 +267,8 @@ static enum dml_status backward_in_pieces(struct dml_network *network, const flo
     return status;
 }
 
-static enum dml_status backward(struct dml_network *network, const float *grad) {
+static enum dml_status backward(struct dml_network *handle, const float *grad) {
+    struct cpu_network *network = cpu_of(handle);
     if (!network->waiting.valid)
         return dml_fail(DML_ERROR_USAGE,
                         "network: backward without a forward pass since the last embed");
@@ -267,44 +286,49 @@ static enum dml_status backward(struct dml_network *network, const float *grad) 
 
 static enum dml_status read_param(struct dml_network *network, int index, enum dml_slot slot,
                                   float *values) {
-    return cpu_params_read(&network->params, index, slot, values);
+    return cpu_params_read(&cpu_of(network)->params, index, slot, values);
 }
 
 static enum dml_status write_param(struct dml_network *network, int index, enum dml_slot slot,
                                    const float *values) {
-    return cpu_params_write(&network->params, index, slot, values);
+    return cpu_params_write(&cpu_of(network)->params, index, slot, values);
 }
 
 static enum dml_status gradient_size(struct dml_network *network, const struct dml_spans *spans,
                                      struct dml_gradient_size *size) {
-    *size = cpu_params_gradient_size(&network->params, spans);
+    *size = cpu_params_gradient_size(&cpu_of(network)->params, spans);
     return DML_OK;
 }
 
 static enum dml_status clip(struct dml_network *network, const struct dml_spans *spans,
                             double scale, double limit) {
-    cpu_params_clip(&network->params, spans, scale, limit);
+    cpu_params_clip(&cpu_of(network)->params, spans, scale, limit);
     return DML_OK;
 }
 
 static enum dml_status step(struct dml_network *network, const struct dml_optimiser_step *step) {
-    return cpu_params_step(&network->params, step);
+    return cpu_params_step(&cpu_of(network)->params, step);
 }
 
 static enum dml_status average(struct dml_network *network, double decay) {
-    return cpu_params_average(&network->params, decay);
+    return cpu_params_average(&cpu_of(network)->params, decay);
 }
 
 static enum dml_status exchange(struct dml_network *network) {
-    return cpu_params_exchange(&network->params);
+    return cpu_params_exchange(&cpu_of(network)->params);
 }
 
 static size_t memory(const struct dml_network *network) {
-    return network->arena_bytes;
+    return ((const struct cpu_network *)network)->arena_bytes;
+}
+
+static void destroy(struct dml_network *network) {
+    close_network(cpu_of(network));
 }
 
 const struct dml_backend dml_backend_cpu = {
     .name = "cpu",
+    .abilities = abilities,
     .create = create,
     .destroy = destroy,
     .read = read_param,

@@ -10,7 +10,7 @@
  *     dml_tensors_read(path, &tensors)
  *     dml_weights_load(graph, &tensors, path, false, put, network)
  *
- * where put(network, index, values) is backend->write(network, index, DML_SLOT_VALUE, values).
+ * where put(network, index, values) is dml_network_write(network, index, DML_SLOT_VALUE, values).
  * A checkpoint: dml_weights_collect, dml_tensors_set_note, dml_safetensors_write; and back with
  * dml_weights_load(..., true, ...). */
 

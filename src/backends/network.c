@@ -1,0 +1,55 @@
+#include "backends/network.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+enum dml_status dml_network_open(const struct dml_backend *backend, struct dml_graph *graph,
+                                 const struct dml_network_options *options,
+                                 struct dml_network **out) {
+    enum dml_status status = backend->create(graph, options, out);
+    if (status)
+        return status;
+    (*out)->backend = backend;
+    (*out)->graph = graph;
+    return DML_OK;
+}
+
+void dml_network_close(struct dml_network *network) {
+    if (!network)
+        return;
+    struct dml_graph *graph = network->graph;
+    network->backend->destroy(network);
+    dml_graph_free(graph);
+}
+
+static enum dml_status put(void *data, int index, const float *values) {
+    return dml_network_write(data, index, DML_SLOT_VALUE, values);
+}
+
+static enum dml_status get(void *data, int index, float *values) {
+    return dml_network_read(data, index, DML_SLOT_VALUE, values);
+}
+
+enum dml_status dml_network_initialise(struct dml_network *network, uint64_t seed) {
+    const struct dml_graph *graph = network->graph;
+    enum dml_status status = DML_OK;
+    for (int i = 0; !status && i < graph->param_count; i++) {
+        float *values = dml_alloc(graph->params[i].count, sizeof *values);
+        if (!values)
+            return DML_ERROR_MEMORY;
+        dml_graph_init_param(graph, i, seed, values);
+        status = dml_network_write(network, i, DML_SLOT_VALUE, values);
+        free(values);
+    }
+    return status;
+}
+
+enum dml_status dml_network_load(struct dml_network *network, const struct dml_tensors *tensors,
+                                 const char *file, bool head) {
+    return dml_weights_load(network->graph, tensors, file, head, put, network);
+}
+
+enum dml_status dml_network_collect(struct dml_network *network, struct dml_tensors *out) {
+    return dml_weights_collect(network->graph, get, network, out);
+}
