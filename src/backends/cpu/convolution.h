@@ -6,7 +6,9 @@
 
 #include <stdbool.h>
 
-/* Convolutions on oneDNN. This header hides its types, convolution.c holds all calls to it. */
+/* Convolutions on oneDNN, whose types this header hides. conv_weights.c keeps weights, native.c
+ * computes in the type of the tensors, wide.c bfloat16 by way of float32, and convolution.c chooses
+ * between the last two. */
 
 struct cpu_engine; /* oneDNN's engine and stream */
 enum dml_status cpu_engine_create(struct cpu_engine **out);
@@ -38,6 +40,13 @@ struct cpu_conv_shape {
     bool training;       /* the two backward functions will be called */
     bool input_gradient; /* backward_data will be called */
 };
+
+/* The same shape of float32 tensors. */
+static inline struct cpu_conv_shape cpu_conv_float32(const struct cpu_conv_shape *shape) {
+    struct cpu_conv_shape wide = *shape;
+    wide.input.element = wide.output.element = PLAN_FLOAT32;
+    return wide;
+}
 
 /* The layout in which a convolution's weights and their gradients and moments are kept, in float32:
  * outputs in blocks, so that element i belongs to output (i / (inner * block)) * block + i % block.

@@ -1,34 +1,17 @@
 #include "backends/cpu/wide.h"
 
 #include "backends/cpu/align.h"
-#include "base/half.h"
-
-struct cpu_conv_shape cpu_wide_shape(const struct cpu_conv_shape *shape) {
-    struct cpu_conv_shape wide = *shape;
-    wide.input.element = wide.output.element = PLAN_FLOAT32;
-    return wide;
-}
+#include "backends/cpu/narrow.h"
 
 enum dml_status cpu_wide_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                 const struct cpu_weights *weights, struct cpu_wide *out) {
-    *out = (struct cpu_wide){.shape = cpu_wide_shape(shape), .weights = cpu_weights_count(weights)};
-    return cpu_conv_create(engine, &out->shape, weights, &out->conv);
+    *out =
+        (struct cpu_wide){.shape = cpu_conv_float32(shape), .weights = cpu_weights_count(weights)};
+    return cpu_native_create(engine, &out->shape, weights, &out->conv);
 }
 
 void cpu_wide_destroy(struct cpu_wide *wide) {
-    cpu_conv_destroy(wide->conv);
-}
-
-void cpu_narrow(const float *source, size_t count, uint16_t *target) {
-#pragma omp parallel for simd schedule(static)
-    for (size_t i = 0; i < count; i++)
-        target[i] = dml_bfloat16_bits(source[i]);
-}
-
-static void widen(const uint16_t *source, size_t count, float *target) {
-#pragma omp parallel for simd schedule(static)
-    for (size_t i = 0; i < count; i++)
-        target[i] = dml_bfloat16_value(source[i]);
+    cpu_native_destroy(wide->conv);
 }
 
 static size_t inputs(const struct cpu_wide *wide) {
@@ -42,18 +25,18 @@ size_t cpu_wide_forward_scratch(const struct cpu_wide *wide) {
     size_t residual = wide->shape.residual == CPU_RESIDUAL_SEPARATE ? outputs(wide) : 0;
     size_t floats = cpu_aligned_floats(inputs(wide)) + cpu_aligned_floats(wide->weights) +
                     cpu_aligned_floats(outputs(wide)) + cpu_aligned_floats(residual);
-    return floats * sizeof(float) + cpu_conv_forward_scratch(wide->conv);
+    return floats * sizeof(float) + cpu_native_forward_scratch(wide->conv);
 }
 
 size_t cpu_wide_data_scratch(const struct cpu_wide *wide) {
     size_t floats = cpu_aligned_floats(inputs(wide)) + cpu_aligned_floats(wide->weights) +
                     cpu_aligned_floats(outputs(wide));
-    return floats * sizeof(float) + cpu_conv_data_scratch(wide->conv);
+    return floats * sizeof(float) + cpu_native_data_scratch(wide->conv);
 }
 
 size_t cpu_wide_weights_scratch(const struct cpu_wide *wide) {
     return (cpu_aligned_floats(inputs(wide)) + cpu_aligned_floats(outputs(wide))) * sizeof(float) +
-           cpu_conv_weights_scratch(wide->conv);
+           cpu_native_weights_scratch(wide->conv);
 }
 
 enum dml_status cpu_wide_forward(const struct cpu_wide *wide, const uint16_t *input,
@@ -62,16 +45,16 @@ enum dml_status cpu_wide_forward(const struct cpu_wide *wide, const uint16_t *in
     float *in = scratch, *w = in + cpu_aligned_floats(inputs(wide)),
           *out = w + cpu_aligned_floats(wide->weights);
     float *rest = out + cpu_aligned_floats(outputs(wide)), *other = NULL;
-    widen(input, inputs(wide), in);
-    widen(weights, wide->weights, w);
+    cpu_widen(input, inputs(wide), in);
+    cpu_widen(weights, wide->weights, w);
     if (wide->shape.residual == CPU_RESIDUAL_IN_PLACE)
-        widen(output, outputs(wide), out);
+        cpu_widen(output, outputs(wide), out);
     if (wide->shape.residual == CPU_RESIDUAL_SEPARATE) {
         other = rest;
         rest += cpu_aligned_floats(outputs(wide));
-        widen(residual, outputs(wide), other);
+        cpu_widen(residual, outputs(wide), other);
     }
-    enum dml_status status = cpu_conv_forward(wide->conv, in, w, bias, other, out, rest);
+    enum dml_status status = cpu_native_forward(wide->conv, in, w, bias, other, out, rest);
     if (status == DML_OK)
         cpu_narrow(out, outputs(wide), output);
     return status;
@@ -82,10 +65,10 @@ enum dml_status cpu_wide_backward_data(const struct cpu_wide *wide, const uint16
                                        void *scratch) {
     float *in = scratch, *w = in + cpu_aligned_floats(inputs(wide)),
           *out = w + cpu_aligned_floats(wide->weights);
-    widen(grad_output, outputs(wide), out);
-    widen(weights, wide->weights, w);
+    cpu_widen(grad_output, outputs(wide), out);
+    cpu_widen(weights, wide->weights, w);
     enum dml_status status =
-        cpu_conv_backward_data(wide->conv, out, w, in, out + cpu_aligned_floats(outputs(wide)));
+        cpu_native_backward_data(wide->conv, out, w, in, out + cpu_aligned_floats(outputs(wide)));
     if (status == DML_OK)
         cpu_narrow(in, inputs(wide), grad_input);
     return status;
@@ -95,8 +78,8 @@ enum dml_status cpu_wide_backward_weights(const struct cpu_wide *wide, const uin
                                           const uint16_t *grad_output, float *grad_weights,
                                           float *grad_bias, void *scratch) {
     float *in = scratch, *out = in + cpu_aligned_floats(inputs(wide));
-    widen(input, inputs(wide), in);
-    widen(grad_output, outputs(wide), out);
-    return cpu_conv_backward_weights(wide->conv, in, out, grad_weights, grad_bias,
-                                     out + cpu_aligned_floats(outputs(wide)));
+    cpu_widen(input, inputs(wide), in);
+    cpu_widen(grad_output, outputs(wide), out);
+    return cpu_native_backward_weights(wide->conv, in, out, grad_weights, grad_bias,
+                                       out + cpu_aligned_floats(outputs(wide)));
 }

@@ -1,7 +1,7 @@
 #ifndef DML_CPU_WIDE_H
 #define DML_CPU_WIDE_H
 
-#include "backends/cpu/convolution.h"
+#include "backends/cpu/native.h"
 
 #include <stdint.h>
 
@@ -10,13 +10,10 @@
  * (DML_BF16=emulate), and for the weight gradients of shapes that oneDNN has no fast primitive
  * for. */
 struct cpu_wide {
-    struct cpu_conv *conv; /* NULL: none */
+    struct cpu_native *conv; /* NULL: none */
     struct cpu_conv_shape shape;
     size_t weights; /* elements of the narrow copy, in the layout of the float32 ones */
 };
-
-/* The same shape of float32 tensors. */
-struct cpu_conv_shape cpu_wide_shape(const struct cpu_conv_shape *shape);
 
 enum dml_status cpu_wide_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                 const struct cpu_weights *weights, struct cpu_wide *out);
@@ -35,8 +32,5 @@ enum dml_status cpu_wide_backward_data(const struct cpu_wide *wide, const uint16
 enum dml_status cpu_wide_backward_weights(const struct cpu_wide *wide, const uint16_t *input,
                                           const uint16_t *grad_output, float *grad_weights,
                                           float *grad_bias, void *scratch);
-
-/* target = source rounded to the nearest bfloat16. */
-void cpu_narrow(const float *source, size_t count, uint16_t *target);
 
 #endif
