@@ -89,7 +89,7 @@ check-format: test-packages
 bench: build
 	@bench/run.sh $(BUILD) $(NAME)
 
-VERSION := $(shell sed -n 's/^\#define DML_VERSION "\(.*\)"/\1/p' include/dml/dml.h)
+VERSION := $(shell sed -n 's/^\#define DML_VERSION "\(.*\)"/\1/p' include/dml/core.h)
 dist:
 	@git archive --format=tar --prefix=dml-$(VERSION)/ HEAD | gzip -n >.dist.new
 	@mv .dist.new dml-$(VERSION).tar.gz

@@ -93,7 +93,7 @@ static void measure_list(const struct dml_part *part, const char *list, const ch
     struct dml_loader_options options = {.part = part, .batch_size = BATCH, .threads = 1};
     struct dml_pipeline *pipeline;
     check(dml_transform_make("base", true, 224, 0, 0.08, &options.transform));
-    check(dml_pipeline_parse("--transforms", list, true, 224, 256, &pipeline));
+    check(dml_pipeline_parse("transforms", list, true, 224, 256, &pipeline));
     options.transform.kind = DML_TRANSFORM_LIST;
     options.transform.list = pipeline;
     measure_with(options, name, bound);

@@ -1,15 +1,23 @@
-# make install: the program, the library (shared and static), headers, and dml.pc for pkg-config.
+# make install: the program, the libraries (shared and static), headers, and dml.pc and dml-core.pc
+# for pkg-config.
 include(GNUInstallDirs)
 
-add_library(dml_shared SHARED)
-dml_contain(dml_shared)
 # 1 more for every release that programs linked with the one before cannot use.
 set(DML_SOVERSION 1)
-set_target_properties(dml_shared PROPERTIES OUTPUT_NAME dml SOVERSION ${DML_SOVERSION}
-                      VERSION ${DML_SOVERSION}.${PROJECT_VERSION})
+add_library(dml_shared SHARED)
 add_library(dml_static STATIC)
+add_library(dml_core_shared SHARED)
+add_library(dml_core_static STATIC)
+dml_contain(dml_shared)
 dml_contain(dml_static)
-set_target_properties(dml_static PROPERTIES OUTPUT_NAME dml)
+dml_contain_core(dml_core_shared)
+dml_contain_core(dml_core_static)
+set_target_properties(dml_shared dml_static PROPERTIES OUTPUT_NAME dml)
+set_target_properties(dml_core_shared dml_core_static PROPERTIES OUTPUT_NAME dml-core)
+set_target_properties(dml_shared dml_core_shared PROPERTIES SOVERSION ${DML_SOVERSION}
+                      VERSION ${DML_SOVERSION}.${PROJECT_VERSION})
+# Internal names that libdml-core lacks would else be missed by its users alone.
+target_link_options(dml_core_shared PRIVATE $<$<NOT:$<BOOL:${DML_SANITIZE}>>:-Wl,--no-undefined>)
 
 # What a program linked with the static library needs as well, as flags: -lsqlite3 for
 # /usr/lib/libsqlite3.so, and for targets what they stand for.
@@ -44,18 +52,25 @@ function(dml_link_flags out)
   set(${out} ${flags} PARENT_SCOPE)
 endfunction()
 
-dml_link_flags(DML_LINK_FLAGS ${DML_LIBRARIES})
-string(JOIN " " DML_LINK_FLAGS ${DML_LINK_FLAGS})
 # The folder of dml.pc leads to the prefix, so that an installed tree can be moved.
 file(RELATIVE_PATH DML_PC_UP "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 string(REGEX REPLACE "/$" "" DML_PC_UP "${DML_PC_UP}")
-configure_file(${CMAKE_SOURCE_DIR}/cmake/dml.pc.in ${CMAKE_BINARY_DIR}/dml.pc @ONLY)
+function(dml_pkg_config DML_PC_NAME DML_PC_DESCRIPTION)
+  dml_link_flags(DML_LINK_FLAGS ${ARGN})
+  string(JOIN " " DML_LINK_FLAGS ${DML_LINK_FLAGS})
+  configure_file(${CMAKE_SOURCE_DIR}/cmake/dml.pc.in ${CMAKE_BINARY_DIR}/${DML_PC_NAME}.pc @ONLY)
+endfunction()
+dml_pkg_config(dml "Deep metric learning: criteria, batch miners, samplers, metrics and training"
+               ${DML_LIBRARIES})
+dml_pkg_config(dml-core "Deep metric learning: criteria, batch miners, samplers and metrics"
+               ${DML_CORE_LIBRARIES})
 
-install(TARGETS dml_program dml_shared dml_static
+install(TARGETS dml_program dml_shared dml_static dml_core_shared dml_core_static
         RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR}
         LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${CMAKE_SOURCE_DIR}/include/dml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h")
 install(FILES ${CMAKE_SOURCE_DIR}/docs/dml.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-install(FILES ${CMAKE_BINARY_DIR}/dml.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${CMAKE_BINARY_DIR}/dml.pc ${CMAKE_BINARY_DIR}/dml-core.pc
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -18,10 +18,10 @@ set(DML_LEVELS "${DML_LEVELS_DEFAULT}" CACHE STRING
 
 # Moves the levelled files out of the list of sources `sources` and compiles them apart, into the
 # one object file whose path becomes `object` (empty where nothing is levelled). What links it
-# depends on the target dml_levels.
-function(dml_levels sources object)
+# depends on the target dml_levels_GROUP.
+function(dml_levels group sources object)
   set(${object} "" PARENT_SCOPE)
-  add_custom_target(dml_levels)
+  add_custom_target(dml_levels_${group})
   if(NOT DML_LEVELS)
     return()
   endif()
@@ -32,24 +32,26 @@ function(dml_levels sources object)
   endforeach()
   list(REMOVE_ITEM ${sources} ${levelled})
   set(${sources} ${${sources}} PARENT_SCOPE)
-  set(folder ${CMAKE_BINARY_DIR}/levels)
+  set(folder ${CMAKE_BINARY_DIR}/levels/${group})
   foreach(level ${DML_LEVELS})
-    add_library(dml_level_${level} OBJECT ${levelled})
-    target_compile_options(dml_level_${level} PRIVATE -march=x86-64-${level})
+    add_library(dml_level_${group}_${level} OBJECT ${levelled})
+    target_compile_options(dml_level_${group}_${level} PRIVATE -march=x86-64-${level})
+    target_link_libraries(dml_level_${group}_${level} ${DML_LIBRARIES})
     file(GENERATE OUTPUT ${folder}/${level}.list
-         CONTENT "$<JOIN:$<TARGET_OBJECTS:dml_level_${level}>,\n>\n")
-    list(APPEND compiled $<TARGET_OBJECTS:dml_level_${level}> ${folder}/${level}.list)
-    list(APPEND targets dml_level_${level})
+         CONTENT "$<JOIN:$<TARGET_OBJECTS:dml_level_${group}_${level}>,\n>\n")
+    list(APPEND compiled $<TARGET_OBJECTS:dml_level_${group}_${level}> ${folder}/${level}.list)
+    list(APPEND targets dml_level_${group}_${level})
   endforeach()
   add_custom_command(
     OUTPUT ${folder}/levels.o
     COMMAND ${CMAKE_COMMAND} -E env CC=${CMAKE_C_COMPILER} LD=${CMAKE_LINKER} NM=${CMAKE_NM}
-            OBJCOPY=${CMAKE_OBJCOPY} sh ${CMAKE_SOURCE_DIR}/cmake/levels.sh ${folder} ${DML_LEVELS}
+            OBJCOPY=${CMAKE_OBJCOPY} OBJDUMP=${CMAKE_OBJDUMP}
+            sh ${CMAKE_SOURCE_DIR}/cmake/levels.sh ${folder} ${group} ${DML_LEVELS}
     DEPENDS ${compiled} ${CMAKE_SOURCE_DIR}/cmake/levels.sh
     COMMENT "Joining the kernels of every processor level")
-  add_custom_target(dml_levels_joined DEPENDS ${folder}/levels.o)
-  add_dependencies(dml_levels_joined ${targets})
-  add_dependencies(dml_levels dml_levels_joined)
+  add_custom_target(dml_levels_${group}_joined DEPENDS ${folder}/levels.o)
+  add_dependencies(dml_levels_${group}_joined ${targets})
+  add_dependencies(dml_levels_${group} dml_levels_${group}_joined)
   set_source_files_properties(${folder}/levels.o PROPERTIES EXTERNAL_OBJECT ON GENERATED ON)
   set(${object} ${folder}/levels.o PARENT_SCOPE)
 endfunction()

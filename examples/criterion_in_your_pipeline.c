@@ -1,8 +1,8 @@
 /* A criterion and a miner in a program of one's own: embeddings and labels in, loss and gradient
  * out. Here gradient descent moves eight points by hand until their classes are apart.
  *
- *     cc criterion_in_your_pipeline.c $(pkg-config --cflags --libs dml) */
-#include <dml/dml.h>
+ *     cc criterion_in_your_pipeline.c $(pkg-config --cflags --libs dml-core) */
+#include <dml/core.h>
 
 #include <stdio.h>
 

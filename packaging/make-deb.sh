@@ -15,7 +15,7 @@ tar -xzf "$tarball" -C "$work"
 cd "$work/$name"
 mv packaging/debian .
 # The date of the sources: a build from the same tarball is the same package.
-date=$(date -u -R -d "@$(stat -c %Y include/dml/dml.h)")
+date=$(date -u -R -d "@$(stat -c %Y include/dml/core.h)")
 maintainer="${DEBFULLNAME:-dml authors} <${DEBEMAIL:-authors@dml.invalid}>"
 sed -i "s/@MAINTAINER@/$maintainer/" debian/control
 cat >debian/changelog <<END

@@ -74,7 +74,7 @@ static void resized_images(void **state) {
                  field(one, "resize"), crop);
         struct dml_transform transform = {.kind = DML_TRANSFORM_EVALUATION, .crop = crop};
         struct dml_pipeline *pipeline;
-        assert_ok(dml_pipeline_parse("--eval_transforms", list, false, crop, 256, &pipeline));
+        assert_ok(dml_pipeline_parse("eval_transforms", list, false, crop, 256, &pipeline));
         transform.list = pipeline;
         uint8_t *got = malloc(size);
         assert_ok(dml_transform_file(&transformer, &transform,
@@ -280,7 +280,7 @@ static void magnitudes(void **state) {
         char list[100];
         struct dml_pipeline *pipeline;
         snprintf(list, sizeof list, "squash rand_augment(n=1, magnitude=%d)", magnitude);
-        assert_ok(dml_pipeline_parse("--transforms", list, true, SIDE, SIDE, &pipeline));
+        assert_ok(dml_pipeline_parse("transforms", list, true, SIDE, SIDE, &pipeline));
         int seen[14] = {0}, negative[14] = {0};
         for (uint64_t i = 0; i < DRAWS; i++) {
             struct dml_rng rng = dml_rng_make(3, DML_PURPOSE_AUGMENT, (uint64_t)magnitude, i);

@@ -61,6 +61,45 @@ readelf -d "$work/shared" >"$work/log"
 grep -q libdml.so "$work/log"
 [ "$(LD_LIBRARY_PATH=$libraries "$work/shared")" = "8 tuples, loss above 0" ]
 
+# What the libraries export is what the headers declare, all of it and no more.
+declared() {
+    echo "#include <$1>" | cc -E -P -I"$prefix/include" - | tr '\n' ' ' | sed 's/[;{]/\n/g' |
+        grep -oE 'visibility\("default"\)\)\) [^(=]*' | grep -oE 'dml_[a-z0-9_]+[^a-z0-9_]*$' |
+        grep -oE '^[a-z0-9_]+' | sort -u
+}
+exported() {
+    nm -D --defined-only --format=posix "$1" | cut -d' ' -f1 | sort -u
+}
+for pair in dml/dml.h:libdml.so dml/core.h:libdml-core.so; do
+    declared "${pair%:*}" >"$work/declared"
+    exported "$libraries/${pair#*:}" >"$work/exported"
+    test -s "$work/declared"
+    if ! diff "$work/declared" "$work/exported"; then
+        echo "${pair#*:} does not export what ${pair%:*} declares"
+        exit 1
+    fi
+done
+if grep -nE '^[a-z].*\bdml_[a-z0-9_]+\(' "$prefix"/include/dml/*.h; then
+    echo "a public function is not marked with DML_API"
+    exit 1
+fi
+
+# libdml-core brings linear algebra and the compiler's own libraries, and nothing that reads files.
+sed 's,dml/dml.h,dml/core.h,' "$work/tiny.c" >"$work/core.c"
+# shellcheck disable=SC2046
+cc "${flags[@]}" "$work/core.c" $(pkg-config --cflags --libs dml-core) -o "$work/core"
+[ "$(LD_LIBRARY_PATH=$libraries "$work/core")" = "8 tuples, loss above 0" ]
+LD_LIBRARY_PATH=$libraries ldd "$work/core" >"$work/log"
+grep -q libdml-core "$work/log"
+if grep -E 'sqlite|dnnl|jpeg|png|cjson|libzip|libz\.|libdml\.' "$work/log"; then
+    echo "libdml-core brings these"
+    exit 1
+fi
+static=$(pkg-config --cflags --libs --static dml-core | sed 's/-ldml-core\b/-l:libdml-core.a/')
+# shellcheck disable=SC2086
+cc "${flags[@]}" "$work/core.c" $static -lm -o "$work/core_static"
+[ "$("$work/core_static")" = "8 tuples, loss above 0" ]
+
 # -l:libdml.a in place of -ldml: the folder holds both libraries.
 static=$(pkg-config --cflags --libs --static dml | sed 's/-ldml\b/-l:libdml.a/')
 # shellcheck disable=SC2086

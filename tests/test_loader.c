@@ -529,7 +529,7 @@ static void test_lists(void **state) {
     struct dml_part part;
     struct dml_pipeline *list;
     make_part(&part);
-    assert_ok(dml_pipeline_parse("--transforms", text, true, SIDE, SIDE, &list));
+    assert_ok(dml_pipeline_parse("transforms", text, true, SIDE, SIDE, &list));
     for (int t = 0; t < 3; t++) {
         struct dml_loader_options options = options_of(&part, true, t + 1);
         options.transform.kind = DML_TRANSFORM_LIST;

@@ -1,4 +1,4 @@
-#include "dml/params.h"
+#include "dml/params_json.h"
 #include "support/golden.h"
 
 #include <math.h>

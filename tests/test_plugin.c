@@ -51,7 +51,7 @@ static void no_shared_object(void **state) {
     (void)state;
     assert_refused(DML_BINARY_DIR "/test_plugins/absent.so", "no such file");
     assert_refused(DML_BINARY_DIR, "is a folder");
-    assert_refused(DML_SOURCE_DIR "/LICENSE", "is no plugin");
+    assert_refused(DML_SOURCE_DIR "/LICENSE", "is not a plugin");
     assert_refused("nowhere.so", "no such file");
 }
 
@@ -71,6 +71,28 @@ static void another_interface(void **state) {
                    "was built for plugin interface 43, this program has 2");
 }
 
+/* Whoever changes one of these structs raises DML_PLUGIN_INTERFACE, and then the sizes here, so
+ * that a plugin of before is refused and not misread. */
+static void sizes_belong_to_the_interface(void **state) {
+    (void)state;
+#if defined(__LP64__)
+    assert_int_equal(DML_PLUGIN_INTERFACE, 2);
+    assert_int_equal(sizeof(struct dml_plugin), 56);
+    assert_int_equal(sizeof(struct dml_criterion), 96);
+    assert_int_equal(sizeof(struct dml_miner), 64);
+    assert_int_equal(sizeof(struct dml_sampler), 64);
+    assert_int_equal(sizeof(struct dml_metric), 104);
+    assert_int_equal(sizeof(struct dml_optimiser), 48);
+    assert_int_equal(sizeof(struct dml_schedule), 64);
+    assert_int_equal(sizeof(struct dml_criterion_context), 48);
+    assert_int_equal(sizeof(struct dml_sampler_context), 64);
+    assert_int_equal(sizeof(struct dml_batch), 40);
+    assert_int_equal(sizeof(struct dml_tuples), 120);
+    assert_int_equal(sizeof(struct dml_metric_inputs), 144);
+    assert_int_equal(sizeof(struct dml_evaluation_set), 88);
+#endif
+}
+
 /* A miner that gives nothing, and a plugin of two miners with these names. */
 #define TWO_MINERS(first, second)                                                                  \
     "static enum dml_status mine(void *s, const struct dml_batch *b, struct dml_rng *r,\n"         \
@@ -86,10 +108,10 @@ static void another_interface(void **state) {
 static void names_that_are_taken(void **state) {
     (void)state;
     assert_refused(build("taken", TWO_MINERS("\"fresh\"", "\"semihard\"")),
-                   "there is a batch miner called 'semihard' already");
+                   "there is already a batch miner called 'semihard'");
     assert_null(dml_method_find(DML_MINER, "fresh")); /* a plugin counts as a whole */
     assert_refused(build("twice", TWO_MINERS("\"fresh\"", "\"fresh\"")),
-                   "there is a batch miner called 'fresh' already");
+                   "there is already a batch miner called 'fresh'");
     assert_null(dml_method_find(DML_MINER, "fresh"));
     assert_refused(build("unnamed", TWO_MINERS("\"fresh\"", "NULL")), "batch miner 2 has no name");
     assert_refused(build("empty", "const struct dml_plugin dml_plugin = "
@@ -120,7 +142,7 @@ static double loss_of(struct dml_objective *objective, float *embeddings, const 
 static void the_example_works(void **state) {
     (void)state;
     assert_ok(dml_plugin_load(build_file("mine", DML_SOURCE_DIR "/examples/plugin/mine.c")));
-    assert_refused(built("mine"), "there is a criterion called 'mine' already");
+    assert_refused(built("mine"), "there is already a criterion called 'mine'");
 
     const struct dml_criterion *criterion =
         (const struct dml_criterion *)dml_method_find(DML_CRITERION, "mine");
@@ -170,8 +192,11 @@ static void the_example_works(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(no_shared_object),  cmocka_unit_test(no_symbol),
-        cmocka_unit_test(another_interface), cmocka_unit_test(names_that_are_taken),
+        cmocka_unit_test(sizes_belong_to_the_interface),
+        cmocka_unit_test(no_shared_object),
+        cmocka_unit_test(no_symbol),
+        cmocka_unit_test(another_interface),
+        cmocka_unit_test(names_that_are_taken),
         cmocka_unit_test(the_example_works),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);

@@ -43,12 +43,12 @@ refused() {
     fi
 }
 refused 'absent.so: there is no such file' --plugin absent.so --loss mine
-refused 'mine.c: is no plugin' --plugin mine.c --loss mine
+refused 'mine.c: is not a plugin' --plugin mine.c --loss mine
 refused '--loss_mine_scale: 0 is out of bounds' --plugin mine.so --loss mine --batch_mining mine \
     --loss_mine_scale 0
 refused 'did you mean --loss_mine_scale' --plugin mine.so --loss mine --loss_mine_scales 2
 refused 'use one of: random,' --plugin mine.so --loss mine --batch_mining lifted
-refused "there is a criterion called 'mine' already" --plugin mine.so --plugin mine.so --loss mine
+refused "there is already a criterion called 'mine'" --plugin mine.so --plugin mine.so --loss mine
 refused "no criterion 'mine'" --loss mine
 refused 'that run had --plugin mine.so' --params "$run/parameters.json"
 refused 'that run had --plugin mine.so' --resume "$run"

@@ -255,6 +255,34 @@ static void test_defaults_of_the_shared_table(void **state) {
     dml_params_free(params);
 }
 
+/* By name and with flags: the same plan as with tables filled by hand. */
+static void test_samplers_open_by_name(void **state) {
+    (void)state;
+    struct sampling_world w = sampling_world_make(700, 25);
+    const char *const names[] = {"class_random", "full_random"};
+    for (size_t i = 0; i < 2; i++) {
+        struct dml_sampling *sampling = NULL;
+        uint32_t *expected = sampling_plan_once(&w, names[i], "", 1);
+        w.context.shared = NULL;
+        assert_ok(dml_sampling_open(names[i], i ? "--data_batchmatch_bigbs 64" : NULL, &w.context,
+                                    &sampling));
+        uint32_t *found = sampling_plan(sampling, &w, 1);
+        assert_memory_equal(found, expected, dml_sampling_batches(sampling) * 24 * sizeof *found);
+        free(found), free(expected);
+        dml_sampling_free(sampling);
+    }
+    struct dml_sampling *none = NULL;
+    assert_int_equal(dml_sampling_open("clas_random", NULL, &w.context, &none), DML_ERROR_USAGE);
+    assert_non_null(strstr(dml_error(), "did you mean 'class_random'?"));
+    assert_int_equal(
+        dml_sampling_open("class_random", "--data_batchmatch_bigbs 0", &w.context, &none),
+        DML_ERROR_USAGE);
+    assert_int_equal(dml_sampling_open("class_random", "--bs 7", &w.context, &none),
+                     DML_ERROR_USAGE);
+    assert_null(none);
+    sampling_world_free(&w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_sampler_fills_its_batches),
@@ -267,6 +295,7 @@ int main(void) {
         cmocka_unit_test(test_threads_at_full_size),
         cmocka_unit_test(test_smallest_sets),
         cmocka_unit_test(test_defaults_of_the_shared_table),
+        cmocka_unit_test(test_samplers_open_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

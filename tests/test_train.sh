@@ -143,8 +143,8 @@ tail -1 "$work/out" | grep -q "larger than the training set" || fail "the messag
 bad 2 "no metric" --evaluation_metrics e_recal@1
 bad 1 "evaluation_metrics, testing: recall@9999: k is beyond" --evaluation_metrics e_recall@9999
 bad 1 "rho_spectrum@31: k is beyond the 7" --embed_dim 8 --storage_metrics rho_spectrum@31
-bad 2 "--savename a/b: is no name" --savename a/b
-bad 2 "--dataset ../emoji40: is no name" --dataset ../emoji40
+bad 2 "--savename a/b: is not a name" --savename a/b
+bad 2 "--dataset ../emoji40: is not a name" --dataset ../emoji40
 for name in savename dataset group project; do
     bad 2 "--$name a.x1bb: has control characters" --$name $'a\x1bb'
 done

@@ -94,36 +94,38 @@ struct dml_objective;
  * The caller frees the result with dml_objective_free; `context` may go. DML_ERROR_USAGE: no such
  * criterion or flag, a value out of bounds. DML_ERROR_INPUT: what the context holds. On failure
  * *out is as it was. */
-enum dml_status dml_objective_open(const char *criterion, const char *flags,
-                                   const struct dml_criterion_context *context,
-                                   struct dml_objective **out);
+DML_API enum dml_status dml_objective_open(const char *criterion, const char *flags,
+                                           const struct dml_criterion_context *context,
+                                           struct dml_objective **out);
 /* The same with options that a table already filled (copied shallowly: they must outlive it). */
-enum dml_status dml_objective_create(const struct dml_criterion *criterion, const void *options,
-                                     const struct dml_criterion_context *context,
-                                     struct dml_objective **out);
-void dml_objective_free(struct dml_objective *objective);
+DML_API enum dml_status dml_objective_create(const struct dml_criterion *criterion,
+                                             const void *options,
+                                             const struct dml_criterion_context *context,
+                                             struct dml_objective **out);
+DML_API void dml_objective_free(struct dml_objective *objective);
 
-const struct dml_criterion *dml_objective_criterion(const struct dml_objective *objective);
+DML_API const struct dml_criterion *dml_objective_criterion(const struct dml_objective *objective);
 
 /* Gives it a memory of the last `size` embeddings. A computation then first stores the batch, of at
  * most `size`, and compares it with all that is stored: batch->reference must be NULL, and tuples
  * too. DML_ERROR_USAGE: the criterion compares with no reference; the message lists those that do.
  */
-enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size);
+DML_API enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size);
 
 /* A sum of `count` criteria, at most DML_OBJECTIVE_TERMS: loss and gradients of each times its
  * weight. Takes the terms over; on failure they stay the caller's. Names of learnable parameters
  * and buffers get their criterion's before them: "softmax.class_map". DML_ERROR_USAGE: a criterion
  * twice, a sum within a sum, a weight that is negative or not finite, too many terms. */
 enum { DML_OBJECTIVE_TERMS = 8 };
-enum dml_status dml_objective_sum(struct dml_objective *const *terms, const double *weights,
-                                  size_t count, struct dml_objective **out);
+DML_API enum dml_status dml_objective_sum(struct dml_objective *const *terms, const double *weights,
+                                          size_t count, struct dml_objective **out);
 
 /* The i-th criterion; NULL behind the last. dml_objective_criterion is the first. */
-const struct dml_criterion *dml_objective_term(const struct dml_objective *objective, size_t i);
+DML_API const struct dml_criterion *dml_objective_term(const struct dml_objective *objective,
+                                                       size_t i);
 
 /* DML_OK where a criterion compares with a reference, else the failure that lists those that do. */
-enum dml_status dml_reference_allowed(const struct dml_criterion *criterion);
+DML_API enum dml_status dml_reference_allowed(const struct dml_criterion *criterion);
 
 /* Checks its input (finite embeddings, labels in range, tuples of the right kind with indices in
  * the batch), then computes loss and gradients as dml_criterion.forward_backward documents.
@@ -131,28 +133,29 @@ enum dml_status dml_reference_allowed(const struct dml_criterion *criterion);
  * first criterion of a sum. Embeddings so large
  * that float32 overflows may give a loss that is not finite: that is for the caller to look at.
  * An objective keeps working memory between calls: one thread at a time. */
-enum dml_status dml_objective_compute(struct dml_objective *objective,
-                                      const struct dml_batch *batch,
-                                      const struct dml_tuples *tuples, struct dml_rng *rng,
-                                      float *grad, struct dml_loss *loss);
+DML_API enum dml_status dml_objective_compute(struct dml_objective *objective,
+                                              const struct dml_batch *batch,
+                                              const struct dml_tuples *tuples, struct dml_rng *rng,
+                                              float *grad, struct dml_loss *loss);
 
 /* The same where each criterion of a sum has its tuples; NULL where it takes none. */
-enum dml_status dml_objective_compute_sum(struct dml_objective *objective,
-                                          const struct dml_batch *batch,
-                                          const struct dml_tuples *const *tuples,
-                                          struct dml_rng *rng, float *grad, struct dml_loss *loss);
+DML_API enum dml_status dml_objective_compute_sum(struct dml_objective *objective,
+                                                  const struct dml_batch *batch,
+                                                  const struct dml_tuples *const *tuples,
+                                                  struct dml_rng *rng, float *grad,
+                                                  struct dml_loss *loss);
 
 /* The learnable parameters, at most `max` of them (no built-in criterion has more than one);
  * returns how many were listed. The caller may change `values` between two computations, as an
  * optimiser does.
  */
-size_t dml_objective_parameters(struct dml_objective *objective,
-                                struct dml_criterion_parameter *out, size_t max);
+DML_API size_t dml_objective_parameters(struct dml_objective *objective,
+                                        struct dml_criterion_parameter *out, size_t max);
 
 /* The buffers, at most `max` of them; returns how many were listed. The caller may set the values
  * between two computations, to those of a checkpoint. */
-size_t dml_objective_buffers(struct dml_objective *objective, struct dml_criterion_buffer *out,
-                             size_t max);
+DML_API size_t dml_objective_buffers(struct dml_objective *objective,
+                                     struct dml_criterion_buffer *out, size_t max);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,8 @@
 #ifndef DML_ERROR_H
 #define DML_ERROR_H
 
+#include "dml/api.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -20,15 +22,15 @@ enum dml_status {
 
 /* The message of the last failure on this thread; "" when there was none.
  * Valid until the next failure on this thread. */
-const char *dml_error(void);
+DML_API const char *dml_error(void);
 
 /* Records a message (one line, no newline at its end) and returns `status`, so that a function
  * can end with `return dml_fail(DML_ERROR_INPUT, "%s: ...", path)`. */
-enum dml_status dml_fail(enum dml_status status, const char *format, ...)
+DML_API enum dml_status dml_fail(enum dml_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* Puts "prefix: " before the message of the last failure and returns `status` unchanged. */
-enum dml_status dml_fail_within(enum dml_status status, const char *format, ...)
+DML_API enum dml_status dml_fail_within(enum dml_status status, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 #ifdef __cplusplus

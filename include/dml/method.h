@@ -27,21 +27,23 @@ struct dml_method {
     const struct dml_param_table *params; /* NULL when it has none */
 };
 
-/* Adds a method of the user's own. It must outlive the program's use of it. Fails when the name
- * is taken. Not thread-safe: register before training starts. */
-enum dml_status dml_method_register(enum dml_kind kind, const struct dml_method *method);
+/* Registries may be used from several threads at once. */
+
+/* Adds a method of the user's own. It must outlive the program's use of it. DML_ERROR_INPUT: the
+ * name is taken. */
+DML_API enum dml_status dml_method_register(enum dml_kind kind, const struct dml_method *method);
 
 /* The method called `name`, or NULL. */
-const struct dml_method *dml_method_find(enum dml_kind kind, const char *name);
+DML_API const struct dml_method *dml_method_find(enum dml_kind kind, const char *name);
 
-/* The i-th method, built-in ones first; NULL behind the last. */
-const struct dml_method *dml_method_at(enum dml_kind kind, size_t i);
+/* The i-th method, built-in ones first; NULL after the last. */
+DML_API const struct dml_method *dml_method_at(enum dml_kind kind, size_t i);
 
 /* "criterion", "batch miner", "batch sampler", "metric", "optimiser", "schedule". */
-const char *dml_kind_name(enum dml_kind kind);
+DML_API const char *dml_kind_name(enum dml_kind kind);
 
 /* The failure for a name that is not there: lists those that are and the nearest one. */
-enum dml_status dml_method_unknown(enum dml_kind kind, const char *name);
+DML_API enum dml_status dml_method_unknown(enum dml_kind kind, const char *name);
 
 #ifdef __cplusplus
 }

@@ -89,7 +89,7 @@ struct dml_per_query {
         double *r_precision; /* share of positives among the first R */
     } euclidean, cosine;     /* NULL where no metric asked for that space; Euclidean if for none */
 };
-void dml_per_query_free(struct dml_per_query *per_query);
+DML_API void dml_per_query_free(struct dml_per_query *per_query);
 
 /* One metric's result. `value` is NaN where the metric is undefined for the set (dists@inter of a
  * single class). `vector` holds the values behind it where it has them (the spectrum of
@@ -104,15 +104,15 @@ struct dml_metric_value {
 
 /* DML_OK when every name is a metric with a number that it allows; otherwise DML_ERROR_USAGE names
  * the first that is not. */
-enum dml_status dml_metrics_check(const char *const *names, size_t count);
+DML_API enum dml_status dml_metrics_check(const char *const *names, size_t count);
 
 /* As dml_metrics_check, and DML_ERROR_INPUT where a set of this size, with these labels and masks,
  * does not allow one of them, as dml_evaluate would say; set->embeddings may be NULL. */
-enum dml_status dml_metrics_check_set(const struct dml_evaluation_set *set,
-                                      const char *const *names, size_t count);
+DML_API enum dml_status dml_metrics_check_set(const struct dml_evaluation_set *set,
+                                              const char *const *names, size_t count);
 
 /* Whether a larger value is better (recall) or there is no such order (a distance). */
-bool dml_metric_larger_is_better(const char *name);
+DML_API bool dml_metric_larger_is_better(const char *name);
 
 /* Computes all metrics together; what they share is computed once, and only what is asked for.
  * Memory does not grow with n^2. The same bits whatever the number of threads.
@@ -123,13 +123,13 @@ bool dml_metric_larger_is_better(const char *name);
  * DML_ERROR_INPUT: nothing to evaluate, embeddings that are not finite, a zero vector where a
  * cosine is asked for, a set with masks or groups where no query has a positive, a k beyond the
  * set; DML_ERROR_USAGE: as dml_metrics_check. On failure `out` needs no freeing. */
-enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const char *const *names,
-                             size_t count, const struct dml_evaluation_options *options,
-                             struct dml_metric_value *out);
-void dml_metric_values_free(struct dml_metric_value *values, size_t count);
+DML_API enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const char *const *names,
+                                     size_t count, const struct dml_evaluation_options *options,
+                                     struct dml_metric_value *out);
+DML_API void dml_metric_values_free(struct dml_metric_value *values, size_t count);
 
 /* The metrics that the study computes when none are named, ended by NULL. */
-extern const char *const dml_default_metrics[];
+DML_API extern const char *const dml_default_metrics[];
 
 /* --- For metrics of one's own ------------------------------------------------------------- */
 

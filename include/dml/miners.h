@@ -43,28 +43,31 @@ struct dml_mining;
  * caller frees the result with dml_mining_free; `context` may go. DML_ERROR_USAGE: no such miner or
  * flag, a value out of bounds. DML_ERROR_INPUT: what the context holds. On failure *out is as it
  * was. */
-enum dml_status dml_mining_open(const char *miner, const char *flags,
-                                const struct dml_miner_context *context, struct dml_mining **out);
+DML_API enum dml_status dml_mining_open(const char *miner, const char *flags,
+                                        const struct dml_miner_context *context,
+                                        struct dml_mining **out);
 /* The same with options that a table already filled, which must outlive it. */
-enum dml_status dml_mining_create(const struct dml_miner *miner, const void *options,
-                                  const struct dml_miner_context *context, struct dml_mining **out);
-void dml_mining_free(struct dml_mining *mining);
-const struct dml_miner *dml_mining_miner(const struct dml_mining *mining);
+DML_API enum dml_status dml_mining_create(const struct dml_miner *miner, const void *options,
+                                          const struct dml_miner_context *context,
+                                          struct dml_mining **out);
+DML_API void dml_mining_free(struct dml_mining *mining);
+DML_API const struct dml_miner *dml_mining_miner(const struct dml_mining *mining);
 
 /* Checks the batch (finite, dim as created), then mines into `out`, which the caller frees with
  * dml_tuples_free. On failure `out` is empty or as it was: DML_ERROR_INPUT names the first culprit.
  * One thread at a time. */
-enum dml_status dml_mining_compute(struct dml_mining *mining, const struct dml_batch *batch,
-                                   struct dml_rng *rng, struct dml_tuples *out, size_t *swapped);
+DML_API enum dml_status dml_mining_compute(struct dml_mining *mining, const struct dml_batch *batch,
+                                           struct dml_rng *rng, struct dml_tuples *out,
+                                           size_t *swapped);
 
 /* Whether the criterion learns from what the miner gives. */
 struct dml_criterion;
-bool dml_mining_fits(const struct dml_criterion *criterion, const struct dml_miner *miner);
+DML_API bool dml_mining_fits(const struct dml_criterion *criterion, const struct dml_miner *miner);
 
 /* DML_OK when the miner gives what the criterion takes; otherwise DML_ERROR_USAGE with a message
  * that lists the miners that do. `miner` is NULL when none was chosen. */
-enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
-                                   const struct dml_miner *miner);
+DML_API enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
+                                           const struct dml_miner *miner);
 
 #ifdef __cplusplus
 }

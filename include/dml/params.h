@@ -70,43 +70,32 @@ struct dml_param_table {
  * and the strings and lists in them. */
 struct dml_params;
 
-enum dml_status dml_params_new(struct dml_params **out);
-void dml_params_free(struct dml_params *params);
+DML_API enum dml_status dml_params_new(struct dml_params **out);
+DML_API void dml_params_free(struct dml_params *params);
 
 /* Adds a table with its defaults; adding a table again changes nothing. Two tables may not
  * declare one name: DML_ERROR_USAGE. The table must outlive `params`. */
-enum dml_status dml_params_add(struct dml_params *params, const struct dml_param_table *table);
+DML_API enum dml_status dml_params_add(struct dml_params *params,
+                                       const struct dml_param_table *table);
 
 /* The options struct of a table that was added; NULL when it was not (or is NULL). */
-void *dml_params_options(const struct dml_params *params, const struct dml_param_table *table);
+DML_API void *dml_params_options(const struct dml_params *params,
+                                 const struct dml_param_table *table);
 
 /* Reads flags: `--name value`, `--name=value`, `--name v1 v2` for lists, unambiguous prefixes.
  * DML_ERROR_USAGE names an unknown flag (and the nearest known one), a missing or malformed
  * value, or a value out of its bounds. */
-enum dml_status dml_params_parse(struct dml_params *params, int argc, char *const *argv);
+DML_API enum dml_status dml_params_parse(struct dml_params *params, int argc, char *const *argv);
 
 /* The same from one text, split at blanks: "--loss_margin_beta 0.6 --loss_margin_nu 0.01". */
-enum dml_status dml_params_parse_text(struct dml_params *params, const char *text);
+DML_API enum dml_status dml_params_parse_text(struct dml_params *params, const char *text);
 
 /* Whether the parameter was set by a command line or file rather than by its default. */
-bool dml_params_given(const struct dml_params *params, const char *name);
-
-/* All values as one JSON object, names as keys; the caller frees it with free(). */
-enum dml_status dml_params_to_json(const struct dml_params *params, char **out);
-
-/* Sets values from such an object; those already given on a command line win. Unknown keys are an
- * error, unless `lenient` (the metadata of a checkpoint may hold another method's flags). */
-enum dml_status dml_params_from_json(struct dml_params *params, const char *json, bool lenient);
-
-/* Compares the values given on a command line with those of such an object, but for the names that
- * `may_differ`. DML_ERROR_USAGE: the first other one, as "--loss margin where it was --loss snr".
- */
-enum dml_status dml_params_agree(const struct dml_params *params, const char *json,
-                                 bool (*may_differ)(const char *name));
+DML_API bool dml_params_given(const struct dml_params *params, const char *name);
 
 /* Tables with their flags, defaults and bounds, as --help shows them. */
-void dml_params_help(const struct dml_params *params, FILE *out);
-void dml_param_table_help(const struct dml_param_table *table, FILE *out);
+DML_API void dml_params_help(const struct dml_params *params, FILE *out);
+DML_API void dml_param_table_help(const struct dml_param_table *table, FILE *out);
 
 #ifdef __cplusplus
 }

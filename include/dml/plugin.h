@@ -30,7 +30,7 @@ struct dml_plugin {
 /* Opens the shared object and registers its methods. It stays loaded until the program ends.
  * DML_ERROR_INPUT: not a shared object, no symbol `dml_plugin`, another interface version, a name
  * that is taken. */
-enum dml_status dml_plugin_load(const char *path);
+DML_API enum dml_status dml_plugin_load(const char *path);
 
 #ifdef __cplusplus
 }

@@ -1,6 +1,8 @@
 #ifndef DML_RNG_H
 #define DML_RNG_H
 
+#include "dml/api.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,18 +31,19 @@ struct dml_rng {
     int left;
 };
 
-struct dml_rng dml_rng_make(uint64_t seed, enum dml_purpose purpose, uint64_t first,
-                            uint64_t second);
-uint32_t dml_rng_bits(struct dml_rng *rng);
-uint64_t dml_rng_below(struct dml_rng *rng, uint64_t n); /* uniform in 0..n-1, n >= 1, unbiased */
-double dml_rng_uniform(struct dml_rng *rng);             /* [0, 1) with 53 bits */
-double dml_rng_normal(struct dml_rng *rng);              /* mean 0, variance 1 */
+DML_API struct dml_rng dml_rng_make(uint64_t seed, enum dml_purpose purpose, uint64_t first,
+                                    uint64_t second);
+DML_API uint32_t dml_rng_bits(struct dml_rng *rng);
+DML_API uint64_t dml_rng_below(struct dml_rng *rng,
+                               uint64_t n);          /* uniform in 0..n-1, n >= 1, unbiased */
+DML_API double dml_rng_uniform(struct dml_rng *rng); /* [0, 1) with 53 bits */
+DML_API double dml_rng_normal(struct dml_rng *rng);  /* mean 0, variance 1 */
 
 /* Index drawn with probability weights[i] / sum; weights are >= 0. Returns n when all are 0. */
-size_t dml_rng_choice(struct dml_rng *rng, const double *weights, size_t n);
+DML_API size_t dml_rng_choice(struct dml_rng *rng, const double *weights, size_t n);
 
 /* Writes k different values of 0..n-1 (k <= n) in random order, with O(k) memory. */
-void dml_rng_distinct(struct dml_rng *rng, uint64_t n, size_t k, uint64_t *out);
+DML_API void dml_rng_distinct(struct dml_rng *rng, uint64_t n, size_t k, uint64_t *out);
 
 #ifdef __cplusplus
 }

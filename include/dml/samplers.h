@@ -19,7 +19,7 @@ struct dml_sampling_options {
     bool idx_full_prec;        /* deprecated in the study, without effect: command lines have it */
     double mb_lr;              /* likewise */
 };
-extern const struct dml_param_table dml_sampling_params;
+DML_API extern const struct dml_param_table dml_sampling_params;
 
 /* The training images as a sampler sees them. */
 struct dml_sampler_context {
@@ -36,7 +36,8 @@ struct dml_sampler_context {
 struct dml_store {
     size_t images, dim;
     float *embeddings; /* (images, dim) */
-    float *changes;    /* (images, dim) their running mean change, with --data_mb_mom; or NULL */
+    float *changes; /* (images, dim) their running mean change, with the parameter data_mb_mom; or
+                       NULL */
 };
 
 /* A batch sampler plans all batches of an epoch at once. */
@@ -63,26 +64,36 @@ struct dml_sampler {
 /* A sampler in use; owns its store. floor(images / batch_size) batches make an epoch. */
 struct dml_sampling;
 
-/* Copies what `context` points to; NULL `options` or `shared` are the defaults. DML_ERROR_USAGE:
- * batch_size is not a multiple of samples_per_class, or larger than the number of images, or than
- * the candidates it is chosen from. DML_ERROR_INPUT: a label out of range. */
-enum dml_status dml_sampling_create(const struct dml_sampler *sampler, const void *options,
-                                    const struct dml_sampler_context *context,
-                                    struct dml_sampling **out);
-void dml_sampling_free(struct dml_sampling *sampling);
-size_t dml_sampling_batches(const struct dml_sampling *sampling);
-enum dml_status dml_sampling_plan(struct dml_sampling *sampling, uint64_t epoch, uint32_t *indices,
-                                  void (*progress)(void *data, size_t done), void *data);
+/* By name, with `flags` as on the command line ("--data_batchmatch_bigbs 256"; those of
+ * dml_sampling_params too, so that context->shared is not read) or NULL. Copies what `context`
+ * points to. The caller frees the result with dml_sampling_free. DML_ERROR_USAGE: no such sampler
+ * or flag, a value out of bounds, and what dml_sampling_create says. On failure *out is as it was.
+ */
+DML_API enum dml_status dml_sampling_open(const char *sampler, const char *flags,
+                                          const struct dml_sampler_context *context,
+                                          struct dml_sampling **out);
+/* The same with options that tables already filled. Copies what `context` points to; NULL `options`
+ * or `shared` are the defaults. DML_ERROR_USAGE: batch_size is not a multiple of samples_per_class,
+ * or larger than the number of images, or than the candidates it is chosen from. DML_ERROR_INPUT: a
+ * label out of range. */
+DML_API enum dml_status dml_sampling_create(const struct dml_sampler *sampler, const void *options,
+                                            const struct dml_sampler_context *context,
+                                            struct dml_sampling **out);
+DML_API void dml_sampling_free(struct dml_sampling *sampling);
+DML_API size_t dml_sampling_batches(const struct dml_sampling *sampling);
+DML_API enum dml_status dml_sampling_plan(struct dml_sampling *sampling, uint64_t epoch,
+                                          uint32_t *indices,
+                                          void (*progress)(void *data, size_t done), void *data);
 
 /* The store, NULL when the sampler needs none. The trainer writes all its embeddings before the
  * first epoch; a checkpoint holds it whole. */
-struct dml_store *dml_sampling_store(struct dml_sampling *sampling);
+DML_API struct dml_store *dml_sampling_store(struct dml_sampling *sampling);
 
 /* Takes the embeddings (n, dim) of a batch's images into the store; no effect without one or with
- * --data_storage_no_update. With a momentum m > 0 (--data_mb_mom): change = m change + (1 - m)
+ * data_storage_no_update. With a momentum m > 0 (data_mb_mom): change = m change + (1 - m)
  * (new - stored), stored = new + change, where change starts as 0. */
-void dml_sampling_update(struct dml_sampling *sampling, const uint32_t *indices, size_t n,
-                         const float *embeddings);
+DML_API void dml_sampling_update(struct dml_sampling *sampling, const uint32_t *indices, size_t n,
+                                 const float *embeddings);
 
 #ifdef __cplusplus
 }

@@ -55,14 +55,14 @@ struct dml_tuples {
 
 /* Makes it empty, of `kind`, with room for `capacity` tuples; reuses what it already holds.
  * A zero-initialised struct is a valid empty one. DML_ERROR_MEMORY leaves it empty. */
-enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kind kind,
-                                   size_t capacity);
+DML_API enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kind kind,
+                                           size_t capacity);
 /* The same for DML_TUPLES_LISTS, with room for so many pairs of each kind. */
-enum dml_status dml_tuples_reserve_lists(struct dml_tuples *tuples, size_t positive_pairs,
-                                         size_t negative_pairs);
+DML_API enum dml_status dml_tuples_reserve_lists(struct dml_tuples *tuples, size_t positive_pairs,
+                                                 size_t negative_pairs);
 /* Makes it empty and keeps its kind and room. */
-void dml_tuples_clear(struct dml_tuples *tuples);
-void dml_tuples_free(struct dml_tuples *tuples);
+DML_API void dml_tuples_clear(struct dml_tuples *tuples);
+DML_API void dml_tuples_free(struct dml_tuples *tuples);
 
 #ifdef __cplusplus
 }

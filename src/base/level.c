@@ -5,22 +5,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* cmake/levels.sh makes these, as far as levels are compiled: pointers that the entries of all
- * levelled functions jump through, how many, and each level's functions. What is not compiled is
+/* cmake/levels.sh makes these for each of two groups, that of libdml-core and the rest of the
+ * library, as far as levels are compiled: pointers that the entries of all levelled functions jump
+ * through, how many, and each level's functions. What is not compiled, or not in this library, is
  * NULL. */
 #define MADE __attribute__((weak, visibility("hidden")))
-extern void *dml_level_entries[] MADE;
-extern const size_t dml_level_functions MADE;
-extern void *const dml_level_v2[] MADE, *const dml_level_v3[] MADE, *const dml_level_v4[] MADE;
+extern void *dml_core_entries[] MADE, *dml_rest_entries[] MADE;
+extern const size_t dml_core_functions MADE, dml_rest_functions MADE;
+extern void *const dml_core_v2[] MADE, *const dml_core_v3[] MADE, *const dml_core_v4[] MADE;
+extern void *const dml_rest_v2[] MADE, *const dml_rest_v3[] MADE, *const dml_rest_v4[] MADE;
 
 static const struct {
     const char *name;
-    void *const *functions;
+    void *const *core, *const *rest;
     const char *means, *openblas;
 } levels[] = {
-    {"x86-64-v2", dml_level_v2, "SSE4.2 and POPCNT", "Nehalem"},
-    {"x86-64-v3", dml_level_v3, "AVX2, FMA and BMI2", "Haswell"},
-    {"x86-64-v4", dml_level_v4, "AVX-512", "SkylakeX"},
+    {"x86-64-v2", dml_core_v2, dml_rest_v2, "SSE4.2 and POPCNT", "Nehalem"},
+    {"x86-64-v3", dml_core_v3, dml_rest_v3, "AVX2, FMA and BMI2", "Haswell"},
+    {"x86-64-v4", dml_core_v4, dml_rest_v4, "AVX-512", "SkylakeX"},
 };
 enum { LEVELS = sizeof levels / sizeof *levels };
 
@@ -46,7 +48,7 @@ static bool processor_has(int level) {
 /* "v3" or "x86-64-v3". */
 static int named(const char *wish) {
     for (int i = 0; i < LEVELS; i++)
-        if (levels[i].functions &&
+        if (levels[i].core &&
             (!strcmp(wish, levels[i].name) || !strcmp(wish, strrchr(levels[i].name, 'v'))))
             return i;
     return -1;
@@ -56,13 +58,16 @@ static int named(const char *wish) {
 __attribute__((constructor(101))) static void choose(void) {
     const char *wish = getenv("DML_LEVEL");
     for (int i = 0; i < LEVELS; i++)
-        if (levels[i].functions && (chosen < 0 || processor_has(i)))
+        if (levels[i].core && (chosen < 0 || processor_has(i)))
             chosen = i;
     if (wish && (forced = named(wish)) >= 0 && processor_has(forced))
         chosen = forced;
     if (chosen >= 0)
-        memcpy(dml_level_entries, levels[chosen].functions,
-               dml_level_functions * sizeof *dml_level_entries);
+        memcpy(dml_core_entries, levels[chosen].core,
+               dml_core_functions * sizeof *dml_core_entries);
+    if (chosen >= 0 && levels[chosen].rest)
+        memcpy(dml_rest_entries, levels[chosen].rest,
+               dml_rest_functions * sizeof *dml_rest_entries);
 }
 
 const char *dml_level_name(void) {
@@ -89,7 +94,7 @@ enum dml_status dml_level_check(void) {
                         levels[forced].name, levels[forced].means);
     char known[64] = "";
     for (int i = 0; i < LEVELS; i++)
-        if (levels[i].functions)
+        if (levels[i].core)
             snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s",
                      *known ? ", " : "", strrchr(levels[i].name, 'v'));
     return dml_fail(DML_ERROR_INPUT, "DML_LEVEL: '%s' is not one of this program's levels (%s)",

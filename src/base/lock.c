@@ -1,6 +1,7 @@
 #include "base/lock.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -96,8 +97,8 @@ enum dml_status dml_lock_take(const char *path, struct dml_lock *out) {
         }
     }
     if (!status && before.pid)
-        fprintf(stderr, "dml: %s: process %ld on %s is gone; its lock is taken over\n", path,
-                before.pid, before.host);
+        dml_warn("%s: process %ld on %s is gone; its lock is taken over", path, before.pid,
+                 before.host);
     if (!status && (status = write_holder(out->fd, path)))
         dml_lock_release(out);
     if (status) {

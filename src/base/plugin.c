@@ -4,6 +4,7 @@
 #include "base/memory.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +30,11 @@ static const struct dml_method *entry(const struct dml_plugin *plugin, enum dml_
     return NULL;
 }
 
+/* A metric computes its value in one of three ways. */
+static bool has_value(const struct dml_metric *metric) {
+    return metric->compute || metric->of_query || metric->compute_at;
+}
+
 /* The member that a method of this kind cannot do without, where it is missing. */
 static const char *missing_function(const struct dml_method *method, enum dml_kind kind) {
     switch (kind) {
@@ -39,7 +45,7 @@ static const char *missing_function(const struct dml_method *method, enum dml_ki
     case DML_SAMPLER:
         return ((const struct dml_sampler *)method)->plan ? NULL : "plan";
     case DML_METRIC:
-        return ((const struct dml_metric *)method)->compute ? NULL : "compute";
+        return has_value((const struct dml_metric *)method) ? NULL : "compute";
     case DML_OPTIMISER:
         return ((const struct dml_optimiser *)method)->update ? NULL : "update";
     case DML_SCHEDULE:
@@ -68,10 +74,13 @@ static enum dml_status check_method(const struct dml_plugin *plugin, enum dml_ki
     for (size_t before = 0; before < i; before++)
         taken |= strcmp(entry(plugin, kind, before)->name, method->name) == 0;
     if (taken)
-        return dml_fail(DML_ERROR_INPUT, "there is a %s called '%s' already", kind_name,
+        return dml_fail(DML_ERROR_INPUT, "there is already a %s called '%s'", kind_name,
                         method->name);
     return DML_OK;
 }
+
+/* One plugin is loaded at a time: its names stay free between the check and the registering. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* All are checked before the first is registered, so that a plugin counts as a whole. */
 static enum dml_status register_all(const struct dml_plugin *plugin) {
@@ -114,12 +123,14 @@ enum dml_status dml_plugin_load(const char *path) {
     if (!located)
         return DML_ERROR_MEMORY;
     enum dml_status status;
+    pthread_mutex_lock(&lock);
     void *object = dlopen(located, RTLD_NOW | RTLD_LOCAL);
     const struct dml_plugin *plugin = object ? dlsym(object, "dml_plugin") : NULL;
     if (!object)
-        status = dml_fail(DML_ERROR_INPUT, "%s: is no plugin: %s", path, loader_error(located));
+        status = dml_fail(DML_ERROR_INPUT, "%s: is not a plugin: %s", path, loader_error(located));
     else if (!plugin)
-        status = dml_fail(DML_ERROR_INPUT, "%s: is no plugin: it has no symbol 'dml_plugin'", path);
+        status =
+            dml_fail(DML_ERROR_INPUT, "%s: is not a plugin: it has no symbol 'dml_plugin'", path);
     else if (plugin->interface != DML_PLUGIN_INTERFACE)
         status = dml_fail(DML_ERROR_INPUT,
                           "%s: was built for plugin interface %u, this program has %u: build it "
@@ -131,5 +142,6 @@ enum dml_status dml_plugin_load(const char *path) {
     /* A plugin that was registered in part, for lack of memory, is in use as well. */
     if (status && status != DML_ERROR_MEMORY && object)
         dlclose(object);
+    pthread_mutex_unlock(&lock);
     return status;
 }

@@ -4,15 +4,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* A progress bar with rate and time left on a terminal; plain lines, at most one in ten seconds
- * and one at the end, elsewhere. Written to stderr. */
+/* Tells the listener (dml/messages.h) how far something has come: when it begins, at most ten times
+ * a second, and when it ends. */
 struct dml_progress {
     char title[64];
     char unit[16]; /* "images" */
     size_t total, done;
-    char note[96]; /* "loss 0.312, best recall@1 0.55": shown behind the bar */
-    double started, shown;
-    bool terminal, quiet;
+    char note[96]; /* "loss 0.312, best recall@1 0.55" */
+    double started, told;
+    bool quiet, brief; /* quiet: tells nothing */
 };
 
 void dml_progress_start(struct dml_progress *progress, const char *title, const char *unit,

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/suggest.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,6 +19,7 @@ static struct {
     const struct dml_method **items;
     size_t count, capacity;
 } added[DML_KIND_COUNT];
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of `added` */
 
 const char *dml_kind_name(enum dml_kind kind) {
     static const char *const names[] = {"criterion", "batch miner", "batch sampler",
@@ -25,7 +27,8 @@ const char *dml_kind_name(enum dml_kind kind) {
     return names[kind];
 }
 
-const struct dml_method *dml_method_at(enum dml_kind kind, size_t i) {
+/* These two with the lock held. */
+static const struct dml_method *at(enum dml_kind kind, size_t i) {
     size_t own = 0;
     while (builtin[kind][own])
         own++;
@@ -34,22 +37,38 @@ const struct dml_method *dml_method_at(enum dml_kind kind, size_t i) {
     return i - own < added[kind].count ? added[kind].items[i - own] : NULL;
 }
 
-const struct dml_method *dml_method_find(enum dml_kind kind, const char *name) {
+static const struct dml_method *find(enum dml_kind kind, const char *name) {
     const struct dml_method *method;
-    for (size_t i = 0; (method = dml_method_at(kind, i)); i++)
+    for (size_t i = 0; (method = at(kind, i)); i++)
         if (strcmp(method->name, name) == 0)
             return method;
     return NULL;
 }
 
+const struct dml_method *dml_method_at(enum dml_kind kind, size_t i) {
+    pthread_mutex_lock(&lock);
+    const struct dml_method *method = at(kind, i);
+    pthread_mutex_unlock(&lock);
+    return method;
+}
+
+const struct dml_method *dml_method_find(enum dml_kind kind, const char *name) {
+    pthread_mutex_lock(&lock);
+    const struct dml_method *method = find(kind, name);
+    pthread_mutex_unlock(&lock);
+    return method;
+}
+
 enum dml_status dml_method_register(enum dml_kind kind, const struct dml_method *method) {
-    if (dml_method_find(kind, method->name))
-        return dml_fail(DML_ERROR_INPUT, "there is a %s called '%s' already", dml_kind_name(kind),
-                        method->name);
-    enum dml_status status = dml_grow(&added[kind].items, &added[kind].capacity,
-                                      added[kind].count + 1, sizeof *added[kind].items);
+    pthread_mutex_lock(&lock);
+    enum dml_status status = find(kind, method->name)
+                                 ? dml_fail(DML_ERROR_INPUT, "there is already a %s called '%s'",
+                                            dml_kind_name(kind), method->name)
+                                 : dml_grow(&added[kind].items, &added[kind].capacity,
+                                            added[kind].count + 1, sizeof *added[kind].items);
     if (!status)
         added[kind].items[added[kind].count++] = method;
+    pthread_mutex_unlock(&lock);
     return status;
 }
 

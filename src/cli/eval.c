@@ -201,7 +201,7 @@ static enum dml_status measure(const struct dml_evaluation_set *set,
         return DML_ERROR_MEMORY;
     struct dml_progress progress;
     dml_progress_start(&progress, "Metrics", "percent", 100);
-    progress.quiet = !progress.terminal;
+    progress.brief = true;
     struct dml_query_counts counts;
     struct dml_per_query per_query = {0};
     const struct dml_evaluation_options options = {

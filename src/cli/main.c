@@ -2,6 +2,7 @@
 
 #include "base/level.h"
 #include "base/suggest.h"
+#include "cli/terminal.h"
 #include "dml/dml.h"
 
 #include <stdbool.h>
@@ -31,7 +32,7 @@ static const struct {
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void usage(FILE *out) {
-    fprintf(out, "dml %s: deep metric learning\n\nusage: dml COMMAND [FLAGS]\n\n", DML_VERSION);
+    fprintf(out, "dml %s: deep metric learning\n\nusage: dml COMMAND [FLAGS]\n\n", dml_version());
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fprintf(out, "\n`dml COMMAND --help` shows a command's flags, `dml --version` the versions.\n");
@@ -111,6 +112,7 @@ static int delivered(const char *name, int status) {
 }
 
 int main(int argc, char **argv) {
+    dml_cli_show_messages();
     if (dml_level_check())
         return fprintf(stderr, "dml: %s\n", dml_error()), 1;
     if (!dml_cli_wants_help(argc, argv))

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "cli/interrupt.h"
+#include "dml/params_json.h"
 #include "tracking/tracking.h"
 #include "train/checkpoint.h"
 #include "train/trainer.h"

@@ -20,7 +20,7 @@
 
 void dml_print_version(FILE *out) {
     const dnnl_version_t *dnnl = dnnl_version();
-    fprintf(out, "dml %s\n", DML_VERSION);
+    fprintf(out, "dml %s\n", dml_version());
     fprintf(out, "kernels: %s\n", dml_level_name());
     /* OpenBLAS describes itself as "OpenBLAS 0.3.21 ..." with all of its build's options. */
     const char *blas = openblas_get_config();

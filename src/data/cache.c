@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/progress.h"
 #include "data/pipeline.h"
 
@@ -81,10 +82,9 @@ static void free_pixels(struct dml_pixels *pixels) {
 
 static void stop_growing(struct dml_cache *cache) {
     if (!atomic_exchange(&cache->full, true))
-        fprintf(stderr,
-                "dml: --cache_images memory: full with %zu MB; the other images are decoded in "
-                "every epoch\n",
-                atomic_load(&cache->used) >> 20);
+        dml_warn("--cache_images memory: full with %zu MB; the other images are decoded in "
+                 "every epoch",
+                 atomic_load(&cache->used) >> 20);
 }
 
 /* Counts the bytes; false when they do not fit. */
@@ -434,7 +434,7 @@ enum dml_status dml_cache_open(const struct dml_loader_options *options, struct 
         return dml_fail_within(status, "--cache_images");
     if (status == DML_ERROR_INTERRUPTED)
         return status;
-    fprintf(stderr, "dml: --cache_images: %s; going on without\n", dml_error());
+    dml_warn("--cache_images: %s; going on without", dml_error());
     return DML_OK;
 }
 

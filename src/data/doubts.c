@@ -1,6 +1,7 @@
 #include "data/doubts.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/text.h"
 
 #include <stdarg.h>
@@ -35,7 +36,7 @@ enum dml_status dml_parts_shared(const struct dml_part *a, const struct dml_part
     return DML_OK;
 }
 
-/* "dml: PLACE: message" in one line, whatever is in names. */
+/* "PLACE: message" in one line, whatever is in names. */
 __attribute__((format(printf, 2, 3))) static void say(const struct dml_dataset *dataset,
                                                       const char *format, ...) {
     char message[1024];
@@ -43,11 +44,11 @@ __attribute__((format(printf, 2, 3))) static void say(const struct dml_dataset *
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    fputs("dml: ", stderr);
-    dml_text_put_line(stderr, dataset->place);
-    fputs(": ", stderr);
-    dml_text_put_line(stderr, message);
-    fputc('\n', stderr);
+    char *place = dml_text_line(dataset->place), *line = dml_text_line(message);
+    if (place && line)
+        dml_warn("%s: %s", place, line);
+    free(place);
+    free(line);
 }
 
 static bool has_pair(const struct dml_part *part) {

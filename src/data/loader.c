@@ -1,6 +1,7 @@
 #include "data/loader.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 #include "data/cache.h"
 #include "data/pipeline.h"
 
@@ -79,7 +80,7 @@ static bool is_new(struct dml_loader *loader, size_t image, unsigned char what, 
 
 static void report_unreadable(struct dml_loader *loader, size_t image) {
     if (is_new(loader, image, DML_TOLD_UNREADABLE, &loader->replaced))
-        fprintf(stderr, "dml: %s; another image of its class takes its place\n", dml_error());
+        dml_warn("%s; another image of its class takes its place", dml_error());
 }
 
 /* Behind the decoding of an image: what could be decoded of a corrupt one is used, as Pillow would,
@@ -90,8 +91,7 @@ static enum dml_status check_flaw(struct worker *worker, size_t image) {
     if (flaw && loader->strict)
         return dml_fail(DML_ERROR_INPUT, "%s: %s", loader->part->paths[image], flaw);
     if (flaw && is_new(loader, image, DML_TOLD_CORRUPT, &loader->corrupt))
-        fprintf(stderr, "dml: %s: %s; what can be decoded of it is used\n",
-                loader->part->paths[image], flaw);
+        dml_warn("%s: %s; what can be decoded of it is used", loader->part->paths[image], flaw);
     return DML_OK;
 }
 

@@ -185,7 +185,7 @@ enum dml_status dml_pipeline_parse(const char *flag, const char *text, bool trai
     if (pipeline && copy && (pipeline->text = dml_strdup(text))) {
         status = read_list(pipeline, copy, training, &place);
         if (status)
-            dml_fail_within(status, "%s", flag);
+            dml_fail_within(status, "--%s", flag);
     }
     free(copy);
     if (status) {
@@ -240,7 +240,7 @@ enum dml_status dml_transforms_open(const struct dml_dataset_options *o, int nat
                                     o->crop_area_min, both[i]);
         if (status || !*texts[i])
             continue;
-        status = dml_pipeline_parse(i == 0 ? "--transforms" : "--eval_transforms", texts[i], i == 0,
+        status = dml_pipeline_parse(i == 0 ? "transforms" : "eval_transforms", texts[i], i == 0,
                                     both[i]->crop, both[i]->resize, &out->lists[i]);
         both[i]->list = out->lists[i];
         if (i == 0)

@@ -10,10 +10,11 @@
 
 struct dml_pipeline;
 
-/* Reads a list for `flag` ("--transforms"). `crop` is the side of the network's input, `resize`
- * what the shorter side is scaled to where nothing else is said. DML_ERROR_USAGE names flag,
- * position and operation: one that is unknown, a parameter that is unknown or out of bounds, an
- * order that makes no sense, a size that is not the network's, something random for evaluation. */
+/* Reads a list for the parameter `flag` ("transforms"). `crop` is the side of the network's input,
+ * `resize` what the shorter side is scaled to where nothing else is said. DML_ERROR_USAGE names
+ * flag, position and operation: one that is unknown, a parameter that is unknown or out of bounds,
+ * an order that makes no sense, a size that is not the network's, something random for evaluation.
+ */
 enum dml_status dml_pipeline_parse(const char *flag, const char *text, bool training, int crop,
                                    int resize, struct dml_pipeline **out);
 void dml_pipeline_free(struct dml_pipeline *pipeline);

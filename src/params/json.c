@@ -1,3 +1,5 @@
+#include "dml/params_json.h"
+
 #include "params/internal.h"
 
 #include "base/memory.h"

@@ -1,6 +1,7 @@
 #include "params/internal.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/suggest.h"
 
 #include <stdlib.h>
@@ -37,8 +38,8 @@ static enum dml_status resolve(const struct dml_params *params, const char *name
             count++;
             *place = (struct dml_param_place){&params->groups[g], i};
             if (count <= SHOWN && used < sizeof matches)
-                used += (size_t)snprintf(matches + used, sizeof matches - used, " --%s",
-                                         table->params[i].name);
+                used += (size_t)snprintf(matches + used, sizeof matches - used, " %s%s",
+                                         dml_flag_dashes(), table->params[i].name);
         }
     }
     if (count == 0)

@@ -1,5 +1,6 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/text.h"
 #include "report/report.h"
 #include "tracking/gnuplot.h"
@@ -299,9 +300,8 @@ static enum dml_status draw_dataset(const struct figure *figure) {
     if (status)
         return status;
     if (figure->count < LEAST_GROUPS) {
-        fprintf(stderr,
-                "dml report: %s has %zu groups; relations and correlations need at least %d\n",
-                figure->dataset, figure->count, LEAST_GROUPS);
+        dml_warn("%s has %zu groups; relations and correlations need at least %d", figure->dataset,
+                 figure->count, LEAST_GROUPS);
         return DML_OK;
     }
     if (rows > 0)

@@ -3,6 +3,7 @@
 #include "base/files.h"
 #include "base/html.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/text.h"
 
 #include <dirent.h>
@@ -167,7 +168,7 @@ enum dml_status dml_report_write_html(const struct dml_report *report,
     if (!mkdtemp(figures))
         status = dml_fail(DML_ERROR_IO, "/tmp: no folder can be made there for the figures");
     else if (dml_report_draw(report, figures, &formats, options->metric) != DML_OK)
-        fprintf(stderr, "dml report: %s; the page has no figures\n", dml_error());
+        dml_warn("%s; the page has no figures", dml_error());
     dml_html_begin(output.file, *options->project ? options->project : "Runs", style);
     for (size_t i = 0; !status && dml_report_dataset(report, i, &first, &count); i++)
         status = dataset_section(output.file, report, options, first, count, figures);

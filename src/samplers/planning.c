@@ -63,7 +63,7 @@ struct failure {
 };
 
 static void remember(struct failure *failure, size_t batch, enum dml_status status) {
-#pragma omp critical(dml_plan)
+#pragma omp critical
     if (failure->batch == SIZE_MAX || batch < failure->batch) {
 #pragma omp atomic write
         failure->batch = batch;
@@ -98,7 +98,7 @@ enum dml_status dml_plan_epoch(const struct dml_batch_work *work, const struct d
             if (status) {
                 remember(&failure, b, status);
             } else if (progress) {
-#pragma omp critical(dml_plan)
+#pragma omp critical
                 progress(data, ++done);
             }
         }

@@ -139,6 +139,32 @@ out:
     return status;
 }
 
+enum dml_status dml_sampling_open(const char *sampler, const char *flags,
+                                  const struct dml_sampler_context *context,
+                                  struct dml_sampling **out) {
+    const struct dml_sampler *found =
+        (const struct dml_sampler *)dml_method_find(DML_SAMPLER, sampler);
+    if (!found)
+        return dml_method_unknown(DML_SAMPLER, sampler);
+    const struct dml_param_table *table = found->method.params;
+    struct dml_params *params;
+    enum dml_status status = dml_params_new(&params);
+    if (status)
+        return status;
+    status = dml_params_add(params, &dml_sampling_params);
+    if (!status && table)
+        status = dml_params_add(params, table);
+    if (!status && flags)
+        status = dml_params_parse_text(params, flags);
+    if (!status) {
+        struct dml_sampler_context own = *context;
+        own.shared = dml_params_options(params, &dml_sampling_params);
+        status = dml_sampling_create(found, dml_params_options(params, table), &own, out);
+    }
+    dml_params_free(params); /* samplers copy their options */
+    return status;
+}
+
 void dml_sampling_free(struct dml_sampling *sampling) {
     if (!sampling)
         return;

@@ -1,4 +1,5 @@
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/text.h"
 #include "dml/dml.h"
 #include "sweep/identity.h"
@@ -117,8 +118,8 @@ static void drop_doubles(struct dml_sweep *sweep) {
             sweep->runs[kept++] = sweep->runs[i];
             continue;
         }
-        fprintf(stderr, "dml sweep: line %zu has a run of line %zu once more; it is left out\n",
-                sweep->runs[i].line, sweep->runs[j].line);
+        dml_warn("line %zu has a run of line %zu once more; it is left out", sweep->runs[i].line,
+                 sweep->runs[j].line);
         dml_sweep_run_free(&sweep->runs[i]);
     }
     sweep->count = kept;

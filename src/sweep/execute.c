@@ -1,5 +1,6 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/progress.h"
 #include "base/text.h"
 #include "sweep/sweep.h"
@@ -100,10 +101,9 @@ static enum dml_status start(struct execution *execution, struct dml_sweep_run *
     *job = (struct job){.child = child, .run = run, .started = dml_now()};
     run->state = DML_SWEEP_RUNNING;
     execution->running++;
-    printf("started   line %zu: ", run->line);
-    dml_text_put_line(stdout, run->label);
-    putchar('\n');
-    fflush(stdout);
+    char *label = dml_text_line(run->label);
+    dml_inform("started   line %zu: %s", run->line, label ? label : "");
+    free(label);
     return DML_OK;
 }
 
@@ -141,12 +141,12 @@ static enum dml_status finish(struct execution *execution, struct job *job, int 
                                        : last_words(run->log);
     }
     execution->done++;
-    printf("%-9s line %zu after %.0f s (%zu of %zu)%s",
-           run->state == DML_SWEEP_WAITING ? "stopped" : dml_sweep_state_name(run->state),
-           run->line, seconds, execution->done, execution->total, run->error ? ": " : "");
-    dml_text_put_line(stdout, run->error ? run->error : "");
-    putchar('\n');
-    fflush(stdout);
+    char *error = run->error ? dml_text_line(run->error) : NULL;
+    dml_inform("%-9s line %zu after %.0f s (%zu of %zu)%s%s",
+               run->state == DML_SWEEP_WAITING ? "stopped" : dml_sweep_state_name(run->state),
+               run->line, seconds, execution->done, execution->total, error ? ": " : "",
+               error ? error : "");
+    free(error);
     return note(execution, run,
                 run->state == DML_SWEEP_WAITING ? "interrupted" : dml_sweep_state_name(run->state));
 }

@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "base/stream.h"
+#include "dml/params_json.h"
 #include "train/options.h"
 
 #include <stdio.h>

@@ -1,4 +1,6 @@
 #include "base/memory.h"
+#include "base/messages.h"
+#include "base/stream.h"
 #include "tracking/best.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
@@ -7,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* The table after each epoch: a row per metric, a column per part, the best value so far marked.
  *
@@ -21,7 +22,7 @@ enum { VALUE_WIDTH = 9, CELL_WIDTH = 31 };
 struct console {
     const struct dml_run *run;
     struct dml_bests bests;
-    bool terminal;
+    bool bold;
 };
 
 static enum dml_status console_open(const struct dml_run *run, void **state) {
@@ -30,7 +31,7 @@ static enum dml_status console_open(const struct dml_run *run, void **state) {
     if (!console)
         return DML_ERROR_MEMORY;
     console->run = run;
-    console->terminal = isatty(STDOUT_FILENO);
+    console->bold = dml_messages_bold();
     enum dml_status status =
         dml_bests_restore(&console->bests, dml_run_note(run, dml_tracker_summary.name));
     if (status) {
@@ -41,31 +42,32 @@ static enum dml_status console_open(const struct dml_run *run, void **state) {
     return status;
 }
 
-static void heading(const struct console *console, const struct dml_epoch_record *record) {
+static void heading(FILE *out, const struct console *console,
+                    const struct dml_epoch_record *record) {
     if (console->run->epochs > 0)
-        printf("\nEpoch %llu of %zu: loss %.4f, lr %g", (unsigned long long)record->epoch + 1,
-               console->run->epochs, record->loss, record->lr);
+        fprintf(out, "\nEpoch %llu of %zu: loss %.4f, lr %g", (unsigned long long)record->epoch + 1,
+                console->run->epochs, record->loss, record->lr);
     else
-        printf("\nBefore training");
+        fprintf(out, "\nBefore training");
     if (record->train_seconds > 0)
-        printf(", %.0f images/s, %.1f s training",
-               (double)record->train_images / record->train_seconds, record->train_seconds);
+        fprintf(out, ", %.0f images/s, %.1f s training",
+                (double)record->train_images / record->train_seconds, record->train_seconds);
     if (record->eval_seconds > 0)
-        printf(", %.1f s evaluation", record->eval_seconds);
+        fprintf(out, ", %.1f s evaluation", record->eval_seconds);
     if (record->swapped_share > 0)
-        printf(", %.1f %% of tuples swapped", record->swapped_share * 100);
+        fprintf(out, ", %.1f %% of tuples swapped", record->swapped_share * 100);
     for (size_t i = 0; i < record->learning_count; i++)
         if (strcmp(record->learning[i].name, "clipped_share") == 0 && record->learning[i].value > 0)
-            printf(", %.1f %% of steps clipped", record->learning[i].value * 100);
+            fprintf(out, ", %.1f %% of steps clipped", record->learning[i].value * 100);
     if (record->replaced_images > 0)
-        printf(", %zu images replaced", record->replaced_images);
+        fprintf(out, ", %zu images replaced", record->replaced_images);
     if (record->corrupt_images > 0)
-        printf(", %zu images corrupt", record->corrupt_images);
-    putchar('\n');
+        fprintf(out, ", %zu images corrupt", record->corrupt_images);
+    fputc('\n', out);
 }
 
-static void cell(const struct console *console, const struct dml_epoch_record *record, size_t p,
-                 const struct dml_metric_value *value) {
+static void cell(FILE *out, const struct console *console, const struct dml_epoch_record *record,
+                 size_t p, const struct dml_metric_value *value) {
     const char *part = record->parts[p].part;
     bool last = p + 1 == record->part_count; /* no blanks behind it */
     const struct dml_best *best = dml_bests_find(&console->bests, part, value->name);
@@ -76,9 +78,9 @@ static void cell(const struct console *console, const struct dml_epoch_record *r
     else if (best && isfinite(best->best))
         snprintf(note, sizeof note, "  best %.4f at %llu", best->best,
                  (unsigned long long)best->epoch + 1);
-    const char *bold = now && console->terminal ? "\033[1m" : "";
-    printf("%s%*.4f%s%-*s", bold, VALUE_WIDTH, value->value, *bold ? "\033[0m" : "",
-           last ? 0 : CELL_WIDTH - VALUE_WIDTH, note);
+    const char *bold = now && console->bold ? "\033[1m" : "";
+    fprintf(out, "%s%*.4f%s%-*s", bold, VALUE_WIDTH, value->value, *bold ? "\033[0m" : "",
+            last ? 0 : CELL_WIDTH - VALUE_WIDTH, note);
 }
 
 static const struct dml_metric_value *of_part(const struct dml_part_record *part,
@@ -90,26 +92,26 @@ static const struct dml_metric_value *of_part(const struct dml_part_record *part
 }
 
 /* The metrics of the first part that has any; the evaluator computes the same for all. */
-static void table(const struct console *console, const struct dml_epoch_record *record) {
+static void table(FILE *out, const struct console *console, const struct dml_epoch_record *record) {
     const struct dml_part_record *rows = &record->parts[0];
-    printf("  %-24s", "metric");
+    fprintf(out, "  %-24s", "metric");
     for (size_t p = 0; p < record->part_count; p++)
-        printf("%*s%*s", VALUE_WIDTH, record->parts[p].part,
-               p + 1 < record->part_count ? CELL_WIDTH - VALUE_WIDTH : 0, "");
-    putchar('\n');
+        fprintf(out, "%*s%*s", VALUE_WIDTH, record->parts[p].part,
+                p + 1 < record->part_count ? CELL_WIDTH - VALUE_WIDTH : 0, "");
+    fputc('\n', out);
     for (size_t i = 0; i < rows->count; i++) {
         if (dml_metric_is_vector(&rows->metrics[i]))
             continue;
-        printf("  %-24s", rows->metrics[i].name);
+        fprintf(out, "  %-24s", rows->metrics[i].name);
         for (size_t p = 0; p < record->part_count; p++) {
             const struct dml_metric_value *value =
                 of_part(&record->parts[p], rows->metrics[i].name);
             if (value)
-                cell(console, record, p, value);
+                cell(out, console, record, p, value);
             else
-                printf("%*s%*s", VALUE_WIDTH, "-", CELL_WIDTH - VALUE_WIDTH, "");
+                fprintf(out, "%*s%*s", VALUE_WIDTH, "-", CELL_WIDTH - VALUE_WIDTH, "");
         }
-        putchar('\n');
+        fputc('\n', out);
     }
 }
 
@@ -118,11 +120,19 @@ static enum dml_status console_epoch(void *state, const struct dml_epoch_record 
     enum dml_status status = dml_bests_update(&console->bests, record);
     if (status)
         return status;
-    heading(console, record);
+    struct dml_stream stream;
+    char *text = NULL;
+    status = dml_stream_open(&stream);
+    if (status)
+        return status;
+    heading(stream.file, console, record);
     if (record->part_count > 0)
-        table(console, record);
-    fflush(stdout);
-    return DML_OK;
+        table(stream.file, console, record);
+    status = dml_stream_close(&stream, &text);
+    if (!status)
+        dml_tell_lines(DML_MESSAGE_INFO, text);
+    free(text);
+    return status;
 }
 
 static enum dml_status console_close(void *state, enum dml_run_end end, const char *error) {

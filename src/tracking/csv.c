@@ -1,5 +1,6 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/number.h"
 #include "base/progress.h"
 #include "base/stream.h"
@@ -144,7 +145,7 @@ static enum dml_status cut(const char *path, off_t length) {
     if (status)
         return status;
     if (end != length)
-        fprintf(stderr, "dml: %s: is not as the run left it; rows may be missing\n", path);
+        dml_warn("%s: is not as the run left it; rows may be missing", path);
     if (truncate(path, end) != 0)
         return dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", path, strerror(errno));
     return DML_OK;
@@ -173,7 +174,7 @@ static enum dml_status cut_all(const char *folder, const cJSON *note) {
     cJSON_ArrayForEach(item, note) {
         char *path = status ? NULL : dml_path_join(folder, item->string);
         if (path && !dml_path_exists(path))
-            fprintf(stderr, "dml: %s: is gone; its rows so far are missing\n", path);
+            dml_warn("%s: is gone; its rows so far are missing", path);
         free(path);
     }
     return status;

@@ -1,9 +1,11 @@
 #include "base/lock.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/number.h"
 #include "base/progress.h"
 #include "base/stream.h"
 #include "base/text.h"
+#include "dml/params_json.h"
 #include "tracking/database.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
@@ -148,9 +150,8 @@ static enum dml_status check_rows(struct recorder *recorder, const struct dml_ru
     if (status)
         return status;
     if (sqlite3_step(row) == SQLITE_ROW && sqlite3_column_int64(row, 0) < (int64_t)run->first_step)
-        fprintf(stderr, "dml: %s/runs.sqlite: has %lld of this run's %llu steps so far\n",
-                run->save_path, (long long)sqlite3_column_int64(row, 0),
-                (unsigned long long)run->first_step);
+        dml_warn("%s/runs.sqlite: has %lld of this run's %llu steps so far", run->save_path,
+                 (long long)sqlite3_column_int64(row, 0), (unsigned long long)run->first_step);
     sqlite3_finalize(row);
     return DML_OK;
 }
@@ -424,7 +425,7 @@ static enum dml_status write_all(struct recorder *recorder, int wait_ms, const c
         if (!may_pass || wait_ms == CLOSE_WAIT_MS)
             return status;
         if (!recorder->reported && wait_ms > STEP_WAIT_MS)
-            fprintf(stderr, "dml: %s; rows wait in memory until it passes\n", dml_error());
+            dml_warn("%s; rows wait in memory until it passes", dml_error());
         recorder->reported = recorder->reported || wait_ms > STEP_WAIT_MS;
         return DML_OK;
     }

@@ -2,6 +2,7 @@
 #include "base/files.h"
 #include "base/lock.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "tracking/append.h"
 #include "tracking/best.h"
 #include "tracking/names.h"
@@ -181,7 +182,7 @@ static enum dml_status take_up(struct board *board, const struct dml_run *run, b
         return dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", board->path, strerror(errno));
     if (*found)
         return DML_OK;
-    fprintf(stderr, "dml: %s: is not as the run left it; a new file goes on\n", board->path);
+    dml_warn("%s: is not as the run left it; a new file goes on", board->path);
     if (board->fd >= 0)
         close(board->fd);
     free(board->path);

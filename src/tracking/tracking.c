@@ -1,6 +1,7 @@
 #include "tracking/tracking.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -66,7 +67,7 @@ static enum dml_status judge(struct dml_tracking *tracking, struct slot *slot,
         return status;
     if (slot->off)
         return DML_OK;
-    fprintf(stderr, "dml: %s; the run goes on without %s\n", dml_error(), slot->tracker->name);
+    dml_warn("%s; the run goes on without %s", dml_error(), slot->tracker->name);
     slot->off = true;
     size_t length = strlen(tracking->lost);
     if (status == DML_ERROR_IO || status == DML_ERROR_MEMORY)

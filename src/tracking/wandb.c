@@ -1,8 +1,10 @@
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/number.h"
 #include "base/progress.h"
 #include "base/stream.h"
+#include "dml/params_json.h"
 #include "dml/rng.h"
 #include "tracking/best.h"
 #include "tracking/names.h"
@@ -233,7 +235,7 @@ static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, b
     if (status == DML_ERROR_MEMORY)
         return status;
     if (status) {
-        fprintf(stderr, "dml: %s; W&B's run goes on in a new file\n", dml_error());
+        dml_warn("%s; W&B's run goes on in a new file", dml_error());
         free(wandb->folder);
         wandb->folder = NULL;
         return DML_OK;
@@ -394,11 +396,9 @@ static void sync_run(const struct wandb *wandb) {
     const char *const command[] = {"wandb", "sync", wandb->folder, NULL};
     pid_t child;
     if (dml_process_start(command, NULL, wandb->sync_log, &child) == DML_OK)
-        fprintf(stderr, "dml: wandb sync was started on %s; it reports to %s\n", wandb->folder,
-                wandb->sync_log);
+        dml_warn("wandb sync was started on %s; it reports to %s", wandb->folder, wandb->sync_log);
     else
-        fprintf(stderr, "dml: wandb is not installed here; to send the run: wandb sync %s\n",
-                wandb->folder);
+        dml_warn("wandb is not installed here; to send the run: wandb sync %s", wandb->folder);
 }
 
 static enum dml_status wandb_close(void *state, enum dml_run_end end, const char *error) {

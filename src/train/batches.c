@@ -1,6 +1,7 @@
 #include "train/batches.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,11 +47,10 @@ static bool compares_images(const struct dml_objective *objective) {
 static void warn(const struct dml_experiment *e, size_t count, size_t images, const char *what) {
     double share = (double)count / (double)images;
     if (share < LEAST)
-        fprintf(stderr,
-                "dml: --bs %lld --samples_per_class %lld: %.3g %% of the images have %s in their "
-                "batch, from which --loss %s learns\n",
-                (long long)e->training->bs, (long long)e->training->samples_per_class, 100 * share,
-                what, e->training->loss);
+        dml_warn("--bs %lld --samples_per_class %lld: %.3g %% of the images have %s in their "
+                 "batch, from which --loss %s learns",
+                 (long long)e->training->bs, (long long)e->training->samples_per_class, 100 * share,
+                 what, e->training->loss);
 }
 
 enum dml_status dml_batches_warn(const struct dml_experiment *e, const uint32_t *plan,

@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "data/inventory.h"
 #include "dml/dml.h"
 #include "nn/weights/safetensors.h"
@@ -122,7 +123,7 @@ static enum dml_status add_notes(const struct dml_experiment *e, uint64_t epoch,
     if (!status)
         status = dml_tensors_set_note(tensors, "format", "pt");
     if (!status)
-        status = dml_tensors_set_note(tensors, "dml_version", DML_VERSION);
+        status = dml_tensors_set_note(tensors, "dml_version", dml_version());
     if (!status)
         status = dml_tensors_set_note(tensors, "dml_params", params);
     if (!status)
@@ -249,7 +250,7 @@ static enum dml_status check_inventory(const struct dml_experiment *e, const cha
                           "--changed_data goes on all the same",
                           changes);
         if (e->setup->changed_data) {
-            fprintf(stderr, "dml: %s, as here\n", dml_error());
+            dml_warn("%s, as here", dml_error());
             status = DML_OK;
         }
     }

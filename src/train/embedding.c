@@ -28,7 +28,7 @@ enum dml_status dml_embed_images(struct dml_network *network, struct dml_loader 
             status = dml_fail(DML_ERROR_INTERRUPTED, "interrupted while embedding");
         dml_progress_update(&progress, done);
     }
-    if (progress.terminal || status == DML_OK)
-        dml_progress_end(&progress);
+    progress.brief = status != DML_OK; /* the failure has its own message */
+    dml_progress_end(&progress);
     return status;
 }

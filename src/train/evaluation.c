@@ -54,7 +54,7 @@ static enum dml_status measure(const struct dml_experiment *e, const struct dml_
     char title[40];
     snprintf(title, sizeof title, "%s metrics", name);
     dml_progress_start(&progress, title, "percent", 100);
-    progress.quiet = !progress.terminal; /* a log shows the table alone */
+    progress.brief = true;
     const struct dml_evaluation_options options = {.progress = show_progress, .data = &progress};
     enum dml_status status = dml_evaluate(&set, names, count, &options, values);
     if (!status)

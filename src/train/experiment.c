@@ -1,6 +1,7 @@
 #include "train/experiment.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/text.h"
 #include "data/inventory.h"
 #include "dml/dml.h"
@@ -30,9 +31,9 @@ const char *dml_thousands(size_t value) {
 static enum dml_status check_setup(const struct dml_experiment *e) {
     const struct {
         const char *flag, *name, *instead;
-    } names[] = {{"dataset", e->data->dataset, "--source_path"},
-                 {"savename", e->setup->savename, "--save_path"},
-                 {"group", e->tracking->group, "--save_path"},
+    } names[] = {{"dataset", e->data->dataset, "source_path"},
+                 {"savename", e->setup->savename, "save_path"},
+                 {"group", e->tracking->group, "save_path"},
                  {"project", e->tracking->project, NULL}};
     const int count = strcmp(e->setup->savename, "group_plus_seed") == 0 ? 3 : 2;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -42,7 +43,7 @@ static enum dml_status check_setup(const struct dml_experiment *e) {
     for (int i = 0; i < count; i++)
         if (strchr(names[i].name, '/') || strcmp(names[i].name, "..") == 0 ||
             strcmp(names[i].name, ".") == 0)
-            return dml_fail(DML_ERROR_USAGE, "--%s %s: is no name; a path goes into %s",
+            return dml_fail(DML_ERROR_USAGE, "--%s %s: is not a name; a path goes into --%s",
                             names[i].flag, names[i].name, names[i].instead);
     if (e->network_flags->not_pretrained && *e->network_flags->weights)
         return dml_fail(DML_ERROR_USAGE, "--weights and --not_pretrained exclude each other");
@@ -76,8 +77,8 @@ static enum dml_status check_methods(struct dml_experiment *e) {
 
 static void print_part(const struct dml_part *part) {
     if (part->images)
-        printf("  %-11s %s classes, %s images\n", part->name, dml_thousands(part->classes),
-               dml_thousands(part->images));
+        dml_inform("  %-11s %s classes, %s images", part->name, dml_thousands(part->classes),
+                   dml_thousands(part->images));
 }
 
 enum dml_status dml_experiment_loader(const struct dml_experiment *e, const struct dml_part *part,
@@ -106,18 +107,19 @@ static enum dml_status open_data(struct dml_experiment *e) {
     enum dml_status status = dml_dataset_open(e->data, (uint64_t)e->training->seed, &e->dataset);
     if (status)
         return status;
-    printf("data set: ");
-    dml_text_put_line(stdout, *e->data->dataset_csv ? e->data->dataset_csv : e->data->dataset);
-    putchar('\n');
+    char *name = dml_text_line(*e->data->dataset_csv ? e->data->dataset_csv : e->data->dataset);
+    if (!name)
+        return DML_ERROR_MEMORY;
+    dml_inform("data set: %s", name);
+    free(name);
     print_part(&e->dataset.training);
     print_part(&e->dataset.validation);
     print_part(&e->dataset.testing);
     status = check_parts(&e->dataset);
     if (!status && e->dataset.training.classes == 1)
-        fprintf(stderr,
-                "dml: training has one class: --loss %s has no other to tell it from and learns "
-                "nothing of use\n",
-                e->training->loss);
+        dml_warn("training has one class: --loss %s has no other to tell it from and learns "
+                 "nothing of use",
+                 e->training->loss);
     if (!status)
         status = dml_inventory_make(&e->dataset, &e->inventory);
     if (status)
@@ -211,7 +213,7 @@ static enum dml_status open_network(struct dml_experiment *e,
     if (status)
         dml_graph_free(graph);
     else if (note)
-        printf("%s: the processor computes everything\n", note);
+        dml_inform("%s: the processor computes everything", note);
     return status;
 }
 
@@ -221,10 +223,10 @@ static enum dml_status fill_network(struct dml_experiment *e) {
         status = load_backbone(e);
     if (status)
         return status;
-    printf("network: %s, %s parameters, %s; %s, %d threads\n", e->network_flags->arch,
-           dml_thousands(parameter_count(e->network->graph)),
-           e->weights ? e->weights : "random weights", e->network->backend->name,
-           omp_get_max_threads());
+    dml_inform("network: %s, %s parameters, %s; %s, %d threads", e->network_flags->arch,
+               dml_thousands(parameter_count(e->network->graph)),
+               e->weights ? e->weights : "random weights", e->network->backend->name,
+               omp_get_max_threads());
     return DML_OK;
 }
 
@@ -253,9 +255,9 @@ static enum dml_status open_methods(struct dml_experiment *e) {
     char criteria[500] = "", miners[500] = "";
     dml_terms_describe(&e->terms, criteria, miners, sizeof miners);
     if (!status)
-        printf("criterion: %s; batch miner: %s; batch sampler: %s, %s batches of %lld an epoch\n",
-               criteria, miners, t->data_sampler, dml_thousands(dml_sampling_batches(e->sampling)),
-               (long long)t->bs);
+        dml_inform("criterion: %s; batch miner: %s; batch sampler: %s, %s batches of %lld an epoch",
+                   criteria, miners, t->data_sampler,
+                   dml_thousands(dml_sampling_batches(e->sampling)), (long long)t->bs);
     return status;
 }
 
@@ -366,7 +368,7 @@ void dml_experiment_describe(const struct dml_experiment *e, const struct dml_ru
                             .seed = (uint64_t)e->training->seed,
                             .params = e->params,
                             .command = command,
-                            .version = DML_VERSION,
+                            .version = dml_version(),
                             .processor = processor_name(),
                             .threads = omp_get_max_threads(),
                             .steps_per_epoch = dml_sampling_batches(e->sampling),

@@ -1,6 +1,7 @@
 #include "train/model.h"
 
 #include "base/memory.h"
+#include "dml/params_json.h"
 #include "train/embedding.h"
 #include "train/experiment.h"
 

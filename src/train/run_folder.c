@@ -2,8 +2,10 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/text.h"
 #include "data/dataset.h"
+#include "dml/params_json.h"
 #include "tracking/tracking.h"
 
 #include <cjson/cJSON.h>
@@ -337,8 +339,8 @@ static enum dml_status identify(const struct dml_params *params, struct dml_run_
     bool elsewhere = strcmp(word(own, "folder"), out->path) != 0 ||
                      (out->save_path && strcmp(word(own, "save_path"), out->save_path) != 0);
     if (!status && *out->identity && is_copy(own, out->path)) {
-        printf("%s: is a copy of %s; it goes on as a run of its own\n", out->path,
-               word(own, "folder"));
+        dml_inform("%s: is a copy of %s; it goes on as a run of its own", out->path,
+                   word(own, "folder"));
         memcpy(out->copy_of, out->identity, sizeof out->copy_of);
         status = make_identity(out->identity);
     }

@@ -34,8 +34,8 @@ enum dml_status dml_schedule_check(const struct dml_params *params) {
     if (warmup && f->warmup_steps)
         return dml_fail(DML_ERROR_USAGE, "--warmup_epochs and --warmup_steps exclude each other");
     if ((warmup || f->warmup_steps) && method->own_warmup)
-        return dml_fail(DML_ERROR_USAGE, "--scheduler %s has a warm-up of its own: no %s",
-                        t->scheduler, warmup ? "--warmup_epochs" : "--warmup_steps");
+        return dml_fail(DML_ERROR_USAGE, "--scheduler %s has a warm-up of its own: no --%s",
+                        t->scheduler, warmup ? "warmup_epochs" : "warmup_steps");
     if (method->observe && !is_measured(params, f->schedule_metric))
         return dml_fail(DML_ERROR_USAGE,
                         "--schedule_metric %s: is neither loss nor one of --evaluation_metrics and "

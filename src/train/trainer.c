@@ -2,6 +2,7 @@
 
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/progress.h"
 #include "dml/dml.h"
 #include "train/batches.h"
@@ -107,9 +108,9 @@ static void planned(void *data, size_t done) {
 }
 
 static enum dml_status plan_epoch(struct trainer *t) {
-    struct dml_progress progress;
-    dml_progress_start(&progress, "planning batches", "batches", t->batches);
-    progress.quiet = !dml_sampling_store(t->e.sampling);
+    struct dml_progress progress = {.quiet = true};
+    if (dml_sampling_store(t->e.sampling))
+        dml_progress_start(&progress, "planning batches", "batches", t->batches);
     enum dml_status status =
         dml_sampling_plan(t->e.sampling, t->at.epoch, t->plan, planned, &progress);
     if (!status)
@@ -267,8 +268,8 @@ static enum dml_status resume(struct trainer *t) {
         status = dml_fail(DML_ERROR_INPUT, "%s: what trackers noted in it cannot be read", path);
     uint64_t epochs = (uint64_t)t->e.training->n_epochs;
     if (!status && t->at.epoch >= epochs && t->at.epoch > 0) {
-        printf("the run has its %llu epochs already; a larger --n_epochs goes on\n",
-               (unsigned long long)epochs);
+        dml_inform("the run has its %llu epochs already; a larger --n_epochs goes on",
+                   (unsigned long long)epochs);
         t->over = t->folder.in_place && t->folder.finished && t->folder.finished_step == t->at.step;
     }
     return status;
@@ -327,10 +328,9 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     if (status)
         return status;
     if (t->folder.in_place && !has_state)
-        printf("%s: was left before its first state; the run begins anew with its parameters\n",
-               t->folder.path);
-    printf("results: %s\n\n", t->folder.path);
-    fflush(stdout);
+        dml_inform("%s: was left before its first state; the run begins anew with its parameters",
+                   t->folder.path);
+    dml_inform("results: %s\n\n", t->folder.path);
     return t->over ? DML_OK : open_tracking(t, command);
 }
 
@@ -381,7 +381,7 @@ static enum dml_status finish(struct trainer *t, enum dml_status status) {
     enum dml_status closed = dml_tracking_close(t->tracking, end, error);
     if (!closed && end == DML_RUN_FINISHED)
         closed = dml_run_folder_finish(&t->folder, true, t->at.step);
-    printf("\nresults: %s\n", t->folder.path);
+    dml_inform("\nresults: %s", t->folder.path);
     if (error)
         dml_fail(status, "%s", error);
     free(error);

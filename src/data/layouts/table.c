@@ -3,6 +3,7 @@
  * them; their order and other columns do not matter. */
 #include "base/files.h"
 #include "base/memory.h"
+#include "base/messages.h"
 #include "base/suggest.h"
 #include "data/csv.h"
 #include "data/layout.h"
@@ -289,10 +290,9 @@ enum dml_status dml_layout_table(const char *path, const char *source_path,
         status = move_rows(&table, out);
     }
     if (!status && table.sequences)
-        fprintf(stderr,
-                "dml: %s: the column sequence is not used: a query is also compared with images of "
-                "its own sequence\n",
-                path);
+        dml_warn("%s: the column sequence is not used: a query is also compared with images of "
+                 "its own sequence",
+                 path);
     for (size_t i = 0; i < table.count; i++)
         free(table.rows[i].path);
     free(table.rows);

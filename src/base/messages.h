@@ -1,0 +1,32 @@
+#ifndef DML_BASE_MESSAGES_H
+#define DML_BASE_MESSAGES_H
+
+#include "dml/messages.h"
+
+#include <stddef.h>
+
+/* Tell the listener (dml/messages.h) one line or several, split at newlines, of which one at the
+ * end may be left out; control characters are shown as \x1b and the like. In formats of these, and
+ * of dml_fail, a parameter is written as its flag, "--bs %zu": the program shows it so, the library
+ * as the parameter's name, "bs 112". */
+void dml_inform(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void dml_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same of a text as it is. Changes the text. */
+void dml_tell_lines(enum dml_message_kind kind, char *text);
+
+void dml_report_progress(const struct dml_progress_report *report);
+
+/* Whether the listener takes bold text. */
+bool dml_messages_bold(void);
+
+/* Messages name parameters as flags from here on (or no longer). For the command line. */
+void dml_messages_name_flags(bool on);
+
+/* "--" or "": what comes before a parameter's name in a message. */
+const char *dml_flag_dashes(void);
+
+/* `format` with its flags as messages have them. Returns `format` or `out`. */
+const char *dml_message_format(const char *format, char *out, size_t size);
+
+#endif
