@@ -48,6 +48,7 @@ struct what {
     int size;
     size_t batch, micro;
     enum dml_precision precision;
+    bool recompute;
 };
 
 /* An optimiser with its defaults, on all parameters of the job's network. */
@@ -67,8 +68,10 @@ static void open_job(struct job *job, const struct what *what) {
     size_t batch = what->batch;
     *job = (struct job){0};
     ok(dml_graph_build(what->arch, 128, what->size, &job->graph));
-    struct dml_network_options options = {
-        .precision = what->precision, .micro_batch = what->micro, .batch_hint = batch};
+    struct dml_network_options options = {.precision = what->precision,
+                                          .micro_batch = what->micro,
+                                          .batch_hint = batch,
+                                          .recompute = what->recompute};
     ok(dml_network_open(&dml_backend_cpu, job->graph, &options, &job->network));
     open_optimiser(job, "adam");
     for (int p = 0; p < job->graph->param_count; p++) {
@@ -230,9 +233,9 @@ static void race_bf16(const struct what *what) {
 }
 
 static void run_case(const char *name) {
-    struct what resnet50 = {"resnet50_frozen_normalize", 224, 32, 0, DML_PRECISION_FP32};
-    struct what large = {resnet50.arch, 224, WHOLE_BATCH, 0, DML_PRECISION_FP32};
-    struct what demo = {"resnet18_normalize", 64, 112, 0, DML_PRECISION_FP32};
+    struct what resnet50 = {"resnet50_frozen_normalize", 224, 32, 0, DML_PRECISION_FP32, false};
+    struct what large = {resnet50.arch, 224, WHOLE_BATCH, 0, DML_PRECISION_FP32, false};
+    struct what demo = {"resnet18_normalize", 64, 112, 0, DML_PRECISION_FP32, false};
     if (!strcmp(name, "step"))
         race("resnet50_224_frozen_b32_step", &resnet50, true, 3, false);
     else if (!strcmp(name, "whole"))
@@ -249,10 +252,12 @@ static void run_case(const char *name) {
         demo.arch = "resnet18_frozen_normalize";
         race("resnet18_64_frozen_b112_step", &demo, true, 8, false);
     } else if (!strcmp(name, "googlenet")) {
-        const struct what what = {"googlenet_frozen_normalize", 227, 32, 0, DML_PRECISION_FP32};
+        const struct what what = {"googlenet_frozen_normalize", 227,  32, 0,
+                                  DML_PRECISION_FP32,           false};
         race("googlenet_227_frozen_b32_step", &what, true, 3, false);
     } else if (!strcmp(name, "bninception")) {
-        const struct what what = {"bninception_frozen_normalize", 224, 32, 0, DML_PRECISION_FP32};
+        const struct what what = {
+            "bninception_frozen_normalize", 224, 32, 0, DML_PRECISION_FP32, false};
         race("bninception_224_frozen_b32_step", &what, true, 3, false);
     } else if (!strcmp(name, "bf16")) {
         resnet50.precision = DML_PRECISION_BF16;
@@ -274,6 +279,12 @@ static void run_case(const char *name) {
         peak(cpu_engine_bf16() == CPU_BF16_NATIVE ? "resnet50_224_b112_bf16_peak_memory"
                                                   : "resnet50_224_b112_bf16_emulated_peak_memory",
              &large, 3.5);
+    } else if (!strcmp(name, "vit_memory") || !strcmp(name, "vit_memory_recompute")) {
+        struct what vit = {"vits16_normalize", 224, WHOLE_BATCH, 0, DML_PRECISION_FP32, false};
+        vit.recompute = strcmp(name, "vit_memory") != 0;
+        peak(vit.recompute ? "vits16_224_b112_recompute_peak_memory"
+                           : "vits16_224_b112_peak_memory",
+             &vit, vit.recompute ? 3.0 : 0);
     } else {
         fprintf(stderr, "bench_train: unknown case '%s'\n", name);
         exit(2);
@@ -281,9 +292,13 @@ static void run_case(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    static char *all[] = {"step",   "whole",        "folder",       "forward",   "bf16",
-                          "demo",   "demo_frozen",  "demo_forward", "googlenet", "bninception",
-                          "memory", "memory_micro", "memory_bf16"};
+    static char *all[] = {"step",        "whole",
+                          "folder",      "forward",
+                          "bf16",        "demo",
+                          "demo_frozen", "demo_forward",
+                          "googlenet",   "bninception",
+                          "memory",      "memory_micro",
+                          "memory_bf16", "vit_memory_recompute"};
     if (argc == 2) {
         run_case(argv[1]);
         return 0;

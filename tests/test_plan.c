@@ -251,10 +251,16 @@ static void check_plan(const struct plan *plan) {
         forward_on_paper(&p, &plan->steps[s]);
     read_value(&p, plan->embeddings, plan->units.output, false);
     assert_int_equal(plan->kind == PLAN_TRAIN, s < plan->step_count);
+    int before = plan->units.count;
     for (; s < plan->step_count; s++) {
+        if (plan->steps[s].kind == PLAN_STEP_FORWARD) {
+            assert_true(plan->traits->recompute && plan->steps[s].unit < before);
+            forward_on_paper(&p, &plan->steps[s]);
+            continue;
+        }
         backward_on_paper(&p, &plan->steps[s]);
-        if (s > plan->forward_steps) /* a unit comes behind all that use its tensor */
-            assert_true(plan->steps[s].unit <= plan->steps[s - 1].unit);
+        assert_true(plan->steps[s].unit <= before); /* it comes behind all that use its tensor */
+        before = plan->steps[s].unit;
     }
     if (plan->kind == PLAN_TRAIN)
         check_gradients(plan);
@@ -279,8 +285,10 @@ static void check_graph(const struct dml_graph *graph, const struct plan_traits 
 
 static void check_all_backends(const struct dml_graph *graph) {
     struct made_up backend = {0}, plain = {.plain = true};
-    struct plan_traits each[] = {traits_of(&backend), channels_last(&backend), traits_of(&plain),
-                                 channels_last(&plain)};
+    struct plan_traits each[] = {traits_of(&backend), channels_last(&backend),
+                                 traits_of(&plain),   channels_last(&plain),
+                                 traits_of(&backend), channels_last(&plain)};
+    each[4].recompute = each[5].recompute = true;
     for (size_t i = 0; i < sizeof each / sizeof *each; i++)
         check_graph(graph, &each[i]);
 }
@@ -411,11 +419,36 @@ static void channels_lie_last(void **state) {
     dml_graph_free(graph);
 }
 
+/* With recomputation only what leaves a block lives from the forward to the backward pass. */
+static void blocks_are_recomputed(void **state) {
+    (void)state;
+    struct made_up backend = {0};
+    struct plan_traits traits = traits_of(&backend);
+    struct dml_graph *graph = graph_of("vits16_droppath0.1_normalize", 224);
+    size_t bytes[2];
+    for (int recompute = 0; recompute < 2; recompute++) {
+        struct plan *plan;
+        traits.recompute = recompute;
+        assert_ok(plan_create(graph, &traits, PLAN_TRAIN, 4, &plan));
+        bytes[recompute] = plan->arena_bytes;
+        int kept = 0;
+        for (size_t i = 0; i < plan->slot_count; i++)
+            kept += plan->slots[i].first >= 0 && plan->slots[i].bytes >= 4 * 197 * 384 * 4 &&
+                    (size_t)plan->slots[i].first < plan->forward_steps &&
+                    (size_t)plan->slots[i].last > plan->forward_steps;
+        if (recompute) /* the image, the tokens, what leaves each block, and the norm behind them */
+            assert_int_equal(kept, 1 + 1 + 12 + 1);
+        plan_destroy(plan);
+    }
+    assert_true(bytes[1] < bytes[0] / 4);
+    dml_graph_free(graph);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_architecture), cmocka_unit_test(graphs_that_share_much),
         cmocka_unit_test(refused_by_name),    cmocka_unit_test(fused_or_not),
-        cmocka_unit_test(channels_lie_last),
+        cmocka_unit_test(channels_lie_last),  cmocka_unit_test(blocks_are_recomputed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

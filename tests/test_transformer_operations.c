@@ -187,6 +187,43 @@ static void pieces_are_exact(void **state) {
     }
 }
 
+/* Blocks that are computed once more give the same bits in less memory, in pieces too. */
+static void recomputation_changes_no_bit(void **state) {
+    (void)state;
+    static const char *const archs[] = {"vitt16_droppath0.3_normalize", "dinov2s14_reg_clsavg",
+                                        "clipb16_layernorm"};
+    for (size_t k = 0; k < 2 * sizeof archs / sizeof *archs; k++) {
+        struct setting kept, anew;
+        struct dml_network_options options = {.micro_batch = k % 2 ? 2 : 0};
+        int size = k / 2 == 1 ? 42 : 48;
+        open_network(&kept, graph_of(archs[k / 2], size), 4, options);
+        options.recompute = true;
+        open_network(&anew, graph_of(archs[k / 2], size), 4, options);
+        loss_of(&kept);
+        loss_of(&anew);
+        assert_memory_equal(anew.embeddings, kept.embeddings, 4 * kept.dim * sizeof(float));
+        assert_ok(dml_network_backward(kept.network, kept.grad));
+        assert_ok(dml_network_backward(anew.network, anew.grad));
+        for (int p = 0; p < kept.graph->param_count; p++) {
+            float *a = read_param(&kept, p, DML_SLOT_GRAD);
+            float *b = read_param(&anew, p, DML_SLOT_GRAD);
+            assert_memory_equal(a, b, kept.graph->params[p].count * sizeof *a);
+            free(a);
+            free(b);
+        }
+        assert_true(dml_network_memory(anew.network) < dml_network_memory(kept.network) / 2);
+        close_network(&kept);
+        close_network(&anew);
+    }
+    struct dml_graph *resnet = graph_of("resnet18_frozen", 32);
+    struct dml_network *network;
+    const struct dml_network_options options = {.recompute = true};
+    assert_int_equal(dml_network_open(&dml_backend_cpu, resnet, &options, &network),
+                     DML_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(dml_error(), "--recompute: --arch resnet18_frozen"));
+    dml_graph_free(resnet);
+}
+
 /* Embeddings of 200 images whose only branch is dropped with probability 0.25. */
 static void branches_are_dropped_per_image(void **state) {
     (void)state;
@@ -282,6 +319,7 @@ int main(void) {
         cmocka_unit_test(drop_path),
         cmocka_unit_test(whole_blocks),
         cmocka_unit_test(pieces_are_exact),
+        cmocka_unit_test(recomputation_changes_no_bit),
         cmocka_unit_test(branches_are_dropped_per_image),
         cmocka_unit_test(error_function),
         cmocka_unit_test(misuse_is_refused),

@@ -27,6 +27,8 @@ struct dml_network_options {
     enum dml_precision precision;
     size_t micro_batch; /* > 0: train in pieces of so many images; frozen batch norm only */
     size_t batch_hint;  /* training batch size, for the layout of weights; 0: unknown */
+    bool recompute;     /* train with less memory: what is inside a transformer's block is not kept
+                           but computed once more in the backward pass, with the same bits */
 };
 
 /* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and the following, are

@@ -76,7 +76,7 @@ struct dml_node *dml_graph_append(struct dml_graph *graph, enum dml_op op, const
     }
     graph->nodes = nodes;
     struct dml_node *node = &graph->nodes[graph->node_count++];
-    *node = (struct dml_node){.op = op, .input_count = count};
+    *node = (struct dml_node){.op = op, .input_count = count, .layer = graph->layer};
     snprintf(node->name, sizeof node->name, "%s", name);
     for (int i = 0; i < count; i++)
         node->inputs[i] = inputs[i];

@@ -69,6 +69,7 @@ struct dml_node {
     float token_deviation;            /* tokens: what the learned ones start with */
     float *scale, *shift;             /* affine: (channels), owned by the graph */
     int first_param, param_count;
+    int layer; /* the graph's when it was appended, as that of its parameters */
 };
 
 enum dml_param_role {

@@ -14,7 +14,7 @@ struct terms {
 
 struct backward {
     struct plan *plan;
-    const struct plan_ref *values, *states;
+    struct plan_ref *values, *states;
     struct terms *terms;    /* per unit */
     enum dml_status status; /* of the first failure; nothing is added behind it */
 };
@@ -294,21 +294,36 @@ static void backward_of(struct backward *b, int u) {
     }
 }
 
-enum dml_status plan_backward(struct plan *plan, const struct plan_ref *values,
-                              const struct plan_ref *states) {
+/* Before the backward pass of a block begins, at its last unit `u`: its tensors once more. */
+static void recompute(struct backward *b, int u) {
+    int block = plan_block(b->plan, u), first = u;
+    while (first > 0 && plan_block(b->plan, first - 1) == block)
+        first--;
+    for (int v = first; v <= u && b->status == DML_OK; v++)
+        if (plan_recomputes(b->plan, v) && !plan_forward_step(b->plan, v, b->values, b->states))
+            b->status = DML_ERROR_MEMORY;
+}
+
+enum dml_status plan_backward(struct plan *plan, struct plan_ref *values, struct plan_ref *states) {
     struct backward b = {plan, values, states,
                          dml_alloc((size_t)plan->units.count, sizeof(struct terms)), DML_OK};
     if (!b.terms)
         return DML_ERROR_MEMORY;
-    int output = plan->units.output;
+    int output = plan->units.output, recomputed = 0;
     struct plan_step step = plan_step_make(PLAN_STEP_OUTPUT_GRAD, output);
     step.out = new_tensor(&b, &plan->units.units[output].layout);
     emit(&b, &step);
     plan->output_grad = step.out;
     add_term(&b, output, step.out);
-    for (int u = output; u >= 0 && b.status == DML_OK; u--)
-        if (plan->units.units[u].needs_grad && b.terms[u].count)
-            backward_of(&b, u);
+    for (int u = output; u >= 0 && b.status == DML_OK; u--) {
+        if (!plan->units.units[u].needs_grad || !b.terms[u].count)
+            continue;
+        int block = plan_block(plan, u);
+        if (block && block != recomputed)
+            recompute(&b, u);
+        recomputed = block;
+        backward_of(&b, u);
+    }
     free(b.terms);
     return b.status;
 }

@@ -25,8 +25,7 @@ static void move_into_concat(struct plan *plan, int u, struct plan_ref *values) 
     }
 }
 
-static bool forward_step(struct plan *plan, int u, struct plan_ref *values,
-                         struct plan_ref *states) {
+bool plan_forward_step(struct plan *plan, int u, struct plan_ref *values, struct plan_ref *states) {
     const struct plan_unit *unit = &plan->units.units[u];
     struct plan_step step = plan_step_make(PLAN_STEP_FORWARD, u);
     if (unit->kind == PLAN_UNIT_CONCAT) {
@@ -60,7 +59,7 @@ static bool forward_step(struct plan *plan, int u, struct plan_ref *values,
 
 enum dml_status plan_forward(struct plan *plan, struct plan_ref *values, struct plan_ref *states) {
     for (int u = 0; u < plan->units.count; u++)
-        if (!forward_step(plan, u, values, states))
+        if (!plan_forward_step(plan, u, values, states))
             return DML_ERROR_MEMORY;
     plan->forward_steps = plan->step_count;
     plan->embeddings = values[plan->units.output];

@@ -70,6 +70,30 @@ bool plan_append(struct plan *plan, struct plan_step step) {
     return true;
 }
 
+int plan_block(const struct plan *plan, int u) {
+    const struct plan_unit *unit = &plan->units.units[u];
+    int layer = plan->graph->nodes[unit->node].layer;
+    bool last = plan->graph->layers && layer >= plan->graph->layers;
+    bool sum = unit->kind == PLAN_UNIT_POINTWISE && unit->norm < 0 && unit->affine < 0;
+    bool pure = plan_is_operation(unit->kind) || sum;
+    return plan->traits->recompute && pure && !last ? layer : 0;
+}
+
+bool plan_recomputes(const struct plan *plan, int u) {
+    int block = plan_block(plan, u);
+    if (!block || u == plan->units.output)
+        return false;
+    for (int v = u + 1; v <= plan->units.units[u].last_consumer; v++) {
+        const struct plan_unit *user = &plan->units.units[v];
+        bool uses = user->residual == u;
+        for (int k = 0; k < user->input_count; k++)
+            uses |= user->inputs[k] == u;
+        if (uses && plan_block(plan, v) != block)
+            return false;
+    }
+    return true;
+}
+
 bool plan_masked_by_pool(const struct plan *plan, int unit) {
     const struct plan_unit *u = &plan->units.units[unit];
     return plan->traits->pool_masks && u->relu && u->consumers == 1 && unit != plan->units.output &&

@@ -20,11 +20,20 @@ bool plan_append(struct plan *plan, struct plan_step step);
  * maximum is positive, so was the value that won, and nothing else gets a gradient. */
 bool plan_masked_by_pool(const struct plan *plan, int unit);
 
+/* The block that unit `u` is in, whose tensors the backward pass computes anew when it comes to it
+ * instead of finding them kept (Chen et al. 2016, Training deep nets with sublinear memory cost);
+ * 0: in none. With traits->recompute, blocks are the graph's layers that consist of operations
+ * alone: those of transformers. (Sums and relus count as such.) */
+int plan_block(const struct plan *plan, int u);
+/* Whether its tensor is one of them: no unit outside of the block uses it. */
+bool plan_recomputes(const struct plan *plan, int u);
+/* Appends unit u's step of the forward pass; values[u] and states[u] become new. */
+bool plan_forward_step(struct plan *plan, int u, struct plan_ref *values, struct plan_ref *states);
+
 /* The two passes. values[u] becomes, and is, where unit u's tensor lies, states[u] what its forward
  * pass keeps beside it. */
 enum dml_status plan_forward(struct plan *plan, struct plan_ref *values, struct plan_ref *states);
-enum dml_status plan_backward(struct plan *plan, const struct plan_ref *values,
-                              const struct plan_ref *states);
+enum dml_status plan_backward(struct plan *plan, struct plan_ref *values, struct plan_ref *states);
 
 /* Gives each slot its place, and the arena its size. */
 enum dml_status plan_place(struct plan *plan);

@@ -27,6 +27,7 @@ struct plan_traits {
     bool patches;             /* PLAN_UNIT_PATCHES is computed; else they are a convolution */
     bool overwrites_residual; /* a unit may write its result over its residual */
     bool pool_masks;          /* a max pool's backward pass applies the relu in front of it */
+    bool recompute;           /* only what leaves a block is kept; see plan_recomputes */
 
     /* Whether a unit can be computed at all, both ways. NULL: all of them. A graph with one that
      * cannot is refused with the operation's name. */

@@ -200,8 +200,10 @@ static enum dml_status open_network(struct dml_experiment *e,
                                     const struct dml_architecture *architecture) {
     const struct dml_network_flags *flags = e->network_flags;
     const struct dml_backend_wishes wishes = backend_wishes(e);
-    const struct dml_network_options options = {flags->precision, (size_t)flags->micro_bs,
-                                                (size_t)e->training->bs};
+    const struct dml_network_options options = {.precision = flags->precision,
+                                                .micro_batch = (size_t)flags->micro_bs,
+                                                .batch_hint = (size_t)e->training->bs,
+                                                .recompute = flags->recompute};
     const struct dml_backend *backend;
     const char *note;
     struct dml_graph *graph = NULL;

@@ -77,6 +77,7 @@ struct dml_network_flags {
     enum dml_head_start_choice head_start;
     int64_t head_hidden;
     int64_t micro_bs;
+    bool recompute;
     enum dml_precision precision;
 };
 extern const struct dml_param_table dml_network_params;

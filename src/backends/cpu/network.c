@@ -73,6 +73,11 @@ static enum dml_status check_options(const struct dml_graph *graph,
                         graph->arch);
     if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: %s", no_bf16);
+    if (options->recompute && !has_op(graph, DML_OP_ATTENTION))
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--recompute: --arch %s has no transformer's blocks to compute once more "
+                        "(--micro_bs saves memory, too)",
+                        graph->arch);
     if (options->micro_batch && !graph->frozen && has_op(graph, DML_OP_BATCH_NORM))
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--micro_bs %zu: batch norm with the batch's statistics ties the images "
@@ -104,6 +109,7 @@ static enum dml_status create(const struct dml_graph *graph,
     }
     network->planning = (struct cpu_planning){network->engine, &network->params};
     network->traits = cpu_traits(&network->planning, cpu_engine_block());
+    network->traits.recompute = options->recompute;
     *out = &network->base;
     return DML_OK;
 }

@@ -347,7 +347,8 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct pla
     const struct plan_unit *unit = unit_at(run, step->unit);
     size_t n = run->plan->n;
     switch (step->kind) {
-    case PLAN_STEP_FORWARD:
+    case PLAN_STEP_FORWARD: /* once more */
+        return forward_step(run, step);
     case PLAN_STEP_OUTPUT_GRAD:
         break;
     case PLAN_STEP_COMBINE:
