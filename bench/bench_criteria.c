@@ -36,6 +36,33 @@ static const struct row {
     {"snr", "distance", {10.8, 35}, {30, 30}},
     {"quadruplet", "distance", {16.9, 152}, {30, 30}},
     {"softtriplet", NULL, {0, 0}, {1, 1}}, /* cannot be constructed in the original */
+    /* What the study does not have. */
+    {"cosface", NULL, {0, 0}, {1, 1}},
+    {"sphereface", NULL, {0, 0}, {1, 1}},
+    {"large_margin_softmax", NULL, {0, 0}, {1, 1}},
+    {"subcenter_arcface", NULL, {0, 0}, {1, 1}},
+    {"p2sgrad", NULL, {0, 0}, {1, 1}},
+    {"proxyanchor", NULL, {0, 0}, {1, 1}},
+    {"proxynca_pp", NULL, {0, 0}, {1, 1}},
+    {"manifold", NULL, {0, 0}, {1, 1}},
+    {"instance", NULL, {0, 0}, {1, 1}},
+    {"circle", NULL, {0, 0}, {1, 1}},
+    {"supcon", NULL, {0, 0}, {1, 1}},
+    {"ntxent", NULL, {0, 0}, {1, 1}},
+    {"nca", NULL, {0, 0}, {1, 1}},
+    {"fastap", NULL, {0, 0}, {1, 1}},
+    {"smoothap", NULL, {0, 0}, {1, 1}},
+    {"recallk", NULL, {0, 0}, {1, 1}},
+    {"roadmap", NULL, {0, 0}, {1, 1}},
+    {"pnp", NULL, {0, 0}, {1, 1}},
+    {"ranked_list", NULL, {0, 0}, {1, 1}},
+    {"lifted_original", NULL, {0, 0}, {1, 1}},
+    {"tuplet_margin", NULL, {0, 0}, {1, 1}},
+    {"intra_pair_variance", NULL, {0, 0}, {1, 1}},
+    {"dynamic_soft_margin", NULL, {0, 0}, {1, 1}},
+    {"tcm", NULL, {0, 0}, {1, 1}},
+    {"hyp_pce", NULL, {0, 0}, {1, 1}},
+    {"vicreg", "npair", {0, 0}, {1, 1}},
 };
 
 struct run {

@@ -13,9 +13,11 @@
 #include "criteria/similarities.h"
 
 #include "base/memory.h"
+#include "math/linear.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct options {
     double alpha, weight, l2;
@@ -54,12 +56,15 @@ struct state {
     struct dml_buffer memory;
 };
 
-/* Arrays of n for one step. */
-struct rows {
-    double *inverse; /* 1 / ||e_i||, 0 for a zero embedding */
-    double *along;   /* sum_j v_ij c_ij: how much of the gradient by u_i is along u_i */
-    double *x;
-    float *e;
+/* One step. */
+struct step {
+    const struct options *options;
+    const int32_t *labels;
+    double tan2, share; /* share: 1 / pairs */
+    double *inverse;    /* (n): 1 / ||e_i||, 0 for a zero embedding */
+    double *losses;     /* (pairs) */
+    float *slopes;      /* (pairs, n): d angular / df of each sample */
+    float *h;           /* (n, n): the angular term's part of dL/ds, beside g */
 };
 
 static void destroy(void *data) {
@@ -84,68 +89,107 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
     return DML_OK;
 }
 
-static enum dml_status start(struct state *state, const struct dml_batch *batch,
-                             struct rows *rows) {
+static enum dml_status start(struct state *state, const struct dml_batch *batch, size_t pairs,
+                             struct step *step) {
     size_t n = batch->n;
-    rows->inverse = dml_buffer_reserve(&state->memory, 4 * n, sizeof *rows->inverse);
-    if (!rows->inverse)
+    step->options = &state->options;
+    step->labels = batch->labels;
+    step->tan2 = state->tan2;
+    step->share = 1 / (double)pairs;
+    step->inverse =
+        dml_buffer_reserve(&state->memory, 2 * (n + pairs) + (n + pairs) * n, sizeof *step->slopes);
+    if (!step->inverse)
         return DML_ERROR_MEMORY;
-    rows->along = rows->inverse + n;
-    rows->x = rows->along + n;
-    rows->e = (float *)(rows->x + n);
-    enum dml_status status = dml_similarities_forward(&state->similarities, batch);
+    step->losses = step->inverse + n;
+    step->h = (float *)(step->losses + pairs);
+    step->slopes = step->h + n * n;
+    memset(step->h, 0, n * n * sizeof *step->h);
+    enum dml_status status = dml_similarities_forward(&state->similarities, batch, pairs);
     for (size_t i = 0; !status && i < n; i++) {
         double norm = sqrt(state->similarities.s[i * n + i]);
-        rows->inverse[i] = norm < 1e-12 ? 0 : 1 / norm;
-        rows->along[i] = 0;
+        step->inverse[i] = norm < 1e-12 ? 0 : 1 / norm;
     }
     return status;
 }
 
-/* The N-pair term of one pair; adds `weight` times its gradient to g. */
-static double npair_term(struct dml_similarities *s, const int32_t *labels, size_t a, size_t p,
-                         double weight, const struct rows *rows) {
-    const double *row = s->s + a * s->n;
-    double *g = s->g + a * s->n, *x = rows->x, sum = 0;
+/* The N-pair term of one pair; adds its gradient to g. */
+static double npair_term(struct dml_similarities *s, const struct step *step, size_t a, size_t p) {
+    const double *row = s->s + a * s->n, positive = row[p];
+    double *x = dml_similarities_room(s), sum = 0;
+    float *g = s->g + a * s->n, *e = (float *)(x + s->n), share = (float)step->share;
+#pragma omp simd
     for (size_t j = 0; j < s->n; j++) {
-        double above = row[j] - row[p], raised = above < -CLAMP ? -CLAMP : above;
+        double above = row[j] - positive, raised = above < -CLAMP ? -CLAMP : above;
         x[j] = raised > CLAMP ? CLAMP : raised;
     }
-    double value = dml_softplus_negatives(labels, labels[a], s->n, x, rows->e);
+    double value = dml_softplus_negatives(step->labels, step->labels[a], s->n, x, e);
+#pragma omp simd reduction(+ : sum)
     for (size_t j = 0; j < s->n; j++) {
-        double pull = fabs(row[j] - row[p]) > CLAMP ? 0 : weight * x[j];
+        float pull = fabs(row[j] - positive) > CLAMP ? 0 : share * e[j];
         g[j] += pull;
         sum += pull;
     }
-    g[p] -= sum;
+    g[p] -= (float)sum;
     return value;
 }
 
-/* The angular term of one pair, likewise. */
-static double angular_term(struct dml_similarities *s, const int32_t *labels, double tan2, size_t a,
-                           size_t p, double weight, const struct rows *rows) {
-    const double *row_a = s->s + a * s->n, *row_p = s->s + p * s->n, *inverse = rows->inverse;
-    double *g_a = s->g + a * s->n, *g_p = s->g + p * s->n, *x = rows->x, *along = rows->along;
-    double c_ap = row_a[p] * inverse[a] * inverse[p], sum = 0, sum_a = 0, sum_p = 0;
-    double outer = 4 * tan2, inner = 2 * (1 + tan2);
+/* The angular term of pair t; its slopes, and the part by c_ap. */
+static double angular_term(struct dml_similarities *s, const struct step *step, size_t t, size_t a,
+                           size_t p) {
+    const double *row_a = s->s + a * s->n, *row_p = s->s + p * s->n, *inverse = step->inverse;
+    const double inverse_a = inverse[a], inverse_p = inverse[p];
+    double c_ap = row_a[p] * inverse_a * inverse_p, sum = 0;
+    double outer = 4 * step->tan2, inner = 2 * (1 + step->tan2);
+    float *e = step->slopes + t * s->n;
+    double *x = dml_similarities_room(s);
+#pragma omp simd
     for (size_t j = 0; j < s->n; j++)
-        x[j] = outer * inverse[j] * (row_a[j] * inverse[a] + row_p[j] * inverse[p]) - inner * c_ap;
-    double value = dml_softplus_negatives(labels, labels[a], s->n, x, rows->e);
-    for (size_t j = 0; j < s->n; j++) {
-        double v = weight * outer * x[j] * inverse[j];
-        double v_a = v * inverse[a], v_p = v * inverse[p];
-        g_a[j] += v_a;
-        g_p[j] += v_p;
-        sum_a += v_a * row_a[j];
-        sum_p += v_p * row_p[j];
-        along[j] += v_a * row_a[j] + v_p * row_p[j];
-        sum += x[j];
-    }
-    double v = weight * inner * sum;
-    g_a[p] -= v * inverse[a] * inverse[p];
-    along[a] += sum_a - v * c_ap;
-    along[p] += sum_p - v * c_ap;
+        x[j] = outer * inverse[j] * (row_a[j] * inverse_a + row_p[j] * inverse_p) - inner * c_ap;
+    double value = dml_softplus_negatives(step->labels, step->labels[a], s->n, x, e);
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < s->n; j++)
+        sum += e[j];
+    step->h[a * s->n + p] -=
+        (float)(step->share * step->options->weight * inner * sum * inverse_a * inverse_p);
     return value;
+}
+
+/* Row i of h gains what the pairs that are listed for it give. */
+static void add_slopes(struct dml_similarities *s, const struct step *step, size_t i) {
+    float *h = step->h + i * s->n;
+    const double *inverse = step->inverse;
+    double factor = step->share * step->options->weight * 4 * step->tan2 * inverse[i];
+    for (uint32_t t = s->first[i]; t != DML_NO_TUPLE; t = s->next[t]) {
+        const float *e = step->slopes + t * s->n;
+#pragma omp simd
+        for (size_t j = 0; j < s->n; j++)
+            h[j] += (float)(factor * inverse[j]) * e[j];
+    }
+}
+
+/* dL/dE. How much of the gradient by u_i is along u_i is sum_j h_ij s_ij, h symmetric. */
+static void backward(struct dml_similarities *s, const struct step *step,
+                     const struct dml_batch *batch, float *grad) {
+    size_t n = s->n, dim = s->dim;
+    double *along = s->x; /* no longer needed */
+    dml_fold(step->h, n);
+    dml_fold(s->g, n);
+#pragma omp parallel for if (n > 100)
+    for (size_t i = 0; i < n; i++) {
+        const float *h = step->h + i * n;
+        float *g = s->g + i * n;
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size_t j = 0; j < n; j++) {
+            sum += h[j] * s->s[i * n + j];
+            g[j] += h[j];
+        }
+        along[i] = sum * step->inverse[i] * step->inverse[i];
+    }
+    dml_gemm(0, 0, n, dim, n, 1, s->g, n, batch->embeddings, dim, 0, grad, dim);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = i * dim; k < (i + 1) * dim; k++)
+            grad[k] -= (float)along[i] * batch->embeddings[k];
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -154,30 +198,36 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     (void)rng;
     struct state *state = data;
     struct dml_similarities *s = &state->similarities;
-    const struct options *options = &state->options;
-    struct rows rows;
-    enum dml_status status = start(state, batch, &rows);
+    struct step step;
+    size_t n = batch->n;
+    enum dml_status status = start(state, batch, tuples->count, &step);
     if (status)
         return status;
     dml_loss_none(batch, tuples->count, grad, loss);
-    double sum = 0, share = 1 / (double)tuples->count;
-    for (size_t t = 0; t < tuples->count; t++) {
-        size_t a = (size_t)tuples->anchors[t], p = (size_t)tuples->positives[t];
-        double npair = npair_term(s, batch->labels, a, p, share, &rows);
-        double angular =
-            angular_term(s, batch->labels, state->tan2, a, p, share * options->weight, &rows);
-        sum += npair + options->weight * angular;
-        loss->active += npair > 0 || angular > 0;
+    dml_similarities_group(s, tuples->anchors, tuples->count);
+    double sum = 0;
+    size_t active = 0;
+#pragma omp parallel for schedule(dynamic, 8) reduction(+ : active) if (n > 32)
+    for (size_t a = 0; a < n; a++) {
+        for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t]) {
+            size_t p = (size_t)tuples->positives[t];
+            double npair = npair_term(s, &step, a, p), angular = angular_term(s, &step, t, a, p);
+            step.losses[t] = npair + state->options.weight * angular;
+            active += npair > 0 || angular > 0;
+        }
+        add_slopes(s, &step, a);
     }
-    if (loss->active == 0)
+    for (size_t t = 0; t < tuples->count; t++)
+        sum += step.losses[t];
+    loss->active = active;
+    if (active == 0)
         return DML_OK;
-    const double *back = dml_similarities_backward(s);
-    for (size_t i = 0; i < s->n; i++) {
-        double along = rows.along[i] * rows.inverse[i] * rows.inverse[i];
-        for (size_t k = i * s->dim; k < (i + 1) * s->dim; k++)
-            grad[k] = (float)(back[k] - along * s->x[k]);
-    }
-    loss->value = sum * share + dml_norm_penalty(batch, options->l2, grad);
+    dml_similarities_group(s, tuples->positives, tuples->count);
+#pragma omp parallel for schedule(dynamic, 8) if (n > 32)
+    for (size_t p = 0; p < n; p++)
+        add_slopes(s, &step, p);
+    backward(s, &step, batch, grad);
+    loss->value = sum * step.share + dml_norm_penalty(batch, state->options.l2, grad);
     return DML_OK;
 }
 

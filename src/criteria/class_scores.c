@@ -10,11 +10,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Classes at a time, so that their units stay in a core's cache; samples at a time that go from
- * cosines to their part of dL/dE while they are in the nearest cache; classes at a time of dL/dw,
- * of many classes and of few; and how many parts the classes are cut into, each with its own sum of
- * gradients. None depends on the number of threads. */
-enum { BLOCK = 240, SAMPLES = 6, GROUP = 48, SMALL_GROUP = 24, PARTS = 8 };
+/* Classes at a time, whole panels and whole groups, so that their units stay in a core's cache;
+ * samples at a time that go from cosines to their part of dL/dE while they are in the nearest
+ * cache; classes at a time of dL/dw, of many classes and of few; and how many parts the classes are
+ * cut into, each with its own sum of gradients. None depends on the number of threads. */
+enum {
+    BLOCK = DML_PANEL == 32 ? 288 : 240,
+    SAMPLES = DML_PANEL_ROWS,
+    GROUP = 48,
+    SMALL_GROUP = 24,
+    PARTS = 8
+};
 
 #define COSINE_LEAST 1e-10
 /* How far a float32 cosine may be from the true one. */
@@ -293,7 +299,7 @@ static void forward_tile(const struct step *step, enum stages stages, struct pac
                          size_t part, size_t start, size_t first) {
     size_t n = step->n, dim = step->scores->dim, width = width_of(step, start);
     size_t count = least(n - first, SAMPLES);
-    float rows[SAMPLES * BLOCK];
+    _Alignas(64) float rows[SAMPLES * BLOCK];
     if (stages & COSINES)
         dml_panels_multiply(count, width, dim, step->x + first * dim, dim, 1, packed.across, false,
                             rows, width);
@@ -404,6 +410,11 @@ static void backward_group(const struct step *step, size_t first) {
     size_t dim = scores->dim, width;
     const float *exps = group_row(step, first, 0, &width);
     float *grad = scores->grad + first * dim;
+    if (first + width < scores->classes) { /* the beginning of the next group */
+        size_t next, rows = least(step->n, 128);
+        const float *from = group_row(step, first + width, 0, &next);
+        dml_prefetch(from, rows * next);
+    }
     dml_panels_multiply(width, dim, step->n, exps, 1, width, step->scaled, false, grad, dim);
     if (!step->rule->inner)
         dml_units_backward(scores->units + first * dim, scores->norms + first, width, dim, grad);

@@ -104,7 +104,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     (void)tuples, (void)rng;
     struct state *state = data;
     struct dml_similarities *s = &state->similarities;
-    enum dml_status status = dml_similarities_forward(s, batch);
+    enum dml_status status = dml_similarities_forward(s, batch, 0);
     if (status)
         return status;
     double width = 2 / (double)(state->nbins - 1), counts[2], below = 0;
@@ -120,17 +120,18 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
         state->slopes[0][b] = state->histograms[1][b + 1] / (width * counts[0]);
         state->slopes[1][b] = -state->histograms[0][b] / (width * counts[1]);
     }
+    size_t active = 0;
+#pragma omp parallel for schedule(dynamic, 16) reduction(+ : active) if (s->n > 64)
     for (size_t i = 0; i < s->n; i++)
         for (size_t j = i + 1; j < s->n; j++) {
             double fraction, similarity = s->s[i * s->n + j];
             size_t bin = bin_of(similarity, width, state->nbins, &fraction);
             double slope = state->slopes[batch->labels[i] == batch->labels[j]][bin];
-            s->g[i * s->n + j] = fabs(similarity) > 1 ? 0 : slope;
-            loss->active += s->g[i * s->n + j] != 0;
+            s->g[i * s->n + j] = (float)(fabs(similarity) > 1 ? 0 : slope);
+            active += s->g[i * s->n + j] != 0;
         }
-    const double *back = dml_similarities_backward(s);
-    for (size_t i = 0; i < s->n * s->dim; i++)
-        grad[i] = (float)back[i];
+    loss->active = active;
+    memcpy(grad, dml_similarities_backward(s), s->n * s->dim * sizeof *grad);
     return DML_OK;
 }
 

@@ -11,6 +11,7 @@
  * An anchor without negatives costs nothing; when no anchor has both, the loss is 0. */
 #include "criteria/similarities.h"
 
+#include "math/linear.h"
 #include "math/transcendental.h"
 
 #include <stdlib.h>
@@ -58,75 +59,166 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
     return dml_state_new(sizeof(struct state), options, sizeof(struct options), out);
 }
 
-/* Distances of sample i to all others into d (n), from inner products; those that would be lost in
- * rounding are computed anew. sums (n): of the components of each embedding. */
-static void distances(const struct dml_batch *batch, const struct dml_similarities *s, size_t i,
-                      const double *sums, double *d) {
+/* One step. */
+struct step {
+    const struct dml_batch *batch;
+    double margin, most;    /* most: the largest squared norm */
+    double *sums, *squares; /* (n): of the components of an embedding, and its squared norm */
+    double *offsets;        /* (n): sum_j (w_ij - w_ji) */
+    double *losses;         /* (anchors) */
+    uint8_t *complete;      /* (anchors): has positives and negatives */
+};
+
+/* Squared distances below this share of the largest squared norm would be lost in rounding: they
+ * are computed anew. Below NEAR, pulls are lost in float32. */
+static const double LOST = 1e-7, NEAR = 1e-3;
+
+static enum dml_status start(struct state *state, const struct dml_batch *batch, size_t anchors,
+                             struct step *step) {
     size_t n = batch->n;
-    const double *row = s->s + i * n;
-    double own = row[i], most = own,
-           constant = (double)batch->dim * DML_PAIR_OFFSET * DML_PAIR_OFFSET;
-    for (size_t j = 0; j < n; j++)
-        most = s->s[j * n + j] > most ? s->s[j * n + j] : most;
-    for (size_t j = 0; j < n; j++) {
-        double d2 = own + s->s[j * n + j] - 2 * row[j];
-        d[j] = d2 + 2 * DML_PAIR_OFFSET * (sums[i] - sums[j]) + constant;
+    struct dml_similarities *s = &state->similarities;
+    step->batch = batch;
+    step->margin = state->options.neg_margin;
+    step->sums = dml_buffer_reserve(&state->memory, 3 * n + 2 * anchors, sizeof *step->sums);
+    if (!step->sums)
+        return DML_ERROR_MEMORY;
+    step->squares = step->sums + n;
+    step->offsets = step->squares + n;
+    step->losses = step->offsets + n;
+    step->complete = (uint8_t *)(step->losses + anchors);
+    step->most = 0;
+    memset(step->offsets, 0, n * sizeof *step->offsets);
+    enum dml_status status = dml_similarities_forward(s, batch, anchors);
+    for (size_t i = 0; !status && i < n; i++) {
+        step->squares[i] = s->s[i * n + i];
+        step->most = step->squares[i] > step->most ? step->squares[i] : step->most;
+        step->sums[i] = 0;
+        for (size_t k = 0; k < batch->dim; k++)
+            step->sums[i] += s->x[i * batch->dim + k];
     }
-    for (size_t j = 0; j < n; j++)
-        d[j] = d[j] > 1e-7 * most ? sqrt(d[j]) : dml_pair_distance(batch, i, j, DML_PAIR_OFFSET);
+    return status;
 }
 
-/* Turns d (n) into w (n), a row of the weights w_ij above times the number of anchors. Returns
- * L_a; *complete: the anchor has positives and negatives. */
-static double anchor_terms(const struct dml_batch *batch, size_t a, double margin, double *d,
-                           float *e, bool *complete) {
-    size_t n = batch->n;
-    int32_t label = batch->labels[a];
+/* Distances of sample i to all others into d (n), from inner products. */
+static void distances(const struct step *step, const struct dml_similarities *s, size_t i,
+                      double *d) {
+    const double *row = s->s + i * s->n, *sums = step->sums, *squares = step->squares;
+    const double two_offsets = 2 * DML_PAIR_OFFSET, own = squares[i], sum = sums[i];
+    const double constant = (double)s->dim * DML_PAIR_OFFSET * DML_PAIR_OFFSET;
+    const double least = LOST * step->most;
+    int lost = 0;
+#pragma omp simd reduction(| : lost)
+    for (size_t j = 0; j < s->n; j++) {
+        double d2 = own + squares[j] - 2 * row[j] + two_offsets * (sum - sums[j]) + constant;
+        lost |= !(d2 > least);
+        d[j] = d2;
+    }
+    for (size_t j = 0; lost && j < s->n; j++)
+        if (!(d[j] > least)) {
+            double exact = dml_pair_distance(step->batch, i, j, DML_PAIR_OFFSET);
+            d[j] = exact * exact;
+        }
+#pragma omp simd
+    for (size_t j = 0; j < s->n; j++)
+        d[j] = sqrt(d[j]);
+}
+
+/* Turns d (n) into w (n), a row of the weights w_ij above times the number of anchors, 0 where the
+ * anchor costs nothing. Returns L_a; *complete: the anchor has positives and negatives. */
+static double anchor_terms(const struct step *step, size_t a, const double *d, float *e,
+                           uint8_t *complete) {
+    size_t n = step->batch->n;
+    const int32_t *labels = step->batch->labels, label = labels[a];
     double farthest = -INFINITY, nearest = INFINITY, positives = 0, negatives = 0;
+    for (size_t j = 0; j < n; j++)
+        farthest = labels[j] == label && j != a && d[j] > farthest ? d[j] : farthest;
+#pragma omp simd reduction(min : nearest)
     for (size_t j = 0; j < n; j++) {
-        bool same = batch->labels[j] == label;
-        farthest = same && j != a && d[j] > farthest ? d[j] : farthest;
-        nearest = !same && d[j] < nearest ? d[j] : nearest;
+        double value = labels[j] == label ? INFINITY : d[j];
+        nearest = value < nearest ? value : nearest;
     }
     *complete = isfinite(farthest) && isfinite(nearest);
     if (!*complete)
         return 0;
 #pragma omp simd
     for (size_t j = 0; j < n; j++)
-        e[j] = dml_expf((float)(batch->labels[j] == label ? d[j] - farthest : nearest - d[j]));
+        e[j] = dml_expf((float)(labels[j] == label ? d[j] - farthest : nearest - d[j]));
     e[a] = 0;
+#pragma omp simd reduction(+ : positives, negatives)
     for (size_t j = 0; j < n; j++) {
-        positives += batch->labels[j] == label ? e[j] : 0;
-        negatives += batch->labels[j] == label ? 0 : e[j];
+        positives += labels[j] == label ? e[j] : 0;
+        negatives += labels[j] == label ? 0 : e[j];
     }
-    double value = farthest + log(positives) + margin - nearest + log(negatives);
+    double value = farthest + log(positives) + step->margin - nearest + log(negatives);
+    if (value <= 0)
+        return 0;
+    double positive = 1 / positives, negative = -1 / negatives;
+#pragma omp simd
     for (size_t j = 0; j < n; j++) {
-        double share = batch->labels[j] == label ? e[j] / positives : -e[j] / negatives;
-        d[j] = value > 0 && d[j] > 0 ? share / d[j] : 0;
+        double share = e[j] * (labels[j] == label ? positive : negative);
+        e[j] = (float)(d[j] > 0 ? share / d[j] : 0);
     }
-    return fmax(value, 0);
+    return value;
 }
 
-/* dL/dE from the weights in g, which become symmetric; offsets (n) holds sum_j (w_ij - w_ji). */
-static void backward(struct dml_similarities *s, const double *offsets, double scale, float *grad) {
-    size_t n = s->n, dim = s->dim;
-    const double *pulled = dml_similarities_backward(s);
-    for (size_t i = 0; i < n; i++) {
-        double total = 0;
-        for (size_t j = 0; j < n; j++)
-            total += s->g[i * n + j];
-        for (size_t k = 0; k < dim; k++)
-            grad[i * dim + k] = (float)(scale * (total * s->x[i * dim + k] - pulled[i * dim + k] +
-                                                 DML_PAIR_OFFSET * offsets[i]));
-    }
+static void anchor(struct dml_similarities *s, const struct step *step, size_t t, size_t a) {
+    double *d = dml_similarities_room(s);
+    float *g = s->g + a * s->n, *w = (float *)(d + s->n);
+    distances(step, s, a, d);
+    step->losses[t] = anchor_terms(step, a, d, w, &step->complete[t]);
+    for (size_t j = 0; step->losses[t] > 0 && j < s->n; j++)
+        g[j] += w[j];
 }
 
-static void sum_components(const struct dml_similarities *s, double *sums) {
+/* sum_j (w_ij - w_ji) from the weights in g, in the order of rows. */
+static void sum_offsets(const struct dml_similarities *s, double *offsets) {
     for (size_t i = 0; i < s->n; i++) {
-        sums[i] = 0;
-        for (size_t k = 0; k < s->dim; k++)
-            sums[i] += s->x[i * s->dim + k];
+        const float *g = s->g + i * s->n;
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size_t j = 0; j < s->n; j++) {
+            sum += g[j];
+            offsets[j] -= g[j];
+        }
+        offsets[i] += sum;
     }
+}
+
+/* Row i of the symmetric weights: pairs nearly the same pull at each other one by one into `pull`
+ * (dim), and their weight becomes 0. Returns the sum of the other weights. */
+static double pull_near(struct dml_similarities *s, const struct step *step, size_t i,
+                        float *pull) {
+    size_t dim = s->dim;
+    float *g = s->g + i * s->n;
+    const double *row = s->s + i * s->n, *x = s->x + i * dim;
+    double sum = 0;
+    for (size_t k = 0; k < dim; k++)
+        pull[k] = 0;
+    for (size_t j = 0; j < s->n; j++) {
+        double squares = step->squares[i] + step->squares[j];
+        if (g[j] != 0 && squares - 2 * row[j] < NEAR * squares) {
+            for (size_t k = 0; k < dim; k++)
+                pull[k] += (float)(g[j] * (x[k] - s->x[j * dim + k]));
+            g[j] = 0;
+        }
+        sum += g[j];
+    }
+    return sum;
+}
+
+/* dL/dE times the number of anchors into grad. */
+static void backward(struct dml_similarities *s, const struct step *step, float *grad) {
+    size_t n = s->n, dim = s->dim;
+    sum_offsets(s, step->offsets);
+    dml_fold(s->g, n);
+#pragma omp parallel for if (n > 64)
+    for (size_t i = 0; i < n; i++) {
+        double total = pull_near(s, step, i, grad + i * dim);
+        for (size_t k = 0; k < dim; k++)
+            grad[i * dim + k] +=
+                (float)(total * s->x[i * dim + k] + DML_PAIR_OFFSET * step->offsets[i]);
+    }
+    dml_gemm(0, 0, n, dim, n, -1, s->g, n, step->batch->embeddings, dim, 1, grad, dim);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -135,38 +227,29 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     (void)rng;
     struct state *state = data;
     struct dml_similarities *s = &state->similarities;
-    size_t n = batch->n, complete = 0;
-    double *sums = dml_buffer_reserve(&state->memory, 4 * n, sizeof *sums);
-    if (!sums)
-        return DML_ERROR_MEMORY;
-    enum dml_status status = dml_similarities_forward(s, batch);
+    struct step step;
+    size_t complete = 0;
+    enum dml_status status = start(state, batch, tuples->count, &step);
     if (status)
         return status;
-    double *offsets = sums + n, *d = offsets + n, total = 0;
-    float *e = (float *)(d + n);
-    memset(offsets, 0, n * sizeof *offsets);
-    sum_components(s, sums);
     dml_loss_none(batch, tuples->count, grad, loss);
+    dml_similarities_group(s, tuples->anchors, tuples->count);
+#pragma omp parallel for schedule(dynamic, 8) if (batch->n > 32)
+    for (size_t a = 0; a < batch->n; a++)
+        for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t])
+            anchor(s, &step, t, a);
+    double total = 0;
     for (size_t t = 0; t < tuples->count; t++) {
-        size_t a = (size_t)tuples->anchors[t];
-        bool counts;
-        distances(batch, s, a, sums, d);
-        double value = anchor_terms(batch, a, state->options.neg_margin, d, e, &counts);
-        complete += counts;
-        total += value;
-        loss->active += value > 0;
-        if (value <= 0)
-            continue;
-        for (size_t j = 0; j < n; j++) {
-            s->g[a * n + j] += d[j];
-            offsets[a] += d[j];
-            offsets[j] -= d[j];
-        }
+        complete += step.complete[t];
+        total += step.losses[t];
+        loss->active += step.losses[t] > 0;
     }
     if (complete == 0)
         return DML_OK;
     double scale = 1 / (double)tuples->count;
-    backward(s, offsets, scale, grad);
+    backward(s, &step, grad);
+    for (size_t i = 0; i < batch->n * batch->dim; i++)
+        grad[i] *= (float)scale;
     loss->value = total * scale + dml_norm_penalty(batch, state->options.l2, grad);
     return DML_OK;
 }

@@ -56,19 +56,22 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
     return DML_OK;
 }
 
-/* L_a; adds dL_a/ds times the number of pairs to g. `x` is room for n. */
+/* L_a of tuple t; adds dL_a/ds times the number of pairs to g. */
 static double pair(struct dml_similarities *s, const int32_t *labels, size_t a, size_t p,
-                   double scale2, double *x, float *e) {
-    const double *row = s->s + a * s->n;
-    double *g = s->g + a * s->n, sum = 0;
+                   double scale2) {
+    const double *row = s->s + a * s->n, positive = row[p];
+    double *x = dml_similarities_room(s), sum = 0;
+    float *g = s->g + a * s->n, *e = (float *)(x + s->n);
+#pragma omp simd
     for (size_t j = 0; j < s->n; j++)
-        x[j] = scale2 * (row[j] - row[p]);
+        x[j] = scale2 * (row[j] - positive);
     double value = dml_softplus_negatives(labels, labels[a], s->n, x, e);
+#pragma omp simd reduction(+ : sum)
     for (size_t j = 0; j < s->n; j++) {
-        g[j] += x[j];
-        sum += x[j];
+        g[j] += e[j];
+        sum += e[j];
     }
-    g[p] -= sum;
+    g[p] -= (float)sum;
     return value;
 }
 
@@ -78,25 +81,29 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     (void)rng;
     struct state *state = data;
     struct dml_similarities *s = &state->similarities;
-    double *x = dml_buffer_reserve(&state->memory, 2 * batch->n, sizeof *x);
-    if (!x)
+    double *losses = dml_buffer_reserve(&state->memory, tuples->count, sizeof *losses);
+    if (!losses)
         return DML_ERROR_MEMORY;
-    enum dml_status status = dml_similarities_forward(s, batch);
+    enum dml_status status = dml_similarities_forward(s, batch, tuples->count);
     if (status)
         return status;
     dml_loss_none(batch, tuples->count, grad, loss);
+    dml_similarities_group(s, tuples->anchors, tuples->count);
     double sum = 0, scale2 = state->scale * state->scale;
+#pragma omp parallel for schedule(dynamic, 8) if (batch->n > 32)
+    for (size_t a = 0; a < batch->n; a++)
+        for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t])
+            losses[t] = pair(s, batch->labels, a, (size_t)tuples->positives[t], scale2);
     for (size_t t = 0; t < tuples->count; t++) {
-        double value = pair(s, batch->labels, (size_t)tuples->anchors[t],
-                            (size_t)tuples->positives[t], scale2, x, (float *)(x + batch->n));
-        sum += value;
-        loss->active += value > 0;
+        sum += losses[t];
+        loss->active += losses[t] > 0;
     }
     if (loss->active == 0)
         return DML_OK;
-    const double *back = dml_similarities_backward(s);
+    const float *back = dml_similarities_backward(s),
+                share = (float)(scale2 / (double)tuples->count);
     for (size_t i = 0; i < batch->n * batch->dim; i++)
-        grad[i] = (float)(back[i] * scale2 / (double)tuples->count);
+        grad[i] = back[i] * share;
     loss->value = sum / (double)tuples->count +
                   dml_norm_penalty(batch, state->options.l2 * state->scale, grad);
     return DML_OK;

@@ -1,6 +1,8 @@
 #include "criteria/pairwise.h"
 
 #include "base/memory.h"
+#include "criteria/similarities.h"
+#include "math/gram.h"
 #include "math/linear.h"
 #include "math/transcendental.h"
 
@@ -8,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROOM = 8, TILE = 32 }; /* floats of room a column */
+enum { ROOM = 8 }; /* floats of room a column */
 
 /* Squared distances below this share of the squared norms cancel: they are taken from the
  * differences, and their gradient too. */
@@ -124,7 +126,10 @@ static enum dml_status start(struct dml_pairwise *p, const struct dml_batch *bat
     dml_units_forward(batch->embeddings, p->n, p->dim, p->units, p->norms);
     for (size_t k = 0; k < p->m * p->dim; k++)
         p->floats[k] = (float)p->y[k];
-    dml_gemm64(0, 1, p->n, p->m, p->dim, 1, p->x, p->dim, p->y, p->dim, 0, p->s, p->m);
+    if (p->mutual)
+        dml_gram64(p->x, p->n, p->dim, p->s);
+    else
+        dml_gemm64(0, 1, p->n, p->m, p->dim, 1, p->x, p->dim, p->y, p->dim, 0, p->s, p->m);
     memset(p->g, 0, p->n * p->m * sizeof *p->g);
     relate(p, batch, tuples);
     return DML_OK;
@@ -165,25 +170,12 @@ enum dml_status dml_pairwise_distances(struct dml_pairwise *p, const struct dml_
     return DML_OK;
 }
 
-/* g becomes g + g^T. */
-static void fold(float *g, size_t n) {
-#pragma omp parallel for schedule(dynamic, 1) if (n > 100)
-    for (size_t row = 0; row < n; row += TILE)
-        for (size_t column = 0; column <= row; column += TILE)
-            for (size_t i = row; i < n && i < row + TILE; i++)
-                for (size_t j = column; j <= i && j < column + TILE; j++) {
-                    float sum = g[i * n + j] + g[j * n + i];
-                    g[i * n + j] = sum;
-                    g[j * n + i] = sum;
-                }
-}
-
 void dml_pairwise_cosines_backward(struct dml_pairwise *p, double scale, float *grad) {
     size_t n = p->n, m = p->m, dim = p->dim;
     for (size_t i = 0; p->mutual && i < n; i++)
         p->g[i * m + i] = 0;
     if (p->mutual)
-        fold(p->g, n);
+        dml_fold(p->g, n);
     dml_gemm(0, 0, n, dim, m, (float)scale, p->g, m, p->floats, dim, 0, grad, dim);
     dml_units_backward(p->units, p->norms, n, dim, grad);
 }
@@ -206,7 +198,7 @@ static void pull_near(struct dml_pairwise *p, size_t i, double scale, float *gra
 void dml_pairwise_distances_backward(struct dml_pairwise *p, double scale, float *grad) {
     size_t n = p->n, m = p->m, dim = p->dim;
     if (p->mutual)
-        fold(p->g, n);
+        dml_fold(p->g, n);
     memset(grad, 0, n * dim * sizeof *grad);
 #pragma omp parallel for if (n * m > 20000)
     for (size_t i = 0; i < n; i++) {

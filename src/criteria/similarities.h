@@ -3,27 +3,46 @@
 
 #include "criteria/common.h"
 
-/* The inner products of a batch with itself and the gradient back through them, in float64: for
- * criteria whose distances cancel or whose bins and clamps jump. Keeps its memory between steps.
- * All zero is empty. */
+/* The inner products of a batch with itself, in float64, and the gradient back through them: for
+ * criteria whose distances cancel or whose bins and clamps jump. Exponents of 50 multiply the
+ * rounding of a product by 50, a gradient is a sum of products without such a factor: it is
+ * float32. Keeps its memory between steps. All zero is empty. */
 struct dml_similarities {
     size_t n, dim;
-    double *x;    /* (n, dim): the embeddings */
-    double *s;    /* (n, n): s_ij = <e_i, e_j> */
-    double *g;    /* (n, n): dL/ds_ij, which the criterion fills in; starts as 0 */
-    double *back; /* (n, dim): result of backward */
+    double *x;      /* (n, dim): the embeddings */
+    double *s;      /* (n, n): s_ij = <e_i, e_j> */
+    float *g;       /* (n, n): dL/ds_ij, which the criterion fills in; starts as 0 */
+    float *back;    /* (n, dim): result of backward */
+    double *rows;   /* (threads, 2 n): room for a row's pass */
+    uint32_t *next; /* (count): see dml_similarities_group */
+    uint32_t *first;
+    const float *embeddings;
     struct dml_buffer memory;
 };
 
+/* `tuples`: how many will be grouped. */
 enum dml_status dml_similarities_forward(struct dml_similarities *similarities,
-                                         const struct dml_batch *batch);
+                                         const struct dml_batch *batch, size_t tuples);
 
-/* Makes g symmetric, g + g^T (the diagonal is doubled too), and returns back = g x (n, dim). */
-double *dml_similarities_backward(struct dml_similarities *similarities);
+/* Lists the tuples by one of their samples, so that each row of g has one writer: those of sample i
+ * are t = first[i], then t = next[t] until DML_NO_TUPLE, in their order. */
+#define DML_NO_TUPLE UINT32_MAX
+void dml_similarities_group(struct dml_similarities *similarities, const int32_t *samples,
+                            size_t count);
 
-/* L = log(1 + sum_j exp x_j) over the samples j whose label is not `label`. Turns x (n) into
- * dL/dx_j = exp(x_j - L), 0 for the other samples. `e` is room for n floats. */
-double dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n, double *x, float *e);
+/* The calling thread's room for a row: 2 n doubles. */
+double *dml_similarities_room(const struct dml_similarities *similarities);
+
+/* m (n, n) becomes m + m^T (the diagonal is doubled too). */
+void dml_fold(float *m, size_t n);
+
+/* Makes g symmetric and returns back = g x (n, dim). */
+float *dml_similarities_backward(struct dml_similarities *similarities);
+
+/* L = log(1 + sum_j exp x_j) over the samples j whose label is not `label`, and
+ * e_j = dL/dx_j = exp(x_j - L), 0 for the other samples. */
+double dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n, const double *x,
+                              float *e);
 
 void dml_similarities_free(struct dml_similarities *similarities);
 

@@ -2,7 +2,7 @@
 
 #include "math/panels.h"
 
-enum { DEPTH = 512 }; /* components at a time, so that a panel lies on the stack */
+enum { DEPTH = 512, DEPTH64 = 256 }; /* components at a time, so that a panel lies on the stack */
 
 /* Columns j..j + DML_PANEL of `out` from row j on. */
 static void fill_columns(const float *x, size_t n, size_t dim, size_t j, float *out) {
@@ -34,5 +34,72 @@ void dml_gram(const float *x, size_t n, size_t dim, float *out) {
     for (size_t j = 0; j < n; j += DML_PANEL) {
         fill_columns(x, n, dim, j, out);
         mirror_columns(out, n, j);
+    }
+}
+
+/* The same in float64, whose vectors have half as many lanes: a tile has two of them a row. */
+enum { LANES64 = DML_PANEL / 4, PANEL64 = 2 * LANES64, ROWS64 = DML_PANEL_ROWS };
+typedef double vector64 __attribute__((vector_size(LANES64 * sizeof(double))));
+typedef double unaligned64
+    __attribute__((vector_size(LANES64 * sizeof(double)), aligned(sizeof(double)), may_alias));
+
+/* c (rows, PANEL64), its rows `ldc` apart, is or gains (`add`) a times a panel. */
+static inline __attribute__((always_inline)) void tile64(size_t rows, size_t k, const double *a,
+                                                         size_t lda, const double *panel, bool add,
+                                                         double *c, size_t ldc) {
+    vector64 sums[ROWS64][2] = {0};
+    for (size_t l = 0; l < k; l++, panel += PANEL64) {
+        vector64 first = *(const unaligned64 *)panel;
+        vector64 second = *(const unaligned64 *)(panel + LANES64);
+        for (size_t i = 0; i < rows; i++) {
+            sums[i][0] += a[i * lda + l] * first;
+            sums[i][1] += a[i * lda + l] * second;
+        }
+    }
+    for (size_t i = 0; i < rows; i++)
+        for (size_t v = 0; v < 2; v++) {
+            unaligned64 *to = (unaligned64 *)(c + i * ldc + v * LANES64);
+            if (add)
+                sums[i][v] += *to;
+            *to = sums[i][v];
+        }
+}
+
+/* Columns j..j + width of `out` from row j on. A narrow panel's tile is wider than what `out` has
+ * room for. */
+static void fill_columns64(const double *x, size_t n, size_t dim, size_t j, size_t width,
+                           double *out) {
+    double panel[DEPTH64 * PANEL64], narrow[ROWS64 * PANEL64];
+    for (size_t l = 0; l < dim; l += DEPTH64) {
+        size_t depth = dim - l < DEPTH64 ? dim - l : DEPTH64;
+        for (size_t k = 0; k < depth; k++)
+            for (size_t v = 0; v < PANEL64; v++)
+                panel[k * PANEL64 + v] = v < width ? x[(j + v) * dim + l + k] : 0;
+        for (size_t i = j; i < n; i += ROWS64) {
+            size_t rows = n - i < ROWS64 ? n - i : ROWS64;
+            double *to = out + i * n + j;
+            const double *from = x + i * dim + l;
+            if (rows == ROWS64 && width == PANEL64) {
+                tile64(ROWS64, depth, from, dim, panel, l > 0, to, n);
+                continue;
+            }
+            for (size_t r = 0; r < rows; r++) {
+                tile64(1, depth, from + r * dim, dim, panel, false, narrow, PANEL64);
+                for (size_t v = 0; v < width; v++)
+                    to[r * n + v] = narrow[v] + (l > 0 ? to[r * n + v] : 0);
+            }
+        }
+    }
+}
+
+void dml_gram64(const double *x, size_t n, size_t dim, double *out) {
+#pragma omp parallel for schedule(dynamic, 1) if (n > 64)
+    for (size_t j = 0; j < n; j += PANEL64) {
+        size_t width = n - j < PANEL64 ? n - j : PANEL64;
+        fill_columns64(x, n, dim, j, width, out);
+        for (size_t i = j; i < n; i += PANEL64)
+            for (size_t v = 0; v < width; v++)
+                for (size_t r = i > j + v ? i : j + v + 1; r < n && r < i + PANEL64; r++)
+                    out[(j + v) * n + r] = out[r * n + j + v];
     }
 }

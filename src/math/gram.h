@@ -8,4 +8,7 @@
  * out_jj - 2 out_ij. */
 void dml_gram(const float *x, size_t n, size_t dim, float *out);
 
+/* The same in float64. */
+void dml_gram64(const double *x, size_t n, size_t dim, double *out);
+
 #endif

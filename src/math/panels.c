@@ -3,8 +3,9 @@
 #include <string.h>
 
 /* A row of a tile is two vectors; 6 rows of sums, a row of b and an element of a take 15 of the 16
- * registers of AVX2, and 12 multiplications wait for 8 loads. */
-enum { LANES = DML_PANEL / 2, ROWS = 6, CHUNK = 128 };
+ * registers of AVX2, and 12 multiplications wait for 8 loads. AVX-512 has 32 registers: 12 rows
+ * read a panel half as often. */
+enum { LANES = DML_PANEL / 2, ROWS = DML_PANEL_ROWS, CHUNK = 128 };
 typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
 typedef float unaligned
     __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
@@ -33,6 +34,18 @@ static inline __attribute__((always_inline)) void tile(size_t rows, size_t k, co
 /* Up to ROWS rows. */
 static void few_rows(size_t rows, size_t k, const float *a, size_t row, size_t step,
                      const float *panel, bool add, float *c, size_t ldc) {
+#if defined(__AVX512F__)
+    if (rows == ROWS) {
+        tile(ROWS, k, a, row, step, panel, add, c, ldc);
+        return;
+    }
+    if (rows > 6) {
+        tile(6, k, a, row, step, panel, add, c, ldc);
+        a += 6 * row;
+        c += 6 * ldc;
+        rows -= 6;
+    }
+#endif
     switch (rows) {
     case 6:
         tile(6, k, a, row, step, panel, add, c, ldc);
@@ -82,11 +95,15 @@ void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t ro
                          const float *panels, bool add, float *c, size_t ldc) {
     /* Many rows come again with every panel: so much of them at a time as stays in cache. */
     size_t chunk = m > ROWS ? CHUNK : k;
-    for (size_t l = 0; l < k; l += chunk)
+    for (size_t l = 0; l < k; l += chunk) {
+        if (row == 1 && step > 1 && l + chunk < k)
+            dml_prefetch(a + (l + chunk) * step,
+                         (k - l - chunk < chunk ? k - l - chunk : chunk) * step);
         for (size_t j = 0; j < n; j += DML_PANEL)
             multiply_panel(m, n - j < DML_PANEL ? n - j : DML_PANEL, k - l < chunk ? k - l : chunk,
                            a + l * step, row, step, panels + j * k + l * DML_PANEL, add || l > 0,
                            c + j, ldc);
+    }
 }
 
 size_t dml_panels_size(size_t k, size_t n) {

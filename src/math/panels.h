@@ -10,14 +10,14 @@
  * thread, and an element of a result is one sum in the order of k, whatever rows it is computed
  * with: bits depend on the operands alone. */
 
-/* Columns of a panel: two vectors of the level that this is compiled for. For files that are
- * compiled for every level (cmake/levels.cmake) alone. */
+/* Columns of a panel, two vectors of the level that this is compiled for, and how many rows share a
+ * reading of it. For files that are compiled for every level (cmake/levels.cmake) alone. */
 #if defined(__AVX512F__)
-enum { DML_PANEL = 32 };
+enum { DML_PANEL = 32, DML_PANEL_ROWS = 12 };
 #elif defined(__AVX__)
-enum { DML_PANEL = 16 };
+enum { DML_PANEL = 16, DML_PANEL_ROWS = 6 };
 #else
-enum { DML_PANEL = 8 };
+enum { DML_PANEL = 8, DML_PANEL_ROWS = 6 };
 #endif
 
 /* Floats in the panels of b (k, n). */
@@ -29,6 +29,12 @@ void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panel
 
 /* The same from the transpose of b: bt (n, k), its rows `ld` apart. */
 void dml_panels_pack_transposed(size_t k, size_t n, const float *bt, size_t ld, float *panels);
+
+/* Asks for `count` floats from `from` on to be in a core's cache soon. */
+static inline void dml_prefetch(const float *from, size_t count) {
+    for (size_t i = 0; i < count; i += 16)
+        __builtin_prefetch(from + i, 0, 2);
+}
 
 /* c (m, n), its rows `ldc` apart, becomes a b, or gains it (`add`); k is at least 1. Element (i, l)
  * of a is a[i * row + l * step]; `panels` is b (k, n). */
