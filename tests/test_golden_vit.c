@@ -16,6 +16,7 @@ struct running {
     struct dml_graph *graph;
     struct dml_network *network;
     cJSON *json;
+    enum dml_precision precision;
     size_t batch, dim;
     float *input, *embeddings, *grad;
 };
@@ -26,7 +27,8 @@ static void open_case(struct running *r, const char *name, size_t micro) {
     int size = json_int(r->json, "size");
     r->graph = vit_case_graph(&r->settings, size);
     r->dim = (size_t)r->graph->embed_dim;
-    const struct dml_network_options options = {.micro_batch = micro, .batch_hint = r->batch};
+    const struct dml_network_options options = {
+        .precision = r->precision, .micro_batch = micro, .batch_hint = r->batch};
     assert_ok(dml_network_open(&dml_backend_cpu, r->graph, &options, &r->network));
     fill_network_stored(r->network, r->settings.stored_grid);
     size_t count = r->batch * 3 * (size_t)(size * size);
@@ -47,9 +49,11 @@ static void close_case(struct running *r) {
     puts("");
 }
 
-/* What PyTorch's float32 is off by. */
+/* What PyTorch is off by in that precision. */
 static double pytorchs(const struct running *r, const char *what) {
-    return json_number(cJSON_GetObjectItem(r->json, "float32"), what);
+    bool narrow = r->precision == DML_PRECISION_BF16;
+    return json_number(cJSON_GetObjectItem(r->json, narrow ? "bfloat16_autocast" : "float32"),
+                       what);
 }
 
 static void check_embeddings(const struct running *r, const char *name) {
@@ -60,7 +64,8 @@ static void check_embeddings(const struct running *r, const char *name) {
         error = fmax(error, fabs(r->embeddings[i] - expected[i]));
     free(expected);
     printf(" embeddings %.2g", error);
-    if (!(error <= fmax(1e-6, 3 * pytorchs(r, "embeddings"))))
+    double least = r->precision == DML_PRECISION_BF16 ? 2e-2 : 1e-6;
+    if (!(error <= fmax(least, 3 * pytorchs(r, "embeddings"))))
         fail_msg("%s: embeddings are off by %g", name, error);
 }
 
@@ -75,10 +80,10 @@ static bool is_frozen(const struct running *r, const char *param) {
 }
 
 /* Of every parameter that learns, and of no other, relative to the larger of the norm itself and a
- * thousandth of the largest. */
+ * thousandth of the largest; in bfloat16 all of them as one vector. */
 static void check_norms(const struct running *r, const char *name) {
     const cJSON *norms = cJSON_GetObjectItem(r->json, "grad_norms"), *entry;
-    double largest = 0, worst = 0;
+    double largest = 0, worst = 0, squares = 0, differences = 0;
     int seen = 0;
     cJSON_ArrayForEach(entry, norms) largest = fmax(largest, entry->valuedouble);
     for (int p = 0; p < r->graph->param_count; p++) {
@@ -97,6 +102,10 @@ static void check_norms(const struct running *r, const char *name) {
             sum += (double)grad[i] * grad[i];
         free(grad);
         double error = fabs(sqrt(sum) - expected->valuedouble);
+        differences += error * error;
+        squares += expected->valuedouble * expected->valuedouble;
+        if (r->precision == DML_PRECISION_BF16)
+            continue;
         error /= fmax(expected->valuedouble, largest / 1000);
         worst = fmax(worst, error);
         if (!(error <= fmax(3e-5, 10 * pytorchs(r, "grad_norms"))))
@@ -104,6 +113,10 @@ static void check_norms(const struct running *r, const char *name) {
                      expected->valuedouble);
     }
     assert_int_equal(seen, cJSON_GetArraySize(norms));
+    if (r->precision == DML_PRECISION_BF16) {
+        worst = sqrt(differences / squares);
+        assert_true(worst <= 2e-2);
+    }
     printf(", gradient norms %.2g", worst);
 }
 
@@ -144,11 +157,12 @@ static void check_case(struct running *r, const char *name, size_t micro) {
     close_case(r);
 }
 
-static void check_cases(size_t micro) {
+static void check_cases(size_t micro, enum dml_precision precision) {
     size_t count, seen = 0;
     char **names = golden_names("architectures2", &count);
     for (size_t i = 0; i < count; i++) {
-        struct running r = {.json = golden_json("architectures2/%s/case.json", names[i])};
+        struct running r = {.json = golden_json("architectures2/%s/case.json", names[i]),
+                            .precision = precision};
         bool wanted = strcmp(json_text(r.json, "kind"), "vit") == 0;
         if (wanted &&
             (!micro || json_int(r.json, "depth") <= 3)) { /* pieces of deep ones take long */
@@ -163,12 +177,26 @@ static void check_cases(size_t micro) {
 
 static void transformers(void **state) {
     (void)state;
-    check_cases(0);
+    check_cases(0, DML_PRECISION_FP32);
 }
 
 static void transformers_in_pieces(void **state) {
     (void)state;
-    check_cases(2);
+    check_cases(2, DML_PRECISION_FP32);
+}
+
+/* Natively, or emulated where the processor has none. */
+static void transformers_in_bfloat16(void **state) {
+    (void)state;
+    need_bf16();
+    check_cases(0, DML_PRECISION_BF16);
+}
+
+static void transformers_emulated(void **state) {
+    (void)state;
+    setenv("DML_BF16", "emulate", 1);
+    check_cases(2, DML_PRECISION_BF16);
+    unsetenv("DML_BF16");
 }
 
 static void position_embeddings(void **state) {
@@ -210,9 +238,9 @@ static void position_embeddings(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(position_embeddings),
-        cmocka_unit_test(transformers),
-        cmocka_unit_test(transformers_in_pieces),
+        cmocka_unit_test(position_embeddings),    cmocka_unit_test(transformers),
+        cmocka_unit_test(transformers_in_pieces), cmocka_unit_test(transformers_in_bfloat16),
+        cmocka_unit_test(transformers_emulated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,6 +53,20 @@ embed a --checkpoint "$work/runs/emoji16/one/state.safetensors"
 embed b --checkpoint "$work/runs/emoji16/halves/state.safetensors"
 cmp "$work/a_embeddings.npy" "$work/b_embeddings.npy" || fail "a resumed run has other weights"
 
+# --- bfloat16 learns and resumes to the same bits, too; it is emulated where the processor has none
+grep -qw avx512_bf16 /proc/cpuinfo || export DML_BF16=emulate
+narrow=(--arch vitt16_droppath0.2_normalize --precision bf16)
+train "${narrow[@]}" --savename narrow --n_epochs 3
+train "${narrow[@]}" --savename narrow_halves --n_epochs 1 --recompute
+"$dml" train --resume "$work/runs/emoji16/narrow_halves" --n_epochs 3 >"$work/log" 2>&1 ||
+    { cat "$work/log"; fail "resuming in bfloat16"; }
+[ "$(losses narrow)" = "$(losses narrow_halves)" ] ||
+    fail "resumed in bfloat16: $(losses narrow_halves), not $(losses narrow)"
+embed a --checkpoint "$work/runs/emoji16/narrow/state.safetensors" --precision bf16
+embed b --checkpoint "$work/runs/emoji16/narrow_halves/state.safetensors" --precision bf16
+cmp "$work/a_embeddings.npy" "$work/b_embeddings.npy" ||
+    fail "a resumed run in bfloat16 has other weights"
+
 # --- A pretrained backbone without a run: here, that of a run
 weights=$(checkpoint whole)
 embed feature --arch vit_tiny_patch16_224 --weights "$weights" --image_size 32
@@ -89,6 +103,4 @@ says 2 "--weights goes with --arch" eval --weights "$weights"
 says 2 "exclude each other" embed --checkpoint "$weights" --weights "$weights" "${images[@]}"
 says 2 "did you mean 'vit_small_patch14_dinov2'" embed --arch vit_smal_patch14_dinov2 "${images[@]}"
 says 2 "vitt16 has no option '_frozen'" embed --arch vitt16_frozen "${images[@]}"
-says 1 "is a transformer, which is computed in fp32 only" \
-    train --arch vitt16 --precision bf16 --not_pretrained "${flags[@]:0:4}" --image_size 32
 echo "vision transformers: ok"

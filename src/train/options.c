@@ -182,7 +182,8 @@ static const struct dml_param network[] = {
              "backward pass: a fraction of the memory for about a third more time, and exactly the "
              "same gradient."},
     {"precision", DML_PARAM_CHOICE, AT(precision), "fp32", .choices = precisions,
-     .help = "Of activations and convolutions."},
+     .help = "Of activations and convolutions; of transformers, of the products of linear layers, "
+             "whose sums and results stay fp32."},
 };
 #undef AT
 const struct dml_param_table dml_network_params =

@@ -19,6 +19,13 @@ dnnl_status_t cpu_md_create(cpu_md *out, int axes, const dnnl_dims_t dims, dnnl_
     return status == dnnl_success ? keep(out, &md) : status;
 }
 
+dnnl_status_t cpu_md_create_strided(cpu_md *out, int axes, const dnnl_dims_t dims,
+                                    dnnl_data_type_t type, const dnnl_dims_t strides) {
+    dnnl_memory_desc_t md;
+    dnnl_status_t status = dnnl_memory_desc_init_by_strides(&md, axes, dims, type, strides);
+    return status == dnnl_success ? keep(out, &md) : status;
+}
+
 dnnl_status_t cpu_md_clone(cpu_md *out, cpu_const_md md) {
     return keep(out, md);
 }
@@ -79,11 +86,25 @@ dnnl_status_t cpu_conv_weights_pd(dnnl_primitive_desc_t *out, dnnl_engine_t engi
                : status;
 }
 
+dnnl_status_t cpu_matmul_pd(dnnl_primitive_desc_t *out, dnnl_engine_t engine, cpu_const_md a,
+                            cpu_const_md b, cpu_const_md c,
+                            const_dnnl_primitive_attr_t attributes) {
+    dnnl_matmul_desc_t desc;
+    dnnl_status_t status = dnnl_matmul_desc_init(&desc, a, b, NULL, c);
+    return status == dnnl_success ? dnnl_primitive_desc_create(out, &desc, attributes, engine, NULL)
+                                  : status;
+}
+
 #else
 
 dnnl_status_t cpu_md_create(cpu_md *out, int axes, const dnnl_dims_t dims, dnnl_data_type_t type,
                             dnnl_format_tag_t tag) {
     return dnnl_memory_desc_create_with_tag(out, axes, dims, type, tag);
+}
+
+dnnl_status_t cpu_md_create_strided(cpu_md *out, int axes, const dnnl_dims_t dims,
+                                    dnnl_data_type_t type, const dnnl_dims_t strides) {
+    return dnnl_memory_desc_create_with_strides(out, axes, dims, type, strides);
 }
 
 dnnl_status_t cpu_md_clone(cpu_md *out, cpu_const_md md) {
@@ -147,6 +168,12 @@ dnnl_status_t cpu_conv_weights_pd(dnnl_primitive_desc_t *out, dnnl_engine_t engi
     return dnnl_convolution_backward_weights_primitive_desc_create(
         out, engine, dnnl_convolution_direct, d->source, d->weights, d->bias, d->target, d->strides,
         dense, d->pad_left, d->pad_right, forward, attributes);
+}
+
+dnnl_status_t cpu_matmul_pd(dnnl_primitive_desc_t *out, dnnl_engine_t engine, cpu_const_md a,
+                            cpu_const_md b, cpu_const_md c,
+                            const_dnnl_primitive_attr_t attributes) {
+    return dnnl_matmul_primitive_desc_create(out, engine, a, b, NULL, c, attributes);
 }
 
 #endif

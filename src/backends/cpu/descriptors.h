@@ -25,6 +25,9 @@ typedef const_dnnl_memory_desc_t cpu_const_md;
 /* The caller destroys *out with cpu_md_destroy, which accepts NULL. */
 dnnl_status_t cpu_md_create(cpu_md *out, int axes, const dnnl_dims_t dims, dnnl_data_type_t type,
                             dnnl_format_tag_t tag);
+/* By the distances of neighbours along each axis, in elements. */
+dnnl_status_t cpu_md_create_strided(cpu_md *out, int axes, const dnnl_dims_t dims,
+                                    dnnl_data_type_t type, const dnnl_dims_t strides);
 dnnl_status_t cpu_md_clone(cpu_md *out, cpu_const_md md);
 void cpu_md_destroy(cpu_md md);
 
@@ -59,5 +62,9 @@ dnnl_status_t cpu_conv_weights_pd(dnnl_primitive_desc_t *out, dnnl_engine_t engi
                                   const struct cpu_conv_description *d,
                                   const_dnnl_primitive_desc_t forward,
                                   const_dnnl_primitive_attr_t attributes);
+
+/* c = a b. */
+dnnl_status_t cpu_matmul_pd(dnnl_primitive_desc_t *out, dnnl_engine_t engine, cpu_const_md a,
+                            cpu_const_md b, cpu_const_md c, const_dnnl_primitive_attr_t attributes);
 
 #endif

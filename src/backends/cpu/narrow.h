@@ -1,11 +1,18 @@
 #ifndef DML_CPU_NARROW_H
 #define DML_CPU_NARROW_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* target = source rounded to the nearest bfloat16, and back. */
 void cpu_narrow(const float *source, size_t count, uint16_t *target);
 void cpu_widen(const uint16_t *source, size_t count, float *target);
+
+/* The same of a matrix (rows, columns), its rows `ld` floats apart, to one without gaps: as it is,
+ * or transposed; and to the float32 of these values. */
+void cpu_narrow_matrix(const float *source, size_t rows, size_t columns, size_t ld, bool transpose,
+                       uint16_t *target);
+void cpu_round_matrix(const float *source, size_t rows, size_t columns, size_t ld, float *target);
 
 #endif

@@ -66,11 +66,6 @@ static struct dml_backend_abilities abilities(void) {
 
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
-    if (options->precision == DML_PRECISION_BF16 && has_op(graph, DML_OP_TOKENS))
-        return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "--precision bf16: --arch %s is a transformer, which is computed in fp32 "
-                        "only",
-                        graph->arch);
     if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: %s", no_bf16);
     if (options->recompute && !has_op(graph, DML_OP_ATTENTION))
@@ -98,8 +93,9 @@ static enum dml_status create(const struct dml_graph *graph,
     network->options = *options;
     status = cpu_engine_create(&network->engine);
     size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
-    enum plan_element maps =
-        options->precision == DML_PRECISION_BF16 ? PLAN_BFLOAT16 : PLAN_FLOAT32;
+    /* Feature maps are bfloat16; tokens stay float32, and their products are of bfloat16. */
+    bool narrow = options->precision == DML_PRECISION_BF16, tokens = has_op(graph, DML_OP_TOKENS);
+    enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;
     if (status == DML_OK)
         status = cpu_params_create(graph, network->engine, batch ? batch : 32, cpu_engine_block(),
                                    maps, &network->params);
@@ -107,6 +103,7 @@ static enum dml_status create(const struct dml_graph *graph,
         close_network(network);
         return status;
     }
+    network->params.narrow_products = narrow && tokens ? network->engine : NULL;
     network->planning = (struct cpu_planning){network->engine, &network->params};
     network->traits = cpu_traits(&network->planning, cpu_engine_block());
     network->traits.recompute = options->recompute;

@@ -29,7 +29,9 @@ struct cpu_params {
     /* Of bfloat16 convolutions: their own weights or the folded ones, as they read them; NULL in
      * float32. */
     char *narrow;
-    enum plan_element element; /* of feature maps */
+    enum plan_element element;          /* of feature maps */
+    struct cpu_engine *narrow_products; /* linear layers multiply bfloat16 operands, with this
+                                           engine (products.h); NULL: float32 ones */
     enum cpu_prepared { CPU_PREPARED_NOT, CPU_PREPARED_OWN, CPU_PREPARED_FOLDED } prepared;
 };
 

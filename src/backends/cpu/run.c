@@ -186,8 +186,7 @@ static enum dml_status forward_step(const struct cpu_run *run, const struct plan
         cpu_l2_normalize(n, (size_t)unit->layout.channels, unit->layout.image, in, out, state);
         break;
     default:
-        cpu_op_of(unit->kind)->forward(run, step);
-        break;
+        return cpu_op_of(unit->kind)->forward(run, step);
     }
     return DML_OK;
 }
@@ -381,8 +380,7 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct pla
         gem_backward(run, step);
         break;
     case PLAN_STEP_OPERATION:
-        cpu_op_of(unit->kind)->backward(run, step);
-        break;
+        return cpu_op_of(unit->kind)->backward(run, step);
     case PLAN_STEP_L2_NORMALIZE:
         cpu_l2_normalize_gradient(n, (size_t)unit->layout.channels, unit->layout.image,
                                   cpu_at(run, step->in), cpu_at(run, step->other),

@@ -104,7 +104,7 @@ static void head_forward(const struct sizes *s, const float *x, float *y, float 
                         s->channels);
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     struct sizes s = sizes_of(run->plan, plan_unit_of(run->plan, step));
     const float *x = cpu_at(run, step->in);
     float *y = cpu_at(run, step->out), *log_sums = cpu_at(run, step->state);
@@ -117,6 +117,7 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
                          y + i * s.tokens * s.channels + h * s.dim,
                          log_sums + (i * s.heads + h) * s.tokens,
                          buffers + (size_t)omp_get_thread_num() * forward_floats(&s));
+    return DML_OK;
 }
 
 /* From scores and d = dL/d(softmax): the softmax p, and in place of d the gradient of q k^T,
@@ -156,13 +157,13 @@ static void head_backward(const struct sizes *s, const float *x, const float *lo
     dml_panels_multiply(tokens, dim, tokens, d, 1, tokens, panels, false, out + s->channels, wide);
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     struct sizes s = sizes_of(run->plan, plan_unit_of(run->plan, step));
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     const float *log_sums = cpu_at(run, step->state);
     float *out = cpu_at(run, step->out), *buffers = cpu_at(run, step->scratch);
     if (!out)
-        return;
+        return DML_OK;
 #pragma omp parallel for collapse(2) schedule(static)                                              \
     num_threads(planned_threads(run, step, backward_floats(&s)))
     for (size_t i = 0; i < s.n; i++)
@@ -172,6 +173,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
                           grad + i * s.tokens * s.channels + h * s.dim, out + at,
                           buffers + (size_t)omp_get_thread_num() * backward_floats(&s));
         }
+    return DML_OK;
 }
 
 const struct cpu_op *cpu_op_attention(void) {

@@ -16,7 +16,7 @@ static float keep(const struct cpu_run *run, const struct plan_step *step, size_
     return dml_rng_uniform(&rng) < rate ? 0.0f : 1.0f / (1.0f - rate);
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     size_t size = plan_unit_of(run->plan, step)->layout.image;
     const float *x = cpu_at(run, step->in), *residual = cpu_at(run, step->other);
     float *y = cpu_at(run, step->out);
@@ -27,14 +27,15 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
         for (size_t k = i * size; k < (i + 1) * size; k++)
             y[k] = factor * x[k] + (residual ? residual[k] : 0.0f);
     }
+    return DML_OK;
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     size_t size = plan_unit_of(run->plan, step)->layout.image;
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
     if (!out)
-        return;
+        return DML_OK;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < run->plan->n; i++) {
         float factor = keep(run, step, i);
@@ -42,6 +43,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
         for (size_t k = i * size; k < (i + 1) * size; k++)
             out[k] = factor * grad[k];
     }
+    return DML_OK;
 }
 
 const struct cpu_op *cpu_op_drop_path(void) {

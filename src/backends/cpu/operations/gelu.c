@@ -52,7 +52,7 @@ static size_t elements(const struct cpu_run *run, const struct plan_step *step) 
     return run->plan->n * plan_unit_of(run->plan, step)->layout.image;
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
     size_t count = elements(run, step);
     const float *x = cpu_at(run, step->in);
@@ -60,19 +60,21 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < count; i += PIECE)
         (quick ? quick_gelu : gelu)(x + i, count - i < PIECE ? count - i : PIECE, y + i);
+    return DML_OK;
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
     size_t count = elements(run, step);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     float *out = cpu_at(run, step->out);
     if (!out)
-        return;
+        return DML_OK;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < count; i += PIECE)
         (quick ? quick_gelu_gradient
                : gelu_gradient)(grad + i, x + i, count - i < PIECE ? count - i : PIECE, out + i);
+    return DML_OK;
 }
 
 const struct cpu_op *cpu_op_gelu(void) {

@@ -24,7 +24,7 @@ static void row_statistics(const float *x, size_t width, double epsilon, float *
     *inverse = (float)(1.0 / sqrt((double)squares / (double)width + epsilon));
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
     const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_NORM_WEIGHT);
@@ -44,6 +44,7 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
             to[c] = weight ? (from[c] - m) * s * weight[c] + bias[c] : (from[c] - m) * s;
         memset(to + rows.width, 0, (rows.stride - rows.width) * sizeof *to);
     }
+    return DML_OK;
 }
 
 /* What a row adds up of g = gradient * weight: the sums of g and of g x^, x^ = (x - mean) / s. */
@@ -100,7 +101,7 @@ static void add_parameter_grads(const struct cpu_row_shape *rows, const float *g
     }
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_params *params = run->params;
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
@@ -113,13 +114,14 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
                             cpu_params_grad(params, unit->node, DML_ROLE_NORM_WEIGHT),
                             cpu_params_grad(params, unit->node, DML_ROLE_NORM_BIAS));
     if (!out)
-        return;
+        return DML_OK;
 #pragma omp parallel for schedule(static)
     for (size_t r = 0; r < rows.count; r++) {
         size_t at = r * rows.stride;
         input_row(grad + at, x + at, weight, rows.width, mean[r], inverse[r], out + at);
         memset(out + at + rows.width, 0, (rows.stride - rows.width) * sizeof *out);
     }
+    return DML_OK;
 }
 
 const struct cpu_op *cpu_op_layer_norm(void) {

@@ -2,7 +2,7 @@
 
 /* y = gamma[c] * x + residual. Touvron et al. 2021, Going deeper with image transformers. */
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
     const float *gamma = cpu_params_value(run->params, unit->node, DML_ROLE_LAYER_SCALE);
@@ -15,9 +15,10 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
         for (size_t c = 0; c < rows.width; c++)
             y[at + c] = gamma[c] * x[at + c] + (residual ? residual[at + c] : 0.0f);
     }
+    return DML_OK;
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
     const float *gamma = cpu_params_value(run->params, unit->node, DML_ROLE_LAYER_SCALE);
@@ -26,7 +27,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
     cpu_column_sums(&rows, grad, cpu_at(run, step->other), run->accumulate,
                     cpu_params_grad(run->params, unit->node, DML_ROLE_LAYER_SCALE));
     if (!out)
-        return;
+        return DML_OK;
 #pragma omp parallel for schedule(static)
     for (size_t r = 0; r < rows.count; r++) {
         size_t at = r * rows.stride;
@@ -34,6 +35,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
         for (size_t c = 0; c < rows.width; c++)
             out[at + c] = gamma[c] * grad[at + c];
     }
+    return DML_OK;
 }
 
 const struct cpu_op *cpu_op_layer_scale(void) {

@@ -1,6 +1,6 @@
 #include "backends/cpu/operations/operation.h"
 
-#include "math/linear.h"
+#include "backends/cpu/products.h"
 
 #include <string.h>
 
@@ -26,7 +26,7 @@ static void start_rows(const struct cpu_row_shape *rows, const float *bias, cons
     }
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
@@ -35,11 +35,21 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
     float *y = cpu_at(run, step->out);
     start_rows(&out, cpu_params_value(run->params, unit->node, DML_ROLE_BIAS),
                cpu_at(run, step->other), y);
-    dml_gemm(0, 1, out.count, out.width, in.width, 1.0f, cpu_at(run, step->in), in.stride, weight,
-             in.width, 1.0f, y, out.stride);
+    const struct cpu_product product = {.transpose_b = true,
+                                        .m = out.count,
+                                        .n = out.width,
+                                        .k = in.width,
+                                        .a = cpu_at(run, step->in),
+                                        .lda = in.stride,
+                                        .b = weight,
+                                        .ldb = in.width,
+                                        .add = true,
+                                        .c = y,
+                                        .ldc = out.stride};
+    return cpu_product_run(&product, cpu_op_narrow(run->params, unit), cpu_at(run, step->scratch));
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
@@ -48,20 +58,57 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
     float *grad_weight = cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT);
     float *grad_bias = cpu_params_grad(run->params, unit->node, DML_ROLE_BIAS);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
-    dml_gemm(1, 0, out.width, in.width, out.count, 1.0f, grad, out.stride, x, in.stride,
-             run->accumulate ? 1.0f : 0.0f, grad_weight, in.width);
+    struct cpu_engine *narrow = cpu_op_narrow(run->params, unit);
+    const struct cpu_product of_weight = {.transpose_a = true,
+                                          .m = out.width,
+                                          .n = in.width,
+                                          .k = out.count,
+                                          .a = grad,
+                                          .lda = out.stride,
+                                          .b = x,
+                                          .ldb = in.stride,
+                                          .add = run->accumulate,
+                                          .c = grad_weight,
+                                          .ldc = in.width};
+    enum dml_status status = cpu_product_run(&of_weight, narrow, cpu_at(run, step->scratch));
     if (grad_bias)
         cpu_column_sums(&out, grad, NULL, run->accumulate, grad_bias);
     float *grad_x = cpu_at(run, step->out);
-    if (!grad_x)
-        return;
+    if (!grad_x || status != DML_OK)
+        return status;
     if (in.stride != in.width)
         memset(grad_x, 0, in.count * in.stride * sizeof *grad_x);
-    dml_gemm(0, 0, in.count, in.width, out.width, 1.0f, grad, out.stride, weight, in.width, 0.0f,
-             grad_x, in.stride);
+    const struct cpu_product of_input = {.m = in.count,
+                                         .n = in.width,
+                                         .k = out.width,
+                                         .a = grad,
+                                         .lda = out.stride,
+                                         .b = weight,
+                                         .ldb = in.width,
+                                         .c = grad_x,
+                                         .ldc = in.stride};
+    return cpu_product_run(&of_input, narrow, cpu_at(run, step->scratch));
+}
+
+static size_t forward_scratch(const struct plan *plan, const struct plan_unit *unit) {
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
+    struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
+    return cpu_op_product_scratch(plan, unit, out.count, out.width, in.width);
+}
+
+static size_t backward_scratch(const struct plan *plan, const struct plan_unit *unit) {
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
+    struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
+    size_t weight = cpu_op_product_scratch(plan, unit, out.width, in.width, out.count);
+    size_t input = cpu_op_product_scratch(plan, unit, in.count, in.width, out.width);
+    return weight > input ? weight : input;
 }
 
 const struct cpu_op *cpu_op_linear(void) {
-    static const struct cpu_op op = {.reads_input = true, .forward = forward, .backward = backward};
+    static const struct cpu_op op = {.reads_input = true,
+                                     .forward_scratch = forward_scratch,
+                                     .backward_scratch = backward_scratch,
+                                     .forward = forward,
+                                     .backward = backward};
     return &op;
 }

@@ -1,5 +1,8 @@
 #include "backends/cpu/operations/operation.h"
 
+#include "backends/cpu/products.h"
+#include "backends/cpu/traits.h"
+
 enum {
     COLUMNS = 64, /* summed at a time, by one thread */
     ROWS = 64,    /* summed in float32, whose sums are summed in float64 */
@@ -30,6 +33,17 @@ void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const flo
         for (size_t c = 0; c < columns; c++)
             cpu_params_store(&out[first + c], sum[c], accumulate);
     }
+}
+
+struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct plan_unit *unit) {
+    bool tokens = unit->kind == PLAN_UNIT_PATCHES || params->graph->nodes[unit->node].tokens;
+    return tokens ? params->narrow_products : NULL;
+}
+
+size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_unit *unit, size_t m,
+                              size_t n, size_t k) {
+    const struct cpu_planning *planning = plan->traits->context;
+    return cpu_op_narrow(planning->params, unit) ? cpu_product_scratch(m, n, k) : 0;
 }
 
 const struct cpu_op *cpu_op_of(enum plan_unit_kind kind) {

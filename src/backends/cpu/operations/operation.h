@@ -15,10 +15,10 @@ struct cpu_op {
     size_t (*forward_scratch)(const struct plan *plan, const struct plan_unit *unit);
     size_t (*backward_scratch)(const struct plan *plan, const struct plan_unit *unit);
     /* step->in to step->out; step->other is the residual to add, if any. */
-    void (*forward)(const struct cpu_run *run, const struct plan_step *step);
+    enum dml_status (*forward)(const struct cpu_run *run, const struct plan_step *step);
     /* The gradient step->in of the output to gradients of parameters and to step->out, the gradient
      * of the input (NULL: nobody needs it); step->other is the input where it is read. */
-    void (*backward)(const struct cpu_run *run, const struct plan_step *step);
+    enum dml_status (*backward)(const struct cpu_run *run, const struct plan_step *step);
 };
 
 /* NULL: the unit is computed by run.c. */
@@ -44,6 +44,12 @@ static inline const struct dml_node *cpu_node_of(const struct cpu_run *run,
                                                  const struct plan_step *step) {
     return &run->plan->graph->nodes[plan_unit_of(run->plan, step)->node];
 }
+
+/* The engine for a unit's products of bfloat16 operands: those of tokens and patches, where the
+ * network has such; NULL: they are float32. And scratch memory for such a product. */
+struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct plan_unit *unit);
+size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_unit *unit, size_t m,
+                              size_t n, size_t k);
 
 /* out[c] = (accumulate ? out[c] : 0) + the sum over rows of x, or of x times `factor`, rows of the
  * same shape, where that is not NULL. */

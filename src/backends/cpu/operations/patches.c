@@ -1,6 +1,6 @@
 #include "backends/cpu/operations/operation.h"
 
-#include "math/linear.h"
+#include "backends/cpu/products.h"
 
 #include <string.h>
 
@@ -25,9 +25,21 @@ static struct sizes sizes_of(const struct plan *plan, const struct plan_unit *un
     return s;
 }
 
-static size_t scratch(const struct plan *plan, const struct plan_unit *unit) {
+/* The pixels in patches, and a product's own behind them. */
+static size_t patches_bytes(const struct sizes *s) {
+    return cpu_aligned_bytes(s->patches * s->width * sizeof(float));
+}
+
+static size_t forward_scratch(const struct plan *plan, const struct plan_unit *unit) {
     struct sizes s = sizes_of(plan, unit);
-    return s.patches * s.width * sizeof(float);
+    size_t channels = (size_t)unit->layout.channels;
+    return patches_bytes(&s) + cpu_op_product_scratch(plan, unit, s.patches, channels, s.width);
+}
+
+static size_t backward_scratch(const struct plan *plan, const struct plan_unit *unit) {
+    struct sizes s = sizes_of(plan, unit);
+    size_t channels = (size_t)unit->layout.channels;
+    return patches_bytes(&s) + cpu_op_product_scratch(plan, unit, channels, s.width, s.patches);
 }
 
 /* x (n, planes, height, width) to patches (n * rows * columns, planes * side * side). */
@@ -48,7 +60,7 @@ static void gather(const struct sizes *s, const struct plan_layout *image, const
             }
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct sizes s = sizes_of(plan, unit);
@@ -59,12 +71,23 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
     gather(&s, &plan_input_of(plan, unit)->layout, cpu_at(run, step->in), patches);
     for (size_t k = 0; bias && k < s.patches; k++)
         memcpy(y + k * channels, bias, channels * sizeof *y);
-    dml_gemm(0, 1, s.patches, channels, s.width, 1.0f, patches, s.width, weight, s.width,
-             bias ? 1.0f : 0.0f, y, channels);
+    const struct cpu_product product = {.transpose_b = true,
+                                        .m = s.patches,
+                                        .n = channels,
+                                        .k = s.width,
+                                        .a = patches,
+                                        .lda = s.width,
+                                        .b = weight,
+                                        .ldb = s.width,
+                                        .add = bias != NULL,
+                                        .c = y,
+                                        .ldc = channels};
+    return cpu_product_run(&product, cpu_op_narrow(run->params, unit),
+                           (char *)patches + patches_bytes(&s));
 }
 
 /* Of the parameters alone: nobody needs the gradient of an image. */
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     struct sizes s = sizes_of(plan, unit);
@@ -73,17 +96,29 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
     float *bias = cpu_params_grad(run->params, unit->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch);
     gather(&s, &plan_input_of(plan, unit)->layout, cpu_at(run, step->other), patches);
-    dml_gemm(1, 0, rows.width, s.width, s.patches, 1.0f, grad, rows.stride, patches, s.width,
-             run->accumulate ? 1.0f : 0.0f,
-             cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT), s.width);
+    const struct cpu_product product = {
+        .transpose_a = true,
+        .m = rows.width,
+        .n = s.width,
+        .k = s.patches,
+        .a = grad,
+        .lda = rows.stride,
+        .b = patches,
+        .ldb = s.width,
+        .add = run->accumulate,
+        .c = cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT),
+        .ldc = s.width};
+    enum dml_status status = cpu_product_run(&product, cpu_op_narrow(run->params, unit),
+                                             (char *)patches + patches_bytes(&s));
     if (bias)
         cpu_column_sums(&rows, grad, NULL, run->accumulate, bias);
+    return status;
 }
 
 const struct cpu_op *cpu_op_patches(void) {
     static const struct cpu_op op = {.reads_input = true,
-                                     .forward_scratch = scratch,
-                                     .backward_scratch = scratch,
+                                     .forward_scratch = forward_scratch,
+                                     .backward_scratch = backward_scratch,
                                      .forward = forward,
                                      .backward = backward};
     return &op;

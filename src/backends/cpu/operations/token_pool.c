@@ -37,7 +37,7 @@ static size_t means(const struct cpu_run *run, const struct plan_step *step, str
     return means_of(node, &run->plan->graph->nodes[node->inputs[0]], out);
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
     size_t channels = (size_t)in->channels;
@@ -59,9 +59,10 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
             }
         }
     }
+    return DML_OK;
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
     size_t channels = (size_t)in->channels;
@@ -70,7 +71,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
     if (!out)
-        return;
+        return DML_OK;
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < run->plan->n; i++) {
         float *image = out + i * in->image;
@@ -83,6 +84,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
                     image[t * channels + c] = share * vector[c];
         }
     }
+    return DML_OK;
 }
 
 const struct cpu_op *cpu_op_token_pool(void) {

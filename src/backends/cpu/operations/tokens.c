@@ -38,7 +38,7 @@ static size_t pixel_at(const struct plan_layout *map, size_t c, size_t s) {
     return (c / block * map->pixels + s) * block + c % block;
 }
 
-static void forward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     const struct cpu_params *params = run->params;
     const struct dml_node *node = cpu_node_of(run, step);
@@ -62,6 +62,7 @@ static void forward(const struct cpu_run *run, const struct plan_step *step) {
             for (size_t c = 0; source.positioned && c < channels; c++)
                 row[c] += positions[source.position * channels + c];
         }
+    return DML_OK;
 }
 
 /* A token's gradient summed over the images goes to the learned token and to its position. */
@@ -88,7 +89,7 @@ static void parameter_grads(const struct cpu_run *run, const struct plan_step *s
     }
 }
 
-static void backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = plan_unit_of(run->plan, step);
     const struct plan_layout *map = &plan_input_of(run->plan, unit)->layout;
     size_t tokens = unit->layout.pixels, channels = (size_t)unit->layout.channels;
@@ -99,7 +100,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
     for (size_t t = 0; t < tokens; t++)
         parameter_grads(run, step, t);
     if (!out)
-        return;
+        return DML_OK;
 #pragma omp parallel for collapse(2) schedule(static)
     for (size_t i = 0; i < run->plan->n; i++)
         for (size_t s = 0; s < map->pixels; s++) {
@@ -107,6 +108,7 @@ static void backward(const struct cpu_run *run, const struct plan_step *step) {
             for (size_t c = 0; c < room; c++)
                 out[i * map->image + pixel_at(map, c, s)] = c < channels ? row[c] : 0.0f;
         }
+    return DML_OK;
 }
 
 const struct cpu_op *cpu_op_tokens(void) {

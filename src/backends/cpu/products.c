@@ -1,0 +1,133 @@
+#include "backends/cpu/products.h"
+
+#include "backends/cpu/align.h"
+#include "backends/cpu/convolution.h"
+#include "backends/cpu/narrow.h"
+#include "math/linear.h"
+
+/* Bytes of a rounded value: where the processor has no bfloat16 it is a float32. */
+static size_t element(void) {
+    return cpu_engine_bf16() == CPU_BF16_NATIVE ? sizeof(uint16_t) : sizeof(float);
+}
+
+size_t cpu_product_scratch(size_t m, size_t n, size_t k) {
+    return cpu_aligned_bytes(m * k * element()) + cpu_aligned_bytes(k * n * element());
+}
+
+/* By way of float32: operands lie rounded in scratch memory as they lay before, without gaps. */
+static void emulate(const struct cpu_product *p, float *a, float *b) {
+    size_t rows_a = p->transpose_a ? p->k : p->m, rows_b = p->transpose_b ? p->n : p->k;
+    size_t columns_a = p->transpose_a ? p->m : p->k, columns_b = p->transpose_b ? p->k : p->n;
+    cpu_round_matrix(p->a, rows_a, columns_a, p->lda, a);
+    cpu_round_matrix(p->b, rows_b, columns_b, p->ldb, b);
+    dml_gemm(p->transpose_a, p->transpose_b, p->m, p->n, p->k, 1.0f, a, columns_a, b, columns_b,
+             p->add ? 1.0f : 0.0f, p->c, p->ldc);
+}
+
+/* What oneDNN needs for one product; made anew each time, as its own cache holds what is costly. */
+struct objects {
+    cpu_md mds[3]; /* a, b, c */
+    dnnl_post_ops_t post;
+    dnnl_primitive_attr_t attributes;
+    dnnl_primitive_desc_t pd;
+    dnnl_primitive_t primitive;
+    dnnl_stream_t stream;
+    dnnl_exec_arg_t arguments[3];
+};
+
+static void destroy(struct objects *o) {
+    for (int i = 0; i < 3; i++) {
+        if (o->arguments[i].memory)
+            dnnl_memory_destroy(o->arguments[i].memory);
+        cpu_md_destroy(o->mds[i]);
+    }
+    if (o->stream)
+        dnnl_stream_destroy(o->stream);
+    if (o->primitive)
+        dnnl_primitive_destroy(o->primitive);
+    if (o->pd)
+        dnnl_primitive_desc_destroy(o->pd);
+    if (o->attributes)
+        dnnl_primitive_attr_destroy(o->attributes);
+    if (o->post)
+        dnnl_post_ops_destroy(o->post);
+}
+
+#define NEXT(call)                                                                                 \
+    do {                                                                                           \
+        dnnl_status_t next_status = (call);                                                        \
+        if (next_status != dnnl_success)                                                           \
+            return next_status;                                                                    \
+    } while (0)
+
+/* a (rows, k) and b, (k, n) or its transpose, without gaps, to rows of c. */
+static dnnl_status_t multiply(struct objects *o, dnnl_engine_t engine, const struct cpu_product *p,
+                              size_t rows, uint16_t *a, uint16_t *b, float *c) {
+    const dnnl_dim_t m = (dnnl_dim_t)rows, n = (dnnl_dim_t)p->n, k = (dnnl_dim_t)p->k;
+    void *const handles[] = {a, b, c};
+    static const int names[] = {DNNL_ARG_SRC, DNNL_ARG_WEIGHTS, DNNL_ARG_DST};
+    NEXT(cpu_md_create(&o->mds[0], 2, (dnnl_dims_t){m, k}, dnnl_bf16, dnnl_ab));
+    NEXT(cpu_md_create(&o->mds[1], 2, (dnnl_dims_t){k, n}, dnnl_bf16,
+                       p->transpose_b ? dnnl_ba : dnnl_ab));
+    NEXT(cpu_md_create_strided(&o->mds[2], 2, (dnnl_dims_t){m, n}, dnnl_f32,
+                               (dnnl_dims_t){(dnnl_dim_t)p->ldc, 1}));
+    NEXT(dnnl_post_ops_create(&o->post));
+    if (p->add)
+        NEXT(cpu_post_add_output(o->post));
+    NEXT(dnnl_primitive_attr_create(&o->attributes));
+    NEXT(dnnl_primitive_attr_set_post_ops(o->attributes, o->post));
+    NEXT(cpu_matmul_pd(&o->pd, engine, o->mds[0], o->mds[1], o->mds[2], o->attributes));
+    NEXT(dnnl_primitive_create(&o->primitive, o->pd));
+    NEXT(dnnl_stream_create(&o->stream, engine, dnnl_stream_default_flags));
+    for (int i = 0; i < 3; i++) {
+        o->arguments[i].arg = names[i];
+        NEXT(dnnl_memory_create(&o->arguments[i].memory, o->mds[i], engine, handles[i]));
+    }
+    NEXT(dnnl_primitive_execute(o->primitive, o->stream, 3, o->arguments));
+    return dnnl_stream_wait(o->stream);
+}
+
+/* Rows of a tile: few tiles, each of which packs b anew, but enough for some cores. */
+static size_t tile_height(size_t m) {
+    enum { TILES = 8, LEAST = 256 };
+    size_t height = (m / TILES + 15) / 16 * 16;
+    return height < LEAST ? LEAST : height;
+}
+
+/* In tiles that depend on the shape alone, each computed by oneDNN on one thread. */
+static enum dml_status native(const struct cpu_product *p, struct cpu_engine *engine, uint16_t *a,
+                              uint16_t *b) {
+    size_t height = tile_height(p->m);
+    dnnl_status_t failure = dnnl_success;
+    cpu_narrow_matrix(p->a, p->transpose_a ? p->k : p->m, p->transpose_a ? p->m : p->k, p->lda,
+                      p->transpose_a, a);
+    cpu_narrow_matrix(p->b, p->transpose_b ? p->n : p->k, p->transpose_b ? p->k : p->n, p->ldb,
+                      false, b);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size_t top = 0; top < p->m; top += height) {
+        size_t rows = p->m - top < height ? p->m - top : height;
+        struct objects objects = {0};
+        dnnl_status_t status =
+            multiply(&objects, engine->engine, p, rows, a + top * p->k, b, p->c + top * p->ldc);
+        destroy(&objects);
+        if (status != dnnl_success) {
+#pragma omp atomic write
+            failure = status;
+        }
+    }
+    return check(failure, "product of bfloat16");
+}
+
+enum dml_status cpu_product_run(const struct cpu_product *p, struct cpu_engine *narrow,
+                                void *scratch) {
+    if (!narrow) {
+        dml_gemm(p->transpose_a, p->transpose_b, p->m, p->n, p->k, 1.0f, p->a, p->lda, p->b, p->ldb,
+                 p->add ? 1.0f : 0.0f, p->c, p->ldc);
+        return DML_OK;
+    }
+    char *b = (char *)scratch + cpu_aligned_bytes(p->m * p->k * element());
+    if (cpu_engine_bf16() == CPU_BF16_NATIVE)
+        return native(p, narrow, scratch, (uint16_t *)b);
+    emulate(p, scratch, (float *)b);
+    return DML_OK;
+}
