@@ -15,6 +15,7 @@ struct dml_class_cosines {
                              where by_class */
     float *units, *norms; /* (n, dim), (n): of the embeddings */
     double *losses;       /* (n), or (rows) where by_class: for the criterion */
+    float *packed;        /* an operand of the products */
     float *rooms;         /* (threads, 3 * length of a row of c) */
     struct dml_buffer memory;
 };

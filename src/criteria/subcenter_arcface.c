@@ -56,14 +56,19 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
  * float64 where float32 cannot tell. */
 static size_t nearest(const struct dml_class_scores *scores, const float *x, const float *c,
                       size_t first, size_t count) {
-    size_t best = 0, near = 0;
-    for (size_t k = 1; k < count; k++)
-        best = c[k] > c[best] ? k : best;
-    const float bound = c[best] - COSINE_DOUBT;
-    for (size_t k = 0; k < count; k++)
-        near += c[k] > bound;
+    /* Without branches: which one is nearest cannot be predicted. */
+    float first_most = c[0], second = -INFINITY;
+    size_t best = 0;
+    for (size_t k = 1; k < count; k++) {
+        const float value = c[k], lower = value < first_most ? value : first_most;
+        second = lower > second ? lower : second;
+        best = value > first_most ? k : best;
+        first_most = value > first_most ? value : first_most;
+    }
+    const float bound = first_most - COSINE_DOUBT;
+    const bool unsure = second > bound;
     double most = -2;
-    for (size_t k = 0; near > 1 && k < count; k++) {
+    for (size_t k = 0; unsure && k < count; k++) {
         double cosine = c[k] > bound ? dml_class_cosine(scores, x, first + k) : -2;
         best = cosine > most ? k : best;
         most = cosine > most ? cosine : most;
@@ -93,9 +98,11 @@ static double row(const struct dml_class_cosines_state *state, const float *x, s
         size_t best = nearest(&state->scores, x, c + first, first, count);
         bool own = first == label * count;
         own_row = own ? first + best : own_row;
+        const float logit = own ? -INFINITY : scale * c[first + best];
         for (size_t k = 0; k < count; k++)
-            c[first + k] = k == best && !own ? scale * c[first + k] : -INFINITY;
-        most = fmaxf(most, c[first + best]);
+            c[first + k] = -INFINITY;
+        c[first + best] = logit;
+        most = logit > most ? logit : most;
     }
     double slope, sum = 0;
     double own = own_logit(o, dml_class_cosine(&state->scores, x, own_row), &slope);

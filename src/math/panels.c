@@ -96,9 +96,10 @@ void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t ro
     /* Many rows come again with every panel: so much of them at a time as stays in cache. */
     size_t chunk = m > ROWS ? CHUNK : k;
     for (size_t l = 0; l < k; l += chunk) {
-        if (row == 1 && step > 1 && l + chunk < k)
-            dml_prefetch(a + (l + chunk) * step,
-                         (k - l - chunk < chunk ? k - l - chunk : chunk) * step);
+        /* Where a's columns lie in memory, the next ones are not those that follow. */
+        for (size_t next = l + chunk; row == 1 && step > 1 && next < k && next < l + 2 * chunk;
+             next++)
+            dml_prefetch(a + next * step, m);
         for (size_t j = 0; j < n; j += DML_PANEL)
             multiply_panel(m, n - j < DML_PANEL ? n - j : DML_PANEL, k - l < chunk ? k - l : chunk,
                            a + l * step, row, step, panels + j * k + l * DML_PANEL, add || l > 0,
