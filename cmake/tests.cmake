@@ -53,11 +53,14 @@ add_executable(reliability_run_text ${DML_RELIABILITY}/run_text.c ${DML_RELIABIL
 target_link_libraries(reliability_run_text PRIVATE dml_testing)
 dml_test_script(reliability_kills ${DML_RELIABILITY}/kills.sh $<TARGET_FILE:reliability_run_text>)
 dml_test_script(reliability_resuming ${DML_RELIABILITY}/resuming.sh)
-if(NOT DML_SANITIZE) # its malloc is in the way of AddressSanitizer's
+# A malloc of its own and limits of address space are in the way of AddressSanitizer.
+if(NOT DML_SANITIZE)
   add_library(reliability_faults MODULE ${DML_RELIABILITY}/faults.c)
   target_link_libraries(reliability_faults PRIVATE ${CMAKE_DL_LIBS})
   dml_test_script(reliability_faults ${DML_RELIABILITY}/faults.sh
                   $<TARGET_FILE:reliability_run_text> $<TARGET_FILE:reliability_faults>)
+  dml_test_script(reliability_limits ${DML_RELIABILITY}/limits.sh
+                  $<TARGET_FILE:reliability_run_text>)
 endif()
 
 # examples/NAME.c shows the library at work: built like a user's program, and run as a test.

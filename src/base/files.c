@@ -154,7 +154,8 @@ enum dml_status dml_map_file(const char *path, struct dml_mapping *mapping) {
     else {
         void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED)
-            status = dml_fail(DML_ERROR_IO, "%s: cannot be mapped: %s", path, strerror(errno));
+            status = dml_fail(errno == ENOMEM ? DML_ERROR_MEMORY : DML_ERROR_IO,
+                              "%s: cannot be mapped: %s", path, strerror(errno));
         else
             *mapping = (struct dml_mapping){data, (size_t)info.st_size};
     }

@@ -2,6 +2,7 @@
 
 #include "base/level.h"
 #include "base/suggest.h"
+#include "cli/starved.h"
 #include "cli/terminal.h"
 #include "dml/dml.h"
 
@@ -42,8 +43,9 @@ int dml_cli_finish(const char *name, enum dml_status status) {
     if (status == DML_OK)
         return 0;
     fflush(stdout); /* in a file that takes both, the message stands last */
-    fprintf(stderr, "dml %s: %s\n", name,
-            *dml_error() ? dml_error() : "failed without a message, as a plugin may");
+    fprintf(stderr, "dml %s: %s%s\n", name,
+            *dml_error() ? dml_error() : "failed without a message, as a plugin may",
+            status == DML_ERROR_MEMORY ? dml_starved_advice(name) : "");
     return status == DML_ERROR_USAGE ? 2 : 1;
 }
 
@@ -105,6 +107,7 @@ static void set_libraries(char **argv) {
 
 /* The exit status of a command: what it printed may not have arrived, as on a full disk. */
 static int delivered(const char *name, int status) {
+    dml_starved_end();
     if (fflush(stdout) == 0 && !ferror(stdout))
         return status;
     fprintf(stderr, "dml %s: standard output: cannot be written\n", name);
@@ -128,8 +131,10 @@ int main(int argc, char **argv) {
     }
     struct dml_suggestion nearest = dml_suggestion_start(name);
     for (int i = 0; i < COMMANDS; i++) {
-        if (strcmp(commands[i].name, name) == 0)
+        if (strcmp(commands[i].name, name) == 0) {
+            dml_starved_begin(name);
             return delivered(name, commands[i].run(argc - 1, argv + 1));
+        }
         dml_suggestion_offer(&nearest, commands[i].name);
     }
     fprintf(stderr, "dml: there is no command '%s'", name);

@@ -20,6 +20,7 @@ struct jpeg_decoder {
     bool ended;  /* the bytes did not suffice */
     bool filled; /* and pixels were made up for it */
     bool in_header;
+    bool out_of_memory;
     bool complete; /* all pixels are there, whatever comes behind them */
     uint8_t *cmyk; /* a row */
     size_t cmyk_capacity;
@@ -35,6 +36,7 @@ enum {
 
 static void on_error(j_common_ptr info) {
     struct jpeg_decoder *decoder = (struct jpeg_decoder *)info;
+    decoder->out_of_memory = info->err->msg_code == JERR_OUT_OF_MEMORY;
     info->err->format_message(info, decoder->message);
     longjmp(decoder->escape, 1);
 }
@@ -155,17 +157,24 @@ static size_t working_bytes(struct jpeg_decompress_struct *info) {
     return bytes;
 }
 
+/* After a longjmp. An image that could be read with more memory is not a bad one. */
+static enum dml_status failure(const struct jpeg_decoder *decoder) {
+    return decoder->out_of_memory
+               ? dml_fail(DML_ERROR_MEMORY, "out of memory: decoding a JPEG file")
+               : DML_ERROR_INPUT;
+}
+
 enum dml_status jpeg_decoder_open(struct jpeg_decoder *decoder, const uint8_t *bytes, size_t size,
                                   struct format_header *out, const char **problem) {
     struct jpeg_decompress_struct *info = &decoder->info;
-    decoder->ended = decoder->filled = decoder->complete = false;
+    decoder->ended = decoder->filled = decoder->complete = decoder->out_of_memory = false;
     decoder->in_header = true;
     *decoder->flaw = 0;
     out->starved = false;
     *problem = decoder->message;
     if (setjmp(decoder->escape)) {
         out->starved = decoder->ended;
-        return DML_ERROR_INPUT;
+        return failure(decoder);
     }
     jpeg_abort_decompress(info);
     decoder->source.next_input_byte = bytes;
@@ -262,7 +271,7 @@ enum dml_status jpeg_decoder_decode(struct jpeg_decoder *decoder, struct dml_rec
                                     struct dml_pixels *out, const char **problem) {
     *problem = decoder->message;
     if (setjmp(decoder->escape))
-        return decoder->complete ? DML_OK : DML_ERROR_INPUT;
+        return decoder->complete ? DML_OK : failure(decoder);
     enum dml_status status = decode_part(decoder, wanted, out);
     jpeg_abort_decompress(&decoder->info);
     return status;

@@ -19,6 +19,7 @@ struct png_decoder {
     struct dml_pixels scratch; /* a row, or for interlaced files all of them */
     uint8_t **rows;
     size_t row_capacity;
+    bool out_of_memory;
     char message[128];
 };
 
@@ -44,6 +45,19 @@ static void on_read(png_structp png, png_bytep out, size_t count) {
     decoder->at += count;
 }
 
+static png_voidp allocate(png_structp png, png_alloc_size_t size) {
+    struct png_decoder *decoder = png_get_mem_ptr(png);
+    void *memory = malloc(size);
+    decoder->out_of_memory = decoder->out_of_memory || !memory;
+    return memory;
+}
+
+/* After a longjmp. An image that could be read with more memory is not a bad one. */
+static enum dml_status failure(const struct png_decoder *decoder) {
+    return decoder->out_of_memory ? dml_fail(DML_ERROR_MEMORY, "out of memory: decoding a PNG file")
+                                  : DML_ERROR_INPUT;
+}
+
 struct png_decoder *png_decoder_new(void) {
     return dml_alloc(1, sizeof(struct png_decoder));
 }
@@ -62,17 +76,18 @@ enum dml_status png_decoder_open(struct png_decoder *decoder, const uint8_t *byt
     decoder->bytes = bytes;
     decoder->size = size;
     decoder->at = 0;
-    decoder->ended = out->starved = false;
+    decoder->ended = decoder->out_of_memory = out->starved = false;
     *problem = decoder->message;
     png_destroy_read_struct(&decoder->png, &decoder->info, NULL);
-    decoder->png = png_create_read_struct(PNG_LIBPNG_VER_STRING, decoder, on_error, on_warning);
+    decoder->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, decoder, on_error, on_warning,
+                                            decoder, allocate, NULL);
     if (decoder->png)
         decoder->info = png_create_info_struct(decoder->png);
     if (!decoder->info)
         return dml_fail(DML_ERROR_MEMORY, "out of memory: cannot start reading a PNG file");
     if (setjmp(decoder->escape)) {
         out->starved = decoder->ended;
-        return DML_ERROR_INPUT;
+        return failure(decoder);
     }
     png_set_read_fn(decoder->png, decoder, on_read);
     png_read_info(decoder->png, decoder->info);
@@ -143,7 +158,7 @@ enum dml_status png_decoder_decode(struct png_decoder *decoder, struct dml_rect 
                                    struct dml_pixels *out, const char **problem) {
     *problem = decoder->message;
     if (setjmp(decoder->escape))
-        return DML_ERROR_INPUT;
+        return failure(decoder);
     enum dml_status status = read_rows(decoder, wanted, out);
     dml_pixels_release(&decoder->scratch);
     return status;

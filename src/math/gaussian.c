@@ -1,9 +1,9 @@
 #include "math/gaussian.h"
 
 #include "base/memory.h"
+#include "math/lapack.h"
 
 #include <cblas.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -92,12 +92,11 @@ static enum dml_status eigen_factor(double *a, size_t dim) {
     if (!values || !vectors)
         goto out;
     memcpy(vectors, a, dim * dim * sizeof *a);
-    if (LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)dim, vectors, (lapack_int)dim,
-                       values) != 0) {
-        status =
-            dml_fail(DML_ERROR_NUMERIC, "no eigenvalues of a covariance of %zu dimensions", dim);
+    status = dml_lapack_check(LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)dim, vectors,
+                                             (lapack_int)dim, values),
+                              "the eigenvalues of a covariance did not converge");
+    if (status)
         goto out;
-    }
     for (size_t j = 0; j < dim; j++) /* row j of `vectors` is the j-th eigenvector */
         for (size_t k = 0; k < dim; k++)
             a[k * dim + j] = vectors[j * dim + k] * sqrt(fmax(values[j], 0));
@@ -216,9 +215,12 @@ enum dml_status dml_frechet_distance(struct dml_frechet *f, const uint32_t *rows
     subtract_from_rows(f->rows, n, dim, f->mean);
     memcpy(f->product, f->ridge_part, dim * dim * sizeof *f->product);
     scatter(f->rows, n, dim, n > 1 ? 1.0 / (double)(n - 1) : 0.0, 1.0, f->product);
-    if (LAPACKE_dsyev(LAPACK_COL_MAJOR, 'N', 'U', (lapack_int)dim, f->product, (lapack_int)dim,
-                      f->eigenvalues) != 0)
-        return dml_fail(DML_ERROR_NUMERIC, "no eigenvalues of a product of covariances");
+    enum dml_status status =
+        dml_lapack_check(LAPACKE_dsyev(LAPACK_COL_MAJOR, 'N', 'U', (lapack_int)dim, f->product,
+                                       (lapack_int)dim, f->eigenvalues),
+                         "the eigenvalues of a product of covariances did not converge");
+    if (status)
+        return status;
     for (size_t k = 0; k < dim; k++)
         root += sqrt(fmax(f->eigenvalues[k], 0));
     *out = shift + f->set.trace + trace - 2 * root;

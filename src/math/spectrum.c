@@ -1,11 +1,11 @@
 #include "math/spectrum.h"
 
 #include "base/memory.h"
+#include "math/lapack.h"
 #include "math/linear.h"
 
 #include <cblas.h>
 #include <float.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,13 +42,14 @@ static void row_gram(const struct dml_values *x, size_t n, size_t dim, double *g
 }
 
 /* Inside a parallel region LAPACK's own calls take one thread, on any machine. */
-static lapack_int eigenvalues(double *gram, size_t size, double *values) {
+static enum dml_status eigenvalues(double *gram, size_t size, double *values,
+                                   const char *otherwise) {
     lapack_int failed = 0;
 #pragma omp parallel
 #pragma omp single
     failed = LAPACKE_dsyevd(LAPACK_ROW_MAJOR, 'N', 'L', (lapack_int)size, gram, (lapack_int)size,
                             values);
-    return failed;
+    return dml_lapack_check(failed, otherwise);
 }
 
 static void turn_round(double *values, size_t size) { /* LAPACK's order is ascending */
@@ -86,9 +87,9 @@ enum dml_status dml_covariance_eigenvalues(const struct dml_values *x, size_t n,
     double *covariance = dml_alloc(dim * dim, sizeof *covariance);
     if (mean && covariance)
         status = dml_covariance(x, n, dim, mean, covariance);
-    if (!status && eigenvalues(covariance, dim, values) != 0)
-        status = dml_fail(DML_ERROR_NUMERIC, "the eigenvalues of the embeddings' covariance did "
-                                             "not converge");
+    if (!status)
+        status = eigenvalues(covariance, dim, values,
+                             "the eigenvalues of the embeddings' covariance did not converge");
     if (!status)
         turn_round(values, dim);
     free(mean);
@@ -110,11 +111,10 @@ enum dml_status dml_singular_values(const struct dml_values *x, size_t n, size_t
         row_gram(x, n, dim, gram);
     else
         add_gram(x, NULL, n, dim, rows, gram);
-    if (eigenvalues(gram, size, values) != 0) {
-        status = dml_fail(DML_ERROR_NUMERIC, "the singular values of the embeddings did not "
-                                             "converge");
+    status =
+        eigenvalues(gram, size, values, "the singular values of the embeddings did not converge");
+    if (status)
         goto out;
-    }
     double least = values[size - 1] * (double)size * DBL_EPSILON;
     for (size_t k = 0; k < size; k++)
         values[k] = values[k] > least ? sqrt(values[k]) : 0;

@@ -2,6 +2,7 @@
 
 #include "params/internal.h"
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/text.h"
@@ -133,14 +134,17 @@ static bool is_default(const struct dml_param *param, const cJSON *value) {
     return cJSON_IsString(value) && strcmp(value->valuestring, param->fallback) == 0;
 }
 
+/* *out is to be deleted on failure, too. */
+static enum dml_status parse(const char *json, cJSON **out) {
+    static const char otherwise[] = "is not a JSON object of parameters";
+    enum dml_status status = dml_json_parse(json, strlen(json), out, otherwise);
+    return status || cJSON_IsObject(*out) ? status : dml_fail(DML_ERROR_INPUT, otherwise);
+}
+
 enum dml_status dml_params_from_json(struct dml_params *params, const char *json, bool lenient) {
-    cJSON *object = cJSON_Parse(json);
-    if (!cJSON_IsObject(object)) {
-        cJSON_Delete(object);
-        return dml_fail(DML_ERROR_INPUT, "is not a JSON object of parameters");
-    }
-    enum dml_status status = DML_OK;
-    for (const cJSON *item = object->child; item && !status; item = item->next) {
+    cJSON *object;
+    enum dml_status status = parse(json, &object);
+    for (const cJSON *item = status ? NULL : object->child; item && !status; item = item->next) {
         struct dml_param_place place;
         const struct dml_param *param = dml_params_find(params, item->string, &place);
         if (!param && !lenient)
@@ -177,11 +181,9 @@ static enum dml_status disagree(const char *name, const cJSON *own, const cJSON 
 
 enum dml_status dml_params_agree(const struct dml_params *params, const char *json,
                                  bool (*may_differ)(const char *name)) {
-    cJSON *object = cJSON_Parse(json);
-    enum dml_status status = DML_OK;
-    if (!cJSON_IsObject(object))
-        status = dml_fail(DML_ERROR_INPUT, "is not a JSON object of parameters");
-    for (const cJSON *item = object ? object->child : NULL; item && !status; item = item->next) {
+    cJSON *object;
+    enum dml_status status = parse(json, &object);
+    for (const cJSON *item = status ? NULL : object->child; item && !status; item = item->next) {
         struct dml_param_place place;
         const struct dml_param *param = dml_params_find(params, item->string, &place);
         if (!param || !place.group->given[place.index] || may_differ(item->string))

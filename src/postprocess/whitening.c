@@ -2,23 +2,23 @@
 #include "dml/postprocess.h"
 
 #include "base/memory.h"
+#include "math/lapack.h"
 #include "math/spectrum.h"
 
 #include <float.h>
-#include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* Ascending eigenvalues; the eigenvectors are the rows of `matrix` then. Inside a parallel region
  * LAPACK's own calls take one thread, so that bits do not depend on their number. */
-static lapack_int decompose(double *matrix, size_t dim, double *values) {
+static enum dml_status decompose(double *matrix, size_t dim, double *values) {
     lapack_int failed = 0;
 #pragma omp parallel
 #pragma omp single
     failed = LAPACKE_dsyevd(LAPACK_COL_MAJOR, 'V', 'U', (lapack_int)dim, matrix, (lapack_int)dim,
                             values);
-    return failed;
+    return dml_lapack_check(failed, "whitening: the eigenvalues did not converge");
 }
 
 enum dml_status dml_whitening_fit(const double *x, size_t n, size_t dim, size_t kept,
@@ -31,8 +31,8 @@ enum dml_status dml_whitening_fit(const double *x, size_t n, size_t dim, size_t 
     enum dml_status status = DML_ERROR_MEMORY;
     if (out->mean && out->projection && covariance && values)
         status = dml_covariance(&(struct dml_values){.wide = x}, n, dim, out->mean, covariance);
-    if (!status && decompose(covariance, dim, values) != 0)
-        status = dml_fail(DML_ERROR_NUMERIC, "whitening: the eigenvalues did not converge");
+    if (!status)
+        status = decompose(covariance, dim, values);
     size_t rank = 0;
     double least = status ? 0 : values[dim - 1] * (double)dim * DBL_EPSILON;
     for (size_t k = 0; !status && k < dim; k++)

@@ -1,6 +1,7 @@
 #include "train/checkpoint.h"
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/messages.h"
 #include "data/inventory.h"
@@ -391,11 +392,15 @@ static enum dml_status restore_sampler(struct dml_experiment *e, const char *pat
 }
 
 static enum dml_status read_position(const char *text, const char *path, struct dml_position *out) {
-    cJSON *json = text ? cJSON_Parse(text) : NULL;
+    cJSON *json;
     const char *const names[] = {"epoch", "epoch_step", "step", "tuples", "active", "swapped"};
     uint64_t *const fields[] = {&out->epoch,  &out->epoch_step, &out->step,
                                 &out->tuples, &out->active,     &out->swapped};
-    enum dml_status status = DML_OK;
+    enum dml_status status = text ? DML_OK : missing(path, "dml_position");
+    if (!status)
+        status = dml_json_parse(text, strlen(text), &json, "%s: has a damaged dml_position", path);
+    if (status)
+        return status;
     for (size_t i = 0; !status && i < sizeof names / sizeof names[0]; i++) {
         const cJSON *item = cJSON_GetObjectItem(json, names[i]);
         if (!cJSON_IsNumber(item) || item->valuedouble < 0)

@@ -1,6 +1,7 @@
 #include "train/evaluation.h"
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
@@ -261,9 +262,9 @@ char *dml_evaluator_bests(const struct dml_evaluator *v) {
 }
 
 enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *json) {
-    cJSON *list = cJSON_Parse(json), *item;
+    cJSON *list, *item;
     enum dml_status status =
-        list ? DML_OK : dml_fail(DML_ERROR_INPUT, "a state's best values cannot be read");
+        dml_json_parse(json, strlen(json), &list, "a state's best values cannot be read");
     cJSON_ArrayForEach(item, list) {
         const cJSON *part = cJSON_GetObjectItem(item, "part");
         const cJSON *metric = cJSON_GetObjectItem(item, "metric");

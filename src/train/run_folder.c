@@ -1,6 +1,7 @@
 #include "train/run_folder.h"
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/text.h"
@@ -253,8 +254,8 @@ static enum dml_status read_run(const char *folder, cJSON **out) {
     *out = NULL;
     if (!status && dml_path_exists(path)) {
         status = dml_read_file(path, &text, NULL);
-        if (!status && !(*out = cJSON_Parse(text)))
-            status = dml_fail(DML_ERROR_INPUT, "%s: cannot be read as JSON", path);
+        if (!status)
+            status = dml_json_parse(text, strlen(text), out, "%s: cannot be read as JSON", path);
     }
     for (cJSON *item = *out ? (*out)->child : NULL; item; item = item->next)
         if (cJSON_IsString(item))

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include "base/files.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/progress.h"
@@ -263,9 +264,9 @@ static enum dml_status resume(struct trainer *t) {
         status = dml_fail(DML_ERROR_INPUT, "%s: does not say which run it is of", path);
     if (!status && t->folder.in_place)
         status = dml_run_folder_check(&t->folder, path, t->before.identity);
-    if (!status && t->folder.in_place && t->before.trackers &&
-        !(t->notes = cJSON_Parse(t->before.trackers)))
-        status = dml_fail(DML_ERROR_INPUT, "%s: what trackers noted in it cannot be read", path);
+    if (!status && t->folder.in_place && t->before.trackers)
+        status = dml_json_parse(t->before.trackers, strlen(t->before.trackers), &t->notes,
+                                "%s: what trackers noted in it cannot be read", path);
     uint64_t epochs = (uint64_t)t->e.training->n_epochs;
     if (!status && t->at.epoch >= epochs && t->at.epoch > 0) {
         dml_inform("the run has its %llu epochs already; a larger --n_epochs goes on",

@@ -1,13 +1,15 @@
 /* A library to preload: makes the n-th call of a kind fail, so that a test can see what a program
  * makes of it.
  *
- *     FAULT_KIND   "memory": allocations; "disk": what opens, writes, syncs, renames and closes
- * files FAULT_AT     which call fails, from 1; 0: none FAULT_FOR    how many fail from there on (1)
+ *     FAULT_KIND   "memory": allocations; "library": those of the libraries that compute;
+ *                  "disk": what opens, writes, syncs, renames and closes files
+ *     FAULT_AT     which call fails, from 1; 0: none
+ *     FAULT_FOR    how many fail from there on (1)
  *     FAULT_COUNT  a file for the number of calls that there were
  *     FAULT_IN     name of the program that it is about; others that it starts are left alone
  *
- * Allocations of the libraries that compute and of OpenMP are not counted: they end the program by
- * themselves. Standard streams are left alone. */
+ * The loader's allocations are not counted: it ends the program by itself. Standard streams are
+ * left alone. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +27,7 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *old, size_t size);
 void *__libc_memalign(size_t alignment, size_t size);
 
-enum { OFF, MEMORY, DISK };
+enum { OFF, MEMORY, LIBRARY, DISK };
 
 static int kind;
 static long at, failing = 1;
@@ -44,7 +46,7 @@ __attribute__((constructor)) static void begin(void) {
     at = number("FAULT_AT", 0);
     failing = number("FAULT_FOR", 1);
     count_file = getenv("FAULT_COUNT");
-    kind = strcmp(what, "memory") == 0 ? MEMORY : DISK;
+    kind = strcmp(what, "memory") == 0 ? MEMORY : strcmp(what, "library") == 0 ? LIBRARY : DISK;
 }
 
 __attribute__((destructor)) static void end(void) {
@@ -62,25 +64,25 @@ static bool due(void) {
     return at > 0 && call >= at && call < at + failing;
 }
 
-/* Whether the caller is a library that ends the program when it gets no memory. */
-static bool is_foreign(const void *caller) {
-    static const char *const names[] = {"libdnnl", "libgomp",   "libopenblas", "libstdc++",
-                                        "libblas", "liblapack", "ld-linux"};
+/* Whose allocation it is: MEMORY, LIBRARY, or OFF where it is to be left alone. */
+static int kind_of(const void *caller) {
+    static const char *const names[] = {"libdnnl",   "libgomp", "libopenblas",
+                                        "libstdc++", "libblas", "liblapack"};
     Dl_info info;
-    if (!dladdr(caller, &info) || !info.dli_fname)
-        return true;
+    if (!dladdr(caller, &info) || !info.dli_fname || strstr(info.dli_fname, "ld-linux"))
+        return OFF;
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strstr(info.dli_fname, names[i]))
-            return true;
-    return false;
+            return LIBRARY;
+    return MEMORY;
 }
 
 static bool no_memory(const void *caller) {
     static _Thread_local bool within; /* dladdr may allocate */
-    if (kind != MEMORY || within)
+    if ((kind != MEMORY && kind != LIBRARY) || within)
         return false;
     within = true;
-    bool fails = !is_foreign(caller) && due();
+    bool fails = kind_of(caller) == kind && due();
     within = false;
     if (fails)
         errno = ENOMEM;

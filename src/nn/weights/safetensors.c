@@ -1,5 +1,6 @@
 #include "nn/weights/safetensors.h"
 
+#include "base/json.h"
 #include "base/memory.h"
 
 #include <cjson/cJSON.h>
@@ -160,15 +161,14 @@ enum dml_status dml_safetensors_parse(const void *bytes, size_t size, const char
                         name, (unsigned long long)length, header_limit);
     if (length > size - LENGTH_BYTES)
         return dml_fail(DML_ERROR_INPUT, "%s: is cut short inside its safetensors header", name);
-    const char *end, *data = header + length;
+    const char *data = header + length;
     size_t left = size - LENGTH_BYTES - (size_t)length;
-    cJSON *json = cJSON_ParseWithLengthOpts(header, (size_t)length, &end, false);
-    if (!cJSON_IsObject(json)) {
-        cJSON_Delete(json);
-        return dml_fail(DML_ERROR_INPUT, "%s: has a malformed safetensors header", name);
-    }
-    enum dml_status status = DML_OK;
-    for (const cJSON *entry = json->child; entry && !status; entry = entry->next)
+    static const char malformed[] = "%s: has a malformed safetensors header";
+    cJSON *json;
+    enum dml_status status = dml_json_parse(header, (size_t)length, &json, malformed, name);
+    if (!status && !cJSON_IsObject(json))
+        status = dml_fail(DML_ERROR_INPUT, malformed, name);
+    for (const cJSON *entry = status ? NULL : json->child; entry && !status; entry = entry->next)
         status = strcmp(entry->string, metadata_key) == 0
                      ? parse_metadata(entry, name, out)
                      : parse_tensor(entry, data, left, name, out);
