@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Makes the n-th allocation, or the n-th call that opens, writes, syncs, renames or closes a file,
-# fail in short runs of train, report, search and sweep. Each has to end well with the result that
+# Makes the n-th allocation of the program or of the libraries that compute, or the n-th call that
+# opens, writes, syncs, renames or closes a file, fail in short runs of the commands. Each has to end well with the result that
 # it has without, or with exit status 1 and a line on stderr that says what failed; never with a
 # signal, a temporary file or a wrong result. A training run then goes on by --resume to what it
 # would have been.
 #
 #     faults.sh DML SOURCE RUN_TEXT FAULTS
 #
-# DML_FAULTS: how many of each command and kind (12); 0: all there are.
+# DML_FAULTS: how many of each command and kind (8); 0: all there are.
 set -euo pipefail
 dml=$1 source=$2 run_text=$3 faults=$4
-wanted=${DML_FAULTS:-12}
+wanted=${DML_FAULTS:-8}
 only=${DML_FAULTS_ONLY:-}
 RANDOM=${DML_FAULTS_SEED:-1}
 work=$(mktemp -d)
@@ -39,6 +39,20 @@ search() {
     "$dml" search --checkpoint "$checkpoint" --gallery "$work/data/emoji8/images" \
         --query "$work/data/emoji8/images" --k 2 --html page.html
 }
+embed() { "$dml" embed --checkpoint "$checkpoint" --images "$work/data/emoji8/images" --out e; }
+evaluate() {
+    "$dml" eval --embeddings "$work/made/e_embeddings.npy" --labels "$work/made/e_labels.npy" \
+        --metrics e_recall@1 mAP@R nmi f1 dists@intra rho_spectrum@0 fnmr@0.1 --rerank --ci queries \
+        --per_query queries.csv
+}
+model() { # the trained network on a data set
+    "$dml" eval --checkpoint "$checkpoint" --source_path "$work/data" --metrics e_recall@1 \
+        rho_spectrum@1
+}
+convert() { "$dml" convert "$source/tests/golden/weights/legacy.pth" out.safetensors; }
+back() { "$dml" convert "$work/made/weights.safetensors" out.pth; }
+check() { "$dml" dataset check "$work/data/emoji8"; }
+table() { "$dml" dataset convert "$work/data/emoji8" out.csv; }
 sweep() {
     printf 'all --dataset emoji8 --source_path %s\n--loss {margin,triplet} --seed {0..2} %s\n' \
         "$work/data" "--group G --batch_mining {1:a,b}_x" | sed 's/{1:a,b}_x/random/' >list.txt
@@ -104,6 +118,9 @@ inspect() { # inspect COMMAND KIND AT
             { head -8 "$work/diff"; fail "$name: it went on to something else"; }
     fi
 }
+(cd "$work/made" && "$dml" embed --checkpoint "$checkpoint" --images "$work/data/emoji8/images" \
+    --out e >/dev/null 2>&1 &&
+    "$dml" convert "$source/tests/golden/weights/legacy.pth" weights.safetensors >/dev/null)
 # The program with the library in front of it, but not the tools around it.
 real=$dml
 dml=$work/with_faults
@@ -111,8 +128,8 @@ printf '#!/bin/sh\n[ -n "$DML_PRELOAD" ] && LD_PRELOAD=$DML_PRELOAD && export LD
     "$real" >"$dml"
 chmod +x "$dml"
 
-for command in ${only:-report latex search sweep train}; do
-    for kind in disk memory; do
+for command in ${only:-report latex search sweep convert back check table evaluate model embed train}; do
+    for kind in disk memory library; do
         go "$command" "$kind" 0 "$work/plain"
         [ "$status" = 0 ] || { cat "$work/plain/stderr"; echo "FAILED: $command without faults"; exit 1; }
         text_of "$command" "$work/plain" >"$work/$command.text"
