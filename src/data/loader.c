@@ -305,8 +305,7 @@ static enum dml_status start_workers(struct dml_loader *loader, int threads) {
             dml_transformer_free(&worker->transformer);
             if (i > 0) /* fewer do as well */
                 break;
-            return dml_fail(DML_ERROR_MEMORY, "cannot start a loader thread: %s",
-                            strerror(reason));
+            return dml_fail(DML_ERROR_MEMORY, "cannot start a loader thread: %s", strerror(reason));
         }
         loader->started++;
     }
