@@ -1,5 +1,6 @@
 #include "support/fill.h"
 #include "support/golden.h"
+#include "support/tested.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -119,7 +120,7 @@ static struct running start(const char *arch, int embed_dim, int size) {
     struct running run;
     const struct dml_network_options options = {0};
     assert_ok(dml_graph_build(arch, embed_dim, size, &run.graph));
-    assert_ok(dml_network_open(&dml_backend_cpu, run.graph, &options, &run.network));
+    assert_ok(dml_network_open(tested(), run.graph, &options, &run.network));
     fill_network(run.network);
     return run;
 }

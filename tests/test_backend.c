@@ -297,8 +297,7 @@ static void refusals(void **state) {
     struct dml_network *network = NULL;
     assert_ok(dml_graph_build("resnet18", 16, 32, &graph));
     struct dml_network_options micro = {.micro_batch = 4};
-    assert_int_equal(dml_network_open(&dml_backend_cpu, graph, &micro, &network),
-                     DML_ERROR_UNSUPPORTED);
+    assert_int_equal(dml_network_open(tested(), graph, &micro, &network), DML_ERROR_UNSUPPORTED);
     assert_null(network);
     assert_non_null(strstr(dml_error(), "_frozen"));
     dml_graph_free(graph);

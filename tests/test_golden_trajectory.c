@@ -2,6 +2,7 @@
 #include "support/fill.h"
 #include "support/golden.h"
 #include "support/optimising.h"
+#include "support/tested.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -46,7 +47,7 @@ static void open_trajectory(struct trajectory *t, const char *name, size_t class
              cJSON_GetObjectItem(json, "arch")->valuestring);
     assert_ok(dml_graph_build(arch, (int)t->dim, (int)t->size, &t->graph));
     struct dml_network_options options = {.batch_hint = t->batch};
-    assert_ok(dml_network_open(&dml_backend_cpu, t->graph, &options, &t->network));
+    assert_ok(dml_network_open(tested(), t->graph, &options, &t->network));
     fill_network(t->network);
     struct dml_criterion_context context = {.dim = t->dim, .classes = classes, .lr = t->lr};
     assert_ok(dml_objective_open("margin", NULL, &context, &t->objective));

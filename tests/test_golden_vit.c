@@ -29,7 +29,7 @@ static void open_case(struct running *r, const char *name, size_t micro) {
     r->dim = (size_t)r->graph->embed_dim;
     const struct dml_network_options options = {
         .precision = r->precision, .micro_batch = micro, .batch_hint = r->batch};
-    assert_ok(dml_network_open(&dml_backend_cpu, r->graph, &options, &r->network));
+    assert_ok(dml_network_open(tested(), r->graph, &options, &r->network));
     fill_network_stored(r->network, r->settings.stored_grid);
     size_t count = r->batch * 3 * (size_t)(size * size);
     r->input = malloc(count * sizeof *r->input);

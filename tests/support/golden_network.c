@@ -13,7 +13,7 @@ void golden_case_open(struct golden_case *s, const char *arch, int dim, int size
     s->dim = (size_t)s->graph->embed_dim;
     struct dml_network_options options = {
         .precision = how.precision, .micro_batch = how.micro, .batch_hint = batch};
-    assert_ok(dml_network_open(&dml_backend_cpu, s->graph, &options, &s->network));
+    assert_ok(dml_network_open(tested(), s->graph, &options, &s->network));
     fill_network(s->network);
     size_t count = batch * 3 * (size_t)(size * size);
     s->input = malloc(count * sizeof *s->input);

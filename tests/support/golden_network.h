@@ -3,6 +3,7 @@
 
 #include "backends/network.h"
 #include "support/golden.h"
+#include "support/tested.h"
 
 /* Networks with golden weights, and how far what they compute is from golden values. */
 
@@ -12,7 +13,7 @@ struct how {
     enum dml_precision precision;
 };
 
-/* The network of one case on the CPU backend, and its input. */
+/* The network of one case on the tested backend, and its input. */
 struct golden_case {
     struct dml_graph *graph;
     struct dml_network *network;

@@ -14,7 +14,7 @@ void open_network(struct setting *s, struct dml_graph *graph, size_t n,
                   struct dml_network_options options) {
     *s = (struct setting){.graph = graph, .dim = (size_t)graph->embed_dim};
     options.batch_hint = n;
-    assert_ok(dml_network_open(&dml_backend_cpu, graph, &options, &s->network));
+    assert_ok(dml_network_open(tested(), graph, &options, &s->network));
     struct dml_rng rng = dml_rng_make(5, DML_PURPOSE_OTHER, 0, 0);
     for (int p = 0; p < graph->param_count; p++) {
         const struct dml_graph_param *param = &graph->params[p];
@@ -178,6 +178,8 @@ void close_to(const float *a, const float *b, size_t count, double tolerance) {
 }
 
 void need_bf16(void) {
+    if (tested() != &dml_backend_cpu)
+        skip();
     if (cpu_engine_bf16() == CPU_BF16_NONE)
         setenv("DML_BF16", "emulate", 1);
 }

@@ -1,9 +1,9 @@
 #ifndef TESTS_SUPPORT_NETWORKS_H
 #define TESTS_SUPPORT_NETWORKS_H
 
-#include "backends/network.h"
+#include "support/tested.h"
 
-/* A network on the CPU backend with random parameters, random pixels and a random gradient. */
+/* A network on the tested backend with random parameters, random pixels and a random gradient. */
 struct setting {
     struct dml_graph *graph;
     struct dml_network *network;
@@ -48,7 +48,8 @@ float *read_param(const struct setting *s, int p, enum dml_slot slot);
 /* Asserts ||a - b|| <= tolerance * ||b||. */
 void close_to(const float *a, const float *b, size_t count, double tolerance);
 
-/* Makes --precision bf16 work: natively, or emulated where the processor has none. */
+/* Makes --precision bf16 work on the CPU backend: natively, or emulated where the processor has
+ * none. On another the test is left out. */
 void need_bf16(void);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "support/fill.h"
 #include "support/golden.h"
+#include "support/tested.h"
 #include "support/vit_case.h"
 #include "train/learner.h"
 
@@ -239,7 +240,7 @@ static void open_training(struct training *t, const cJSON *json, struct dml_grap
     assert_ok(dml_params_parse_text(t->params, flags.text));
     assert_ok(dml_schedule_check(t->params));
     const struct dml_network_options options = {.batch_hint = t->batch};
-    assert_ok(dml_network_open(&dml_backend_cpu, t->graph, &options, &t->network));
+    assert_ok(dml_network_open(tested(), t->graph, &options, &t->network));
     fill_network_stored(t->network, grid);
     const struct dml_criterion_context context = {
         .dim = t->dim, .classes = classes, .lr = number(json, "lr")};
