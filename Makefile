@@ -7,6 +7,7 @@
 # make dist    a tarball of the committed sources, dml-VERSION.tar.gz
 # make deb     Debian packages of them: dml, libdml1, libdml-dev, in packages/
 # make test-deb    and their trial on a bare system
+# make test-gpu    the GPU backend on a real card
 # make test-fresh  the two commands above in bare Debian systems; SUITE=bookworm: in one
 MAKEFLAGS += --no-print-directory
 BUILD ?= build
@@ -15,7 +16,7 @@ NAME ?=
 SUITE ?= bookworm trixie
 
 .PHONY: all packages test-packages deps-mpi program build demo test quick unit golden sanitize levels \
-    test-fresh format check-format bench install dist deb test-deb clean
+    test-gpu test-fresh format check-format bench install dist deb test-deb clean
 
 all: program
 
@@ -74,7 +75,11 @@ sanitize: test-packages
 	    -DDML_SANITIZE=address,undefined $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize -j $(JOBS)
 	cd $(BUILD)-sanitize && ctest --output-on-failure -j $(JOBS) \
-	    -E 'combinations|sweep|fuzz|install|reliability|trajectory|levels|of_networks|terms|learning|golden_architectures$$'
+	    -E 'combinations|sweep|fuzz|install|reliability|trajectory|levels|of_networks|terms|learning|golden_architectures$$|cuda_golden'
+
+# What needs an NVIDIA card; says so where there is none.
+test-gpu: build
+	@tests/gpu.sh $(BUILD)
 
 test-fresh: test-packages
 	@for suite in $(SUITE); do tests/fresh_machine.sh $$suite || exit 1; done

@@ -47,6 +47,8 @@ foreach(script ${DML_TEST_SCRIPTS})
   dml_test_script(${name} ${script})
 endforeach()
 
+include(cmake/cuda_tests.cmake)
+
 # What runs survive: scripts that kill and starve the program, and what they need for it.
 set(DML_RELIABILITY ${CMAKE_SOURCE_DIR}/tests/reliability)
 add_executable(reliability_run_text ${DML_RELIABILITY}/run_text.c ${DML_RELIABILITY}/records.c)

@@ -8,7 +8,8 @@
 /* How a graph is computed. A backend offers few, coarse functions; fusion, memory layouts,
  * reordering, activation memory and its reuse are its own business. */
 
-enum dml_precision { DML_PRECISION_FP32, DML_PRECISION_BF16 };
+/* TF32: float32, multiplied with 10 bits of mantissa; on GPUs alone. */
+enum dml_precision { DML_PRECISION_FP32, DML_PRECISION_BF16, DML_PRECISION_TF32 };
 
 /* A batch of images as the loader makes them: 8-bit RGB, or (tests, other pipelines) floats that
  * are the network's input already. Exactly one of the two is set. */
@@ -29,6 +30,7 @@ struct dml_network_options {
     size_t batch_hint;  /* training batch size, for the layout of weights; 0: unknown */
     bool recompute;     /* train with less memory: what is inside a transformer's block is not kept
                            but computed once more in the backward pass, with the same bits */
+    int device;         /* of a backend with several: which GPU */
 };
 
 /* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and the following, are
@@ -68,7 +70,8 @@ struct dml_gradient_size {
 /* What a backend can do on this machine. */
 struct dml_backend_abilities {
     int devices;         /* that it can compute on: 1 for the processor, 0: it cannot be used */
-    bool gpu;            /* they are GPUs */
+    bool gpu;            /* they are GPUs, */
+    bool built;          /* and this build has what drives them */
     unsigned precisions; /* 1 << enum dml_precision for each */
     bool micro_batches;
     const char *reason; /* why devices or precisions are not there; NULL: all are */
@@ -133,18 +136,19 @@ struct dml_backend {
     size_t (*memory)(const struct dml_network *network);
 };
 
-extern const struct dml_backend dml_backend_cpu;
+extern const struct dml_backend dml_backend_cpu, dml_backend_cuda;
 
 /* What a user asked for. */
 struct dml_backend_wishes {
     enum dml_precision precision;
     bool micro_batches;
-    bool gpu; /* in so many words; without, a GPU is used where there is one */
+    bool gpu;   /* in so many words; without, a GPU is used where there is one */
+    int device; /* which GPU */
 };
 
 /* The first backend that can do it, GPUs before the processor. *note: why it computes on no GPU
- * though one was asked for, a constant text, or NULL. DML_ERROR_UNSUPPORTED: there is none, and
- * why. */
+ * where this build could, a text that stays, or NULL. DML_ERROR_UNSUPPORTED: none can, or not the
+ * GPU that was asked for, and why. */
 enum dml_status dml_backend_select(const struct dml_backend_wishes *wishes,
                                    const struct dml_backend **out, const char **note);
 

@@ -9,6 +9,7 @@
  * status: 0, 1 for a failure, 2 for wrong usage. */
 int dml_train_main(int argc, char **argv);
 int dml_list_main(int argc, char **argv);
+int dml_devices_main(int argc, char **argv);
 int dml_augment_main(int argc, char **argv);
 int dml_convert_main(int argc, char **argv);
 int dml_dataset_main(int argc, char **argv);

@@ -11,12 +11,25 @@ const char *const dml_cli_parts[] = {"testing", "training", "validation", NULL};
 
 /* Of the flags of `dml train` those that matter here. Their defaults are the checkpoint's. */
 static void print_run_flags(void) {
-    static const char *const names[] = {"dataset",          "source_path",    "dataset_csv",
-                                        "use_tv_split",     "image_size",     "tv_split_by_samples",
-                                        "tv_split_perc",    "augmentation",   "bs",
-                                        "kernels",          "seed",           "arch",
-                                        "weights",          "plugin",         "test_list",
-                                        "max_image_pixels", "eval_transforms"};
+    static const char *const names[] = {"dataset",
+                                        "source_path",
+                                        "dataset_csv",
+                                        "use_tv_split",
+                                        "image_size",
+                                        "tv_split_by_samples",
+                                        "tv_split_perc",
+                                        "augmentation",
+                                        "bs",
+                                        "kernels",
+                                        "seed",
+                                        "arch",
+                                        "weights",
+                                        "plugin",
+                                        "test_list",
+                                        "max_image_pixels",
+                                        "eval_transforms",
+                                        "gpu",
+                                        "precision"};
     static const struct dml_param_table *const tables[] = {
         &dml_dataset_params, &dml_training_params, &dml_network_params, &dml_setup_params};
     struct dml_param shown[sizeof names / sizeof *names];

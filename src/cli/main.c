@@ -23,6 +23,7 @@ static const struct {
     {"search", dml_search_main, "the nearest images of a gallery, as a table or a page"},
     {"augment", dml_augment_main, "what training or evaluation would see of an image"},
     {"list", dml_list_main, "methods there are, with their parameters"},
+    {"devices", dml_devices_main, "what networks can be computed on: processor and GPUs"},
     {"dataset", dml_dataset_main, "what a data set holds, before it is used; as a table"},
     {"convert", dml_convert_main, "weight files between safetensors and PyTorch"},
     {"sweep", dml_sweep_main, "run a text file of runs, and go on where it stopped"},

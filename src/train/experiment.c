@@ -187,35 +187,30 @@ static enum dml_status open_graph(struct dml_experiment *e,
     return status;
 }
 
-static struct dml_backend_wishes backend_wishes(const struct dml_experiment *e) {
-    return (struct dml_backend_wishes){
-        .precision = e->network_flags->precision,
-        .micro_batches = e->network_flags->micro_bs > 0,
-        .gpu = dml_params_given(e->params, "gpu") || e->evaluation->evaluate_on_gpu,
-    };
-}
-
 /* The network without values: what its flags contradict is told before data are read. */
 static enum dml_status open_network(struct dml_experiment *e,
                                     const struct dml_architecture *architecture) {
     const struct dml_network_flags *flags = e->network_flags;
-    const struct dml_backend_wishes wishes = backend_wishes(e);
-    const struct dml_network_options options = {.precision = flags->precision,
-                                                .micro_batch = (size_t)flags->micro_bs,
-                                                .batch_hint = (size_t)e->training->bs,
-                                                .recompute = flags->recompute};
+    struct dml_backend_wishes wishes = {0};
     const struct dml_backend *backend;
     const char *note;
     struct dml_graph *graph = NULL;
     enum dml_status status = open_graph(e, architecture, &graph);
     if (!status)
+        status = dml_backend_wishes(e->params, &wishes);
+    if (!status)
         status = dml_backend_select(&wishes, &backend, &note);
+    const struct dml_network_options options = {.precision = flags->precision,
+                                                .micro_batch = (size_t)flags->micro_bs,
+                                                .batch_hint = (size_t)e->training->bs,
+                                                .recompute = flags->recompute,
+                                                .device = wishes.device};
     if (!status)
         status = dml_network_open(backend, graph, &options, &e->network);
     if (status)
         dml_graph_free(graph);
     else if (note)
-        dml_inform("%s: the processor computes everything", note);
+        dml_inform("no GPU: %s", note);
     return status;
 }
 

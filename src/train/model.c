@@ -22,11 +22,14 @@ static enum dml_status build(const struct dml_params *params, int embed_dim,
         status = dml_network_graph(flags, embed_dim, out->transform.crop, &graph);
     if (status)
         return status;
-    const struct dml_backend_wishes wishes = {.precision = flags->precision};
-    const struct dml_network_options options = {.precision = flags->precision};
+    struct dml_backend_wishes wishes;
     const struct dml_backend *backend;
     const char *note;
-    status = dml_backend_select(&wishes, &backend, &note);
+    status = dml_backend_wishes(params, &wishes);
+    if (!status)
+        status = dml_backend_select(&wishes, &backend, &note);
+    const struct dml_network_options options = {.precision = flags->precision,
+                                                .device = wishes.device};
     if (!status)
         status = dml_network_open(backend, graph, &options, &out->network);
     if (status)

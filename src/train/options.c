@@ -125,8 +125,10 @@ const struct dml_param_table dml_step_params =
     DML_PARAM_TABLE("Clipping and averaging", struct dml_step_flags, step);
 
 #define AT(field) offsetof(struct dml_network_flags, field)
-static const char *const precisions[] = {
-    [DML_PRECISION_FP32] = "fp32", [DML_PRECISION_BF16] = "bf16", NULL};
+static const char *const precisions[] = {[DML_PRECISION_FP32] = "fp32",
+                                         [DML_PRECISION_BF16] = "bf16",
+                                         [DML_PRECISION_TF32] = "tf32",
+                                         NULL};
 static const char *const pools[] = {
     [DML_POOL_CHOICE_OWN] = "own", [DML_POOL_CHOICE_AVG] = "avg",
     [DML_POOL_CHOICE_MAX] = "max", [DML_POOL_CHOICE_DOUBLE] = "double",
@@ -183,7 +185,8 @@ static const struct dml_param network[] = {
              "same gradient."},
     {"precision", DML_PARAM_CHOICE, AT(precision), "fp32", .choices = precisions,
      .help = "Of activations and convolutions; of transformers, of the products of linear layers, "
-             "whose sums and results stay fp32."},
+             "whose sums and results stay fp32. tf32: fp32 that is multiplied with 10 bits of "
+             "mantissa, on GPUs alone."},
 };
 #undef AT
 const struct dml_param_table dml_network_params =
@@ -230,7 +233,8 @@ static const struct dml_param setup[] = {
              "with, where they fit its state."},
     {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own."},
     {"gpu", DML_PARAM_INTS, AT(gpu), "0", 0, 1024,
-     .help = "GPUs to use, where this build has a GPU backend."},
+     .help = "The GPU that computes the network (docs/GPU.md); an error where it cannot be used. "
+             "Without the flag it is 0 where there is one, else the processor."},
 };
 #undef AT
 const struct dml_param_table dml_setup_params =
@@ -251,6 +255,20 @@ enum dml_status dml_network_graph(const struct dml_network_flags *flags, int emb
     enum dml_status status = arch ? dml_graph_build(arch, embed_dim, crop, out) : DML_ERROR_MEMORY;
     free(arch);
     return status;
+}
+
+enum dml_status dml_backend_wishes(const struct dml_params *params,
+                                   struct dml_backend_wishes *out) {
+    const struct dml_network_flags *network_flags = dml_params_options(params, &dml_network_params);
+    const struct dml_setup_options *setup_flags = dml_params_options(params, &dml_setup_params);
+    *out = (struct dml_backend_wishes){.precision = network_flags->precision,
+                                       .micro_batches = network_flags->micro_bs > 0,
+                                       .gpu = dml_params_given(params, "gpu"),
+                                       .device = (int)setup_flags->gpu.items[0]};
+    if (setup_flags->gpu.count > 1 && out->gpu)
+        return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu: one GPU computes a run, not %zu",
+                        setup_flags->gpu.count);
+    return DML_OK;
 }
 
 /* `table` may be NULL. */

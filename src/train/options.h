@@ -87,6 +87,9 @@ extern const struct dml_param_table dml_network_params;
 enum dml_status dml_network_graph(const struct dml_network_flags *flags, int embed_dim, int crop,
                                   struct dml_graph **out);
 
+/* What the flags ask of a backend. DML_ERROR_UNSUPPORTED: more than one GPU. */
+enum dml_status dml_backend_wishes(const struct dml_params *params, struct dml_backend_wishes *out);
+
 struct dml_evaluation_flags {
     bool no_train_metrics, evaluate_on_gpu;
     struct dml_strings evaluation_metrics, storage_metrics, evaltypes;

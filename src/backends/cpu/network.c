@@ -66,6 +66,8 @@ static struct dml_backend_abilities abilities(void) {
 
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
+    if (options->precision == DML_PRECISION_TF32)
+        return dml_fail(DML_ERROR_UNSUPPORTED, "--precision tf32: only GPUs compute so");
     if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: %s", no_bf16);
     if (options->recompute && !has_op(graph, DML_OP_ATTENTION))

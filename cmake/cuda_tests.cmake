@@ -1,0 +1,55 @@
+# Tests of the GPU backend that need no card.
+
+# A test that says why it cannot be run here.
+function(dml_leave_out name reason)
+  add_test(NAME ${name} COMMAND sh -c "echo 'left out: ${reason}'; exit 77")
+  set_tests_properties(${name} PROPERTIES SKIP_RETURN_CODE 77)
+endfunction()
+
+# The kernels once more, by a C++ compiler, on a card in plain C (tests/cuda_host).
+include(CheckLanguage)
+check_language(CXX)
+if(CMAKE_CXX_COMPILER)
+  enable_language(CXX)
+  set_source_files_properties(${DML_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++"
+                              OBJECT_DEPENDS "${DML_KERNEL_HEADERS}")
+  add_library(dml_cuda_host STATIC EXCLUDE_FROM_ALL ${DML_KERNELS}
+              ${CMAKE_SOURCE_DIR}/tests/cuda_shim/shim.cpp
+              ${CMAKE_SOURCE_DIR}/tests/cuda_host/device_host.c)
+  set_target_properties(dml_cuda_host PROPERTIES CXX_STANDARD 17 CXX_EXTENSIONS ON)
+  target_include_directories(dml_cuda_host PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+endif()
+
+# test_cuda_NAME from these files.
+function(dml_cuda_test name)
+  if(NOT TARGET dml_cuda_host)
+    dml_leave_out(test_cuda_${name} "there is no C++ compiler")
+    return()
+  endif()
+  add_executable(test_cuda_${name} ${ARGN})
+  target_link_libraries(test_cuda_${name} PRIVATE dml_cuda_host dml_test_support)
+  set_target_properties(test_cuda_${name} PROPERTIES LINKER_LANGUAGE CXX)
+  dml_test(test_cuda_${name} 1200 test_cuda_${name})
+endfunction()
+
+foreach(name kernels device)
+  dml_cuda_test(${name} tests/cuda_host/test_${name}.c)
+endforeach()
+# Tests of networks once more, on this backend.
+foreach(name backend backbones grouped transformer_operations golden_architectures
+        golden_architectures2 golden_vit golden_trajectory golden_trajectory2)
+  dml_cuda_test(${name} tests/test_${name}.c tests/cuda_host/use.c)
+endforeach()
+
+# cuDNN's own planner, which needs no card either.
+if(DML_CUDA)
+  dml_cuda_test(plans tests/cuda_host/test_plans.c
+                ${CMAKE_SOURCE_DIR}/src/backends/cuda/device/cudnn_graph.c)
+  if(TARGET test_cuda_plans)
+    target_include_directories(test_cuda_plans PRIVATE ${DML_CUDA_HOME}/include
+                               ${DML_CUDNN_INCLUDE})
+    target_link_libraries(test_cuda_plans PRIVATE ${DML_CUDNN} ${DML_CUDART} rt)
+  endif()
+else()
+  dml_leave_out(test_cuda_plans "there is no CUDA toolkit with cuDNN")
+endif()

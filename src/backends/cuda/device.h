@@ -1,0 +1,98 @@
+#ifndef DML_CUDA_DEVICE_H
+#define DML_CUDA_DEVICE_H
+
+#include "backends/cuda/kernels.h"
+
+/* A card, without a type or call of its vendor: what libdml_cuda.so offers (device/device_cuda.c),
+ * and tests/cuda_host offers in plain C. Network, plan and parameters are the backend's.
+ *
+ * Work is queued in the order of the calls and done some time later. The first that fails makes
+ * all that follow do nothing; `finish` tells. */
+
+enum { CUDA_INTERFACE = 1, CUDA_REASON = 256 };
+
+struct cuda_card {
+    char name[128];
+    size_t memory, free; /* bytes */
+    int major, minor;    /* compute capability */
+};
+
+struct cuda_versions {
+    int driver, runtime; /* as CUDA counts: 13000 is 13.0 */
+    int cudnn;           /* 91900 is 9.19.0; 0: none */
+};
+
+struct cuda_device; /* a card that is in use */
+
+/* out = relu?(convolution(x) + residual + bias), all (n, height, width, channels); weights (out_c,
+ * kernel_h, kernel_w, in_c / groups). */
+struct cuda_conv_shape {
+    size_t n;
+    int in_c, in_h, in_w, out_c, out_h, out_w;
+    int kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w, groups;
+    bool bias, residual, relu;
+    bool training;       /* `weights` will be called, */
+    bool input_gradient; /* and `data` */
+};
+struct cuda_conv;
+enum cuda_pass { CUDA_FORWARD, CUDA_DATA, CUDA_WEIGHTS };
+
+/* c (m, n) = a b + beta c for each of `batch` matrices, row-major, `lda` and so on floats from one
+ * row to the next, `stride_a` and so on from one matrix to the next. a is (m, k), or (k, m) where
+ * transpose_a, and so for b. */
+struct cuda_gemm {
+    bool transpose_a, transpose_b;
+    size_t m, n, k, batch;
+    const float *a, *b;
+    float *c;
+    size_t lda, ldb, ldc, stride_a, stride_b, stride_c;
+    float beta;
+};
+
+/* Functions that can fail at once write one line to `reason` (CUDA_REASON bytes). */
+struct cuda_api {
+    int interface; /* CUDA_INTERFACE */
+    const struct cuda_kernels *kernels;
+
+    void (*versions)(struct cuda_versions *out);
+    /* Cards there are; -1: none can be used, for this reason. */
+    int (*count)(char *reason);
+    bool (*card)(int index, struct cuda_card *out, char *reason);
+    /* NULL: it cannot be used. tf32: float32 is multiplied with 10 bits of mantissa. */
+    struct cuda_device *(*open)(int index, bool tf32, char *reason);
+    void (*close)(struct cuda_device *device);
+
+    /* Memory of the card; NULL: there is not so much. What is released waits for its last use. */
+    void *(*alloc)(struct cuda_device *device, size_t bytes);
+    void (*release)(struct cuda_device *device, void *memory);
+    void (*free_memory)(struct cuda_device *device, size_t *free, size_t *total);
+
+    cuda_stream (*stream)(struct cuda_device *device);
+    /* `from` may be used again when `upload` returns; `to` holds what was downloaded when `finish`
+     * has returned. */
+    void (*upload)(struct cuda_device *device, void *to, const void *from, size_t bytes);
+    void (*download)(struct cuda_device *device, void *to, const void *from, size_t bytes);
+    void (*copy)(struct cuda_device *device, void *to, const void *from, size_t bytes);
+    void (*zero)(struct cuda_device *device, void *to, size_t bytes);
+    /* Waits for all that is queued. NULL, or what went wrong, for good. */
+    const char *(*finish)(struct cuda_device *device);
+
+    void (*gemm)(struct cuda_device *device, const struct cuda_gemm *gemm);
+
+    struct cuda_conv *(*conv_create)(struct cuda_device *device,
+                                     const struct cuda_conv_shape *shape, char *reason);
+    void (*conv_destroy)(void *conv); /* a struct cuda_conv */
+    size_t (*conv_scratch)(const struct cuda_conv *conv, enum cuda_pass pass); /* bytes */
+    void (*conv_forward)(struct cuda_device *device, struct cuda_conv *conv, const float *x,
+                         const float *weights, const float *bias, const float *residual, float *y,
+                         void *scratch);
+    void (*conv_data)(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
+                      const float *weights, float *grad_x, void *scratch);
+    void (*conv_weights)(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
+                         const float *x, float *grad_weights, void *scratch);
+};
+
+/* The one symbol of libdml_cuda.so. */
+const struct cuda_api *dml_cuda_api(void);
+
+#endif

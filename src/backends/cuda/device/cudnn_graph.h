@@ -1,0 +1,41 @@
+#ifndef DML_CUDNN_GRAPH_H
+#define DML_CUDNN_GRAPH_H
+
+#include "backends/cuda/device.h"
+
+#include <cudnn.h>
+
+/* Convolutions by cuDNN's graph API: a pass becomes a graph of operations, for which heuristics
+ * propose engines; each that is allowed and supported is a plan. */
+
+/* What plans are made for: a card in use, or one that a JSON text describes (cuDNN 9.11 and later),
+ * for which plans are made but cannot be run. */
+struct cudnn_target {
+    cudnnHandle_t handle;               /* NULL: a described one */
+    cudnnBackendDescriptor_t described; /* NULL: that of the handle */
+    bool tf32;
+};
+bool cudnn_describe(const char *json, struct cudnn_target *out, char *reason);
+void cudnn_undescribe(struct cudnn_target *target);
+
+/* Of `pass`, the best first as heuristics see it, at most `most`; returns how many. None that
+ * computes float32 with less than float32 (without tf32), or that gives other bits when it is
+ * repeated. `fused`: residual, bias and relu of the shape are part of a forward pass. */
+struct cudnn_plan {
+    cudnnBackendDescriptor_t plan;
+    size_t scratch; /* bytes */
+};
+enum { CUDNN_MOST_PLANS = 8 };
+int cudnn_plans(const struct cudnn_target *target, const struct cuda_conv_shape *shape,
+                enum cuda_pass pass, bool fused, struct cudnn_plan *plans, int most, char *reason);
+void cudnn_plan_destroy(struct cudnn_plan *plan);
+
+/* What a plan reads and writes; of the tensors that its pass has not, NULL. */
+struct cudnn_operands {
+    const void *x, *weights, *bias, *residual;
+    void *y; /* the output; of the backward passes, its gradient, which they read */
+};
+cudnnStatus_t cudnn_run(cudnnHandle_t handle, const struct cudnn_plan *plan,
+                        const struct cudnn_operands *operands, void *scratch);
+
+#endif

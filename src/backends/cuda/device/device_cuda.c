@@ -1,0 +1,321 @@
+#include "backends/cuda/device/cudnn_choose.h"
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A card by CUDA's runtime, cuBLAS and cuDNN. One stream: all that is queued is done in order. */
+struct cuda_device {
+    int index;
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    struct cudnn_target target;
+    struct cudnn_choices *choices;
+    char failure[CUDA_REASON]; /* the first; "" while all is well */
+};
+
+struct cuda_conv {
+    struct cuda_conv_shape shape;
+    bool fused; /* else bias, residual and relu are a pass of their own */
+    const struct cudnn_plan *plans[3];
+};
+
+static void note(struct cuda_device *device, const char *what, const char *message) {
+    if (!*device->failure)
+        snprintf(device->failure, sizeof device->failure, "%s: %s", what, message);
+}
+static void note_cuda(struct cuda_device *device, const char *what, cudaError_t status) {
+    if (status != cudaSuccess)
+        note(device, what, cudaGetErrorString(status));
+}
+static bool works(const struct cuda_device *device) {
+    return !*device->failure;
+}
+
+static void versions(struct cuda_versions *out) {
+    *out = (struct cuda_versions){0};
+    cudaDriverGetVersion(&out->driver);
+    cudaRuntimeGetVersion(&out->runtime);
+    out->cudnn = (int)cudnnGetVersion();
+}
+
+/* A driver's version 0 is the clean sign of none. */
+static int count(char *reason) {
+    struct cuda_versions v;
+    int cards = 0;
+    versions(&v);
+    if (v.driver == 0) {
+        snprintf(reason, CUDA_REASON, "there is no NVIDIA driver");
+        return -1;
+    }
+    if (v.driver / 1000 < v.runtime / 1000) {
+        snprintf(reason, CUDA_REASON,
+                 "the NVIDIA driver is for CUDA %d.%d, and this build needs one for %d.%d or later",
+                 v.driver / 1000, v.driver % 1000 / 10, v.runtime / 1000, v.runtime % 1000 / 10);
+        return -1;
+    }
+    if (v.cudnn < 90000) {
+        snprintf(reason, CUDA_REASON, "cuDNN %d.%d is older than 9", v.cudnn / 10000,
+                 v.cudnn % 10000 / 100);
+        return -1;
+    }
+    cudaError_t status = cudaGetDeviceCount(&cards);
+    if (status == cudaSuccess && cards > 0)
+        return cards;
+    cudaGetLastError();
+    snprintf(reason, CUDA_REASON, "%s",
+             status == cudaSuccess || status == cudaErrorNoDevice ? "there is no NVIDIA GPU"
+                                                                  : cudaGetErrorString(status));
+    return -1;
+}
+
+static bool failed(cudaError_t status, char *reason) {
+    if (status == cudaSuccess)
+        return false;
+    cudaGetLastError();
+    snprintf(reason, CUDA_REASON, "%s", cudaGetErrorString(status));
+    return true;
+}
+
+static bool card(int index, struct cuda_card *out, char *reason) {
+    struct cudaDeviceProp properties;
+    if (failed(cudaGetDeviceProperties(&properties, index), reason))
+        return false;
+    snprintf(out->name, sizeof out->name, "%.127s", properties.name);
+    out->major = properties.major;
+    out->minor = properties.minor;
+    if (properties.major < 8) {
+        snprintf(reason, CUDA_REASON, "%.80s has compute capability %d.%d, and 8.0 is the least",
+                 properties.name, properties.major, properties.minor);
+        return false;
+    }
+    return !failed(cudaSetDevice(index), reason) &&
+           !failed(cudaMemGetInfo(&out->free, &out->memory), reason);
+}
+
+static void close_device(struct cuda_device *device) {
+    if (!device)
+        return;
+    cudnn_choices_free(device->choices);
+    if (device->target.handle)
+        cudnnDestroy(device->target.handle);
+    if (device->blas)
+        cublasDestroy(device->blas);
+    if (device->stream)
+        cudaStreamDestroy(device->stream);
+    free(device);
+}
+
+/* Libraries on the device's stream. cuBLAS repeats to the bit on one stream with a workspace of its
+ * own; without tf32 it must not use tensor cores. */
+static bool open_libraries(struct cuda_device *device, char *reason) {
+    if (cublasCreate(&device->blas) != CUBLAS_STATUS_SUCCESS ||
+        cublasSetStream(device->blas, device->stream) != CUBLAS_STATUS_SUCCESS ||
+        cublasSetAtomicsMode(device->blas, CUBLAS_ATOMICS_NOT_ALLOWED) != CUBLAS_STATUS_SUCCESS ||
+        cublasSetMathMode(device->blas, device->target.tf32
+                                            ? CUBLAS_TF32_TENSOR_OP_MATH
+                                            : CUBLAS_PEDANTIC_MATH) != CUBLAS_STATUS_SUCCESS) {
+        snprintf(reason, CUDA_REASON, "cuBLAS cannot be used");
+        return false;
+    }
+    cudnnStatus_t status = cudnnCreate(&device->target.handle);
+    if (status == CUDNN_STATUS_SUCCESS)
+        status = cudnnSetStream(device->target.handle, device->stream);
+    if (status != CUDNN_STATUS_SUCCESS)
+        snprintf(reason, CUDA_REASON, "cuDNN: %s", cudnnGetErrorString(status));
+    return status == CUDNN_STATUS_SUCCESS;
+}
+
+static struct cuda_device *open_device(int index, bool tf32, char *reason) {
+    struct cuda_card there;
+    if (!card(index, &there, reason))
+        return NULL;
+    struct cuda_device *device = calloc(1, sizeof *device);
+    snprintf(reason, CUDA_REASON, "no memory");
+    if (!device)
+        return NULL;
+    device->index = index;
+    device->target.tf32 = tf32;
+    device->choices = cudnn_choices_new();
+    if (!device->choices || failed(cudaStreamCreate(&device->stream), reason) ||
+        !open_libraries(device, reason)) {
+        close_device(device);
+        return NULL;
+    }
+    return device;
+}
+
+static void *alloc(struct cuda_device *device, size_t bytes) {
+    void *memory = NULL;
+    if (!works(device) || cudaMalloc(&memory, bytes) != cudaSuccess) {
+        cudaGetLastError();
+        return NULL;
+    }
+    return memory;
+}
+
+/* cudaFree waits for what is queued. */
+static void release(struct cuda_device *device, void *memory) {
+    (void)device;
+    cudaFree(memory);
+}
+
+static void free_memory(struct cuda_device *device, size_t *free_bytes, size_t *total) {
+    (void)device;
+    if (cudaMemGetInfo(free_bytes, total) != cudaSuccess)
+        *free_bytes = *total = 0;
+}
+
+static cuda_stream stream(struct cuda_device *device) {
+    return device->stream;
+}
+
+/* From pageable memory a copy returns when its source may be used again. */
+static void upload(struct cuda_device *device, void *to, const void *from, size_t bytes) {
+    if (works(device))
+        note_cuda(device, "upload",
+                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device->stream));
+}
+static void download(struct cuda_device *device, void *to, const void *from, size_t bytes) {
+    if (works(device))
+        note_cuda(device, "download",
+                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, device->stream));
+}
+static void copy(struct cuda_device *device, void *to, const void *from, size_t bytes) {
+    if (works(device))
+        note_cuda(device, "copy",
+                  cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, device->stream));
+}
+static void zero(struct cuda_device *device, void *to, size_t bytes) {
+    if (works(device))
+        note_cuda(device, "memset", cudaMemsetAsync(to, 0, bytes, device->stream));
+}
+
+static const char *finish(struct cuda_device *device) {
+    note_cuda(device, "kernel", cudaGetLastError());
+    note_cuda(device, "computing", cudaStreamSynchronize(device->stream));
+    return works(device) ? NULL : device->failure;
+}
+
+/* cuBLAS is column-major: the product of the transposes, in the other order. */
+static void gemm(struct cuda_device *device, const struct cuda_gemm *g) {
+    const float one = 1;
+    if (!works(device) || !g->m || !g->n || !g->batch)
+        return;
+    cublasStatus_t status = cublasGemmStridedBatchedEx(
+        device->blas, g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
+        g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)g->n, (int)g->m, (int)g->k, &one, g->b,
+        CUDA_R_32F, (int)g->ldb, (long long)g->stride_b, g->a, CUDA_R_32F, (int)g->lda,
+        (long long)g->stride_a, &g->beta, g->c, CUDA_R_32F, (int)g->ldc, (long long)g->stride_c,
+        (int)g->batch,
+        device->target.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC,
+        CUBLAS_GEMM_DEFAULT);
+    if (status != CUBLAS_STATUS_SUCCESS)
+        note(device, "cuBLAS", cublasGetStatusString(status));
+}
+
+static const struct cudnn_plan *choose(struct cuda_device *device,
+                                       const struct cuda_conv_shape *shape, enum cuda_pass pass,
+                                       bool fused, char *reason) {
+    return cudnn_choose(device->choices, &device->target, device->stream, shape, pass, fused,
+                        reason);
+}
+
+static struct cuda_conv *conv_create(struct cuda_device *device,
+                                     const struct cuda_conv_shape *shape, char *reason) {
+    struct cuda_conv *conv = calloc(1, sizeof *conv);
+    if (!conv)
+        return NULL;
+    conv->shape = *shape;
+    conv->fused = true;
+    conv->plans[CUDA_FORWARD] = choose(device, shape, CUDA_FORWARD, true, reason);
+    if (!conv->plans[CUDA_FORWARD]) {
+        conv->fused = false;
+        conv->plans[CUDA_FORWARD] = choose(device, shape, CUDA_FORWARD, false, reason);
+    }
+    bool found = conv->plans[CUDA_FORWARD] != NULL;
+    if (found && shape->training)
+        found = (conv->plans[CUDA_WEIGHTS] = choose(device, shape, CUDA_WEIGHTS, false, reason));
+    if (found && shape->input_gradient)
+        found = (conv->plans[CUDA_DATA] = choose(device, shape, CUDA_DATA, false, reason));
+    if (found)
+        return conv;
+    free(conv);
+    return NULL;
+}
+
+static void conv_destroy(void *conv) {
+    free(conv);
+}
+
+static size_t conv_scratch(const struct cuda_conv *conv, enum cuda_pass pass) {
+    return conv->plans[pass] ? conv->plans[pass]->scratch : 0;
+}
+
+static void run(struct cuda_device *device, struct cuda_conv *conv, enum cuda_pass pass,
+                const struct cudnn_operands *operands, void *scratch) {
+    if (!works(device))
+        return;
+    cudnnStatus_t status = cudnn_run(device->target.handle, conv->plans[pass], operands, scratch);
+    if (status != CUDNN_STATUS_SUCCESS)
+        note(device, "cuDNN", cudnnGetErrorString(status));
+}
+
+static void conv_forward(struct cuda_device *device, struct cuda_conv *conv, const float *x,
+                         const float *weights, const float *bias, const float *residual, float *y,
+                         void *scratch) {
+    const struct cuda_conv_shape *s = &conv->shape;
+    const struct cudnn_operands operands = {x, weights, conv->fused ? bias : NULL,
+                                            conv->fused ? residual : NULL, y};
+    run(device, conv, CUDA_FORWARD, &operands, scratch);
+    if (!conv->fused && (bias || residual || s->relu)) {
+        const size_t width = (size_t)s->out_c;
+        const struct cuda_rows rows = {s->n * (size_t)s->out_h * (size_t)s->out_w, width, width};
+        dml_cuda_kernels()->affine(device->stream, rows, y, NULL, bias, residual, s->relu, y);
+    }
+}
+
+static void conv_data(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
+                      const float *weights, float *grad_x, void *scratch) {
+    const struct cudnn_operands operands = {grad_x, weights, NULL, NULL, (void *)(size_t)grad};
+    run(device, conv, CUDA_DATA, &operands, scratch);
+}
+
+static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
+                         const float *x, float *grad_weights, void *scratch) {
+    const struct cudnn_operands operands = {x, grad_weights, NULL, NULL, (void *)(size_t)grad};
+    run(device, conv, CUDA_WEIGHTS, &operands, scratch);
+}
+
+__attribute__((visibility("default"))) const struct cuda_api *dml_cuda_api(void) {
+    static struct cuda_api api = {
+        .interface = CUDA_INTERFACE,
+        .versions = versions,
+        .count = count,
+        .card = card,
+        .open = open_device,
+        .close = close_device,
+        .alloc = alloc,
+        .release = release,
+        .free_memory = free_memory,
+        .stream = stream,
+        .upload = upload,
+        .download = download,
+        .copy = copy,
+        .zero = zero,
+        .finish = finish,
+        .gemm = gemm,
+        .conv_create = conv_create,
+        .conv_destroy = conv_destroy,
+        .conv_scratch = conv_scratch,
+        .conv_forward = conv_forward,
+        .conv_data = conv_data,
+        .conv_weights = conv_weights,
+    };
+    api.kernels = dml_cuda_kernels();
+    return &api;
+}

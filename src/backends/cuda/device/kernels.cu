@@ -1,0 +1,10 @@
+#include "backends/cuda/device/launch.h"
+
+extern "C" const struct cuda_kernels *dml_cuda_kernels(void) {
+    static struct cuda_kernels table;
+    cuda_fill_maps(&table);
+    cuda_fill_pools(&table);
+    cuda_fill_rows(&table);
+    cuda_fill_params(&table);
+    return &table;
+}

@@ -1,0 +1,467 @@
+#include "backends/cuda/run.h"
+
+#include <string.h>
+
+static const struct plan_unit *unit_at(const struct cuda_run *run, int u) {
+    return &run->plan->units.units[u];
+}
+
+static size_t channels_of(const struct plan_unit *unit) {
+    return plan_layout_channels(&unit->layout);
+}
+
+void cuda_sum(const struct cuda_run *run, const struct cuda_summing *room,
+              const struct cuda_sums *sums) {
+    run->on->kernels->sums(run->on->stream, sums, room->partial, room->sums);
+}
+
+/* What the card needs beside the images: what pixel values become, and what is erased. */
+enum { TABLE = 3 * 256 };
+static size_t erased_bytes(const struct plan *plan) {
+    return plan->n * 4 * sizeof(int);
+}
+static size_t image_bytes(const struct plan *plan) {
+    const struct dml_node *input = &plan->graph->nodes[0];
+    return plan->n * 3 * (size_t)input->height * (size_t)input->width * sizeof(float);
+}
+
+size_t cuda_room(const struct plan *plan) {
+    return TABLE * sizeof(float) + (erased_bytes(plan) + 255) / 256 * 256 + image_bytes(plan);
+}
+
+/* value = (pixel / 255 - mean) / std in float32 as torchvision computes it, for each channel of the
+ * network and each of the 256 pixel values. */
+static void fill_table(const struct dml_input_transform *transform, const float *scale,
+                       const float *shift, const int source[3], float *table) {
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++) {
+            float value = (float)v / 255.0f;
+            value = (value - transform->mean[source[c]]) / transform->std[source[c]];
+            table[c * 256 + v] = scale ? value * scale[c] + shift[c] : value;
+        }
+}
+
+static void run_input(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct dml_graph *graph = run->plan->graph;
+    const struct dml_node *affine = unit->affine >= 0 ? &graph->nodes[unit->affine] : NULL;
+    const struct dml_images *images = run->images;
+    size_t plane = (size_t)images->height * (size_t)images->width, n = run->plan->n;
+    char *rects = run->pixels + TABLE * sizeof(float);
+    char *pixels = rects + (erased_bytes(run->plan) + 255) / 256 * 256;
+    struct cuda_input in = {.table = (float *)run->pixels,
+                            .n = n,
+                            .height = (size_t)images->height,
+                            .width = (size_t)images->width,
+                            .stride = channels_of(unit)};
+    for (int c = 0; c < 3; c++) {
+        in.source[c] = graph->input.bgr ? 2 - c : c;
+        in.scale[c] = affine ? affine->scale[c] : 1.0f;
+        in.shift[c] = affine ? affine->shift[c] : 0.0f;
+    }
+    if (images->pixels) {
+        float *table = (float *)run->host;
+        fill_table(&graph->input, affine ? affine->scale : NULL, affine ? affine->shift : NULL,
+                   in.source, table);
+        on->api->upload(on->device, run->pixels, table, TABLE * sizeof *table);
+        on->api->upload(on->device, pixels, images->pixels + run->first * plane * 3, n * plane * 3);
+        in.pixels = (uint8_t *)pixels;
+    } else {
+        on->api->upload(on->device, pixels, images->input + run->first * plane * 3,
+                        n * plane * 3 * sizeof(float));
+        in.floats = (float *)pixels;
+    }
+    if (images->erased) {
+        int *list = (int *)(run->host + TABLE * sizeof(float));
+        for (size_t i = 0; i < n; i++) {
+            const struct dml_rect *rect = &images->erased[run->first + i];
+            const int values[4] = {rect->left, rect->top, rect->width, rect->height};
+            memcpy(list + 4 * i, values, sizeof values);
+        }
+        on->api->upload(on->device, rects, list, erased_bytes(run->plan));
+        in.erased = (int *)rects;
+    }
+    on->kernels->input(on->stream, &in, cuda_at(run, step->out));
+}
+
+/* The weights and bias that a convolution computes with: its own, or folded. */
+static const float *effective(const struct cuda_run *run, const struct plan_unit *unit,
+                              const float **bias) {
+    const struct cuda_params *params = run->params;
+    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
+    if (unit->norm >= 0) {
+        int shift = dml_graph_find_param(params->graph, unit->norm, DML_ROLE_NORM_BIAS);
+        *bias = params->folded + params->items[shift].offset;
+        return params->folded + params->items[weight].offset;
+    }
+    *bias = cuda_value(params, unit->node, DML_ROLE_BIAS);
+    return params->values + params->items[weight].offset;
+}
+
+static void run_conv(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const float *bias;
+    const float *weights = effective(run, unit_at(run, step->unit), &bias);
+    on->api->conv_forward(on->device, run->plan->kernels[step->unit], cuda_at(run, step->in),
+                          weights, bias, cuda_at(run, step->other), cuda_at(run, step->out),
+                          cuda_at(run, step->scratch));
+}
+
+/* State: mean, variance, scale and shift of each channel. */
+static enum dml_status run_norm(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct dml_node *node = &run->plan->graph->nodes[unit->norm];
+    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    double count = (double)rows.count;
+    if (rows.count < 2)
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: batch statistics need more than one value per channel", node->name);
+    struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
+    struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
+    struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
+    norm.stride = channels_of(unit);
+    float *statistics = cuda_at(run, step->state);
+    const float *x = cuda_at(run, step->in);
+    cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM, rows, x, NULL, NULL});
+    on->kernels->norm_mean(on->stream, rows.width, room.sums, count, statistics);
+    cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_SQUARES, rows, x, NULL, statistics});
+    on->kernels->norm_variance(on->stream, &norm, room.sums, count, node->momentum, statistics);
+    run->params->folded_now = false;
+    on->kernels->affine(on->stream, rows, x, statistics + 2 * rows.width,
+                        statistics + 3 * rows.width, cuda_at(run, step->other), unit->relu,
+                        cuda_at(run, step->out));
+    return DML_OK;
+}
+
+static void run_pointwise(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    float *scale = cuda_at(run, step->state), *shift = scale ? scale + rows.width : NULL;
+    if (unit->norm >= 0) {
+        struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
+        on->kernels->norm_affine(on->stream, &norm, NULL, rows.width, scale, shift);
+    }
+    if (unit->affine >= 0) {
+        const struct dml_node *node = &run->plan->graph->nodes[unit->affine];
+        size_t bytes = (size_t)unit->layout.channels * sizeof(float);
+        on->api->zero(on->device, scale, 2 * rows.width * sizeof(float));
+        on->api->upload(on->device, scale, node->scale, bytes);
+        on->api->upload(on->device, shift, node->shift, bytes);
+    }
+    on->kernels->affine(on->stream, rows, cuda_at(run, step->in), scale, shift,
+                        cuda_at(run, step->other), unit->relu, cuda_at(run, step->out));
+}
+
+/* Copies of channels between two tensors of the same pixels, whose rows begin at a and b. */
+static void copy_channels(const struct cuda_run *run, size_t rows, size_t channels,
+                          const float *from, size_t from_stride, float *to, size_t to_stride) {
+    run->on->kernels->copy(run->on->stream, rows, channels, from, from_stride, to, to_stride);
+}
+
+static void run_concat(const struct cuda_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    float *out = cuda_at(run, step->out);
+    for (int k = 0; k < step->term_count; k++) {
+        const struct plan_layout *input = &unit_at(run, unit->inputs[k])->layout;
+        size_t channels = (size_t)input->channels;
+        copy_channels(run, rows.count, channels, cuda_at(run, step->terms[k]),
+                      plan_layout_channels(input), out, rows.width);
+        out += channels;
+    }
+}
+
+static struct cuda_window window_of(const struct cuda_run *run, const struct plan_unit *unit) {
+    const struct dml_node *node = &run->plan->graph->nodes[unit->node];
+    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
+    return (struct cuda_window){node->kernel_h,      node->kernel_w, node->stride_h,
+                                node->stride_w,      node->pad_h,    node->pad_w,
+                                node->count_padding, in->height,     in->width,
+                                node->height,        node->width,    (int)plan_layout_channels(in),
+                                run->plan->n};
+}
+
+static enum dml_status forward_step(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_kernels *k = run->on->kernels;
+    cuda_stream s = run->on->stream;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *from =
+        unit->input_count ? &plan_input_of(run->plan, unit)->layout : &unit->layout;
+    size_t n = run->plan->n, channels = plan_layout_channels(from);
+    const float *in = cuda_at(run, step->in);
+    void *out = cuda_at(run, step->out), *state = cuda_at(run, step->state);
+    struct cuda_window window;
+    if (plan_is_operation(unit->kind)) {
+        cuda_operation_forward(run, step);
+        return DML_OK;
+    }
+    switch (unit->kind) {
+    case PLAN_UNIT_INPUT:
+        run_input(run, step);
+        break;
+    case PLAN_UNIT_CONV:
+        run_conv(run, step);
+        break;
+    case PLAN_UNIT_NORM:
+        return run_norm(run, step);
+    case PLAN_UNIT_POINTWISE:
+        run_pointwise(run, step);
+        break;
+    case PLAN_UNIT_MAX_POOL:
+        window = window_of(run, unit);
+        k->max_pool(s, &window, in, out, state);
+        break;
+    case PLAN_UNIT_AVG_POOL:
+        window = window_of(run, unit);
+        k->avg_pool(s, &window, in, out);
+        break;
+    case PLAN_UNIT_GLOBAL_AVG_POOL:
+        k->global_avg(s, n, from->pixels, channels, in, out);
+        break;
+    case PLAN_UNIT_GLOBAL_MAX_POOL:
+        k->global_max(s, n, from->pixels, channels, in, out, state);
+        break;
+    case PLAN_UNIT_GLOBAL_GEM_POOL:
+        k->global_gem(s, n, from->pixels, channels, in,
+                      cuda_value(run->params, unit->node, DML_ROLE_POOL_POWER), out, state);
+        break;
+    case PLAN_UNIT_CONCAT:
+        run_concat(run, step);
+        break;
+    case PLAN_UNIT_L2_NORMALIZE:
+        k->l2_normalize(s, cuda_rows_of(&unit->layout, n), in, out, state);
+        break;
+    default: /* operations */
+        break;
+    }
+    return DML_OK;
+}
+
+enum dml_status cuda_run_forward(const struct cuda_run *run, float *embeddings) {
+    const struct cuda_on *on = run->on;
+    const struct plan *plan = run->plan;
+    enum dml_status status = DML_OK;
+    if (plan_folds(plan))
+        cuda_params_fold(run->params, &plan->units);
+    for (size_t s = 0; status == DML_OK && s < plan->forward_steps; s++)
+        status = forward_step(run, &plan->steps[s]);
+    if (status != DML_OK)
+        return status;
+    size_t dim = (size_t)plan->graph->embed_dim, stride = plan->embeddings.image;
+    const float *from = cuda_at(run, plan->embeddings);
+    if (stride == dim)
+        on->api->download(on->device, embeddings, from, plan->n * dim * sizeof *embeddings);
+    for (size_t i = 0; stride != dim && i < plan->n; i++)
+        on->api->download(on->device, embeddings + i * dim, from + i * stride,
+                          dim * sizeof *embeddings);
+    return cuda_finish(on);
+}
+
+static void conv_weights(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const struct cuda_kernels *k = on->kernels;
+    struct cuda_params *params = run->params;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cuda_conv *conv = run->plan->kernels[step->unit];
+    struct cuda_conv_parts parts =
+        cuda_conv_grads(params, unit, on->api->conv_scratch(conv, CUDA_WEIGHTS),
+                        (struct cuda_carving){cuda_at(run, step->scratch), 0});
+    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
+    const struct cuda_param *item = &params->items[weight];
+    const float *grad = cuda_at(run, step->in), *values = params->values + item->offset;
+    const float *bias = cuda_value(params, unit->node, DML_ROLE_BIAS);
+    float *target = params->grads + item->offset, *target_bias = NULL;
+    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    size_t inner = item->taps * item->stored_in;
+    bool folded = unit->norm >= 0;
+    if (bias)
+        target_bias = cuda_grad(params, unit->node, DML_ROLE_BIAS);
+    on->api->conv_weights(on->device, conv, grad, cuda_at(run, step->other), parts.weights,
+                          parts.scratch);
+    if (folded || bias)
+        cuda_sum(run, &parts.summing, &(struct cuda_sums){CUDA_SUM, rows, grad, NULL, NULL});
+    if (!folded) { /* its own parameters are those that it computes with */
+        k->unfold(on->stream, item->out, inner, parts.weights, values, NULL, run->accumulate,
+                  target, NULL);
+        if (bias)
+            k->store(on->stream, item->out, parts.summing.sums, 1, run->accumulate, target_bias);
+        return;
+    }
+    struct cuda_norm norm = cuda_norm_of(params, unit->norm);
+    k->store(on->stream, item->out, parts.summing.sums, 1, false, parts.shift);
+    k->norm_affine(on->stream, &norm, NULL, norm.channels, parts.scale, parts.offset);
+    k->unfold(on->stream, item->out, inner, parts.weights, values, parts.scale, run->accumulate,
+              target, parts.dots);
+    k->unfold_norm(on->stream, &norm, parts.dots, parts.shift, bias, parts.scale, run->accumulate,
+                   cuda_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT),
+                   cuda_grad(params, unit->norm, DML_ROLE_NORM_BIAS), target_bias);
+}
+
+static void conv_data(const struct cuda_run *run, const struct plan_step *step) {
+    const float *bias;
+    const float *weights = effective(run, unit_at(run, step->unit), &bias);
+    run->on->api->conv_data(run->on->device, run->plan->kernels[step->unit], cuda_at(run, step->in),
+                            weights, cuda_at(run, step->out), cuda_at(run, step->scratch));
+}
+
+static void norm_backward(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
+    struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
+    float *coefficients = cuda_carve(&carving, 3 * rows.width * sizeof(float));
+    const float *grad = cuda_at(run, step->in), *x = cuda_at(run, step->other);
+    const float *statistics = cuda_at(run, step->state);
+    struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
+    norm.stride = channels_of(unit);
+    cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_PRODUCT, rows, grad, x, statistics});
+    on->kernels->norm_backward(
+        on->stream, &norm, room.sums, (double)rows.count, statistics, run->accumulate,
+        cuda_grad(run->params, unit->norm, DML_ROLE_NORM_WEIGHT),
+        cuda_grad(run->params, unit->norm, DML_ROLE_NORM_BIAS), coefficients);
+    on->kernels->norm_input(on->stream, rows, grad, x, statistics, coefficients,
+                            cuda_at(run, step->out));
+}
+
+static void frozen_norm_backward(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
+    struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
+    struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
+    norm.stride = channels_of(unit);
+    cuda_sum(run, &room,
+             &(struct cuda_sums){CUDA_SUM_PRODUCT, rows, cuda_at(run, step->in),
+                                 cuda_at(run, step->other), NULL});
+    on->kernels->frozen_norm(on->stream, &norm, room.sums, run->accumulate,
+                             cuda_grad(run->params, unit->norm, DML_ROLE_NORM_WEIGHT),
+                             cuda_grad(run->params, unit->norm, DML_ROLE_NORM_BIAS));
+}
+
+static struct cuda_term term_of(const struct cuda_run *run, struct plan_ref ref) {
+    return (struct cuda_term){cuda_at(run, ref), ref.image, ref.pixel, ref.scale, ref.broadcast};
+}
+
+static void combine(const struct cuda_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cuda_terms terms = {.count = step->term_count};
+    struct cuda_term mask = term_of(run, step->other);
+    for (int t = 0; t < step->term_count; t++)
+        terms.items[t] = term_of(run, step->terms[t]);
+    run->on->kernels->combine(run->on->stream, run->plan->n, unit->layout.pixels, channels_of(unit),
+                              &terms, step->other.slot >= 0 ? &mask : NULL,
+                              cuda_at(run, step->out));
+}
+
+static void pool_backward(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_kernels *k = run->on->kernels;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    struct cuda_window window = window_of(run, unit);
+    struct cuda_term grad = term_of(run, step->in), positive = term_of(run, step->other);
+    if (step->kind == PLAN_STEP_MAX_POOL)
+        k->max_pool_gradient(run->on->stream, &window, &grad,
+                             step->other.slot >= 0 ? &positive : NULL, cuda_at(run, step->state),
+                             cuda_at(run, step->out));
+    else
+        k->avg_pool_gradient(run->on->stream, &window, &grad, cuda_at(run, step->out));
+}
+
+static void gem_backward(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_on *on = run->on;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
+    const float *power = cuda_value(run->params, unit->node, DML_ROLE_POOL_POWER);
+    const float *grad = cuda_at(run, step->in), *state = cuda_at(run, step->state);
+    double *sum = cuda_at(run, step->scratch);
+    size_t n = run->plan->n, channels = plan_layout_channels(in);
+    on->kernels->gem_power(on->stream, n * channels, grad, power, state, sum);
+    on->kernels->store(on->stream, 1, sum, 1, run->accumulate,
+                       cuda_grad(run->params, unit->node, DML_ROLE_POOL_POWER));
+    if (step->out.slot >= 0)
+        on->kernels->global_gem_gradient(on->stream, n, in->pixels, channels, grad,
+                                         cuda_at(run, step->other), power, state,
+                                         cuda_at(run, step->out));
+}
+
+static enum dml_status backward_step(const struct cuda_run *run, const struct plan_step *step) {
+    const struct cuda_kernels *k = run->on->kernels;
+    cuda_stream s = run->on->stream;
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *layout = &unit->layout;
+    struct cuda_rows rows = cuda_rows_of(layout, run->plan->n);
+    const float *in = cuda_at(run, step->in);
+    float *out = cuda_at(run, step->out);
+    switch (step->kind) {
+    case PLAN_STEP_FORWARD: /* once more */
+        return forward_step(run, step);
+    case PLAN_STEP_OUTPUT_GRAD:
+        break;
+    case PLAN_STEP_COMBINE:
+        combine(run, step);
+        break;
+    case PLAN_STEP_CONV_WEIGHTS:
+        conv_weights(run, step);
+        break;
+    case PLAN_STEP_CONV_DATA:
+        conv_data(run, step);
+        break;
+    case PLAN_STEP_NORM:
+        norm_backward(run, step);
+        break;
+    case PLAN_STEP_FROZEN_NORM:
+        frozen_norm_backward(run, step);
+        break;
+    case PLAN_STEP_SCALE:
+        k->affine(s, rows, in, cuda_at(run, step->state), NULL, NULL, false, out);
+        break;
+    case PLAN_STEP_MAX_POOL:
+    case PLAN_STEP_AVG_POOL:
+        pool_backward(run, step);
+        break;
+    case PLAN_STEP_GLOBAL_MAX_POOL: {
+        const struct plan_layout *from = &plan_input_of(run->plan, unit)->layout;
+        k->global_max_gradient(s, run->plan->n, from->pixels, plan_layout_channels(from), in,
+                               cuda_at(run, step->state), out);
+        break;
+    }
+    case PLAN_STEP_GLOBAL_GEM_POOL:
+        gem_backward(run, step);
+        break;
+    case PLAN_STEP_OPERATION:
+        cuda_operation_backward(run, step);
+        break;
+    case PLAN_STEP_L2_NORMALIZE:
+        k->l2_normalize_gradient(s, rows, in, cuda_at(run, step->other), cuda_at(run, step->state),
+                                 out);
+        break;
+    case PLAN_STEP_SPLIT:
+        copy_channels(run, rows.count,
+                      (size_t)unit_at(run, unit->inputs[step->input])->layout.channels,
+                      in + step->channel, rows.width, out,
+                      channels_of(unit_at(run, unit->inputs[step->input])));
+        break;
+    }
+    return DML_OK;
+}
+
+enum dml_status cuda_run_backward(const struct cuda_run *run, const float *grad) {
+    const struct cuda_on *on = run->on;
+    const struct plan *plan = run->plan;
+    size_t dim = (size_t)plan->graph->embed_dim, stride = plan->output_grad.image;
+    float *to = cuda_at(run, plan->output_grad);
+    if (stride != dim)
+        on->api->zero(on->device, to, plan->n * stride * sizeof *to);
+    if (stride == dim)
+        on->api->upload(on->device, to, grad, plan->n * dim * sizeof *grad);
+    for (size_t i = 0; stride != dim && i < plan->n; i++)
+        on->api->upload(on->device, to + i * stride, grad + i * dim, dim * sizeof *grad);
+    enum dml_status status = DML_OK;
+    for (size_t s = plan->forward_steps; status == DML_OK && s < plan->step_count; s++)
+        status = backward_step(run, &plan->steps[s]);
+    return status != DML_OK ? status : cuda_finish(on);
+}

@@ -1,0 +1,170 @@
+#include "backends/cuda/run.h"
+
+void *cuda_carve(struct cuda_carving *carving, size_t bytes) {
+    void *piece = carving->memory ? carving->memory + carving->bytes : NULL;
+    carving->bytes += (bytes + 255) / 256 * 256;
+    return piece;
+}
+
+struct cuda_summing cuda_carve_sums(struct cuda_carving *carving, size_t width) {
+    struct cuda_summing room;
+    room.partial = cuda_carve(carving, cuda_sums_scratch(width) * sizeof(double));
+    room.sums = cuda_carve(carving, 2 * width * sizeof(double));
+    return room;
+}
+
+struct cuda_conv_parts cuda_conv_grads(const struct cuda_params *params,
+                                       const struct plan_unit *unit, size_t scratch,
+                                       struct cuda_carving carving) {
+    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
+    size_t channels = plan_layout_channels(&unit->layout);
+    struct cuda_conv_parts parts;
+    parts.weights = cuda_carve(&carving, params->items[weight].count * sizeof(float));
+    parts.dots = cuda_carve(&carving, channels * sizeof(double));
+    parts.shift = cuda_carve(&carving, channels * sizeof(float));
+    parts.scale = cuda_carve(&carving, channels * sizeof(float));
+    parts.offset = cuda_carve(&carving, channels * sizeof(float));
+    parts.summing = cuda_carve_sums(&carving, channels);
+    parts.scratch = cuda_carve(&carving, scratch);
+    parts.bytes = carving.bytes;
+    return parts;
+}
+
+static enum dml_status make_conv(void *context, const struct plan *plan, int u, void **out) {
+    const struct cuda_planning *planning = context;
+    const struct plan_unit *unit = &plan->units.units[u];
+    if (unit->kind != PLAN_UNIT_CONV)
+        return DML_OK;
+    const struct dml_node *node = &plan->graph->nodes[unit->node];
+    const struct plan_layout *in = &plan_input_of(plan, unit)->layout;
+    bool training = plan->kind == PLAN_TRAIN;
+    const struct cuda_conv_shape shape = {
+        .n = plan->n,
+        .in_c = (int)plan_layout_channels(in),
+        .in_h = in->height,
+        .in_w = in->width,
+        .out_c = (int)plan_layout_channels(&unit->layout),
+        .out_h = node->height,
+        .out_w = node->width,
+        .kernel_h = node->kernel_h,
+        .kernel_w = node->kernel_w,
+        .stride_h = node->stride_h,
+        .stride_w = node->stride_w,
+        .pad_h = node->pad_h,
+        .pad_w = node->pad_w,
+        .groups = node->groups ? node->groups : 1,
+        .bias = unit->norm >= 0 || node->has_bias,
+        .residual = unit->residual >= 0,
+        .relu = unit->relu,
+        .training = training,
+        .input_gradient = training && plan_input_of(plan, unit)->needs_grad,
+    };
+    const struct cuda_on *on = planning->on;
+    char reason[CUDA_REASON] = "no memory";
+    int weight = dml_graph_find_param(plan->graph, unit->node, DML_ROLE_WEIGHT);
+    if ((size_t)(shape.in_c / shape.groups) != planning->params->items[weight].stored_in)
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "GPU: %s: a grouped convolution of the image, or one of what only pools "
+                        "have made of it, is not computed there",
+                        node->name);
+    struct cuda_conv *conv = on->api->conv_create(on->device, &shape, reason);
+    *out = conv;
+    return conv ? DML_OK : dml_fail(DML_ERROR_UNSUPPORTED, "GPU: %s: %s", node->name, reason);
+}
+
+static bool reads_input(void *context, const struct plan_unit *unit) {
+    (void)context;
+    switch (unit->kind) {
+    case PLAN_UNIT_LINEAR:
+    case PLAN_UNIT_LAYER_NORM:
+    case PLAN_UNIT_PATCHES:
+    case PLAN_UNIT_ATTENTION:
+    case PLAN_UNIT_GELU:
+    case PLAN_UNIT_LAYER_SCALE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static size_t state(void *context, const struct plan *plan, int u) {
+    (void)context;
+    const struct plan_unit *unit = &plan->units.units[u];
+    size_t values = plan->n * unit->layout.image;
+    size_t channels = plan_layout_channels(&unit->layout);
+    bool training = plan->kind == PLAN_TRAIN;
+    if (plan_is_operation(unit->kind))
+        return cuda_operation_state(plan, unit);
+    switch (unit->kind) {
+    case PLAN_UNIT_NORM: /* mean, variance; scale and shift */
+        return 4 * channels * sizeof(float);
+    case PLAN_UNIT_L2_NORMALIZE:
+        return plan->n * sizeof(float);
+    case PLAN_UNIT_MAX_POOL:
+        return training ? values : 0;
+    case PLAN_UNIT_GLOBAL_MAX_POOL:
+        return training ? values * sizeof(int32_t) : 0;
+    case PLAN_UNIT_GLOBAL_GEM_POOL:
+        return training ? 2 * values * sizeof(float) : 0;
+    case PLAN_UNIT_POINTWISE: /* scale and shift */
+        return unit->norm >= 0 || unit->affine >= 0 ? 2 * channels * sizeof(float) : 0;
+    default:
+        return 0;
+    }
+}
+
+static size_t scratch(void *context, const struct plan *plan, const struct plan_step *step) {
+    const struct cuda_planning *planning = context;
+    const struct cuda_api *api = planning->on->api;
+    const struct plan_unit *unit = plan_unit_of(plan, step);
+    const struct cuda_conv *conv = plan->kernels[step->unit];
+    size_t channels = plan_layout_channels(&unit->layout);
+    struct cuda_carving carving = {NULL, 0};
+    if (plan_is_operation(unit->kind))
+        return cuda_operation_scratch(plan, step);
+    switch (step->kind) {
+    case PLAN_STEP_FORWARD:
+        if (conv)
+            return api->conv_scratch(conv, CUDA_FORWARD);
+        if (unit->kind == PLAN_UNIT_NORM)
+            cuda_carve_sums(&carving, channels);
+        return carving.bytes;
+    case PLAN_STEP_CONV_WEIGHTS:
+        return cuda_conv_grads(planning->params, unit, api->conv_scratch(conv, CUDA_WEIGHTS),
+                               (struct cuda_carving){NULL, 0})
+            .bytes;
+    case PLAN_STEP_CONV_DATA:
+        return api->conv_scratch(conv, CUDA_DATA);
+    case PLAN_STEP_NORM:
+        cuda_carve_sums(&carving, channels);
+        cuda_carve(&carving, 3 * channels * sizeof(float));
+        return carving.bytes;
+    case PLAN_STEP_FROZEN_NORM:
+        cuda_carve_sums(&carving, channels);
+        return carving.bytes;
+    case PLAN_STEP_GLOBAL_GEM_POOL:
+        cuda_carve(&carving, sizeof(double));
+        return carving.bytes;
+    default:
+        return 0;
+    }
+}
+
+struct plan_traits cuda_traits(struct cuda_planning *planning) {
+    return (struct plan_traits){
+        .backend = "cuda",
+        .context = planning,
+        .order = PLAN_CHANNELS_LAST,
+        .block = 1,
+        .image_block = CUDA_IMAGE_CHANNELS,
+        .element = PLAN_FLOAT32,
+        .alignment = 256,
+        .patches = true,
+        .pool_masks = true,
+        .reads_input = reads_input,
+        .make_kernels = make_conv,
+        .destroy_kernels = planning->on->api->conv_destroy,
+        .state = state,
+        .scratch = scratch,
+    };
+}

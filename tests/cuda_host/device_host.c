@@ -1,0 +1,305 @@
+#include "cuda_host/device_host.h"
+
+#include "math/linear.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct cuda_device {
+    bool failed;
+};
+
+struct cuda_conv {
+    struct cuda_conv_shape shape;
+};
+
+/* A piece of memory begins with its size, in front of what is handed out. */
+enum { HEADER = 64 };
+
+static long fail_at = -1, calls;
+static size_t limit, used, pieces;
+static const char *lost;
+
+void cuda_host_fail_at(long at) {
+    fail_at = at;
+    calls = 0;
+}
+long cuda_host_calls(void) {
+    return calls;
+}
+void cuda_host_memory(size_t bytes) {
+    limit = bytes;
+}
+size_t cuda_host_used(void) {
+    return used;
+}
+size_t cuda_host_pieces(void) {
+    return pieces;
+}
+
+/* Whether this call fails. */
+static bool fails(void) {
+    return fail_at >= 0 && calls++ >= fail_at;
+}
+
+/* Whether queued work is to be done. */
+static bool works(struct cuda_device *device) {
+    if (!device->failed && fails())
+        device->failed = true;
+    return !device->failed;
+}
+
+static void versions(struct cuda_versions *out) {
+    *out = (struct cuda_versions){13000, 13000, 91100};
+}
+
+void cuda_host_lose(const char *reason) {
+    lost = reason;
+}
+
+static int count(char *reason) {
+    if (lost)
+        snprintf(reason, CUDA_REASON, "%s", lost);
+    return lost ? -1 : 1;
+}
+
+static void free_memory(struct cuda_device *device, size_t *free_bytes, size_t *total) {
+    (void)device;
+    *total = limit ? limit : (size_t)1 << 40;
+    *free_bytes = *total - used;
+}
+
+static bool card(int index, struct cuda_card *out, char *reason) {
+    if (index != 0) {
+        snprintf(reason, CUDA_REASON, "there is one card, 0");
+        return false;
+    }
+    *out = (struct cuda_card){.name = "host double", .major = 9};
+    free_memory(NULL, &out->free, &out->memory);
+    return true;
+}
+
+static struct cuda_device *open_device(int index, bool tf32, char *reason) {
+    struct cuda_card there;
+    (void)tf32;
+    if (!card(index, &there, reason))
+        return NULL;
+    if (fails()) {
+        snprintf(reason, CUDA_REASON, "it is in use");
+        return NULL;
+    }
+    return calloc(1, sizeof(struct cuda_device));
+}
+
+static void close_device(struct cuda_device *device) {
+    free(device);
+}
+
+static void *alloc(struct cuda_device *device, size_t bytes) {
+    (void)device;
+    if (fails() || (limit && used + bytes > limit))
+        return NULL;
+    char *piece = aligned_alloc(HEADER, (HEADER + bytes + HEADER - 1) / HEADER * HEADER);
+    if (!piece)
+        return NULL;
+    memcpy(piece, &bytes, sizeof bytes);
+    memset(piece + HEADER, 0xff, bytes);
+    used += bytes;
+    pieces++;
+    return piece + HEADER;
+}
+
+static void release(struct cuda_device *device, void *memory) {
+    size_t bytes;
+    (void)device;
+    if (!memory)
+        return;
+    memcpy(&bytes, (char *)memory - HEADER, sizeof bytes);
+    used -= bytes;
+    pieces--;
+    free((char *)memory - HEADER);
+}
+
+/* Kernels have no device, so a failed card still runs them; their results are never seen. */
+static cuda_stream stream(struct cuda_device *device) {
+    return device;
+}
+
+static void copy(struct cuda_device *device, void *to, const void *from, size_t bytes) {
+    if (works(device))
+        memcpy(to, from, bytes);
+}
+
+static void zero(struct cuda_device *device, void *to, size_t bytes) {
+    if (works(device))
+        memset(to, 0, bytes);
+}
+
+static const char *finish(struct cuda_device *device) {
+    return works(device) ? NULL : "the card is lost";
+}
+
+static void gemm(struct cuda_device *device, const struct cuda_gemm *g) {
+    if (!works(device))
+        return;
+    for (size_t i = 0; i < g->batch; i++)
+        dml_gemm(g->transpose_a, g->transpose_b, g->m, g->n, g->k, 1.0f, g->a + i * g->stride_a,
+                 g->lda, g->b + i * g->stride_b, g->ldb, g->beta, g->c + i * g->stride_c, g->ldc);
+}
+
+static struct cuda_conv *conv_create(struct cuda_device *device,
+                                     const struct cuda_conv_shape *shape, char *reason) {
+    (void)device;
+    if (fails()) {
+        snprintf(reason, CUDA_REASON, "no plan was found");
+        return NULL;
+    }
+    struct cuda_conv *conv = calloc(1, sizeof *conv);
+    if (conv)
+        conv->shape = *shape;
+    return conv;
+}
+
+static void conv_destroy(void *conv) {
+    free(conv);
+}
+
+/* The columns of one image and group: (pixels of the output, kernel_h, kernel_w, inputs). */
+static size_t column_width(const struct cuda_conv_shape *s) {
+    return (size_t)s->kernel_h * (size_t)s->kernel_w * (size_t)(s->in_c / s->groups);
+}
+static size_t column_floats(const struct cuda_conv_shape *s) {
+    return (size_t)s->out_h * (size_t)s->out_w * column_width(s);
+}
+static size_t conv_scratch(const struct cuda_conv *conv, enum cuda_pass pass) {
+    (void)pass;
+    return column_floats(&conv->shape) * sizeof(float);
+}
+
+/* Calls `visit` with each piece of an image that lies in the columns: `inner` floats side by side.
+ */
+static void walk_columns(const struct cuda_conv_shape *s, int group, float *image, float *columns,
+                         void (*visit)(float *image, float *column, size_t inner)) {
+    size_t inner = (size_t)(s->in_c / s->groups);
+    for (int y = 0; y < s->out_h; y++)
+        for (int x = 0; x < s->out_w; x++)
+            for (int ky = 0; ky < s->kernel_h; ky++)
+                for (int kx = 0; kx < s->kernel_w; kx++, columns += inner) {
+                    int iy = y * s->stride_h - s->pad_h + ky, ix = x * s->stride_w - s->pad_w + kx;
+                    bool inside = iy >= 0 && iy < s->in_h && ix >= 0 && ix < s->in_w;
+                    size_t pixel = inside ? (size_t)iy * (size_t)s->in_w + (size_t)ix : 0;
+                    size_t at = pixel * (size_t)s->in_c + (size_t)group * inner;
+                    visit(inside ? image + at : NULL, columns, inner);
+                }
+}
+static void take(float *image, float *column, size_t inner) {
+    if (image)
+        memcpy(column, image, inner * sizeof *column);
+    else
+        memset(column, 0, inner * sizeof *column);
+}
+static void give(float *image, float *column, size_t inner) {
+    for (size_t i = 0; image && i < inner; i++)
+        image[i] += column[i];
+}
+
+struct sizes {
+    size_t pixels, width, in_image, outs, out_c;
+};
+static struct sizes sizes_of(const struct cuda_conv_shape *s) {
+    return (struct sizes){(size_t)s->out_h * (size_t)s->out_w, column_width(s),
+                          (size_t)s->in_h * (size_t)s->in_w * (size_t)s->in_c,
+                          (size_t)(s->out_c / s->groups), (size_t)s->out_c};
+}
+
+static void conv_forward(struct cuda_device *device, struct cuda_conv *conv, const float *x,
+                         const float *weights, const float *bias, const float *residual, float *y,
+                         void *scratch) {
+    const struct cuda_conv_shape *s = &conv->shape;
+    struct sizes z = sizes_of(s);
+    assert(!bias == !s->bias && !residual == !s->residual);
+    if (!works(device))
+        return;
+    for (size_t i = 0; i < s->n; i++)
+        for (int g = 0; g < s->groups; g++) {
+            walk_columns(s, g, (float *)(uintptr_t)x + i * z.in_image, scratch, take);
+            float *out = y + i * z.pixels * z.out_c + (size_t)g * z.outs;
+            const float *other = residual ? residual + (out - y) : NULL;
+            for (size_t p = 0; p < z.pixels; p++)
+                for (size_t o = 0; o < z.outs; o++)
+                    out[p * z.out_c + o] = (other ? other[p * z.out_c + o] : 0.0f) +
+                                           (bias ? bias[(size_t)g * z.outs + o] : 0.0f);
+            dml_gemm(0, 1, z.pixels, z.outs, z.width, 1.0f, scratch, z.width,
+                     weights + (size_t)g * z.outs * z.width, z.width, 1.0f, out, z.out_c);
+            for (size_t p = 0; s->relu && p < z.pixels; p++)
+                for (size_t o = 0; o < z.outs; o++)
+                    if (out[p * z.out_c + o] < 0)
+                        out[p * z.out_c + o] = 0;
+        }
+}
+
+static void conv_data(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
+                      const float *weights, float *grad_x, void *scratch) {
+    const struct cuda_conv_shape *s = &conv->shape;
+    struct sizes z = sizes_of(s);
+    assert(s->training && s->input_gradient);
+    if (!works(device))
+        return;
+    memset(grad_x, 0, s->n * z.in_image * sizeof *grad_x);
+    for (size_t i = 0; i < s->n; i++)
+        for (int g = 0; g < s->groups; g++) {
+            dml_gemm(0, 0, z.pixels, z.width, z.outs, 1.0f,
+                     grad + i * z.pixels * z.out_c + (size_t)g * z.outs, z.out_c,
+                     weights + (size_t)g * z.outs * z.width, z.width, 0.0f, scratch, z.width);
+            walk_columns(s, g, grad_x + i * z.in_image, scratch, give);
+        }
+}
+
+static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
+                         const float *x, float *grad_weights, void *scratch) {
+    const struct cuda_conv_shape *s = &conv->shape;
+    struct sizes z = sizes_of(s);
+    assert(s->training);
+    if (!works(device))
+        return;
+    memset(grad_weights, 0, z.out_c * z.width * sizeof *grad_weights);
+    for (size_t i = 0; i < s->n; i++)
+        for (int g = 0; g < s->groups; g++) {
+            walk_columns(s, g, (float *)(uintptr_t)x + i * z.in_image, scratch, take);
+            dml_gemm(1, 0, z.outs, z.width, z.pixels, 1.0f,
+                     grad + i * z.pixels * z.out_c + (size_t)g * z.outs, z.out_c, scratch, z.width,
+                     1.0f, grad_weights + (size_t)g * z.outs * z.width, z.width);
+        }
+}
+
+const struct cuda_api *cuda_host_api(void) {
+    static struct cuda_api api = {
+        .interface = CUDA_INTERFACE,
+        .versions = versions,
+        .count = count,
+        .card = card,
+        .open = open_device,
+        .close = close_device,
+        .alloc = alloc,
+        .release = release,
+        .free_memory = free_memory,
+        .stream = stream,
+        .upload = copy,
+        .download = copy,
+        .copy = copy,
+        .zero = zero,
+        .finish = finish,
+        .gemm = gemm,
+        .conv_create = conv_create,
+        .conv_destroy = conv_destroy,
+        .conv_scratch = conv_scratch,
+        .conv_forward = conv_forward,
+        .conv_data = conv_data,
+        .conv_weights = conv_weights,
+    };
+    api.kernels = dml_cuda_kernels();
+    return &api;
+}

@@ -1,0 +1,25 @@
+#ifndef TESTS_CUDA_DEVICE_HOST_H
+#define TESTS_CUDA_DEVICE_HOST_H
+
+#include "backends/cuda/device.h"
+
+/* A card in plain C: memory is the host's, work is done at once, kernels run through
+ * tests/cuda_shim. What is allocated starts as NaN. */
+const struct cuda_api *cuda_host_api(void);
+
+/* Lets call number `at` fail from now on (0: the next), counting allocations, convolutions that are
+ * made, and queued work; -1: none. A card lost in the middle of a run fails every call from there
+ * on. */
+void cuda_host_fail_at(long at);
+/* Calls since then. */
+long cuda_host_calls(void);
+
+/* No card can be used, for this reason; NULL: it is there again. */
+void cuda_host_lose(const char *reason);
+
+/* Memory there is (0: any amount); bytes and pieces that are allocated now. */
+void cuda_host_memory(size_t bytes);
+size_t cuda_host_used(void);
+size_t cuda_host_pieces(void);
+
+#endif

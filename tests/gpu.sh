@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# All that needs a card: tests/gpu.sh BUILD. Tests of networks on the card itself instead of the one
+# in plain C, compute-sanitizer over one of them, a run that is resumed to the same bits, and the
+# time of an epoch. It takes some minutes and ends with a table.
+set -u
+build=$(cd "${1:-build}" && pwd)
+source=$(cd "$(dirname "$0")/.." && pwd)
+export DML_TEST_CARD=1 DML_BACKENDS=$build
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+rows=() failed=0
+
+step() { # NAME COMMAND...: runs it, and notes the result and the seconds
+    local name=$1 start=$SECONDS result=ok
+    shift
+    timeout 300 "$@" >"$work/log" 2>&1 || result=FAILED
+    [ $result = ok ] || { failed=1; tail -20 "$work/log"; }
+    rows+=("$(printf '%-32s %-7s %4d s' "$name" $result $((SECONDS - start)))")
+}
+
+train() { # FOLDER FLAGS...
+    "$build/dml" train --gpu 0 --not_pretrained --arch resnet18_frozen_normalize --bs 32 --seed 1 \
+        --dataset emoji200 --source_path "$source/data/emoji200" --save_path "$work/$1" \
+        --savename run "${@:2}"
+}
+
+same_weights() { # a run in one go, and one that is resumed after its first epoch
+    train whole --n_epochs 2 && train parts --n_epochs 1 &&
+        "$build/dml" train --gpu 0 --n_epochs 2 --resume "$work/parts/emoji200/run" &&
+        cmp "$work"/whole/emoji200/run/checkpoint*e_recall@1*.safetensors \
+            "$work"/parts/emoji200/run/checkpoint*e_recall@1*.safetensors
+}
+
+"$build/dml" devices
+if "$build/dml" devices | grep -q '^GPU: none'; then
+    echo "no card can be used: nothing was tested"
+    exit 77
+fi
+for name in backend backbones grouped transformer_operations golden_architectures \
+    golden_architectures2 golden_vit golden_trajectory golden_trajectory2; do
+    step "$name" "$build/test_cuda_$name"
+done
+if command -v compute-sanitizer >/dev/null; then
+    step "memcheck" compute-sanitizer --error-exitcode 9 "$build/test_cuda_grouped"
+fi
+step "resumed to the same bits" same_weights
+for precision in fp32 tf32; do
+    step "one epoch, resnet18, $precision" train "$precision" --n_epochs 1 --precision "$precision"
+done
+printf '%s\n' "${rows[@]}"
+exit $failed
