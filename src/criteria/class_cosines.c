@@ -4,56 +4,92 @@
 
 #include <omp.h>
 
-static size_t length(const struct dml_class_cosines *c) {
-    return c->by_class ? c->n : c->rows;
+/* Classes at a time where each has its own loss. */
+enum { BLOCK = 8192 };
+
+static size_t most(size_t a, size_t b) {
+    return a > b ? a : b;
 }
 
-enum dml_status dml_class_cosines_forward(struct dml_class_cosines *c,
-                                          struct dml_class_scores *scores,
-                                          const struct dml_batch *batch, bool by_class) {
-    size_t n = batch->n, rows = scores->classes, dim = batch->dim;
-    size_t doubles = by_class ? rows : n, threads = (size_t)omp_get_max_threads();
-    size_t rooms = 3 * threads * (by_class ? n : rows);
-    size_t across = dml_product_room(by_class ? n : rows, dim);
-    size_t along = dml_product_room(dim, n > rows ? n : rows);
-    size_t packed = across > along ? across : along;
-    size_t floats = 2 * doubles + packed + n * rows + n * (dim + 1) + rooms;
+/* Memory for `rows` vectors at a time, of which a row of c has `length` numbers, and losses. */
+static bool lay_out(struct dml_class_cosines *c, const struct dml_batch *batch, size_t rows,
+                    size_t length, size_t losses) {
+    size_t n = batch->n, dim = batch->dim, threads = (size_t)omp_get_max_threads();
+    size_t packed =
+        most(dml_product_room(most(n, rows), dim), dml_product_room(dim, most(n, rows)));
+    size_t floats = 2 * losses + packed + n * rows + n * (dim + 1) + 3 * threads * length;
     double *memory = dml_buffer_reserve(&c->memory, floats, sizeof(float));
     if (!memory)
-        return DML_ERROR_MEMORY;
+        return false;
     c->n = n;
     c->rows = rows;
     c->dim = dim;
-    c->by_class = by_class;
+    c->length = length;
     c->losses = memory;
-    c->packed = (float *)(memory + doubles);
+    c->packed = (float *)(memory + losses);
     c->c = c->packed + packed;
     c->units = c->c + n * rows;
     c->norms = c->units + n * dim;
     c->rooms = c->norms + n;
     dml_units_forward(batch->embeddings, n, dim, c->units, c->norms);
+    return true;
+}
+
+enum dml_status dml_class_cosines_forward(struct dml_class_cosines *c,
+                                          struct dml_class_scores *scores,
+                                          const struct dml_batch *batch) {
+    size_t n = batch->n, rows = scores->classes, dim = batch->dim;
+    if (!lay_out(c, batch, rows, rows, n))
+        return DML_ERROR_MEMORY;
     dml_units_forward(scores->vectors, rows, dim, scores->units, scores->norms);
-    if (by_class)
-        dml_product(0, 1, rows, n, dim, scores->units, dim, c->units, dim, 0, c->c, n, c->packed);
-    else
-        dml_product(0, 1, n, rows, dim, c->units, dim, scores->units, dim, 0, c->c, rows,
-                    c->packed);
+    dml_product(0, 1, n, rows, dim, c->units, dim, scores->units, dim, 0, c->c, rows, c->packed);
     return DML_OK;
 }
 
 void dml_class_cosines_backward(const struct dml_class_cosines *c, struct dml_class_scores *scores,
                                 float *grad) {
-    size_t n = c->n, rows = c->rows, dim = c->dim, lda = length(c);
-    dml_product(c->by_class, 0, n, dim, rows, c->c, lda, scores->units, dim, 0, grad, dim,
-                c->packed);
+    size_t n = c->n, rows = c->rows, dim = c->dim;
+    dml_product(0, 0, n, dim, rows, c->c, rows, scores->units, dim, 0, grad, dim, c->packed);
     dml_units_backward(c->units, c->norms, n, dim, grad);
-    dml_product(!c->by_class, 0, rows, dim, n, c->c, lda, c->units, dim, 0, scores->grad, dim,
-                c->packed);
+    dml_product(1, 0, rows, dim, n, c->c, rows, c->units, dim, 0, scores->grad, dim, c->packed);
     dml_units_backward(scores->units, scores->norms, rows, dim, scores->grad);
 }
 
+/* The classes from `first` on. */
+static void block(const struct dml_class_cosines *c, struct dml_class_scores *scores, size_t first,
+                  dml_class_row row, const void *data, float *grad) {
+    size_t left = scores->classes - first, rows = left < BLOCK ? left : BLOCK;
+    size_t n = c->n, dim = c->dim;
+    float *units = scores->units + first * dim, *norms = scores->norms + first;
+    float *w_grad = scores->grad + first * dim;
+    dml_units_forward(scores->vectors + first * dim, rows, dim, units, norms);
+    dml_product(0, 1, rows, n, dim, units, dim, c->units, dim, 0, c->c, n, c->packed);
+#pragma omp parallel for if (n * rows > 2000)
+    for (size_t i = 0; i < rows; i++)
+        c->losses[first + i] = row(data, first + i, c->c + i * n, dml_class_cosines_room(c));
+    dml_product(1, 0, n, dim, rows, c->c, n, units, dim, first > 0, grad, dim, c->packed);
+    dml_product(0, 0, rows, dim, n, c->c, n, c->units, dim, 0, w_grad, dim, c->packed);
+    dml_units_backward(units, norms, rows, dim, w_grad);
+}
+
+enum dml_status dml_class_cosines_by_class(struct dml_class_cosines *c,
+                                           struct dml_class_scores *scores,
+                                           const struct dml_batch *batch, dml_class_row row,
+                                           const void *data, float *grad, double *loss) {
+    size_t classes = scores->classes;
+    if (!lay_out(c, batch, classes < BLOCK ? classes : BLOCK, batch->n, classes))
+        return DML_ERROR_MEMORY;
+    for (size_t first = 0; first < classes; first += BLOCK)
+        block(c, scores, first, row, data, grad);
+    dml_units_backward(c->units, c->norms, c->n, c->dim, grad);
+    *loss = 0;
+    for (size_t i = 0; i < classes; i++)
+        *loss += c->losses[i];
+    return DML_OK;
+}
+
 float *dml_class_cosines_room(const struct dml_class_cosines *c) {
-    return c->rooms + 3 * length(c) * (size_t)omp_get_thread_num();
+    return c->rooms + 3 * c->length * (size_t)omp_get_thread_num();
 }
 
 void dml_class_cosines_destroy(void *data) {

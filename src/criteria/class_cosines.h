@@ -9,23 +9,32 @@
  * to both: for criteria whose loss is no cross entropy over one vector per class. Keeps its memory
  * between steps; all zero is empty. */
 struct dml_class_cosines {
-    size_t n, rows, dim; /* samples, vectors, dimensions */
-    bool by_class;
-    float *c;             /* cosines, which the criterion turns into dL/dc: (n, rows), or (rows, n)
-                             where by_class */
+    size_t n, rows, dim;  /* samples, vectors at a time, dimensions */
+    size_t length;        /* of a row of c */
+    float *c;             /* cosines, which the criterion turns into dL/dc: (n, rows) */
     float *units, *norms; /* (n, dim), (n): of the embeddings */
-    double *losses;       /* (n), or (rows) where by_class: for the criterion */
+    double *losses;       /* (n), or one for each class: for the criterion */
     float *packed;        /* an operand of the products */
-    float *rooms;         /* (threads, 3 * length of a row of c) */
+    float *rooms;         /* (threads, 3 length) */
     struct dml_buffer memory;
 };
 
 enum dml_status dml_class_cosines_forward(struct dml_class_cosines *cosines,
                                           struct dml_class_scores *scores,
-                                          const struct dml_batch *batch, bool by_class);
+                                          const struct dml_batch *batch);
 /* From dL/dc: dL/dE into grad (n, dim), and the gradient of the vectors into theirs. */
 void dml_class_cosines_backward(const struct dml_class_cosines *cosines,
                                 struct dml_class_scores *scores, float *grad);
+
+/* The loss of one class from its cosines c (n), which become dL/dc; `room` is 3 n floats. */
+typedef double (*dml_class_row)(const void *data, size_t class, float *c, float *room);
+/* All of it where each class has a loss of its own: classes go through in blocks, so that no matrix
+ * of samples and classes is kept. `loss` is the sum over classes. */
+enum dml_status dml_class_cosines_by_class(struct dml_class_cosines *cosines,
+                                           struct dml_class_scores *scores,
+                                           const struct dml_batch *batch, dml_class_row row,
+                                           const void *data, float *grad, double *loss);
+
 /* The calling thread's room for three rows of c. */
 float *dml_class_cosines_room(const struct dml_class_cosines *cosines);
 

@@ -27,6 +27,9 @@ enum {
 #define COSINE_DOUBT 1e-6f
 /* exp(z - shift) stays normal in float32 down to here. */
 #define RANGE 80.0
+/* More exponentials than this, 256 MiB, are not kept from the forward pass for the backward pass:
+ * each block's are computed anew, four products instead of three. */
+#define MOST_KEPT ((size_t)1 << 26)
 
 enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_context *context,
                                      const char *name, double lr, void **state) {
@@ -95,8 +98,10 @@ struct step {
     const int32_t *labels;
     size_t n, group;
     size_t parts, blocks;      /* parts of the classes; blocks in a part, fewer in the last */
+    bool kept;                 /* exps are of all classes; else of one block of each part */
     float *exps;               /* (n, classes): cosines, then exp(z - shift), 0 for own class; last
                                   dL/dc_ij / factor_i, own class included */
+    double *own_pull;          /* (n): dL/dc_iy / factor_i */
     float *pulls;              /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
     float *scaled;             /* panels of (n, dim): factor_i x_i */
     float *packed;             /* (parts): see struct packed */
@@ -113,7 +118,8 @@ struct packed {
     float *across, *along;
 };
 
-enum stages { COSINES = 1, EXPONENTIALS = 2 };
+/* AGAIN: exponentials alone, for the backward pass. */
+enum stages { COSINES = 1, EXPONENTIALS = 2, AGAIN = 4 };
 
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
@@ -126,13 +132,15 @@ static size_t width_of(const struct step *step, size_t start) {
 
 /* Where exps has sample i and the classes from `first` of a group on; their number. */
 static float *group_row(const struct step *step, size_t first, size_t i, size_t *width) {
+    size_t part = step->blocks * BLOCK;
+    size_t at = step->kept ? first : first / part * BLOCK + first % BLOCK;
     *width = least(step->scores->classes - first, step->group);
-    return step->exps + step->n * first + i * *width;
+    return step->exps + step->n * at + i * *width;
 }
 
 /* A block's rows (count, width) of the samples from i on: out of exps, or into it. */
 static void load_rows(const struct step *step, size_t start, size_t i, size_t count, float *rows) {
-    size_t width = width_of(step, start), size;
+    size_t width = width_of(step, start), size = width;
     for (size_t j = 0; j < width; j += size)
         for (size_t k = 0; k < count; k++) {
             const float *from = group_row(step, start + j, i + k, &size);
@@ -142,7 +150,7 @@ static void load_rows(const struct step *step, size_t start, size_t i, size_t co
 
 static void store_rows(const struct step *step, size_t start, size_t i, size_t count,
                        const float *rows) {
-    size_t width = width_of(step, start), size;
+    size_t width = width_of(step, start), size = width;
     for (size_t j = 0; j < width; j += size)
         for (size_t k = 0; k < count; k++) {
             float *to = group_row(step, start + j, i + k, &size);
@@ -209,26 +217,30 @@ static void prepare(struct step *step) {
 }
 
 /* Units of a block of classes, packed into its part's memory. */
-static struct packed pack(const struct step *step, size_t part, size_t start) {
+static struct packed pack(const struct step *step, enum stages stages, size_t part, size_t start) {
     struct dml_class_scores *scores = step->scores;
     size_t dim = scores->dim, width = width_of(step, start);
     float *memory = step->packed + part * packed_size(step);
     const float *units = rows_of(step) + start * dim;
     struct packed packed = {.across = memory, .along = memory + dml_panels_size(dim, width)};
-    if (!step->rule->inner)
+    if (!step->rule->inner && !(stages & AGAIN))
         dml_units_forward(scores->vectors + start * dim, width, dim, scores->units + start * dim,
                           scores->norms + start);
     dml_panels_pack_transposed(dim, width, units, dim, packed.across);
-    dml_panels_pack(width, dim, units, dim, packed.along);
+    if (!(stages & AGAIN))
+        dml_panels_pack(width, dim, units, dim, packed.along);
     return packed;
 }
 
-static void raise_shift(struct step *step, size_t i, size_t first) {
-    size_t width, own = (size_t)step->labels[i] - first;
-    const float *row = group_row(step, first, i, &width);
+/* The largest cosine of a row, without that at `own`. */
+static float largest(const float *row, size_t width, size_t own) {
     float most = -INFINITY;
     for (size_t j = 0; j < width; j++)
         most = row[j] > most && j != own ? row[j] : most;
+    return most;
+}
+
+static void raise_shift(struct step *step, size_t i, float most) {
     double z = step->rule->scale * (step->rule->clamp ? fmin(fmax(most, COSINE_LEAST), 1) : most);
     step->shift[i] = (float)fmax(step->shift[i], z);
 }
@@ -300,30 +312,46 @@ static void forward_tile(const struct step *step, enum stages stages, struct pac
     size_t n = step->n, dim = step->scores->dim, width = width_of(step, start);
     size_t count = least(n - first, SAMPLES);
     _Alignas(64) float rows[SAMPLES * BLOCK];
-    if (stages & COSINES)
+    if (stages & (COSINES | AGAIN))
         dml_panels_multiply(count, width, dim, step->x + first * dim, dim, 1, packed.across, false,
                             rows, width);
     else
         load_rows(step, start, first, count, rows);
+    bool add = start > part * step->blocks * BLOCK;
+    double *sums = step->sums + part * n + first;
+    for (size_t i = 0; stages == COSINES && !step->kept && i < count; i++) {
+        double most = largest(rows + i * width, width, (size_t)step->labels[first + i] - start);
+        sums[i] = add ? fmax(sums[i], most) : most;
+    }
+    for (size_t i = 0; stages & AGAIN && i < count; i++) {
+        size_t own = (size_t)step->labels[first + i] - start;
+        block_exponentials(step, first + i, start, rows + i * width);
+        if (own < width)
+            rows[i * width + own] = (float)step->own_pull[first + i];
+    }
     if (stages & EXPONENTIALS) {
-        bool add = start > part * step->blocks * BLOCK;
-        double *sums = step->sums + part * n + first;
         for (size_t i = 0; i < count; i++)
             sums[i] =
                 (add ? sums[i] : 0) + block_exponentials(step, first + i, start, rows + i * width);
         dml_panels_multiply(count, dim, width, rows, width, 1, packed.along, add,
                             step->pulls + (part * n + first) * dim, dim);
     }
-    store_rows(step, start, first, count, rows);
+    if (step->kept || stages & AGAIN)
+        store_rows(step, start, first, count, rows);
 }
+
+static void backward_group(const struct step *step, size_t first);
 
 /* All samples and the classes of one part. */
 static void forward_part(const struct step *step, enum stages stages, size_t part) {
     size_t first = part * step->blocks * BLOCK, end = first + step->blocks * BLOCK;
     for (size_t start = first; start < end && start < step->scores->classes; start += BLOCK) {
-        struct packed packed = pack(step, part, start);
+        struct packed packed = pack(step, stages, part, start);
         for (size_t i = 0; i < step->n; i += SAMPLES)
             forward_tile(step, stages, packed, part, start, i);
+        size_t width = width_of(step, start);
+        for (size_t j = 0; stages & AGAIN && j < width; j += step->group)
+            backward_group(step, start + j);
     }
 }
 
@@ -335,7 +363,7 @@ static void forward(const struct step *step, enum stages stages) {
             forward_part(step, stages, part);
         return;
     }
-    struct packed packed = pack(step, 0, 0);
+    struct packed packed = pack(step, stages, 0, 0);
 #pragma omp parallel for if (step->n * step->scores->classes > 2000)
     for (size_t i = 0; i < step->n; i += SAMPLES)
         forward_tile(step, stages, packed, 0, 0, i);
@@ -346,9 +374,15 @@ static void find_shifts(struct step *step) {
     size_t classes = step->scores->classes;
     forward(step, COSINES);
 #pragma omp parallel for if (step->n * classes > 20000)
-    for (size_t i = 0; i < step->n; i++)
-        for (size_t first = 0; first < classes; first += step->group)
-            raise_shift(step, i, first);
+    for (size_t i = 0; i < step->n; i++) {
+        for (size_t part = 0; !step->kept && part < step->parts; part++)
+            raise_shift(step, i, (float)step->sums[part * step->n + i]);
+        for (size_t first = 0; step->kept && first < classes; first += step->group) {
+            size_t width;
+            const float *row = group_row(step, first, i, &width);
+            raise_shift(step, i, largest(row, width, (size_t)step->labels[i] - first));
+        }
+    }
 }
 
 /* Adds weight * x / ||x||. */
@@ -374,7 +408,9 @@ static void finish_sample(const struct step *step, size_t i, float *grad) {
     float factor = sum == 0 ? 0 : (float)(share * rule->scale / sum);
     float pull = (float)(-step->own[i].slope / rule->scale * others);
     size_t width, first = label / step->group * step->group;
-    group_row(step, first, i, &width)[label - first] = pull;
+    step->own_pull[i] = pull;
+    if (step->kept)
+        group_row(step, first, i, &width)[label - first] = pull;
 
     const float *unit = rows_of(step) + label * dim;
     memcpy(grad, step->pulls + i * dim, dim * sizeof *grad);
@@ -410,7 +446,7 @@ static void backward_group(const struct step *step, size_t first) {
     size_t dim = scores->dim, width;
     const float *exps = group_row(step, first, 0, &width);
     float *grad = scores->grad + first * dim;
-    if (first + width < scores->classes) { /* the beginning of the next group */
+    if (step->kept && first + width < scores->classes) { /* the beginning of the next group */
         size_t next, rows = least(step->n, 128);
         const float *from = group_row(step, first + width, 0, &next);
         dml_prefetch(from, rows * next);
@@ -427,8 +463,10 @@ static bool start_step(struct step *step) {
     step->group = classes > BLOCK ? GROUP : SMALL_GROUP;
     step->blocks = (blocks + PARTS - 1) / PARTS;
     step->parts = (blocks + step->blocks - 1) / step->blocks;
-    size_t doubles = n * (6 + step->parts), packed = step->parts * packed_size(step);
-    size_t scaled = dml_panels_size(n, dim), floats = n * (classes + dim * step->parts);
+    step->kept = step->parts == 1 || n * classes <= MOST_KEPT;
+    size_t exps = n * (step->kept ? classes : step->parts * BLOCK);
+    size_t doubles = n * (7 + step->parts), packed = step->parts * packed_size(step);
+    size_t scaled = dml_panels_size(n, dim), floats = exps + n * dim * step->parts;
     double *memory = dml_buffer_reserve(&step->scores->memory,
                                         2 * doubles + packed + scaled + floats, sizeof(float));
     if (!memory)
@@ -436,11 +474,12 @@ static bool start_step(struct step *step) {
     step->shift = memory;
     step->losses = memory + n;
     step->own = (struct dml_own_score *)(memory + 2 * n);
-    step->sums = memory + 6 * n;
+    step->own_pull = memory + 6 * n;
+    step->sums = memory + 7 * n;
     step->packed = (float *)(memory + doubles);
     step->scaled = step->packed + packed;
     step->exps = step->scaled + scaled;
-    step->pulls = step->exps + n * classes;
+    step->pulls = step->exps + exps;
     return true;
 }
 
@@ -453,15 +492,17 @@ enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
     prepare(&step);
     if (!step.bounded)
         find_shifts(&step);
-    forward(&step, step.bounded ? COSINES | EXPONENTIALS : EXPONENTIALS);
+    forward(&step, step.bounded || !step.kept ? COSINES | EXPONENTIALS : EXPONENTIALS);
 #pragma omp parallel for if (n * scores->dim > 10000)
     for (size_t i = 0; i < n; i++)
         finish_sample(&step, i, grad + i * scores->dim);
     *loss = 0;
     for (size_t i = 0; i < n; i++)
         *loss += step.losses[i];
+    if (!step.kept)
+        forward(&step, AGAIN);
 #pragma omp parallel for schedule(dynamic, 1) if (n * scores->classes > 2000)
-    for (size_t first = 0; first < scores->classes; first += step.group)
+    for (size_t first = 0; first < (step.kept ? scores->classes : 0); first += step.group)
         backward_group(&step, first);
     pull_vectors(&step);
     return DML_OK;

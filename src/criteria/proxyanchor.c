@@ -47,8 +47,11 @@ static double softplus(const int32_t *labels, int32_t class, bool own, size_t n,
                        float *e) {
     float most = 0;
     double sum = 0;
-    for (size_t j = 0; j < n; j++)
-        most = (labels[j] == class) == own && z[j] > most ? z[j] : most;
+#pragma omp simd reduction(max : most)
+    for (size_t j = 0; j < n; j++) {
+        float value = (labels[j] == class) == own ? z[j] : 0;
+        most = value > most ? value : most;
+    }
 #pragma omp simd reduction(+ : sum)
     for (size_t j = 0; j < n; j++) {
         float value = dml_expf(z[j] - most);
@@ -62,25 +65,37 @@ static double softplus(const int32_t *labels, int32_t class, bool own, size_t n,
     return value;
 }
 
-/* What proxy costs in a batch of n samples of `present` classes; its cosines become dL/dc. `room`
- * is 3 n floats. */
-static double proxy(const struct dml_class_cosines_state *state, const int32_t *labels, size_t p,
-                    size_t present, float *room) {
-    const struct options *o = state->options;
-    const size_t n = state->cosines.n;
-    float *c = state->cosines.c + p * n, *z = room, *pos = room + n, *neg = room + 2 * n;
+/* One step. */
+struct step {
+    const struct options *options;
+    const int32_t *labels;
+    size_t n, classes, present; /* present: classes in the batch */
+};
+
+/* What proxy p costs; its cosines become dL/dc. `room` is 3 n floats. */
+static double proxy(const void *data, size_t p, float *c, float *room) {
+    const struct step *step = data;
+    const struct options *o = step->options;
+    const size_t n = step->n;
+    const int32_t *labels = step->labels, class = (int32_t)p;
+    const float alpha = (float)o->alpha, margin = (float)o->margin;
+    float *z = room, *pos = room + n, *neg = room + 2 * n;
     int here = 0;
+#pragma omp simd reduction(| : here)
     for (size_t j = 0; j < n; j++) {
-        int own = labels[j] == (int32_t)p;
-        here |= own;
-        z[j] = (float)(own ? -o->alpha * (c[j] - o->margin) : o->alpha * (c[j] + o->margin));
+        here |= labels[j] == class;
+        z[j] = labels[j] == class ? -alpha * (c[j] - margin) : alpha * (c[j] + margin);
     }
-    double share = here ? 1 / (double)present : 0, share_all = 1 / (double)state->cosines.rows;
-    double loss = share_all * softplus(labels, (int32_t)p, false, n, z, neg);
-    loss += share * softplus(labels, (int32_t)p, true, n, z, pos);
+    double share = here ? 1 / (double)step->present : 0, share_all = 1 / (double)step->classes;
+    double loss = share_all * softplus(labels, class, false, n, z, neg);
     float pull = (float)(o->alpha * share), push = (float)(o->alpha * share_all);
     for (size_t j = 0; j < n; j++)
-        c[j] = push * neg[j] - pull * pos[j];
+        c[j] = push * neg[j];
+    if (!here)
+        return loss;
+    loss += share * softplus(labels, class, true, n, z, pos);
+    for (size_t j = 0; j < n; j++)
+        c[j] -= pull * pos[j];
     return loss;
 }
 
@@ -100,20 +115,18 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
                                         float *grad, struct dml_loss *loss) {
     (void)tuples, (void)rng;
     struct dml_class_cosines_state *state = data;
-    struct dml_class_cosines *cosines = &state->cosines;
-    enum dml_status status = dml_class_cosines_forward(cosines, &state->scores, batch, true);
+    size_t n = batch->n;
+    const struct step step = {.options = state->options,
+                              .labels = batch->labels,
+                              .n = n,
+                              .classes = state->scores.classes,
+                              .present = classes_in(batch->labels, n)};
+    double sum;
+    enum dml_status status = dml_class_cosines_by_class(&state->cosines, &state->scores, batch,
+                                                        proxy, &step, grad, &sum);
     if (status)
         return status;
-    size_t n = batch->n, classes = state->scores.classes, present = classes_in(batch->labels, n);
-    double sum = 0;
-#pragma omp parallel for if (n * classes > 2000)
-    for (size_t p = 0; p < classes; p++)
-        cosines->losses[p] =
-            proxy(state, batch->labels, p, present, dml_class_cosines_room(cosines));
-    for (size_t p = 0; p < classes; p++)
-        sum += cosines->losses[p];
     *loss = (struct dml_loss){.tuples = n, .active = n, .value = sum};
-    dml_class_cosines_backward(cosines, &state->scores, grad);
     return DML_OK;
 }
 

@@ -126,7 +126,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     (void)tuples, (void)rng;
     struct dml_class_cosines_state *state = data;
     struct dml_class_cosines *cosines = &state->cosines;
-    enum dml_status status = dml_class_cosines_forward(cosines, &state->scores, batch, false);
+    enum dml_status status = dml_class_cosines_forward(cosines, &state->scores, batch);
     if (status)
         return status;
     size_t n = batch->n, dim = batch->dim, rows = state->scores.classes;
