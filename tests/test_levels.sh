@@ -23,7 +23,8 @@ esac
 tried=0
 for level in v2 v3 v4; do
     if ! DML_LEVEL=$level "$dml" --version >version 2>message; then
-        [ "$(wc -l <message)" = 1 ] && grep -q "this processor lacks x86-64-$level" message ||
+        [ "$(wc -l <message)" = 1 ] &&
+            grep -qE "this processor lacks x86-64-$level|'$level' is not one of this program's" message ||
             fail "$level is refused with: $(cat message)"
         continue
     fi
@@ -36,5 +37,17 @@ done
 if DML_LEVEL=v9 "$dml" list >/dev/null 2>message; then
     fail "DML_LEVEL=v9 is accepted"
 fi
-[ "$(wc -l <message)" = 1 ] && grep -q "DML_LEVEL: 'v9' is not one of this program's levels (v2" message ||
+[ "$(wc -l <message)" = 1 ] && grep -q "DML_LEVEL: 'v9' is not one of this program's levels (v" message ||
     fail "v9 is refused with: $(cat message)"
+
+# A processor below the lowest level, where there is an emulator of one.
+if command -v qemu-x86_64 >/dev/null; then
+    if qemu-x86_64 -cpu core2duo "$dml" list >/dev/null 2>message; then
+        fail "a Core 2 is accepted"
+    fi
+    sed -i '/^qemu-x86_64: warning/d' message
+    [ "$(wc -l <message)" = 1 ] && grep -q "this processor lacks x86-64-v" message ||
+        fail "a Core 2 is refused with: $(cat message)"
+else
+    echo "qemu-x86_64 is not installed: not tried on a processor below the lowest level"
+fi
