@@ -5,6 +5,7 @@
 #include "data/loader.h"
 #include "dml/criteria.h"
 #include "dml/miners.h"
+#include "product_bound.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -215,6 +216,75 @@ static void race(const char *name, const struct what *what, bool training, int r
     close_job(&job);
 }
 
+/* The same of a transformer beside its bare matrix products. */
+static void race_products(const char *name, const struct what *what, bool training, int rounds) {
+    struct job job;
+    open_job(&job, what);
+    struct product_bound *bound = product_bound_create(job.graph, what->batch, training,
+                                                       what->precision == DML_PRECISION_BF16);
+    struct bench_times best = {INFINITY, INFINITY}, bare = best;
+    void (*work)(struct job *) = training ? step : embed;
+    double images = (double)what->batch;
+    work(&job);
+    product_bound_run(bound);
+    for (int r = 0; r < rounds; r++) {
+        struct bench_times start = bench_times_now();
+        work(&job);
+        best = bench_times_best(best, start);
+        start = bench_times_now();
+        product_bound_run(bound);
+        bare = bench_times_best(bare, start);
+    }
+    char longer[96];
+    bench_report("train", name, images / best.wall, "images/s", images / bare.wall);
+    snprintf(longer, sizeof longer, "%s_processor_time", name);
+    bench_report("train", longer, images / best.processor, "images/s", images / bare.processor);
+    snprintf(longer, sizeof longer, "%s_products", name);
+    bench_report("train", longer, product_bound_flops(bound) / bare.wall / 1e9, "GFLOP/s", 0);
+    product_bound_free(bound);
+    close_job(&job);
+}
+
+static void race_transformer(const char *name, const struct what *what, bool training) {
+    if (what->precision == DML_PRECISION_BF16 && cpu_engine_bf16() != CPU_BF16_NATIVE)
+        fprintf(stderr, "bench_train: %s: this processor has no fast bfloat16 arithmetic\n", name);
+    else
+        race_products(name, what, training, training ? 2 : 4);
+}
+
+/* Seconds of the fastest step of an optimiser over the parameters of a ViT-S. */
+static double optimiser_pass(struct job *job, const char *name) {
+    double best = INFINITY;
+    dml_params_free(job->params);
+    open_optimiser(job, name);
+    for (int r = 0; r < 12; r++) {
+        job->update.step++;
+        double start = bench_times_now().wall;
+        ok(dml_network_step(job->network, &job->step));
+        best = fmin(best, bench_times_now().wall - start);
+    }
+    return best;
+}
+
+/* Every optimiser's pass over memory beside Adam's, before and after which all others are; at most
+ * 1.3 times as long. */
+static void optimisers(const struct what *what) {
+    struct job job;
+    open_job(&job, what);
+    const struct dml_method *method;
+    double adam = optimiser_pass(&job, "adam");
+    for (size_t i = 0; (method = dml_method_at(DML_OPTIMISER, i)); i++) {
+        char name[96];
+        if (!strcmp(method->name, "adam"))
+            continue;
+        double pass = optimiser_pass(&job, method->name);
+        adam = fmin(adam, optimiser_pass(&job, "adam"));
+        snprintf(name, sizeof name, "vits16_%s_pass", method->name);
+        bench_report("train", name, pass * 1e3, "ms", adam * 1e3);
+    }
+    close_job(&job);
+}
+
 /* Peak memory of the process after a step, in GB; the bound is what the project allows. */
 static void peak(const char *name, const struct what *what, double allowed) {
     struct job job;
@@ -279,6 +349,22 @@ static void run_case(const char *name) {
         peak(cpu_engine_bf16() == CPU_BF16_NATIVE ? "resnet50_224_b112_bf16_peak_memory"
                                                   : "resnet50_224_b112_bf16_emulated_peak_memory",
              &large, 3.5);
+    } else if (!strcmp(name, "vit") || !strcmp(name, "vit_forward")) {
+        const struct what vit = {"vits16_normalize", 224, 32, 0, DML_PRECISION_FP32, false};
+        bool training = strcmp(name, "vit") == 0;
+        race_transformer(training ? "vits16_224_b32_step" : "vits16_224_b32_forward", &vit,
+                         training);
+    } else if (!strcmp(name, "vit_bf16") || !strcmp(name, "vit_bf16_forward")) {
+        const struct what vit = {"vits16_normalize", 224, 32, 0, DML_PRECISION_BF16, false};
+        bool training = strcmp(name, "vit_bf16") == 0;
+        race_transformer(training ? "vits16_224_b32_bf16_step" : "vits16_224_b32_bf16_forward",
+                         &vit, training);
+    } else if (!strcmp(name, "vit_recompute")) {
+        const struct what vit = {"vits16_normalize", 224, 32, 0, DML_PRECISION_FP32, true};
+        race_transformer("vits16_224_b32_recompute_step", &vit, true);
+    } else if (!strcmp(name, "optimisers")) {
+        const struct what vit = {"vits16_normalize", 32, 2, 0, DML_PRECISION_FP32, false};
+        optimisers(&vit);
     } else if (!strcmp(name, "vit_memory") || !strcmp(name, "vit_memory_recompute")) {
         struct what vit = {"vits16_normalize", 224, WHOLE_BATCH, 0, DML_PRECISION_FP32, false};
         vit.recompute = strcmp(name, "vit_memory") != 0;
@@ -292,13 +378,26 @@ static void run_case(const char *name) {
 }
 
 int main(int argc, char **argv) {
-    static char *all[] = {"step",        "whole",
-                          "folder",      "forward",
-                          "bf16",        "demo",
-                          "demo_frozen", "demo_forward",
-                          "googlenet",   "bninception",
-                          "memory",      "memory_micro",
-                          "memory_bf16", "vit_memory_recompute"};
+    static char *all[] = {"step",
+                          "whole",
+                          "folder",
+                          "forward",
+                          "bf16",
+                          "demo",
+                          "demo_frozen",
+                          "demo_forward",
+                          "googlenet",
+                          "bninception",
+                          "memory",
+                          "memory_micro",
+                          "memory_bf16",
+                          "vit_memory_recompute",
+                          "vit",
+                          "vit_forward",
+                          "vit_recompute",
+                          "vit_bf16",
+                          "vit_bf16_forward",
+                          "optimisers"};
     if (argc == 2) {
         run_case(argv[1]);
         return 0;

@@ -143,6 +143,32 @@ for at in "$set" "table.csv"; do
 done
 cmp "$work/runs/$set/same/CSV_Logs/Data_Train_loss.csv" \
     "$work/runs/table/same/CSV_Logs/Data_Train_loss.csv" || fail "the table gives another run"
+echo "of its own sequence a query sees nothing of its class"
+table_of() { # table_of SEQUENCES: each class twice the same image, in one sequence, or with the first apart
+    echo "path,label,split,sequence"
+    find "$work/$folder/$set/images" -name '*.jpg' | sort |
+        awk -F/ -v mode="$1" '{ label = $(NF - 1); n = ++count[label]; name = $NF }
+            { path = $0 } n <= 2 { print path "," label ",train," label }
+            n == 3 { first = mode == "apart" ? label "b" : mode == "none" ? "" : label
+                     print path "," label ",test," first
+                     print path "," label ",test," (mode == "none" ? "" : label) }'
+}
+for mode in none apart together; do
+    table_of $mode >"$work/sequences_$mode.csv"
+    "$dml" train --dataset_csv "$work/sequences_$mode.csv" "${flags[@]}" --n_epochs 0 \
+        --no_train_metrics --savename $mode >"$work/log" 2>&1 && status=0 || status=$?
+    if [ $mode = together ]; then
+        [ $status = 1 ] || fail "queries without anything to find are evaluated"
+        grep -q "no query has a sample of its class to find" "$work/log" || fail "$(cat "$work/log")"
+    else
+        [ $status = 0 ] || fail "$mode: $(cat "$work/log")"
+        value=$(tail -1 "$work"/runs/*/$mode/CSV_Logs/Data_Test_discriminative_e_recall.csv | cut -d, -f1)
+        [ "$value" = 1 ] || fail "$mode: recall is $value"
+    fi
+done
+"$dml" dataset convert "$work/sequences_apart.csv" "$work/again.csv" >/dev/null
+[ "$(head -1 "$work/again.csv")" = path,label,split,sequence ] || fail "$(head -1 "$work/again.csv")"
+[ "$(grep -c ',test,[0-9]' "$work/again.csv")" = "$(grep -c ,test, "$work/again.csv")" ] || fail "$(cat "$work/again.csv")"
 says 1 "nowhere: no such file or folder" dataset check "$work/nowhere"
 says 1 "/nowhere/x.csv" dataset convert "$work/$folder/$set" /nowhere/x.csv
 "$dml" dataset frobnicate x 2>"$work/err" && fail "an unknown action"

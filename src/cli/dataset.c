@@ -36,7 +36,7 @@ static void print_help(const struct dml_params *params) {
         printf("  %-16s %s\n", kind->name, kind->summary);
     printf("  %-16s %s\n", "table",
            "A CSV file with the columns path, label, split, and optionally is_query, is_gallery, "
-           "x_1, x_2, y_1, y_2\n");
+           "x_1, x_2, y_1, y_2, sequence\n");
     dml_params_help(params, stdout);
 }
 
@@ -161,7 +161,7 @@ static enum dml_status check(const struct dml_dataset *dataset) {
 
 /* What a table has besides path, label and split. */
 struct extras {
-    bool marks, boxes;
+    bool marks, boxes, sequences;
 };
 
 static void write_row(FILE *out, const struct dml_part *part, size_t i, const char *split,
@@ -178,6 +178,10 @@ static void write_row(FILE *out, const struct dml_part *part, size_t i, const ch
     if (extras->marks)
         fprintf(out, ",%d,%d", part->is_query ? part->is_query[i] : 1,
                 part->is_gallery ? part->is_gallery[i] : 1);
+    if (extras->sequences && part->sequences && part->sequences[i] > 0)
+        fprintf(out, ",%d", part->sequences[i]);
+    else if (extras->sequences)
+        fputc(',', out);
     const struct dml_rect *box = dml_part_box(part, i);
     if (extras->boxes && box && box->width)
         fprintf(out, ",%d,%d,%d,%d", box->left, box->left + box->width, box->top,
@@ -202,12 +206,13 @@ static enum dml_status convert(const struct dml_dataset *dataset, const char *pa
     static const char *const splits[] = {"train", "val", "test"};
     const struct dml_part *const parts[] = {&dataset->training, &dataset->validation,
                                             &dataset->testing};
-    struct extras extras = {false, false};
+    struct extras extras = {false, false, false};
     struct dml_output output;
     size_t images = 0;
     for (int p = 0; p < 3; p++) {
         extras.marks = extras.marks || parts[p]->is_query;
         extras.boxes = extras.boxes || parts[p]->boxes;
+        extras.sequences = extras.sequences || parts[p]->sequences;
         images += parts[p]->images;
     }
     enum dml_status status = dml_output_open(&output, path);
@@ -218,8 +223,8 @@ static enum dml_status convert(const struct dml_dataset *dataset, const char *pa
         dml_output_discard(&output);
         return DML_ERROR_MEMORY;
     }
-    fprintf(output.file, "path,label,split%s%s\n", extras.marks ? ",is_query,is_gallery" : "",
-            extras.boxes ? ",x_1,x_2,y_1,y_2" : "");
+    fprintf(output.file, "path,label,split%s%s%s\n", extras.marks ? ",is_query,is_gallery" : "",
+            extras.sequences ? ",sequence" : "", extras.boxes ? ",x_1,x_2,y_1,y_2" : "");
     for (int p = 0; p < 3; p++)
         for (size_t i = 0; i < parts[p]->images; i++)
             write_row(output.file, parts[p], i, splits[p], &extras, folder);

@@ -371,6 +371,7 @@ static enum dml_status eval_network(const struct eval_options *o, struct dml_par
         struct dml_evaluation_set set = {.n = part->images,
                                          .dim = embedded.dim,
                                          .labels = part->labels,
+                                         .groups = part->sequences,
                                          .is_query = part->is_query,
                                          .is_gallery = part->is_gallery};
         /* What the set does not allow is told before it is embedded. */

@@ -33,8 +33,9 @@ static const struct dml_param params[] = {
      .type = DML_PARAM_STRING,
      .offset = FIELD(dataset_csv),
      .help = "Instead of a folder: a CSV file with the columns path, label, split (train, val or "
-             "validation, test), and optionally is_query, is_gallery and the box x_1, x_2, y_1, "
-             "y_2. --dataset then only names the results; without it they bear the file's name."},
+             "validation, test), and optionally is_query, is_gallery, the box x_1, x_2, y_1, y_2 "
+             "and the sequence, within which a query is not compared. --dataset then only names "
+             "the results; without it they bear the file's name."},
     {.name = "test_list",
      .type = DML_PARAM_STRING,
      .offset = FIELD(test_list),
@@ -239,17 +240,20 @@ static void place_image(struct dml_part *part, size_t i, const struct dml_listed
         part->is_query[i] = (image->marks & DML_MARK_QUERY) != 0;
         part->is_gallery[i] = (image->marks & DML_MARK_GALLERY) != 0;
     }
+    if (part->sequences)
+        part->sequences[i] = image->sequence ? image->sequence : -1 - (int32_t)i;
     if (part->boxes)
         part->boxes[i] = image->box;
 }
 
 static enum dml_status reserve_part(const struct dml_class_list *classes, struct dml_part *out) {
     size_t images = 0;
-    bool marked = false, boxed = false;
+    bool marked = false, boxed = false, sequences = false;
     for (size_t c = 0; c < classes->count; c++)
         for (size_t i = 0; i < classes->items[c].images; i++, images++) {
             marked |= classes->items[c].items[i].marks != DML_MARK_BOTH;
             boxed |= classes->items[c].items[i].box.width != 0;
+            sequences |= classes->items[c].items[i].sequence != 0;
         }
     if (images == 0)
         return DML_OK;
@@ -259,9 +263,11 @@ static enum dml_status reserve_part(const struct dml_class_list *classes, struct
     out->told = dml_alloc(images, sizeof *out->told);
     out->is_query = marked ? dml_alloc(images, 1) : NULL;
     out->is_gallery = marked ? dml_alloc(images, 1) : NULL;
+    out->sequences = sequences ? dml_alloc(images, sizeof *out->sequences) : NULL;
     out->boxes = boxed ? dml_alloc(images, sizeof *out->boxes) : NULL;
     if (!out->paths || !out->labels || !out->class_names || !out->told ||
-        (marked && (!out->is_query || !out->is_gallery)) || (boxed && !out->boxes))
+        (marked && (!out->is_query || !out->is_gallery)) || (boxed && !out->boxes) ||
+        (sequences && !out->sequences))
         return DML_ERROR_MEMORY;
     out->images = images;
     return DML_OK;
@@ -296,6 +302,7 @@ static void free_part(struct dml_part *part) {
     free(part->class_names);
     free(part->is_query);
     free(part->is_gallery);
+    free(part->sequences);
     free(part->boxes);
     free((void *)part->told);
 }

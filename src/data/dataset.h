@@ -20,8 +20,11 @@ struct dml_part {
     int32_t *labels;                /* (images), 0..classes-1 */
     char **class_names;             /* (classes), owned */
     uint8_t *is_query, *is_gallery; /* (images), or NULL when every image is both */
-    struct dml_rect *boxes;         /* (images) of the files; NULL: all images are whole files */
-    int64_t max_pixels;             /* what an image's file may have; 0: DML_IMAGE_PIXELS */
+    int32_t *sequences; /* (images), or NULL: they are in none. A query is not compared with images
+                           of its own class and sequence; one that is in none has a number of its
+                           own. */
+    struct dml_rect *boxes; /* (images) of the files; NULL: all images are whole files */
+    int64_t max_pixels;     /* what an image's file may have; 0: DML_IMAGE_PIXELS */
     /* (images) DML_TOLD_*, what loaders said of an image, so that several say it once; NULL: each
      * says it. */
     atomic_uchar *told;

@@ -32,6 +32,8 @@ static enum dml_status write_part(FILE *out, const struct dml_part *part, const 
             sum = mix(sum, name, strlen(name) + 1);
             sum = mix(sum, &sizes[i], sizeof sizes[i]);
             sum = mix(sum, &marks, 1);
+            if (part->sequences)
+                sum = mix(sum, &part->sequences[i], sizeof part->sequences[i]);
             if (part->boxes)
                 sum = mix(sum, &part->boxes[i], sizeof part->boxes[i]);
         }

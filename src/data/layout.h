@@ -13,6 +13,7 @@ struct dml_listed_image {
     char *path;
     struct dml_rect box; /* of the file; no width: all of it */
     uint8_t marks;
+    int32_t sequence; /* from 1; 0: it is in none */
 };
 
 struct dml_class_images {

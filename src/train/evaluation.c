@@ -49,6 +49,7 @@ static enum dml_status measure(const struct dml_experiment *e, const struct dml_
                                            .dim = dml_network_dim(e->network),
                                            .embeddings = embeddings,
                                            .labels = part->labels,
+                                           .groups = part->sequences,
                                            .is_query = part->is_query,
                                            .is_gallery = part->is_gallery};
     struct dml_progress progress;

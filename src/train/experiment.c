@@ -146,6 +146,7 @@ static enum dml_status check_evaluation(const struct dml_experiment *e) {
             const struct dml_evaluation_set set = {.n = parts[i]->images,
                                                    .dim = dml_network_dim(e->network),
                                                    .labels = parts[i]->labels,
+                                                   .groups = parts[i]->sequences,
                                                    .is_query = parts[i]->is_query,
                                                    .is_gallery = parts[i]->is_gallery};
             enum dml_status status =

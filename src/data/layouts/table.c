@@ -1,6 +1,6 @@
 /* A CSV file with a header line and the columns path, label, split, and optionally is_query,
- * is_gallery and the box x_1, x_2, y_1, y_2 of the image in its file, as open-metric-learning has
- * them; their order and other columns do not matter. */
+ * is_gallery, the box x_1, x_2, y_1, y_2 of the image in its file and its sequence, as
+ * open-metric-learning has them; their order and other columns do not matter. */
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/messages.h"
@@ -33,7 +33,9 @@ enum split { TRAIN, VAL, TEST };
 
 struct row {
     char *path;  /* owned until it moves into a class */
-    char *label; /* in the file's text */
+    char *label; /* in the file's text, as is the sequence */
+    char *sequence;
+    int32_t sequence_number; /* from 1; 0: it is in none */
     enum split split;
     struct dml_rect box;
     uint8_t marks;
@@ -46,6 +48,7 @@ struct table {
     int fields;
     const char *source_path;
     bool sequences; /* some rows belong to one */
+    bool mixed;     /* a sequence has images of several classes */
     bool validation, tests;
     size_t count, capacity;
     struct row *rows;
@@ -190,17 +193,22 @@ static enum dml_status add_row(struct table *table, const struct dml_csv_record 
         return dml_fail(DML_ERROR_INPUT, "%s: line %zu: %d fields, but the header has %d",
                         table->csv.name, record->line, record->count, table->fields);
     const char *path = text_of(table, record, PATH);
-    struct row row = {.label = text_of(table, record, LABEL), .line = record->line};
+    static char none[] = "";
+    struct row row = {
+        .label = text_of(table, record, LABEL), .sequence = none, .line = record->line};
     if (!*path || !*row.label)
         return dml_fail(DML_ERROR_INPUT, "%s: line %zu: an empty %s", table->csv.name, record->line,
                         *path ? "label" : "path");
-    table->sequences |= *text_of(table, record, SEQUENCE) != 0;
     enum dml_status status =
         dml_grow(&table->rows, &table->capacity, table->count + 1, sizeof *table->rows);
     if (!status)
         status = read_split(table, record, &row.split);
     if (!status)
         status = read_marks(table, record, &row);
+    if (row.split != TRAIN) { /* they are for what is searched */
+        row.sequence = text_of(table, record, SEQUENCE);
+        table->sequences |= *row.sequence != 0;
+    }
     if (!status)
         status = read_box(table, record, &row.box);
     if (!status)
@@ -247,6 +255,28 @@ static void unify_labels(struct table *table) {
     }
 }
 
+static int by_sequence(const void *a, const void *b) {
+    const struct row *x = a, *y = b;
+    return strcmp(x->sequence, y->sequence);
+}
+
+/* Sequences get numbers. */
+static void number_sequences(struct table *table) {
+    int32_t number = 0;
+    if (!table->sequences)
+        return;
+    qsort(table->rows, table->count, sizeof *table->rows, by_sequence);
+    for (size_t i = 0; i < table->count; i++) {
+        struct row *row = &table->rows[i], *before = row - 1;
+        bool goes_on = i > 0 && strcmp(row->sequence, before->sequence) == 0;
+        if (!*row->sequence)
+            continue;
+        number += !goes_on;
+        row->sequence_number = number;
+        table->mixed |= goes_on && strcmp(row->label, before->label) != 0;
+    }
+}
+
 /* By part, then label, then the file's order. */
 static int by_label(const void *a, const void *b) {
     const struct row *x = a, *y = b;
@@ -270,7 +300,7 @@ static enum dml_status move_rows(struct table *table, struct dml_layout *out) {
             status = dml_class_list_add(parts[row->split], row->label, &class);
         if (status)
             break;
-        struct dml_listed_image image = {row->path, row->box, row->marks};
+        struct dml_listed_image image = {row->path, row->box, row->marks, row->sequence_number};
         row->path = NULL;
         status = dml_class_add_image(class, image);
     }
@@ -287,11 +317,12 @@ enum dml_status dml_layout_table(const char *path, const char *source_path,
         status = read_rows(&table);
     if (!status) {
         unify_labels(&table);
+        number_sequences(&table);
         status = move_rows(&table, out);
     }
-    if (!status && table.sequences)
-        dml_warn("%s: the column sequence is not used: a query is also compared with images of "
-                 "its own sequence",
+    if (!status && table.mixed)
+        dml_warn("%s: a sequence has images of several classes: of its own sequence a query is not "
+                 "compared with those of its own class",
                  path);
     for (size_t i = 0; i < table.count; i++)
         free(table.rows[i].path);
