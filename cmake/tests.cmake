@@ -59,6 +59,7 @@ dml_test_script(reliability_resuming ${DML_RELIABILITY}/resuming.sh)
 if(NOT DML_SANITIZE)
   add_library(reliability_faults MODULE ${DML_RELIABILITY}/faults.c)
   target_link_libraries(reliability_faults PRIVATE ${CMAKE_DL_LIBS})
+  target_compile_options(reliability_faults PRIVATE -fvisibility=default) # what it stands before
   dml_test_script(reliability_faults ${DML_RELIABILITY}/faults.sh
                   $<TARGET_FILE:reliability_run_text> $<TARGET_FILE:reliability_faults>)
   dml_test_script(reliability_limits ${DML_RELIABILITY}/limits.sh
