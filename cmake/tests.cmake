@@ -72,5 +72,6 @@ foreach(source ${DML_EXAMPLES})
   get_filename_component(name ${source} NAME_WE)
   add_executable(example_${name} ${source})
   target_link_libraries(example_${name} PRIVATE dml_testing)
-  dml_test(example_${name} 600 example_${name})
+  dml_test(example_${name} 600 example_${name} ${CMAKE_SOURCE_DIR}/data
+           ${CMAKE_BINARY_DIR}/example_${name}_results)
 endforeach()

@@ -100,6 +100,17 @@ static=$(pkg-config --cflags --libs --static dml-core | sed 's/-ldml-core\b/-l:l
 cc "${flags[@]}" "$work/core.c" $static -lm -o "$work/core_static"
 [ "$("$work/core_static")" = "8 tuples, loss above 0" ]
 
+# The examples, as their first lines say: with the package that they name.
+for example in "$source"/examples/*.c; do
+    name=$(basename "$example" .c)
+    package=$(sed -n 's/.*--libs \(dml[-a-z]*\)).*/\1/p' "$example")
+    # shellcheck disable=SC2046
+    cc "${flags[@]}" "$example" $(pkg-config --cflags --libs "$package") -o "$work/$name"
+    LD_LIBRARY_PATH=$libraries "$work/$name" "$source/data" "$work/results" >"$work/log" 2>&1 ||
+        { cat "$work/log"; exit 1; }
+done
+grep -q "^[0-9]* embeddings of 128 dimensions$" "$work/log"
+
 # -l:libdml.a in place of -ldml: the folder holds both libraries.
 static=$(pkg-config --cflags --libs --static dml | sed 's/-ldml\b/-l:libdml.a/')
 # shellcheck disable=SC2086

@@ -3,6 +3,9 @@
 
 /* All of libdml. What lies in libdml-core as well is in core.h. */
 #include "dml/core.h"
+#include "dml/data.h"
+#include "dml/network.h"
 #include "dml/params_json.h"
+#include "dml/training.h"
 
 #endif

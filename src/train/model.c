@@ -59,6 +59,29 @@ enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params
     return status;
 }
 
+enum dml_status dml_model_create(struct dml_params *params, struct dml_model *out) {
+    const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
+    const struct dml_training_options *training = dml_params_options(params, &dml_training_params);
+    struct dml_tensors tensors = {0};
+    char *path = NULL;
+    *out = (struct dml_model){0};
+    enum dml_status status = build(params, (int)flags->embed_dim, out);
+    if (!status)
+        status = dml_network_initialise(out->network, (uint64_t)training->seed);
+    if (!status && !flags->not_pretrained) {
+        status = dml_weights_find(dml_architecture_find(flags->arch), flags->weights, &path);
+        if (!status)
+            status = dml_tensors_read(path, &tensors);
+        if (!status)
+            status = dml_network_load(out->network, &tensors, path, false);
+    }
+    dml_tensors_free(&tensors);
+    free(path);
+    if (status)
+        dml_model_close(out);
+    return status;
+}
+
 enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_model *out) {
     const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
     struct dml_tensors tensors = {0};

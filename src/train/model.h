@@ -19,6 +19,10 @@ struct dml_model {
 enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params,
                                struct dml_model *out);
 
+/* The network of --arch, --embed_dim and the head's flags with initial values of --seed; its
+ * backbone has published weights unless --not_pretrained. */
+enum dml_status dml_model_create(struct dml_params *params, struct dml_model *out);
+
 /* A pretrained backbone without a head: the flags' --arch with the weights of --weights, or those
  * that are found for it (weights/weights.h). Embeddings are its features. */
 enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_model *out);

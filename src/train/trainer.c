@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/progress.h"
+#include "base/stream.h"
 #include "dml/dml.h"
 #include "train/batches.h"
 #include "train/checkpoint.h"
@@ -395,13 +396,22 @@ static enum dml_status list_groups(struct dml_params *params, const volatile sig
     enum dml_status status = dml_experiment_open(params, stop, &e);
     if (status)
         return status;
-    dml_groups_print(&e.learner.groups, e.network->graph, &e.learner.criterion, stdout);
+    struct dml_stream stream;
+    char *text = NULL;
+    status = dml_stream_open(&stream);
+    if (!status) {
+        dml_groups_print(&e.learner.groups, e.network->graph, &e.learner.criterion, stream.file);
+        status = dml_stream_close(&stream, &text);
+    }
+    if (!status)
+        dml_tell_lines(DML_MESSAGE_INFO, text);
+    free(text);
     dml_experiment_close(&e);
-    return DML_OK;
+    return status;
 }
 
 enum dml_status dml_train(struct dml_params *params, const char *command,
-                          const volatile sig_atomic_t *stop) {
+                          const volatile sig_atomic_t *stop, char **folder) {
     struct trainer t = {.stop = stop, .folder.lock.fd = -1};
     const struct dml_group_flags *groups = dml_params_options(params, &dml_group_params);
     enum dml_status status = dml_train_name_csv(params);
@@ -413,6 +423,8 @@ enum dml_status dml_train(struct dml_params *params, const char *command,
         status = train(&t);
     if (t.tracking)
         status = finish(&t, status);
+    if (folder && t.folder.path)
+        *folder = dml_strdup(t.folder.path);
     close_trainer(&t);
     return status;
 }

@@ -9,8 +9,9 @@
  * `command` is the command line for the log, without secrets. Once *stop is set (by a signal
  * handler; may be NULL) the run ends after the current step with everything written and returns
  * DML_ERROR_INTERRUPTED. A loss, gradient or embedding that is not finite ends it with
- * DML_ERROR_NUMERIC; checkpoints written before stay. */
+ * DML_ERROR_NUMERIC; checkpoints written before stay. *folder (the pointer may be NULL) gets the
+ * run's folder once it is known, however the run ends; free() it. */
 enum dml_status dml_train(struct dml_params *params, const char *command,
-                          const volatile sig_atomic_t *stop);
+                          const volatile sig_atomic_t *stop, char **folder);
 
 #endif

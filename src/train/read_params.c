@@ -1,0 +1,48 @@
+#include "train/read_params.h"
+
+#include "base/files.h"
+#include "base/memory.h"
+#include "dml/params_json.h"
+#include "train/checkpoint.h"
+#include "train/options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* --resume FOLDER is the state in a run's folder, where there is one. */
+static enum dml_status name_state(struct dml_params *params, const char *resume) {
+    char *flag = dml_format("--resume=%s/state.safetensors", resume);
+    enum dml_status status = flag ? DML_OK : DML_ERROR_MEMORY;
+    if (!status && dml_is_folder(resume) && dml_path_exists(strchr(flag, '=') + 1))
+        status = dml_params_parse(params, 1, &flag);
+    free(flag);
+    return status;
+}
+
+enum dml_status dml_train_read_params(struct dml_params *params, int count, char *const *words) {
+    enum dml_status status = dml_params_parse(params, count, words);
+    const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
+    /* That of a resumed run holds what it went on from, which is not this run's affair. */
+    if (!status && *setup->params && !dml_params_given(params, "resume"))
+        status = dml_params_parse_text(params, "--resume=");
+    if (!status && *setup->params) {
+        char *json, *path = dml_strdup(setup->params);
+        status = path ? dml_read_file(path, &json, NULL) : DML_ERROR_MEMORY;
+        if (!status) {
+            status = dml_params_from_json(params, json, false);
+            if (status)
+                dml_fail_within(status, "%s", path);
+            free(json);
+        }
+        free(path);
+    }
+    if (!status && *setup->resume)
+        status = name_state(params, setup->resume);
+    if (!status && *setup->resume)
+        status = dml_state_params(setup->resume, params);
+    /* Code is loaded where the command line says so, never because a file does. */
+    if (setup->plugin.count && !dml_params_given(params, "plugin"))
+        status = dml_fail(DML_ERROR_USAGE, "that run had --plugin %s: give it here, too",
+                          setup->plugin.items[0]);
+    return status;
+}
