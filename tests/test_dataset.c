@@ -254,7 +254,7 @@ static void test_bad_images(void **state) {
     unlink(second);
 }
 
-/* Garbage behind the end, or only the end marker missing, does not matter. */
+/* Garbage after the end, or only the end marker missing, does not matter. */
 static void test_tolerated(void **state) {
     (void)state;
     make_classes("cub200", NUMBERED, 4, true);

@@ -70,7 +70,7 @@ static void options_of_arch(void **state) {
     dml_graph_free(graph);
 }
 
-/* Names that others publish a network under, with options behind them. */
+/* Names that others publish a network under, with options after them. */
 static void other_names(void **state) {
     (void)state;
     static const char *const names[][2] = {

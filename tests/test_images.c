@@ -148,7 +148,7 @@ static void test_corrupt(void **state) {
         check_corrupt(reader, good, scratch_corrupt("corrupt.jpg", good, 64, true));
         check_corrupt(reader, good, scratch_corrupt("corrupt.jpg", good, 512, false));
     }
-    /* Nothing is made of bytes behind the pixels. */
+    /* Nothing is made of bytes after the pixels. */
     char *data;
     size_t size;
     struct dml_pixels pixels = {.data = NULL};

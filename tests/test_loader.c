@@ -145,7 +145,7 @@ static void test_batches(void **state) {
         if (batch_size > 1)
             assert_same(&first, &second);
         const struct dml_loaded *batch;
-        assert_ok(dml_loader_next(loader, &batch)); /* still behind the last */
+        assert_ok(dml_loader_next(loader, &batch)); /* still after the last */
         assert_null(batch);
         dml_loader_close(loader);
     }

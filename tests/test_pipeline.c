@@ -70,8 +70,8 @@ static void bad_lists_are_named_with_their_place(void **state) {
     refused("random_resized_crop flpi", true,
             "operation 2: there is no 'flpi'; did you mean 'flip'?");
     refused("random_resized_crop(sclae=0.2..1) flip", true, "sclae");
-    refused("random_resized_crop(scale=0.2) flip", true, "scale: is no range");
-    refused("random_resized_crop(scale=0.9..0.2) flip", true, "scale: is no range");
+    refused("random_resized_crop(scale=0.2) flip", true, "scale: is not a range");
+    refused("random_resized_crop(scale=0.9..0.2) flip", true, "scale: is not a range");
     refused("random_resized_crop(scale=0.2..3) flip", true, "operation 1: random_resized_crop");
     refused("random_resized_crop(scale=0..1)", true, "operation 1: random_resized_crop");
     refused("random_resized_crop(interpolation=cubic)", true, "cubic");
@@ -83,7 +83,7 @@ static void bad_lists_are_named_with_their_place(void **state) {
     refused("random_resized_crop grayscale center_crop", true, "operation 3: center_crop: has to");
     refused("center_crop", true, "operation 1: center_crop: needs resize");
     refused("resize(20) center_crop", true, "32 pixels of an image of 20");
-    refused("resize", true, "crop behind it");
+    refused("resize", true, "crop after it");
     refused("flip", true, "nothing scales the images");
     refused("", true, "nothing scales the images");
     refused("squash(40)", true, "makes images of 40 x 40, but the network takes 32 x 32");
@@ -160,7 +160,7 @@ static void erasing_draws_its_shares(void **state) {
     dml_pipeline_free(pipeline);
 }
 
-/* A flip behind an operation that moves pixels flips what that made. */
+/* A flip after an operation that moves pixels flips what that made. */
 static void the_order_of_a_list_counts(void **state) {
     (void)state;
     struct dml_pixels pixels = {.data = NULL};

@@ -259,7 +259,7 @@ static void check_plan(const struct plan *plan) {
             continue;
         }
         backward_on_paper(&p, &plan->steps[s]);
-        assert_true(plan->steps[s].unit <= before); /* it comes behind all that use its tensor */
+        assert_true(plan->steps[s].unit <= before); /* it comes after all that use its tensor */
         before = plan->steps[s].unit;
     }
     if (plan->kind == PLAN_TRAIN)
@@ -436,7 +436,7 @@ static void blocks_are_recomputed(void **state) {
             kept += plan->slots[i].first >= 0 && plan->slots[i].bytes >= 4 * 197 * 384 * 4 &&
                     (size_t)plan->slots[i].first < plan->forward_steps &&
                     (size_t)plan->slots[i].last > plan->forward_steps;
-        if (recompute) /* the image, the tokens, what leaves each block, and the norm behind them */
+        if (recompute) /* the image, the tokens, what leaves each block, and the norm after them */
             assert_int_equal(kept, 1 + 1 + 12 + 1);
         plan_destroy(plan);
     }

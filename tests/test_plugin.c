@@ -24,7 +24,7 @@ static const char *build_file(const char *name, const char *source) {
     return built(name);
 }
 
-/* Builds a shared object of `body` behind the header. */
+/* Builds a shared object of `body` after the header. */
 static const char *build(const char *name, const char *body) {
     char source[1024];
     snprintf(source, sizeof source, DML_BINARY_DIR "/test_plugins/%s.c", name);

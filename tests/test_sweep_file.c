@@ -133,7 +133,7 @@ static void test_check(void **state) {
 }
 
 /* The study's list: 23 rows on three data sets with five seeds, all of them with flags and methods
- * that exist. A flag behind -- wins over the file's. */
+ * that exist. A flag after -- wins over the file's. */
 static void test_the_study(void **state) {
     (void)state;
     struct dml_sweep sweep;

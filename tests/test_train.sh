@@ -152,7 +152,7 @@ bad 2 "--weights and --not_pretrained" --weights some.pth
 bad 1 "/nowhere" --source_path /nowhere
 bad 1 "state" --resume "$checkpoint"
 state=$work/runs/emoji40/again/state.safetensors
-bad 2 "--loss contrastive where it was --loss margin in $state: --resume goes on with the same" \
+bad 2 "--loss contrastive where it was --loss margin in $state: a resumed run must keep it" \
     --resume "$state" --loss contrastive
 bad 2 "--batch_mining random where it was --batch_mining distance" --resume "$state" \
     --batch_mining random

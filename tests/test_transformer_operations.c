@@ -17,7 +17,7 @@ struct tokens {
     int x;
 };
 
-/* Patches of 5 x 5 pixels as tokens, behind `registers` registers and one or two others. */
+/* Patches of 5 x 5 pixels as tokens, after `registers` registers and one or two others. */
 static struct tokens start(bool distilled, int registers) {
     struct dml_graph *g = dml_graph_new();
     assert_non_null(g);
@@ -67,7 +67,7 @@ static void layer_norm(void **state) {
         struct tokens t = start(false, 2);
         t.x = dml_graph_layer_norm(t.graph, t.x, "norm", 1e-6f, affine);
         check_differences(finish(t, DML_TOKENS_CLS_AVG));
-        /* Of vectors with padding behind them, and behind a convolutional network. */
+        /* Of vectors with padding after them, and after a convolutional network. */
         t = start(false, 0);
         t.x = dml_graph_token_pool(t.graph, t.x, DML_TOKENS_AVG);
         t.x = dml_graph_layer_norm(t.graph, t.x, "norm", 1e-5f, affine);
@@ -88,7 +88,7 @@ static void linear(void **state) {
     hidden = dml_graph_linear_bare(t.graph, dml_graph_relu(t.graph, hidden), "two", CHANNELS);
     t.x = dml_graph_add(t.graph, t.x, hidden);
     check_differences(finish(t, DML_TOKENS_CLS_AVG));
-    /* Behind an addition that a linear layer makes, and one that none does. */
+    /* After an addition that a linear layer makes, and one that none does. */
     t = start(false, 0);
     int first = dml_graph_linear(t.graph, t.x, "one", CHANNELS);
     int sum = dml_graph_add(t.graph, first, t.x);

@@ -468,7 +468,7 @@ static void test_events_and_images(void **state) {
 }
 
 /* A full disk, played by a limit on the size of files: the record that does not fit is taken back
- * whole, and one that fits later is read behind the ones before. */
+ * whole, and one that fits later is read after the ones before. */
 static void test_a_full_disk(void **state) {
     (void)state;
     char *path = dml_path_join(save_path, "run.wandb");

@@ -124,7 +124,7 @@ static void test_prefix_of_data_parallel(void **state) {
     prefix_is_taken_off(dml_torch_write, pth);
 }
 
-/* A safetensors file with the given header and `size` bytes behind it. */
+/* A safetensors file with the given header and `size` bytes after it. */
 static void refused_safetensors(const char *header, size_t size, const char *reason) {
     size_t length = strlen(header), total = 8 + length + size;
     char *bytes = calloc(total, 1);
@@ -149,8 +149,8 @@ static void test_bad_safetensors(void **state) {
         const char *reason;
     } cases[] = {
         {"F32", "2", "0,8", 4, "cut short: tensor w"},
-        {"F32", "2", "0,8", 12, "4 bytes behind its last tensor"},
-        {"F32", "2", "4,12", 12, "4 bytes in front of tensor w"},
+        {"F32", "2", "0,8", 12, "4 bytes after its last tensor"},
+        {"F32", "2", "4,12", 12, "4 bytes before tensor w"},
         {"F32", "3", "0,8", 8, "tensor w has 8 bytes where its shape needs 12"},
         {"F32", "4294967296,4294967296,4", "0,8", 8, "w: its shape overflows"},
         {"F32", "-2", "0,8", 8, "tensor w has no valid shape"},

@@ -120,7 +120,7 @@ enum { DML_OBJECTIVE_TERMS = 8 };
 DML_API enum dml_status dml_objective_sum(struct dml_objective *const *terms, const double *weights,
                                           size_t count, struct dml_objective **out);
 
-/* The i-th criterion; NULL behind the last. dml_objective_criterion is the first. */
+/* The i-th criterion; NULL after the last. dml_objective_criterion is the first. */
 DML_API const struct dml_criterion *dml_objective_term(const struct dml_objective *objective,
                                                        size_t i);
 

@@ -189,7 +189,7 @@ struct dml_metric_inputs {
 
 /* A metric or a family of them ("e_recall@k"), as a method that plugins can add. */
 struct dml_metric {
-    struct dml_method method; /* name: "e_recall@" for a family with a number behind the @ */
+    struct dml_method method; /* name: "e_recall@" for a family with a number after the @ */
     unsigned needs;           /* DML_NEEDS_*, or'ed */
     bool larger_is_better;
     long least_k; /* smallest k of a family; LONG_MIN: any */
@@ -203,7 +203,7 @@ struct dml_metric {
     size_t (*deepest)(long k, size_t positives);
     bool nearest_only; /* it looks at the rank of the nearest positive alone */
 
-    /* `k` is the number behind the @, 0 for a metric without one. Sets out->value (and may set
+    /* `k` is the number after the @, 0 for a metric without one. Sets out->value (and may set
      * vector and vector_count); the name is set already. */
     enum dml_status (*compute)(const struct dml_metric_inputs *inputs, long k,
                                struct dml_metric_value *out);

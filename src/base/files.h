@@ -29,7 +29,7 @@ void dml_output_clean(const char *folder, const char *name);
 /* Writes a whole file that way. */
 enum dml_status dml_write_file(const char *path, const void *data, size_t size);
 
-/* Reads a whole file; the result has a 0 byte behind it and is freed with free(). */
+/* Reads a whole file; the result has a 0 byte after it and is freed with free(). */
 enum dml_status dml_read_file(const char *path, char **data, size_t *size);
 
 /* A file mapped for reading; the mapping is at least one byte long. */

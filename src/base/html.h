@@ -6,7 +6,7 @@
 
 /* Pages that hold everything they show: no script, nothing fetched. */
 
-/* Everything up to the body's first element behind the title, and from behind its last. `style` is
+/* Everything up to the body's first element after the title, and from after its last. `style` is
  * CSS. */
 void dml_html_begin(FILE *out, const char *title, const char *style);
 void dml_html_end(FILE *out);

@@ -6,7 +6,7 @@
 #include <cjson/cJSON.h>
 #include <stddef.h>
 
-/* Reads JSON of `size` bytes, which a 0 may but need not follow; behind it whatever is there is not
+/* Reads JSON of `size` bytes, which a 0 may but need not follow; after it whatever is there is not
  * looked at. Free *out with cJSON_Delete; it is NULL on failure: DML_ERROR_MEMORY, or
  * DML_ERROR_INPUT with a message of the caller's for what is not JSON. */
 enum dml_status dml_json_parse(const char *text, size_t size, cJSON **out, const char *format, ...)

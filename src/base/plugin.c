@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The i-th method of a kind; NULL behind the last. */
+/* The i-th method of a kind; NULL after the last. */
 static const struct dml_method *entry(const struct dml_plugin *plugin, enum dml_kind kind,
                                       size_t i) {
     switch (kind) {
@@ -102,7 +102,7 @@ static enum dml_status register_all(const struct dml_plugin *plugin) {
     return DML_OK;
 }
 
-/* What the loader said, without the path that it puts in front. */
+/* What the loader said, without the path that it puts first. */
 static const char *loader_error(const char *path) {
     const char *said = dlerror();
     size_t length = strlen(path);

@@ -82,7 +82,7 @@ size_t dml_rng_choice(struct dml_rng *rng, const double *weights, size_t n) {
         if (at < 0)
             break;
     }
-    return last; /* rounding may leave a little of `at` behind the last positive weight */
+    return last; /* rounding may leave a little of `at` after the last positive weight */
 }
 
 /* Floyd's sampling picks the set and a shuffle its order. Membership is looked up in the values

@@ -93,7 +93,7 @@ int dml_text_put_line(FILE *out, const char *text) {
     return columns;
 }
 
-/* Writes text with some characters replaced, and '?' for what is no plain character. */
+/* Writes text with some characters replaced, and '?' for what is not a plain character. */
 static void put(FILE *out, const char *text, const char *const (*replaced)[2]) {
     for (size_t left = strlen(text), length; left; text += length, left -= length) {
         const char *const(*rule)[2] = replaced;
@@ -149,8 +149,8 @@ bool dml_text_has_controls(const char *text) {
     return false;
 }
 
-/* A word that is no single plain one stands within apostrophes, and its own apostrophes outside of
- * them, as in 'it'\''s'. */
+/* A word that is not a single plain one stands within apostrophes, and its own apostrophes outside
+ * of them, as in 'it'\''s'. */
 char *dml_text_shell(char *const *words, int count) {
     char *text = NULL;
     struct dml_stream stream;

@@ -239,7 +239,7 @@ int dml_dataset_main(int argc, char **argv) {
     struct dml_params *params = NULL;
     struct dml_dataset dataset = {.layout = NULL};
     bool converts = argc > 1 && strcmp(argv[1], "convert") == 0;
-    int words = converts ? 4 : 3; /* in front of the flags */
+    int words = converts ? 4 : 3; /* before the flags */
     enum dml_status status = dml_params_new(&params);
     if (!status)
         status = dml_params_add(params, &dml_dataset_params);

@@ -30,7 +30,7 @@ static const struct dml_param parameters[] = {
     {.name = "retry",
      .type = DML_PARAM_FLAG,
      .offset = offsetof(struct sweep_options, retry),
-     .help = "Run what failed before once more."},
+     .help = "Run again what failed before."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Sweep", struct sweep_options, parameters);

@@ -33,8 +33,8 @@ int dml_train_main(int argc, char **argv) {
     if (!status && dml_cli_wants_help(argc, argv)) {
         print_help(params);
     } else {
-        const volatile sig_atomic_t *stop =
-            dml_cli_catch_interrupts("\nstopping after this step; once more to stop at once\n");
+        const volatile sig_atomic_t *stop = dml_cli_catch_interrupts(
+            "\nstopping after this step; interrupt again to stop at once\n");
         if (!status)
             status = dml_train_read_params(params, argc - 1, argv + 1);
         if (!status)

@@ -6,8 +6,8 @@
 #include <stdbool.h>
 
 /* All cosines between a batch and the vectors of a struct dml_class_scores, and the gradient back
- * to both: for criteria whose loss is no cross entropy over one vector per class. Keeps its memory
- * between steps; all zero is empty. */
+ * to both: for criteria whose loss is not a cross entropy over one vector per class. Keeps its
+ * memory between steps; all zero is empty. */
 struct dml_class_cosines {
     size_t n, rows, dim;  /* samples, vectors at a time, dimensions */
     size_t length;        /* of a row of c */

@@ -89,7 +89,7 @@ size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *
     return 1;
 }
 
-/* One step. exps is cut into groups of classes that lie one behind the other, each (n, width):
+/* One step. exps is cut into groups of classes that lie one after another, each (n, width):
  * dL/dw of a group reads a stretch of memory. A block is whole groups. */
 struct step {
     struct dml_class_scores *scores;

@@ -8,7 +8,7 @@
 struct dml_cross_batch_memory {
     size_t size, dim;
     float *embeddings; /* (size, dim) */
-    int32_t *labels;   /* (size); -1 where nothing is stored yet, which is behind all that is */
+    int32_t *labels;   /* (size); -1 where nothing is stored yet, which is after all that is */
     int32_t at;        /* where the next embedding goes */
     int32_t *own;      /* (own_room): where the samples of the batch were stored */
     size_t own_room;

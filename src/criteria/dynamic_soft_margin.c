@@ -93,7 +93,7 @@ static inline size_t node_of(double x, size_t bins, double *upper) {
     return node;
 }
 
-/* The row's negatives one behind the other: their distances and columns. */
+/* The row's negatives one after another: their distances and columns. */
 static size_t negatives_of(const struct dml_pairwise *p, size_t a, double *u, uint32_t *columns) {
     size_t count = 0;
     for (size_t j = 0; j < p->m; j++)

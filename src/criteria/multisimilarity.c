@@ -47,7 +47,8 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, margin),
      .fallback = "0.1",
      .max = INFINITY,
-     .help = "How far behind the hardest pair of the other kind a pair is kept."},
+     .help =
+         "How far short of the hardest pair of the other kind a pair may fall and still be kept."},
     {.name = "loss_multisimilarity_thresh",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, thresh),
@@ -73,7 +74,7 @@ struct state {
 struct step {
     size_t n, m, dim;
     const int32_t *labels, *columns; /* (n), (m) */
-    float *s; /* (n, m); SELF for the anchor's own copy, so that it is no positive */
+    float *s; /* (n, m); SELF for the anchor's own copy, so that it is not a positive */
     float *weakest, *hardest; /* min_p s_ip, max_n s_in; INFINITY, -INFINITY for skipped anchors */
     float *pos, *neg;         /* P_i + w+ (weakest - t), N_i - w- (hardest - t) */
     double *losses;           /* P_i / w+ + N_i / w-, 0 for skipped anchors */

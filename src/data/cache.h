@@ -9,7 +9,7 @@ struct dml_cache;
 
 /* `options->cache` says which; *out is NULL for none, and when a file finds no room (that is said
  * on stderr). DML_ERROR_IO: the file's place cannot be written at all. A file's name gets the
- * part's and the transform's behind it. An existing one is used when it was made from the same
+ * part's and the transform's after it. An existing one is used when it was made from the same
  * files (names, sizes, times) for the same transform, else made anew, on options->threads threads;
  * it appears whole or not at all. */
 enum dml_status dml_cache_open(const struct dml_loader_options *options, struct dml_cache **out);

@@ -41,14 +41,14 @@ static enum dml_status read_quoted(struct dml_csv *csv, char **field) {
     if (!closed)
         return dml_fail(DML_ERROR_INPUT, "%s: line %zu: a quote is not closed", csv->name, started);
     if (*from && !strchr(",\r\n", *from))
-        return dml_fail(DML_ERROR_INPUT, "%s: line %zu: text behind a closing quote", csv->name,
+        return dml_fail(DML_ERROR_INPUT, "%s: line %zu: text after a closing quote", csv->name,
                         csv->line);
     csv->at = from;
     *to = 0;
     return DML_OK;
 }
 
-/* The character behind a field is looked at before a 0 takes its place. */
+/* The character after a field is looked at before a 0 takes its place. */
 static enum dml_status read_record(struct dml_csv *csv, struct dml_csv_record *out) {
     out->count = 0;
     out->line = csv->line;

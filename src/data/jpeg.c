@@ -21,7 +21,7 @@ struct jpeg_decoder {
     bool filled; /* and pixels were made up for it */
     bool in_header;
     bool out_of_memory;
-    bool complete; /* all pixels are there, whatever comes behind them */
+    bool complete; /* all pixels are there, whatever comes after them */
     uint8_t *cmyk; /* a row */
     size_t cmyk_capacity;
     char message[JMSG_LENGTH_MAX];

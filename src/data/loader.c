@@ -83,7 +83,7 @@ static void report_unreadable(struct dml_loader *loader, size_t image) {
         dml_warn("%s; another image of its class takes its place", dml_error());
 }
 
-/* Behind the decoding of an image: what could be decoded of a corrupt one is used, as Pillow would,
+/* After the decoding of an image: what could be decoded of a corrupt one is used, as Pillow would,
  * but not silently, and not where every row must be of its own image. */
 static enum dml_status check_flaw(struct worker *worker, size_t image) {
     struct dml_loader *loader = worker->loader;

@@ -49,7 +49,7 @@ void dml_loader_close(struct dml_loader *loader);
 enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, const uint32_t *indices,
                                  size_t count);
 
-/* The next batch, in order; *out is NULL behind the last. Release it before taking another: there
+/* The next batch, in order; *out is NULL after the last. Release it before taking another: there
  * may be memory for one only. DML_ERROR_INPUT: no image of a class can be read; with
  * `strict` an image cannot. */
 enum dml_status dml_loader_next(struct dml_loader *loader, const struct dml_loaded **out);

@@ -111,7 +111,7 @@ static enum dml_status read_arguments(struct listed *item, char *arguments) {
     return status;
 }
 
-/* The operation that *text begins with, and its arguments; *text goes on behind it. */
+/* The operation that *text begins with, and its arguments; *text goes on after it. */
 static enum dml_status read_operation(char **text, struct listed *item) {
     char *name = *text, none[1] = "", *arguments = none;
     char *end = name + strcspn(name, " \t\n(");
@@ -142,7 +142,7 @@ static enum dml_status check(const struct listed *item, bool training, struct dm
         status = dml_fail(DML_ERROR_USAGE, "is random, and evaluation must not be");
     else if (place->closed)
         status = dml_fail(DML_ERROR_USAGE,
-                          "nothing may follow random_erasing, which works behind normalising");
+                          "nothing may follow random_erasing, which works after normalising");
     else if (operation->check)
         status = operation->check(item->options, place);
     return status ? dml_fail_within(status, "%s", operation->name) : DML_OK;
@@ -168,7 +168,7 @@ static enum dml_status read_list(struct dml_pipeline *pipeline, char *text, bool
                         "nothing scales the images: begin with random_resized_crop, resize or "
                         "squash");
     if (!place->square)
-        return dml_fail(DML_ERROR_USAGE, "resize leaves the images' shape: crop behind it");
+        return dml_fail(DML_ERROR_USAGE, "resize leaves the images' shape: crop after it");
     if (place->side != place->crop)
         return dml_fail(DML_ERROR_USAGE,
                         "makes images of %d x %d, but the network takes %d x %d (--image_size)",

@@ -36,7 +36,7 @@ struct dml_resizer {
     int16_t *weights;
     size_t column_capacity, row_capacity, weight_capacity;
     struct dml_pixels between; /* columns are scaled, rows not yet */
-    struct dml_pixels spare;   /* for operations behind resampling that need a second image */
+    struct dml_pixels spare;   /* for operations after resampling that need a second image */
 };
 void dml_resizer_free(struct dml_resizer *resizer);
 

@@ -34,7 +34,7 @@ static inline int32_t dml_weight_get(const int16_t *weights, size_t k) {
 }
 
 /* in: (rows, any, 3), out: (rows, width, 3). Reads up to 16 bytes from an input pixel on, and
- * writes one byte too many behind each row. */
+ * writes one byte too many after each row. */
 void dml_scale_columns(const uint8_t *in, size_t in_stride, uint8_t *out, size_t out_stride,
                        int rows, const struct dml_taps *taps, const int16_t *weights, int width,
                        bool flip);

@@ -60,7 +60,7 @@ struct dml_view {
     const struct dml_pipeline *list;
     int count;
     struct dml_drawn drawn[DML_MOST_OPERATIONS];
-    struct dml_rect erased; /* 0 behind normalising; width 0: nothing is */
+    struct dml_rect erased; /* 0 after normalising; width 0: nothing is */
 };
 
 /* Changes one of the four by a factor; hue by turns. `pixels` is (count, 3). */

@@ -24,7 +24,7 @@ enum { DML_PANEL = 8, DML_PANEL_ROWS = 6 };
 size_t dml_panels_size(size_t k, size_t n);
 
 /* Packs b (k, n), its rows `ld` apart: panel p is (k, DML_PANEL), the columns from p DML_PANEL on
- * and 0 beyond column n; the panels lie one behind the other. */
+ * and 0 beyond column n; the panels lie one after another. */
 void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panels);
 
 /* The same from the transpose of b: bt (n, k), its rows `ld` apart. */

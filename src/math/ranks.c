@@ -68,7 +68,7 @@ static bool shares_keys(const struct pass *pass, size_t q) {
            task->start[q + 1] - task->start[q] + 1 == class[1] - class[0];
 }
 
-/* The keys of query q and those behind it in its class, to both: in order of the samples. */
+/* The keys of query q and those after it in its class, to both: in order of the samples. */
 static void share_keys(struct pass *pass, size_t q) {
     const struct dml_rank_task *task = pass->task;
     size_t first = task->gallery_start[task->query_class[q]];

@@ -14,7 +14,8 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"miner_multisimilarity_epsilon", DML_PARAM_FLOAT, AT(epsilon), "0.1", 0, 2,
-     .help = "How far behind the hardest pair of the other kind a pair is kept."},
+     .help =
+         "How far short of the hardest pair of the other kind a pair may fall and still be kept."},
 };
 #undef AT
 static const struct dml_param_table table =

@@ -20,8 +20,8 @@ static const struct dml_param params[] = {
     {"miner_triplet_margin_margin", DML_PARAM_FLOAT, AT(margin), "0.2", 0, INFINITY,
      .help = "How much farther than the positive a negative is that needs no more."},
     {"miner_triplet_margin_type", DML_PARAM_STRING, AT(type), "all", .choices = types,
-     .help = "Negatives: up to the margin behind the positive, before it, behind it up to the "
-             "margin, or beyond."},
+     .help = "Negatives: all nearer than the positive and the margin together; of these the ones "
+             "nearer than the positive, or the others; or those that are farther."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -53,7 +53,7 @@ static enum dml_status mine(void *data, const struct dml_batch *batch, struct dm
 
 const struct dml_miner dml_miner_triplet_margin = {
     .method = {.name = "triplet_margin",
-               .summary = "All triplets whose negative is less than a margin behind the positive",
+               .summary = "All triplets whose negative is less than a margin beyond the positive",
                .paper = "Schroff et al. 2015, FaceNet: a unified embedding for face recognition "
                         "and clustering",
                .params = &table},

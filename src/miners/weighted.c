@@ -35,7 +35,7 @@ static size_t search(const float *weights, size_t n, const float *block_sums, do
         last = j;
         at -= weights[j];
     }
-    /* Rounding may leave a little of `at` behind the last weight above 0: it belongs to that. */
+    /* Rounding may leave a little of `at` after the last weight above 0: it belongs to that. */
     for (size_t j = block * BLOCK; last == n && j-- > 0;)
         if (weights[j] > 0)
             last = j;

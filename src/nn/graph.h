@@ -26,7 +26,7 @@ enum dml_op {
     DML_OP_LINEAR, /* of a vector or of each token; weight (out, in), bias (out) if has_bias */
     DML_OP_L2_NORMALIZE, /* x / max(||x||, 1e-12) over channels */
     DML_OP_LAYER_NORM,   /* of a vector or of each token, over channels; weight and bias, or none */
-    DML_OP_TOKENS,       /* a feature map's pixels, row by row, behind learned tokens; see below */
+    DML_OP_TOKENS,       /* a feature map's pixels, row by row, after learned tokens; see below */
     DML_OP_ATTENTION,    /* (T, 3 C) of q, k and v, each head by head -> (T, C) */
     DML_OP_GELU,         /* x / 2 (1 + erf(x / sqrt 2)) */
     DML_OP_QUICK_GELU,   /* x / (1 + exp(-1.702 x)) */
@@ -36,7 +36,7 @@ enum dml_op {
 };
 
 /* How a sequence of tokens becomes a vector: its first token; the mean of the patches' tokens; one
- * behind the other; the mean of the first two, DeiT's class and distillation tokens. */
+ * after the other; the mean of the first two, DeiT's class and distillation tokens. */
 enum dml_token_pool { DML_TOKENS_CLS, DML_TOKENS_AVG, DML_TOKENS_CLS_AVG, DML_TOKENS_DISTILLED };
 
 /* How position embeddings of a weight file are resampled for another grid of patches; see
@@ -217,7 +217,7 @@ void dml_graph_last_layer(struct dml_graph *graph);
 void dml_graph_free(struct dml_graph *graph);
 
 /* An architecture builds the graph of one backbone: one file in nn/architectures/, one line in
- * its registry. Options are substrings of --arch behind the name: "resnet50_frozen_normalize". */
+ * its registry. Options are substrings of --arch after the name: "resnet50_frozen_normalize". */
 enum dml_pooling {
     DML_POOL_AVG,
     DML_POOL_MAX,
@@ -267,7 +267,7 @@ struct dml_architecture {
     const struct dml_vit *vit;  /* of vision transformers: architectures/vit.h */
 };
 
-const struct dml_architecture *dml_architecture_at(size_t i); /* NULL behind the last */
+const struct dml_architecture *dml_architecture_at(size_t i); /* NULL after the last */
 
 /* Builds the graph of `arch` as typed: name, or another name of it, and options. `image_size` 0
  * takes the architecture's own crop. DML_ERROR_USAGE for an unknown name or option. Caller frees

@@ -113,8 +113,8 @@ static enum dml_status assign_json(const struct dml_param *param, void *options,
     for (; filled < count && (texts[filled] = json_to_text(item)); filled++)
         item = item->next;
     if (filled < count)
-        status = dml_fail(DML_ERROR_INPUT, "--%s: has a value that is no text, number or list",
-                          param->name);
+        status = dml_fail(DML_ERROR_INPUT,
+                          "--%s: has a value that is not a text, a number or a list", param->name);
     else
         status = dml_param_assign(param, options, count, (const char *const *)texts);
     for (size_t i = 0; i < filled; i++)

@@ -6,7 +6,7 @@
 
 /* The gradient of each tensor arrives as terms from the units that use it. They are added, and
  * the relu's mask applied, in one pass when the tensor's own unit takes its turn; a residual's
- * term is just another name for the gradient behind the add. */
+ * term is just another name for the gradient after the add. */
 struct terms {
     struct plan_ref refs[PLAN_MAX_TERMS];
     int count;
@@ -16,7 +16,7 @@ struct backward {
     struct plan *plan;
     struct plan_ref *values, *states;
     struct terms *terms;    /* per unit */
-    enum dml_status status; /* of the first failure; nothing is added behind it */
+    enum dml_status status; /* of the first failure; nothing is added after it */
 };
 
 static void emit(struct backward *b, const struct plan_step *step) {
@@ -294,7 +294,7 @@ static void backward_of(struct backward *b, int u) {
     }
 }
 
-/* Before the backward pass of a block begins, at its last unit `u`: its tensors once more. */
+/* Before the backward pass of a block begins, at its last unit `u`: its tensors again. */
 static void recompute(struct backward *b, int u) {
     int block = plan_block(b->plan, u), first = u;
     while (first > 0 && plan_block(b->plan, first - 1) == block)

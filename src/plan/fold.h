@@ -5,7 +5,7 @@
 #include <stddef.h>
 
 /* A batch norm with running statistics is a scale and a shift of each channel, which become part of
- * the convolution in front of it: with s = sqrt(variance + epsilon), W' = W g/s and
+ * the convolution before it: with s = sqrt(variance + epsilon), W' = W g/s and
  * b' = beta + (b - mu) g/s. What differs between backends is how they walk W; the rest is here. */
 
 /* A batch norm's parameters, one float a channel. */
@@ -15,7 +15,7 @@ struct plan_norm {
     double epsilon;
 };
 
-/* y = scale[c] x + shift[c]. Arrays of `room` floats, filled up with 0 behind the channels. */
+/* y = scale[c] x + shift[c]. Arrays of `room` floats, filled up with 0 after the channels. */
 void plan_norm_affine(const struct plan_norm *norm, float *scale, float *shift, size_t room);
 
 /* scale[c] = g/s alone. */

@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 /* What the values of a tensor are stored as. Feature maps, and their gradients, are bfloat16 with
- * --precision bf16; vectors behind global pools are float32 always. */
+ * --precision bf16; vectors after global pools are float32 always. */
 enum plan_element { PLAN_FLOAT32, PLAN_BFLOAT16 };
 
 static inline size_t plan_element_size(enum plan_element element) {

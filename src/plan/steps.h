@@ -16,7 +16,7 @@ struct plan_step plan_step_make(enum plan_step_kind kind, int unit);
  * in it. False without memory, also earlier for a slot. */
 bool plan_append(struct plan *plan, struct plan_step step);
 
-/* Whether a unit's relu is applied by the max pool behind it in the backward pass: where a
+/* Whether a unit's relu is applied by the max pool after it in the backward pass: where a
  * maximum is positive, so was the value that won, and nothing else gets a gradient. */
 bool plan_masked_by_pool(const struct plan *plan, int unit);
 

@@ -26,13 +26,13 @@ struct plan_traits {
 
     bool patches;             /* PLAN_UNIT_PATCHES is computed; else they are a convolution */
     bool overwrites_residual; /* a unit may write its result over its residual */
-    bool pool_masks;          /* a max pool's backward pass applies the relu in front of it */
+    bool pool_masks;          /* a max pool's backward pass applies the relu before it */
     bool recompute;           /* only what leaves a block is kept; see plan_recomputes */
 
     /* Whether a unit can be computed at all, both ways. NULL: all of them. A graph with one that
      * cannot is refused with the operation's name. */
     bool (*supports)(void *context, const struct dml_graph *graph, const struct plan_unit *unit);
-    /* Whether the unit, as it is made up so far, takes in the node of kind `op` behind it: a batch
+    /* Whether the unit, as it is made up so far, takes in the node of kind `op` after it: a batch
      * norm with running statistics, an affine, an add, a relu. NULL: always. */
     bool (*fuses)(void *context, const struct dml_graph *graph, const struct plan_unit *unit,
                   enum dml_op op);

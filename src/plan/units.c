@@ -52,7 +52,7 @@ static void count_uses(struct fusion *f) {
     f->uses[f->graph->output]++;
 }
 
-/* The node behind what the unit is so far, if it is the only user, free, of kind `op`, and the
+/* The node after what the unit is so far, if it is the only user, free, of kind `op`, and the
  * backend takes it in; else -1. */
 static int next_of(const struct fusion *f, const struct plan_unit *unit, enum dml_op op) {
     int node = unit->last_node;
@@ -89,7 +89,7 @@ static void take_add(struct fusion *f, struct plan_unit *unit) {
     }
 }
 
-/* And a relu behind it. */
+/* And a relu after it. */
 static void take_add_and_relu(struct fusion *f, struct plan_unit *unit) {
     take_add(f, unit);
     take_relu(f, unit);

@@ -9,7 +9,7 @@ struct plan_traits;
 /* A graph's nodes, grouped into what is computed in one go. A unit makes one tensor, and a tensor
  * is named by the unit that makes it. */
 enum plan_unit_kind {
-    PLAN_UNIT_INPUT,     /* pixels to floats, an affine right behind it included */
+    PLAN_UNIT_INPUT,     /* pixels to floats, an affine right after it included */
     PLAN_UNIT_CONV,      /* relu?(conv, with its batch norm folded in, + residual) */
     PLAN_UNIT_NORM,      /* relu?(batch norm with the batch's statistics + residual) */
     PLAN_UNIT_POINTWISE, /* relu?(affine or frozen batch norm of the input + residual) */
@@ -62,7 +62,7 @@ struct plan_units {
 /* Whether the convolution `node` may be PLAN_UNIT_PATCHES: its windows lie side by side. */
 bool plan_is_patches(const struct dml_graph *graph, int node);
 
-/* `fold`: batch norms use their running statistics, and those behind a convolution become part of
+/* `fold`: batch norms use their running statistics, and those after a convolution become part of
  * it. What global pools, linear layers and normalisation make is float32, whatever the traits'
  * element, and so the embeddings must be. DML_ERROR_UNSUPPORTED: the backend cannot compute the
  * graph. */

@@ -86,7 +86,7 @@ static enum dml_status take_embeddings(const struct dml_evaluation_set *set,
     return DML_OK;
 }
 
-/* The rows of a mask, one behind the other, and which sample each is; *index and *rows are freed by
+/* The rows of a mask, one after another, and which sample each is; *index and *rows are freed by
  * the caller. */
 static enum dml_status gather(const struct dml_processed *p, const uint8_t *mask, uint32_t **index,
                               double **rows, size_t *count) {

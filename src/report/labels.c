@@ -30,7 +30,7 @@ static const char *miner_letter(const char *token) {
     return NULL;
 }
 
-/* "b06": digits behind a b. */
+/* "b06": digits after a b. */
 static bool is_beta(const char *token) {
     return token[0] == 'b' && strlen(token) == 3 && isdigit((unsigned char)token[1]) &&
            isdigit((unsigned char)token[2]);

@@ -64,7 +64,7 @@ void dml_report_free(struct dml_report *report);
 /* The column of a metric, or -1. */
 int dml_report_find(const struct dml_report *report, const char *part, const char *name);
 
-/* The i-th data set's groups are those from `first` on, `count` of them; false behind the last. */
+/* The i-th data set's groups are those from `first` on, `count` of them; false after the last. */
 bool dml_report_dataset(const struct dml_report *report, size_t i, size_t *first, size_t *count);
 
 /* A group's name for readers, as the study writes it: "R-Margin (D, beta=0.6)" for

@@ -202,7 +202,7 @@ static void latex_shared_row(const struct dml_report *report, const struct dml_r
     fputs(" \\\\\n", out);
 }
 
-/* All data sets side by side, R@1 and NMI; regularised variants behind the plain ones. */
+/* All data sets side by side, R@1 and NMI; regularised variants after the plain ones. */
 static void latex_shared(const struct dml_report *report, FILE *out) {
     size_t first, count, datasets = 0;
     while (dml_report_dataset(report, datasets, &first, &count))

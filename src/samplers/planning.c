@@ -32,7 +32,7 @@ enum dml_status dml_classes_make(const struct dml_sampler_context *context,
         if (size == 0)
             continue;
         number[label] = (uint32_t)out->count++;
-        out->first[out->count + 1] = (uint32_t)(at += size); /* one behind: moved up below */
+        out->first[out->count + 1] = (uint32_t)(at += size); /* one after: moved up below */
     }
     for (size_t i = 0; i < context->images; i++) {
         uint32_t c = number[context->labels[i]];

@@ -118,7 +118,7 @@ static void drop_doubles(struct dml_sweep *sweep) {
             sweep->runs[kept++] = sweep->runs[i];
             continue;
         }
-        dml_warn("line %zu has a run of line %zu once more; it is left out", sweep->runs[i].line,
+        dml_warn("line %zu repeats the run of line %zu; it is left out", sweep->runs[i].line,
                  sweep->runs[j].line);
         dml_sweep_run_free(&sweep->runs[i]);
     }

@@ -107,7 +107,7 @@ static enum dml_status start(struct execution *execution, struct dml_sweep_run *
     return DML_OK;
 }
 
-/* The last line of a log that says something, without "dml train: " in front. */
+/* The last line of a log that says something, without "dml train: " before it. */
 static char *last_words(const char *path) {
     char *text = NULL;
     if (dml_read_file(path, &text, NULL) != DML_OK)

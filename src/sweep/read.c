@@ -24,7 +24,7 @@ static void free_words(struct words *words) {
     words->count = 0;
 }
 
-/* Writes the value of "$NAME" or "${NAME}" at `at`; returns what is behind it. */
+/* Writes the value of "$NAME" or "${NAME}" at `at`; returns what is after it. */
 static const char *variable(const char *at, FILE *out, enum dml_status *status) {
     char name[64];
     bool braces = at[1] == '{';
@@ -44,7 +44,7 @@ static const char *variable(const char *at, FILE *out, enum dml_status *status) 
     return braces ? end + 1 : end;
 }
 
-/* One word with its quotes and variables resolved; returns what is behind it. */
+/* One word with its quotes and variables resolved; returns what is after it. */
 static const char *take_word(const char *at, char **word, enum dml_status *status) {
     char quote = 0;
     struct dml_stream stream;
@@ -99,7 +99,7 @@ struct axes {
 };
 
 struct list {
-    const char *begin, *end; /* '{' and behind '}' */
+    const char *begin, *end; /* '{' and after '}' */
     int number;              /* 0..9, or -1 */
     const char *body;
 };
@@ -225,7 +225,7 @@ static char *choose(const char *word, const struct axes *axes, const size_t *ind
 /* ---- runs ---- */
 
 /* What tells a run from its neighbours: the words of its own line, and those of "all" with a list
- * in them behind their flag. */
+ * in them after their flag. */
 static char *make_label(const struct words *words, size_t own, size_t own_end, char **argv) {
     char *text = NULL, *picked[MAX_WORDS];
     int count = 0;
@@ -285,7 +285,7 @@ static enum dml_status expand(struct dml_sweep *sweep, size_t line, const struct
     return status;
 }
 
-/* How many words stand in front of the flags: "dml train", "python main.py", "all"; or -1. */
+/* How many words come before the flags: "dml train", "python main.py", "all"; or -1. */
 static int command_words(const struct words *words) {
     static const char *const commands[][2] = {
         {"dml", "train"}, {"python", "main.py"}, {"python3", "main.py"}};

@@ -8,7 +8,7 @@
 #include <stddef.h>
 
 /* A study as a text file of runs. Every line is the flags of a run, with or without "dml train" or
- * "python main.py" in front; # begins a comment, a backslash at the end goes on in the next line,
+ * "python main.py" before it; # begins a comment, a backslash at the end goes on in the next line,
  * quotes are a shell's, $NAME is an environment variable, and a line that begins with three double
  * quotes is a heading (the study's run script has such).
  *
@@ -40,7 +40,7 @@ struct dml_sweep {
     size_t count, capacity;
 };
 
-/* Reads and expands the file, without looking at the flags. `extra` are flags that stand behind
+/* Reads and expands the file, without looking at the flags. `extra` are flags that stand after
  * those of every run. DML_ERROR_INPUT names file and line. */
 enum dml_status dml_sweep_read(const char *path, char *const *extra, size_t extra_count,
                                struct dml_sweep *out);

@@ -69,7 +69,7 @@ static void heading(FILE *out, const struct console *console,
 static void cell(FILE *out, const struct console *console, const struct dml_epoch_record *record,
                  size_t p, const struct dml_metric_value *value) {
     const char *part = record->parts[p].part;
-    bool last = p + 1 == record->part_count; /* no blanks behind it */
+    bool last = p + 1 == record->part_count; /* no blanks after it */
     const struct dml_best *best = dml_bests_find(&console->bests, part, value->name);
     char note[CELL_WIDTH] = "";
     bool now = best && isfinite(best->best) && best->epoch == record->epoch;

@@ -4,7 +4,7 @@
 #include "data/dataset.h"
 
 /* sample_recoveries.png: a row per query, with the query on the left and its nearest images of the
- * gallery behind it, nearest first, framed green where the class is the query's and red where it
+ * gallery after it, nearest first, framed green where the class is the query's and red where it
  * is not. */
 enum { DML_SHEET_QUERIES = 10, DML_SHEET_NEAREST = 3 };
 

@@ -121,7 +121,7 @@ static bool is_log(const char *file) {
     return length > 9 && strncmp(file, "Data_", 5) == 0 && strcmp(file + length - 4, ".csv") == 0;
 }
 
-/* Where to cut a file that is no longer what it was, as after somebody's editing: behind the last
+/* Where to cut a file that is no longer what it was, as after somebody's editing: after the last
  * row that ends within `length` bytes. */
 static enum dml_status last_row(const char *path, off_t length, off_t *out) {
     char *text;

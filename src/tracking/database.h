@@ -36,7 +36,7 @@ enum dml_status dml_database_run(sqlite3 *db, const char *sql, const char *types
 enum dml_status dml_database_query(sqlite3 *db, sqlite3_stmt **out, const char *sql,
                                    const char *types, ...);
 
-/* The next row; false behind the last, and when *status is set, now or before. */
+/* The next row; false after the last, and when *status is set, now or before. */
 bool dml_database_next(sqlite3_stmt *rows, enum dml_status *status);
 
 /* Finalises it (NULL has no effect); returns `status`, or the failure that only shows here, such as

@@ -14,7 +14,7 @@
 /* Progression_Plots/Graph_<part>_<group>.svg for every file of CSV_Logs, with the best values in
  * the title. The script (.gp) and a copy of the data (.csv) lie beside the picture: `gnuplot
  * Graph_X.gp` there draws it again. One gnuplot in the background draws all; while it is at work
- * an epoch is left out, and the end of the run draws once more. */
+ * an epoch is left out, and the end of the run draws again. */
 
 #define GRAPH_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+. "
 

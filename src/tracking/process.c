@@ -33,7 +33,7 @@ enum dml_status dml_process_start(const char *const *command, const char *folder
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log ? log : "/dev/null",
                                      O_WRONLY | O_CREAT | O_TRUNC, 0666);
-    if (folder) /* behind the log, whose path is seen from here */
+    if (folder) /* after the log, whose path is seen from here */
         posix_spawn_file_actions_addchdir_np(&files, folder);
     posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
     int code =

@@ -128,7 +128,7 @@ static enum dml_status copy_rows(struct recorder *recorder, const struct dml_run
     return status;
 }
 
-/* Rows that an earlier part of this run left at or behind the place where it is taken up. */
+/* Rows that an earlier part of this run left at or after the place where it is taken up. */
 static enum dml_status cut(struct recorder *recorder, const struct dml_run *run) {
     static const char *const cuts[] = {"DELETE FROM steps WHERE run_id = ? AND step >= ?",
                                        "DELETE FROM epochs WHERE run_id = ? AND epoch >= ?",

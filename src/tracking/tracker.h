@@ -81,7 +81,7 @@ struct dml_tracker {
     enum dml_status (*step)(void *state, const struct dml_step_record *record);
     enum dml_status (*epoch)(void *state, const struct dml_epoch_record *record);
     /* Puts all it was told on disk and adds to `note` what it needs to go on from here; a run that
-     * is taken up again finds it in its notes. What was written behind it is to be cut off. */
+     * is taken up again finds it in its notes. What was written after it is to be cut off. */
     enum dml_status (*sync)(void *state, struct cJSON *note);
     /* `error` is the message of a failed run, else NULL. Frees the state. */
     enum dml_status (*close)(void *state, enum dml_run_end end, const char *error);

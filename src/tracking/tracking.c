@@ -102,7 +102,7 @@ enum dml_status dml_tracking_open(const struct dml_run *run,
         {&dml_tracker_summary, true, false},
         {&dml_tracker_console, true, false},
         {&dml_tracker_sqlite, true, false},
-        {&dml_tracker_plots, !options->no_plots, false}, /* behind csv, whose files it draws */
+        {&dml_tracker_plots, !options->no_plots, false}, /* after csv, whose files it draws */
         {&dml_tracker_wandb, options->log_online, false},
         {&dml_tracker_tensorboard, options->tensorboard, false},
     };

@@ -6,9 +6,9 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-/* The record log of W&B's client (run-ID.wandb): LevelDB's log format behind a header of 7 bytes.
+/* The record log of W&B's client (run-ID.wandb): LevelDB's log format after a header of 7 bytes.
  * The file is cut into blocks of 32 KiB; a record that does not fit into what is left of a block
- * goes on in the next. Each piece has CRC-32, length and kind in front. */
+ * goes on in the next. Each piece has CRC-32, length and kind before it. */
 enum { DML_WANDB_BLOCK = 32768 };
 
 struct dml_wandb_log {

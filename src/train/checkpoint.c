@@ -268,7 +268,7 @@ static void restore_told(struct dml_experiment *e, const struct dml_tensors *ten
         snprintf(name, sizeof name, "%s%s", told_prefix, parts[p]->name);
         const struct dml_tensor *told = dml_tensors_find(tensors, name);
         if (!told || told->dtype != DML_DTYPE_U8 || told->count != parts[p]->images)
-            continue; /* images that are told once more do no harm */
+            continue; /* images that are told of again do no harm */
         for (size_t i = 0; i < parts[p]->images; i++)
             parts[p]->told[i] = ((const uint8_t *)told->data)[i];
     }
@@ -474,7 +474,7 @@ static enum dml_status check_format(const struct dml_tensors *tensors, const cha
 static enum dml_status agree(struct dml_params *params, const char *json, const char *file) {
     enum dml_status status = dml_params_agree(params, json, dml_resume_may_change);
     if (status == DML_ERROR_USAGE)
-        return dml_fail(status, "%s in %s: --resume goes on with the same", dml_error(), file);
+        return dml_fail(status, "%s in %s: a resumed run must keep it", dml_error(), file);
     if (!status)
         status = dml_params_from_json(params, json, true);
     return status ? dml_fail_within(status, "%s", file) : DML_OK;
@@ -485,10 +485,11 @@ static enum dml_status params_of_folder(const char *folder, struct dml_params *p
     char *file = dml_path_join(folder, "parameters.json"), *json = NULL;
     enum dml_status status = DML_ERROR_MEMORY;
     if (file && !dml_path_exists(file))
-        status = dml_fail(DML_ERROR_INPUT,
-                          "%s: holds neither state.safetensors nor parameters.json: it is no run's "
-                          "folder",
-                          folder);
+        status =
+            dml_fail(DML_ERROR_INPUT,
+                     "%s: holds neither state.safetensors nor parameters.json: it is not a run's "
+                     "folder",
+                     folder);
     else if (file)
         status = dml_read_file(file, &json, NULL);
     if (!status)

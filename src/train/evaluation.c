@@ -17,7 +17,7 @@
 static const char *const part_names[DML_RECORD_PARTS] = {"Test",     "Val",     "Train",
                                                          "Test_EMA", "Val_EMA", "Train_EMA"};
 
-/* Metrics to compute: those to report, and behind them those that only decide on checkpoints. */
+/* Metrics to compute: those to report, and after them those that only decide on checkpoints. */
 static enum dml_status metric_names(const struct dml_evaluation_flags *flags, const char ***names,
                                     size_t *count) {
     const struct dml_strings *asked = &flags->evaluation_metrics, *stored = &flags->storage_metrics;

@@ -135,7 +135,7 @@ static enum dml_status open_data(struct dml_experiment *e) {
     return status;
 }
 
-/* A metric that a part does not allow is told now, not behind an epoch of training. */
+/* A metric that a part does not allow is told now, not after an epoch of training. */
 static enum dml_status check_evaluation(const struct dml_experiment *e) {
     const struct dml_part *const parts[DML_EVALUATE_PARTS] = {
         &e->dataset.testing, &e->dataset.validation, &e->dataset.training};

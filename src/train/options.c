@@ -59,7 +59,7 @@ static const struct dml_param groups[] = {
     {"decay_weights_only", DML_PARAM_FLAG, AT(decay_weights_only),
      .help = "No decay of biases, norms and other parameters of one axis."},
     {"layer_decay", DML_PARAM_FLOAT, AT(layer_decay), "1", 0, 1, true,
-     .help = "The rate is multiplied by this once more for every block further from the head."},
+     .help = "The rate is multiplied by this again for every block further from the head."},
     {"param_groups", DML_PARAM_STRINGS, AT(param_groups),
      .help = "Groups with settings of their own, PATTERN:lr=X,decay=Y, as in "
              "'layer4.*:lr=1e-4' or 'criterion.*:decay=0.1'; the first pattern that matches a "
@@ -163,7 +163,7 @@ static const struct dml_param network[] = {
      .help = "Layer norm before the last linear layer, or one without weight and bias; own: as "
              "--arch says, else none."},
     {"head_hidden", DML_PARAM_INT, AT(head_hidden), "0", 0, 65536,
-     .help = "Width of a hidden layer in the head, with a relu behind it; 0: as --arch says, else "
+     .help = "Width of a hidden layer in the head, with a relu after it; 0: as --arch says, else "
              "none."},
     {"head_start", DML_PARAM_CHOICE, AT(head_start), "own", .choices = head_starts,
      .help = "How the head's linear layers start: N(0, 2 / outputs) or orthonormal rows, biases 0; "
@@ -180,7 +180,7 @@ static const struct dml_param network[] = {
      .help = "Compute a batch in pieces of so many images, in their memory, with exactly the same "
              "gradient; frozen batch norm only. 0: whole."},
     {"recompute", DML_PARAM_FLAG, AT(recompute),
-     .help = "Transformers: keep what leaves a block alone, and compute the rest once more in the "
+     .help = "Transformers: keep what leaves a block alone, and compute the rest again in the "
              "backward pass: a fraction of the memory for about a third more time, and exactly the "
              "same gradient."},
     {"precision", DML_PARAM_CHOICE, AT(precision), "fp32", .choices = precisions,

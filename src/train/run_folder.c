@@ -231,7 +231,7 @@ bool dml_resume_has_state(const char *resume) {
     return *resume && !dml_is_folder(resume);
 }
 
-/* The folder that a state or a folder given with --resume is of; NULL where it is no run's. */
+/* The folder that a state or a folder given with --resume is of; NULL where it is not a run's. */
 static char *folder_of(const char *resume) {
     char *resolved = realpath(resume, NULL);
     if (resolved && dml_resume_has_state(resume)) {

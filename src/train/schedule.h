@@ -32,7 +32,8 @@ double dml_schedule_momentum(const struct dml_run_schedule *schedule, uint64_t s
 /* Shows the schedule an epoch that was evaluated: its loss, or the metric of --schedule_metric. */
 void dml_schedule_observe(struct dml_run_schedule *schedule, const struct dml_epoch_record *record);
 
-/* What it remembers as JSON for a state file (free() it), and back; false: it is no such text. */
+/* What it remembers as JSON for a state file (free() it), and back; false: it is not such a text.
+ */
 char *dml_schedule_memory_text(const struct dml_run_schedule *schedule);
 bool dml_schedule_memory_read(struct dml_run_schedule *schedule, const char *text);
 

@@ -277,8 +277,8 @@ static enum dml_status resume(struct trainer *t) {
     return status;
 }
 
-/* Folder and parameters of the run. What it goes on from in its own folder is no parameter of it:
- * it stays the run that it was. */
+/* Folder and parameters of the run. What it goes on from in its own folder is not a parameter of
+ * it: it stays the run that it was. */
 static enum dml_status settle(struct trainer *t, struct dml_params *params) {
     struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     setup->changed_data = false; /* these are the run's data from here on */

@@ -7,7 +7,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Input: header and data as they are; or, so that mutations need not keep the length in front in
- * step, a header up to a newline and the data behind it. */
+ * step, a header up to a newline and the data after it. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct dml_tensors tensors;
     if (dml_safetensors_detect(data, size)) {

@@ -65,7 +65,7 @@ struct dml_graph *unusual_graph(bool frozen) {
     int a = dml_graph_conv_rect(g, x, "a", 12, 3, 5, 1, 1, 2, true);
     int b =
         dml_graph_batch_norm(g, dml_graph_conv(g, x, "b", 12, 1, 1, 0, true), "bn", 1e-3f, 0.2f);
-    int sum = dml_graph_add(g, a, b); /* no relu behind it */
+    int sum = dml_graph_add(g, a, b); /* no relu after it */
     float scale[12], shift[12];
     for (int c = 0; c < 12; c++) {
         scale[c] = 0.5f + 0.1f * (float)c;

@@ -54,7 +54,7 @@ static enum dml_status read_annotations(const char *list, const char *images, co
     return status;
 }
 
-/* A folder's images may lie in a folder of its name once more, as some archives leave them. */
+/* A folder's images may lie in another folder of its name, as some archives leave them. */
 static char *find_images(const char *folder, const char *name) {
     char images[PATH_MAX];
     return dml_place(images, folder, name) && dml_has_folder(images, name)

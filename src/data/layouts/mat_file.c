@@ -180,7 +180,7 @@ static enum dml_status read_structs(struct dml_mat *mat, const char *name) {
     struct matrix matrix;
     enum dml_status status = find_variable(mat, name, &matrix);
     if (!status && matrix.kind != CLASS_STRUCT)
-        status = dml_fail(DML_ERROR_INPUT, "%s: '%s' is no array of structs", mat->path, name);
+        status = dml_fail(DML_ERROR_INPUT, "%s: '%s' is not an array of structs", mat->path, name);
     if (!status)
         status = read_names(mat, &matrix.rest);
     if (status)

@@ -7,7 +7,7 @@
 /* One operation of --transforms: a descriptor in a file of its own, and a line in registry.c.
  *
  * Operations that choose pixels (crops, scaling) change the view's scaling when they draw, and are
- * rendered all at once by the resampling; they stand in front. The others change the pixels of the
+ * rendered all at once by the resampling; they come first. The others change the pixels of the
  * result, in the order of the list. */
 
 /* What is known of the images at a place of the list. */
@@ -15,7 +15,7 @@ struct dml_place {
     int crop, resize; /* sizes that operations take which are given none */
     bool scaled;      /* an operation has set the size */
     bool square;      /* both sides are `side`; else the shorter one is */
-    bool pixels;      /* pixels were changed: nothing scales or crops behind */
+    bool pixels;      /* pixels were changed: nothing scales or crops after */
     bool closed;      /* nothing may follow */
     int side;
 };
@@ -45,7 +45,7 @@ struct dml_operation {
     void (*render)(const void *options, const struct dml_drawn *drawn, struct dml_canvas *canvas);
 };
 
-const struct dml_operation *dml_operation_at(size_t i); /* NULL behind the last */
+const struct dml_operation *dml_operation_at(size_t i); /* NULL after the last */
 
 extern const struct dml_operation dml_operation_random_resized_crop, dml_operation_resize,
     dml_operation_squash, dml_operation_random_crop, dml_operation_center_crop, dml_operation_flip,
@@ -62,7 +62,7 @@ static inline double dml_between(struct dml_rng *rng, double low, double high) {
 enum dml_status dml_check_range(const char *what, const struct dml_floats *range, double least,
                                 double most);
 
-/* For operations that scale: refuses a second scaling, and one behind changed pixels. */
+/* For operations that scale: refuses a second scaling, and one after changed pixels. */
 enum dml_status dml_check_scaling(struct dml_place *place);
 /* For operations that crop to `size`, which they may leave open. */
 enum dml_status dml_check_crop(int64_t *size, struct dml_place *place);

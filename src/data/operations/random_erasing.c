@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-/* A random rectangle of the network's input is set to 0: behind normalising, so that it says
+/* A random rectangle of the network's input is set to 0: after normalising, so that it says
  * nothing, and therefore not by `render` but by whoever normalises (dml_view.erased). */
 
 struct options {
@@ -51,7 +51,7 @@ static void draw(const void *data, struct dml_rng *rng, struct dml_view *view,
 
 const struct dml_operation dml_operation_random_erasing = {
     .name = "random_erasing",
-    .summary = "A random rectangle set to 0 behind normalising; the last of a list.",
+    .summary = "A random rectangle set to 0 after normalising; the last of a list.",
     .paper = "Zhong, Zheng, Kang, Li, Yang 2020, Random erasing data augmentation",
     .params = &table,
     .random = true,

@@ -17,7 +17,7 @@ const char *const dml_interpolations[] = {
 enum dml_status dml_check_range(const char *what, const struct dml_floats *range, double least,
                                 double most) {
     if (range->count != 2 || range->items[0] > range->items[1])
-        return dml_fail(DML_ERROR_USAGE, "%s: is no range, from..to", what);
+        return dml_fail(DML_ERROR_USAGE, "%s: is not a range, from..to", what);
     if (range->items[0] < least || range->items[1] > most)
         return dml_fail(DML_ERROR_USAGE, "%s=%g..%g: is not within %g..%g", what, range->items[0],
                         range->items[1], least, most);
@@ -37,8 +37,7 @@ enum dml_status dml_check_crop(int64_t *size, struct dml_place *place) {
     if (place->pixels)
         return dml_fail(DML_ERROR_USAGE, "has to stand before what changes colours");
     if (!place->scaled)
-        return dml_fail(DML_ERROR_USAGE,
-                        "needs resize, squash or random_resized_crop in front of it");
+        return dml_fail(DML_ERROR_USAGE, "needs resize, squash or random_resized_crop before it");
     if (*size == 0)
         *size = place->crop;
     if (*size > place->side)

@@ -13,7 +13,7 @@ struct module {
     int one, three_reduce, three, double_reduce, double_three, pool;
 };
 
-/* Convolution, batch norm and relu; `part` behind the module's name. */
+/* Convolution, batch norm and relu; `part` after the module's name. */
 static int unit(struct dml_graph *g, int x, const char *module, const char *part, int channels,
                 int kernel, int stride) {
     char conv[DML_GRAPH_NAME], norm[DML_GRAPH_NAME];

@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-/* Szegedy et al. 2015, table 1, as torchvision has it: batch norm behind every convolution, 3x3
+/* Szegedy et al. 2015, table 1, as torchvision has it: batch norm after every convolution, 3x3
  * where the paper has 5x5, and its weights' own input range of -1 to 1. The auxiliary classifiers
  * are no part of an embedding. */
 

@@ -84,7 +84,7 @@ static enum dml_status unknown(const char *arch) {
                     known);
 }
 
-/* "droppath0.1": the number behind an option's name; false: it is another option. */
+/* "droppath0.1": the number after an option's name; false: it is another option. */
 static bool read_drop_path(const char *option, float *rate) {
     static const char name[] = "droppath";
     const size_t length = sizeof name - 1;

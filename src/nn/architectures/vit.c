@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-/* Dosovitskiy et al. 2021, with what DeiT (a distillation token), CLIP (a norm in front) and DINOv2
+/* Dosovitskiy et al. 2021, with what DeiT (a distillation token), CLIP (a norm before) and DINOv2
  * (layer scale, registers) add. */
 
 /* A residual branch: scaled and dropped where the network does so, then added to x. */
@@ -38,7 +38,7 @@ static int block(struct dml_graph *g, const struct dml_vit *vit, int x, int i, f
     return add_branch(g, vit, x, y, name[7], drop_path);
 }
 
-/* Tokens to the feature: the norm comes behind the mean of the patches, but before all else. */
+/* Tokens to the feature: the norm comes after the mean of the patches, but before all else. */
 static int feature(struct dml_graph *g, const struct dml_vit *vit, int x,
                    const struct dml_architecture_options *o) {
     float epsilon = (float)vit->epsilon;

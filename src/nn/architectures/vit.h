@@ -22,7 +22,7 @@ struct dml_vit {
 int dml_vit_build(struct dml_graph *graph, const struct dml_vit *vit,
                   const struct dml_architecture_options *o);
 
-/* The published ones; NULL behind the last. */
+/* The published ones; NULL after the last. */
 const struct dml_architecture *dml_vit_at(size_t i);
 
 #endif

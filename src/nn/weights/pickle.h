@@ -24,7 +24,8 @@ enum dml_pickle_kind {
     DML_PICKLE_STORAGE,   /* items: what persistent_id returned */
     DML_PICKLE_TENSOR,    /* items: arguments of torch._utils._rebuild_tensor(_v2) */
     DML_PICKLE_PARAMETER, /* items: arguments of torch.nn.Parameter; the first is its tensor */
-    DML_PICKLE_FOREIGN,   /* a tensor that is no array of numbers: quantised, sparse, float8 ... */
+    DML_PICKLE_FOREIGN,   /* a tensor that is not an array of numbers: quantised, sparse, float8 ...
+                           */
     DML_PICKLE_OPAQUE,    /* something without a meaning here: a set, a device, a numpy scalar */
 };
 
@@ -45,7 +46,7 @@ struct dml_pickle_value {
         int64_t integer; /* BOOL, INT */
         double real;
         struct {
-            const char *bytes; /* in the pickle, no 0 behind it */
+            const char *bytes; /* in the pickle, no 0 after it */
             size_t length;
         } text; /* TEXT */
         struct {

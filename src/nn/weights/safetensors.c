@@ -53,7 +53,7 @@ static bool parse_shape(const cJSON *shape, struct dml_tensor *out) {
     return true;
 }
 
-/* One entry of the header. `data` is the file behind the header, `size` bytes. */
+/* One entry of the header. `data` is the file after the header, `size` bytes. */
 static enum dml_status parse_tensor(const cJSON *entry, const char *data, size_t size,
                                     const char *file, struct dml_tensors *out) {
     struct dml_tensor tensor = {0};
@@ -135,13 +135,13 @@ static enum dml_status check_places(const struct dml_tensors *tensors, const cha
                               sorted[i]->name, sorted[i - 1]->name);
         else if (begin > reached)
             status = dml_fail(DML_ERROR_INPUT,
-                              "%s: %zu bytes in front of tensor %.200s belong to "
+                              "%s: %zu bytes before tensor %.200s belong to "
                               "none",
                               file, begin - reached, sorted[i]->name);
         reached = begin + sorted[i]->count * dml_dtype_size(sorted[i]->dtype);
     }
     if (!status && reached != size)
-        status = dml_fail(DML_ERROR_INPUT, "%s: has %zu bytes behind its last tensor", file,
+        status = dml_fail(DML_ERROR_INPUT, "%s: has %zu bytes after its last tensor", file,
                           size - reached);
     free(sorted);
     return status;

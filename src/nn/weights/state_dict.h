@@ -15,7 +15,7 @@
 enum dml_status dml_state_dict_find(struct dml_pickle_value *root, const char *file,
                                     const struct dml_pickle_value **dict, char **path, char **left);
 
-/* The tensor (TENSOR or FOREIGN) behind a value, NULL when it is something else. */
+/* The tensor (TENSOR or FOREIGN) after a value, NULL when it is something else. */
 const struct dml_pickle_value *dml_state_dict_tensor(const struct dml_pickle_value *value);
 
 #endif

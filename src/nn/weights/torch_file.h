@@ -4,7 +4,7 @@
 #include "nn/weights/tensors.h"
 
 /* What torch.save writes: a pickle that refers to storages, and the storages' bytes. Since 1.6 in
- * a zip archive (NAME/data.pkl, NAME/data/KEY); before, one behind the other in a plain file. */
+ * a zip archive (NAME/data.pkl, NAME/data/KEY); before, one after another in a plain file. */
 
 bool dml_torch_is_zip(const void *bytes, size_t size);
 bool dml_torch_is_legacy(const void *bytes, size_t size);

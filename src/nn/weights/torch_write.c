@@ -22,7 +22,7 @@ enum {
 struct buffer {
     unsigned char *bytes;
     size_t size, capacity;
-    enum dml_status status; /* of the first failure; nothing is added behind it */
+    enum dml_status status; /* of the first failure; nothing is added after it */
 };
 
 static void put(struct buffer *b, const void *bytes, size_t size) {

@@ -84,15 +84,15 @@ static const char *const holders[] = {
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
 
-/* What is behind `prefix` in `name`, or NULL. */
-static const char *behind(const char *name, const char *prefix) {
+/* What is after `prefix` in `name`, or NULL. */
+static const char *rest_after(const char *name, const char *prefix) {
     size_t length = strlen(prefix);
     return strncmp(name, prefix, length) == 0 ? name + length : NULL;
 }
 
 static const char *without_holders(const char *name) {
     for (size_t i = 0; i < COUNT(holders); i++) {
-        const char *rest = behind(name, holders[i]);
+        const char *rest = rest_after(name, holders[i]);
         if (rest && *rest) {
             name = rest;
             i = (size_t)-1; /* from the first one again */
@@ -104,7 +104,7 @@ static const char *without_holders(const char *name) {
 static enum form apply(const struct rule *rules, size_t count, const char *head, const char *name,
                        char *out, size_t size) {
     for (size_t i = 0; i < count; i++) {
-        const char *rest = behind(name, rules[i].from);
+        const char *rest = rest_after(name, rules[i].from);
         size_t length = strlen(rules[i].from);
         bool whole = rules[i].from[length - 1] == '.' || rules[i].from[length - 1] == '_';
         if (!rest || (!whole && *rest))
@@ -120,7 +120,7 @@ static enum form apply(const struct rule *rules, size_t count, const char *head,
 static enum form rename_tensor(const char *name, char *out, size_t size) {
     name = without_holders(name);
     for (size_t i = 0; i < COUNT(block_names); i++) {
-        const char *number = behind(name, block_names[i]);
+        const char *number = rest_after(name, block_names[i]);
         size_t digits = number ? strspn(number, "0123456789") : 0;
         if (!digits || number[digits] != '.')
             continue;
@@ -229,7 +229,7 @@ static const struct dml_graph_param *find_param(const struct dml_graph *graph, c
     return NULL;
 }
 
-/* The final norm is called norm or, behind the mean of the patches, fc_norm. */
+/* The final norm is called norm or, after the mean of the patches, fc_norm. */
 static enum dml_status rename_norm(struct translation *t) {
     static const char *const names[][2] = {{"norm.weight", "fc_norm.weight"},
                                            {"norm.bias", "fc_norm.bias"}};
@@ -318,7 +318,7 @@ static enum dml_status resample(struct translation *t) {
 static long count_blocks(const struct dml_tensors *tensors) {
     long count = 0;
     for (size_t i = 0; i < tensors->count; i++) {
-        const char *number = behind(tensors->items[i].name, "blocks.");
+        const char *number = rest_after(tensors->items[i].name, "blocks.");
         long index = number ? strtol(number, NULL, 10) : -1;
         count = index + 1 > count ? index + 1 : count;
     }
@@ -334,7 +334,7 @@ static long graph_blocks(const struct dml_graph *graph) {
     return count - 1;
 }
 
-/* A bias behind CLIP's projection, which has none. timm writes zeros. */
+/* A bias after CLIP's projection, which has none. timm writes zeros. */
 static enum dml_status check_projection(const struct translation *t) {
     const struct dml_tensor *bias = find(t->out, "head.bias");
     if (!bias || !find_param(t->graph, "head.weight"))
@@ -355,7 +355,7 @@ static enum dml_status check_projection(const struct translation *t) {
 
 static bool any_begins(const struct dml_tensors *tensors, const char *prefix) {
     for (size_t i = 0; i < tensors->count; i++)
-        if (behind(tensors->items[i].name, prefix))
+        if (rest_after(tensors->items[i].name, prefix))
             return true;
     return false;
 }
@@ -403,7 +403,7 @@ enum dml_status dml_vit_translate(const struct dml_graph *graph, const struct dm
     bool teacher = any_begins(tensors, "teacher.");
     enum dml_status status = DML_OK;
     for (size_t i = 0; !status && i < tensors->count; i++)
-        if (!teacher || !behind(tensors->items[i].name, "student."))
+        if (!teacher || !rest_after(tensors->items[i].name, "student."))
             status = add(&t, tensors, &tensors->items[i]);
     if (!status)
         status = check_parts(&t);
