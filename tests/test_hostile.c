@@ -96,7 +96,7 @@ static struct dml_report_options options_for_test(void) {
                                        .min_epochs = 1};
 }
 
-static char *printed(const struct dml_report *report, const char *format) {
+static char *printed(const struct dml_report *report, enum dml_report_format format) {
     char *text = NULL;
     size_t size;
     FILE *out = open_memstream(&text, &size);
@@ -200,8 +200,10 @@ static void test_names_of_a_foreign_database(void **state) {
         char *page = dml_format("%s/page.html", save_path);
         write_foreign_database(text);
         assert_ok(dml_report_read(&options, &report));
-        char *terminal = printed(&report, "terminal"), *csv = printed(&report, "csv");
-        char *latex = printed(&report, "latex"), *markdown = printed(&report, "markdown");
+        char *terminal = printed(&report, DML_REPORT_TERMINAL),
+             *csv = printed(&report, DML_REPORT_CSV);
+        char *latex = printed(&report, DML_REPORT_LATEX),
+             *markdown = printed(&report, DML_REPORT_MARKDOWN);
         assert_plain_lines(terminal);
         assert_well_formed_csv(csv);
         assert_well_formed_markdown(markdown);
@@ -289,7 +291,7 @@ static void test_missing_text_in_a_database(void **state) {
     sqlite3_exec(db, "INSERT INTO metrics VALUES (1, NULL, NULL, 0, 0.5)", NULL, NULL, NULL);
     sqlite3_close_v2(db);
     assert_ok(dml_report_read(&options, &report));
-    char *text = printed(&report, "terminal");
+    char *text = printed(&report, DML_REPORT_TERMINAL);
     assert_non_null(strstr(text, "R@1"));
     free(text);
     dml_report_free(&report);

@@ -175,8 +175,7 @@ static void test_inaturalist(void **state) {
 
 static void test_vehicle_id(void **state) {
     (void)state;
-    static const char *const lists[] = {"800", "1600", "2400"}, *const sizes[] = {"small", "medium",
-                                                                                  "large"};
+    static const char *const lists[] = {"800", "1600", "2400"};
     make_numbered("VehicleID/image", 7, 1, 5);
     scratch_text("VehicleID/train_test_split/train_list.txt", "0000001 11\n0000002 11\n");
     scratch_text("VehicleID/train_test_split/test_list_800.txt", "0000003 12\n");
@@ -185,7 +184,7 @@ static void test_vehicle_id(void **state) {
                  "0000003 12\n0000004 13\n0000005 14\n");
     struct dml_dataset_options options = options_here("VehicleID");
     for (size_t i = 0; i < 3; i++) {
-        options.test_list = (char *)sizes[i];
+        options.test_list = (enum dml_test_list)i;
         struct dml_dataset dataset = data_open_ok(&options);
         assert_string_equal(dataset.layout, "vehicle_id");
         data_check_part(&dataset.training, 1, 2);

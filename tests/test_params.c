@@ -19,7 +19,7 @@ static const struct dml_param rows[] = {
     {"fast", DML_PARAM_FLAG, offsetof(struct options, fast), .help = "Be fast."},
     {"bs", DML_PARAM_INT, offsetof(struct options, bs), "112", 1, 100000, .help = "Batch."},
     {"lr", DML_PARAM_FLOAT, offsetof(struct options, lr), "0.00001", 0, INFINITY, true,
-     .help = "Rate."},
+     .help = "Rate.", .facts = DML_PARAM_MAY_CHANGE},
     {"fc_lr", DML_PARAM_FLOAT, offsetof(struct options, fc_lr), "-1", 0, INFINITY,
      .help = "Head's rate."},
     {"loss", DML_PARAM_STRING, offsetof(struct options, loss), "margin", .choices = losses,
@@ -120,11 +120,7 @@ static void test_json_round_trip(void **state) {
     dml_params_free(again);
 }
 
-static bool is_lr(const char *name) {
-    return strcmp(name, "lr") == 0;
-}
-
-/* Only what was given counts, and only where it is another value. */
+/* Only what was given counts, where it is another value and may not be. */
 static void test_agreement(void **state) {
     (void)state;
     struct dml_params *params = fresh();
@@ -142,22 +138,42 @@ static void test_agreement(void **state) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct dml_params *other = fresh();
         assert_ok(dml_params_parse_text(other, cases[i].line));
-        enum dml_status status = dml_params_agree(other, json, is_lr);
+        enum dml_status status = dml_params_agree(other, json);
         assert_int_equal(status, cases[i].says ? DML_ERROR_USAGE : DML_OK);
         if (cases[i].says)
             assert_string_equal(dml_error(), cases[i].says);
         dml_params_free(other);
     }
-    assert_ok(dml_params_agree(params, "{\"unknown\": 1}", is_lr));
-    assert_int_equal(dml_params_agree(params, "[1", is_lr), DML_ERROR_INPUT);
+    assert_ok(dml_params_agree(params, "{\"unknown\": 1}"));
+    assert_int_equal(dml_params_agree(params, "[1"), DML_ERROR_INPUT);
     free(json);
+    dml_params_free(params);
+}
+
+static void test_facts(void **state) {
+    (void)state;
+    struct dml_params *params = fresh();
+    static const struct dml_param more[] = {
+        {"where", DML_PARAM_INT, 0, "0", .help = "Place.", .facts = DML_PARAM_SAME_RUN}};
+    static const struct dml_param_table other =
+        DML_PARAM_TABLE_OF("Other", int64_t, more, DML_PARAM_MAY_CHANGE);
+    assert_ok(dml_params_add(params, &other));
+    assert_int_equal(dml_params_facts(params, "lr"), DML_PARAM_MAY_CHANGE);
+    assert_int_equal(dml_params_facts(params, "bs"), 0);
+    assert_int_equal(dml_params_facts(params, "where"), DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN);
+    assert_int_equal(dml_params_facts(params, "unknown"), 0);
+    struct dml_param chosen[2];
+    assert_int_equal(dml_param_table_select(&table, DML_PARAM_MAY_CHANGE, chosen, 2), 1);
+    assert_string_equal(chosen[0].name, "lr");
+    assert_int_equal(dml_param_table_select(&other, DML_PARAM_MAY_CHANGE, chosen, 0), 0);
+    assert_int_equal(dml_param_table_select(&other, DML_PARAM_IMAGES, chosen, 2), 0);
     dml_params_free(params);
 }
 
 static void test_two_tables_may_not_share_a_name(void **state) {
     (void)state;
     static const struct dml_param other_rows[] = {{"bs", DML_PARAM_INT, 0, "1", .help = "Twice."}};
-    static const struct dml_param_table other = {"Other", sizeof(int64_t), other_rows, 1};
+    static const struct dml_param_table other = DML_PARAM_TABLE("Other", int64_t, other_rows);
     struct dml_params *params = fresh();
     assert_int_equal(dml_params_add(params, &other), DML_ERROR_USAGE);
     assert_ok(dml_params_add(params, &table));
@@ -186,6 +202,7 @@ int main(void) {
         cmocka_unit_test(test_wrong_usage_names_the_culprit),
         cmocka_unit_test(test_json_round_trip),
         cmocka_unit_test(test_agreement),
+        cmocka_unit_test(test_facts),
         cmocka_unit_test(test_two_tables_may_not_share_a_name),
         cmocka_unit_test(test_help_shows_defaults_and_bounds),
     };

@@ -40,6 +40,18 @@ struct dml_strings {
     char **items;
 };
 
+/* Facts about a parameter, beside its type: bits of dml_param.facts. */
+enum dml_param_fact {
+    /* A run that goes on by --resume may have another value: where things are and go to, what is
+     * measured and logged, how long and at which rate it learns. */
+    DML_PARAM_MAY_CHANGE = 1,
+    /* Another value is the same experiment: runs that differ in nothing else are one. */
+    DML_PARAM_SAME_RUN = 2,
+    /* Commands that embed images read it; it makes what they see of an image. */
+    DML_PARAM_INFERENCE = 4,
+    DML_PARAM_IMAGES = 8,
+};
+
 struct dml_param {
     const char *name; /* without the dashes */
     enum dml_param_type type;
@@ -50,6 +62,7 @@ struct dml_param {
     bool above_min;             /* min itself is out of bounds */
     const char *const *choices; /* NULL-terminated, or NULL: any text */
     const char *help;           /* one sentence */
+    unsigned facts;             /* of enum dml_param_fact */
 };
 
 struct dml_param_table {
@@ -57,14 +70,16 @@ struct dml_param_table {
     size_t options_size;
     const struct dml_param *params;
     size_t count;
+    unsigned facts; /* that hold for all of them */
 };
 
-/* The table of the array `list`, whose parameters fill a `type`. */
-#define DML_PARAM_TABLE(heading, type, list)                                                       \
+/* The table of the array `list`, whose parameters fill a `type`; with facts that hold for all. */
+#define DML_PARAM_TABLE_OF(heading, type, list, of_all)                                            \
     {                                                                                              \
         .title = heading, .options_size = sizeof(type), .params = list,                            \
-        .count = sizeof(list) / sizeof *(list)                                                     \
+        .count = sizeof(list) / sizeof *(list), .facts = of_all                                    \
     }
+#define DML_PARAM_TABLE(heading, type, list) DML_PARAM_TABLE_OF(heading, type, list, 0)
 
 /* A set of tables, each with the options struct that its parameters fill. Owns both the structs
  * and the strings and lists in them. */
@@ -92,6 +107,14 @@ DML_API enum dml_status dml_params_parse_text(struct dml_params *params, const c
 
 /* Whether the parameter was set by a command line or file rather than by its default. */
 DML_API bool dml_params_given(const struct dml_params *params, const char *name);
+
+/* Facts about a parameter, its table's included; 0 for one that is not there. */
+DML_API unsigned dml_params_facts(const struct dml_params *params, const char *name);
+
+/* Copies the parameters of a table that have the fact to `out`, at most `room` of them; their
+ * number. */
+DML_API size_t dml_param_table_select(const struct dml_param_table *table, unsigned fact,
+                                      struct dml_param *out, size_t room);
 
 /* Tables with their flags, defaults and bounds, as --help shows them. */
 DML_API void dml_params_help(const struct dml_params *params, FILE *out);

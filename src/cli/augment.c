@@ -37,16 +37,14 @@ static const struct dml_param_table table = DML_PARAM_TABLE("Sheet", struct opti
 enum { GAP = 6 };
 
 /* The flags that shape images, of those of data sets. */
-static struct dml_param shown[8];
+static struct dml_param shown[64];
 static struct dml_param_table image_table(void) {
-    static const char *const names[] = {"augmentation", "transforms", "eval_transforms",
-                                        "crop_area_min", "image_size"};
-    size_t count = 0;
-    for (size_t i = 0; i < dml_dataset_params.count; i++)
-        for (size_t n = 0; n < sizeof names / sizeof *names; n++)
-            if (strcmp(dml_dataset_params.params[i].name, names[n]) == 0)
-                shown[count++] = dml_dataset_params.params[i];
-    return (struct dml_param_table){"Images", sizeof(struct dml_dataset_options), shown, count};
+    size_t count = dml_param_table_select(&dml_dataset_params, DML_PARAM_IMAGES, shown,
+                                          sizeof shown / sizeof *shown);
+    return (struct dml_param_table){.title = "Images",
+                                    .options_size = sizeof(struct dml_dataset_options),
+                                    .params = shown,
+                                    .count = count};
 }
 
 static void paint(uint8_t *tile, int side, struct dml_rect rect) {

@@ -26,7 +26,8 @@ static const char usage[] =
     "      --images photos/ --out photos\n";
 
 struct embed_options {
-    char *checkpoint, *part, *out;
+    char *checkpoint, *out;
+    enum dml_cli_part part;
     struct dml_strings images;
 };
 
@@ -41,7 +42,7 @@ static const struct dml_param rows[] = {
      .help =
          "JPEG or PNG files, folders (with all images below them), and text files with one path "
          "a line. Without it: the checkpoint's data set, or that of the flags below."},
-    {"part", DML_PARAM_STRING, AT(part), "testing", .choices = dml_cli_parts,
+    {"part", DML_PARAM_CHOICE, AT(part), "testing", .choices = dml_cli_parts,
      .help = "Which images of the data set, without --images."},
 };
 #undef AT

@@ -7,43 +7,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const dml_cli_parts[] = {"testing", "training", "validation", NULL};
+const char *const dml_cli_parts[] = {[DML_CLI_TESTING] = "testing",
+                                     [DML_CLI_TRAINING] = "training",
+                                     [DML_CLI_VALIDATION] = "validation",
+                                     NULL};
 
 /* Of the flags of `dml train` those that matter here. Their defaults are the checkpoint's. */
 static void print_run_flags(void) {
-    static const char *const names[] = {"dataset",
-                                        "source_path",
-                                        "dataset_csv",
-                                        "use_tv_split",
-                                        "image_size",
-                                        "tv_split_by_samples",
-                                        "tv_split_perc",
-                                        "augmentation",
-                                        "bs",
-                                        "kernels",
-                                        "seed",
-                                        "arch",
-                                        "weights",
-                                        "plugin",
-                                        "test_list",
-                                        "max_image_pixels",
-                                        "eval_transforms",
-                                        "gpu",
-                                        "precision"};
     static const struct dml_param_table *const tables[] = {
         &dml_dataset_params, &dml_training_params, &dml_network_params, &dml_setup_params};
-    struct dml_param shown[sizeof names / sizeof *names];
+    struct dml_param shown[100];
     size_t count = 0;
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
-        for (size_t i = 0; i < tables[t]->count; i++)
-            for (size_t n = 0; n < sizeof names / sizeof *names; n++)
-                if (strcmp(tables[t]->params[i].name, names[n]) == 0) {
-                    shown[count] = tables[t]->params[i];
-                    shown[count++].fallback = NULL;
-                }
+        count += dml_param_table_select(tables[t], DML_PARAM_INFERENCE, shown + count,
+                                        sizeof shown / sizeof *shown - count);
+    for (size_t i = 0; i < count; i++)
+        shown[i].fallback = NULL;
     const struct dml_param_table table = {
-        "Flags of dml train that matter here; a checkpoint brings the values of its run", 0, shown,
-        count};
+        .title = "Flags of dml train that matter here; a checkpoint brings the values of its run",
+        .params = shown,
+        .count = count};
     dml_param_table_help(&table, stdout);
 }
 
@@ -92,14 +75,14 @@ enum dml_status dml_cli_open_model(const char *checkpoint, struct dml_params *pa
     return dml_model_open_pretrained(params, out);
 }
 
-static const struct dml_part *find_part(const struct dml_dataset *dataset, const char *name) {
-    if (strcmp(name, "training") == 0)
+static const struct dml_part *find_part(const struct dml_dataset *dataset, enum dml_cli_part part) {
+    if (part == DML_CLI_TRAINING)
         return &dataset->training;
-    return strcmp(name, "validation") == 0 ? &dataset->validation : &dataset->testing;
+    return part == DML_CLI_VALIDATION ? &dataset->validation : &dataset->testing;
 }
 
 enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_params *params,
-                                  const struct dml_strings *sources, const char *part,
+                                  const struct dml_strings *sources, enum dml_cli_part part,
                                   struct dml_embedded *out) {
     memset(out, 0, sizeof *out);
     enum dml_status status;
@@ -117,8 +100,8 @@ enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_para
         out->part = find_part(&out->dataset, part);
         if (!status && out->part->images == 0)
             status = dml_fail(DML_ERROR_INPUT, "--part %s: the data set %s has no such images%s",
-                              part, data->dataset,
-                              strcmp(part, "validation") == 0 ? " without --use_tv_split" : "");
+                              dml_cli_parts[part], data->dataset,
+                              part == DML_CLI_VALIDATION ? " without --use_tv_split" : "");
     }
     out->dim = dml_network_dim(model->network);
     if (status)

@@ -4,6 +4,10 @@
 #include "cli/images.h"
 #include "train/model.h"
 
+/* Parts of a data set, and their names: the choices of a flag --part. */
+enum dml_cli_part { DML_CLI_TESTING, DML_CLI_TRAINING, DML_CLI_VALIDATION };
+extern const char *const dml_cli_parts[];
+
 /* What `dml eval`, `dml embed` and `dml search` share: the flags of a checkpoint's way, and images
  * embedded by it. */
 
@@ -32,14 +36,12 @@ struct dml_embedded {
  * `part` ("testing", "training", "validation") of the data set that the flags (or the checkpoint)
  * name. */
 enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_params *params,
-                                  const struct dml_strings *sources, const char *part,
+                                  const struct dml_strings *sources, enum dml_cli_part part,
                                   struct dml_embedded *out);
 /* Embeds them, which may take long: all else is to be checked before. An image that cannot be read
  * fails it. */
 enum dml_status dml_embedded_compute(const struct dml_model *model, const struct dml_params *params,
                                      struct dml_embedded *embedded);
 void dml_embedded_free(struct dml_embedded *embedded);
-
-extern const char *const dml_cli_parts[]; /* choices for a flag --part */
 
 #endif

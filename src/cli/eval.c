@@ -33,16 +33,21 @@ static const char usage[] =
     "      --metrics e_recall@1 e_recall@10 mAP@R nmi\n";
 
 struct eval_options {
-    char *checkpoint, *part;
+    char *checkpoint;
+    enum dml_cli_part part;
     char *embeddings, *labels, *gallery_embeddings, *gallery_labels, *groups, *gallery_groups;
     struct dml_strings metrics;
-    char *ci, *per_query, *whiten_from;
+    char *per_query, *whiten_from;
+    enum dml_interval ci;
     double ci_level;
     int64_t ci_resamples, queries;
     bool json;
 };
 
-static const char *const intervals[] = {"none", "queries", "classes", NULL};
+static const char *const intervals[] = {[DML_INTERVAL_NONE] = "none",
+                                        [DML_INTERVAL_QUERIES] = "queries",
+                                        [DML_INTERVAL_CLASSES] = "classes",
+                                        NULL};
 
 #define AT(field) offsetof(struct eval_options, field)
 static const struct dml_param rows[] = {
@@ -61,12 +66,12 @@ static const struct dml_param rows[] = {
     {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
      .help = "Checkpoint of a run (checkpoint_*.safetensors in its folder); its data set and "
              "metrics are taken unless flags say otherwise."},
-    {"part", DML_PARAM_STRING, AT(part), "testing", .choices = dml_cli_parts,
+    {"part", DML_PARAM_CHOICE, AT(part), "testing", .choices = dml_cli_parts,
      .help = "Which images of the checkpoint's data set."},
     {"metrics", DML_PARAM_STRINGS, AT(metrics),
      .help = "What to compute; without it what the checkpoint's run evaluated, or the study's "
              "defaults. `dml list` shows all metrics."},
-    {"ci", DML_PARAM_STRING, AT(ci), "none", .choices = intervals,
+    {"ci", DML_PARAM_CHOICE, AT(ci), "none", .choices = intervals,
      .help = "Intervals by the bootstrap for all metrics that are means over queries: queries, or "
              "classes with all their queries, are drawn anew."},
     {"ci_level", DML_PARAM_FLOAT, AT(ci_level), "0.95", 0.01, 0.9999,
@@ -208,9 +213,7 @@ static enum dml_status measure(const struct dml_evaluation_set *set,
         .progress = show_progress,
         .data = &progress,
         .sample = (size_t)o->queries,
-        .interval = strcmp(o->ci, "queries") == 0   ? DML_INTERVAL_QUERIES
-                    : strcmp(o->ci, "classes") == 0 ? DML_INTERVAL_CLASSES
-                                                    : DML_INTERVAL_NONE,
+        .interval = o->ci,
         .level = o->ci_level,
         .resamples = (size_t)o->ci_resamples,
         .seed = seed,

@@ -24,7 +24,8 @@ static const char usage[] =
     "  dml search --checkpoint C.safetensors --gallery photos/ --query one.jpg --html found.html\n";
 
 struct search_options {
-    char *checkpoint, *part, *gallery_paths, *html;
+    char *checkpoint, *gallery_paths, *html;
+    enum dml_cli_part part;
     struct dml_strings gallery, query;
     int64_t k;
     bool cosine;
@@ -47,7 +48,7 @@ static const struct dml_param rows[] = {
     {"cosine", DML_PARAM_FLAG, AT(cosine), .help = "By cosine instead of Euclidean distance."},
     {"html", DML_PARAM_STRING, AT(html),
      .help = "Also write a page with the pictures in it, which needs no server."},
-    {"part", DML_PARAM_STRING, AT(part), "testing", .choices = dml_cli_parts,
+    {"part", DML_PARAM_CHOICE, AT(part), "testing", .choices = dml_cli_parts,
      .help = "Which images of the data set, without --gallery."},
 };
 #undef AT
@@ -101,7 +102,7 @@ static enum dml_status read_paths(const char *path, struct side *side) {
 
 static enum dml_status open_side(const struct dml_strings *sources, const char *paths,
                                  const struct dml_model *model, struct dml_params *params,
-                                 const char *part, struct side *out) {
+                                 enum dml_cli_part part, struct side *out) {
     enum dml_status status;
     if (is_npy(sources)) {
         const struct dml_embedding_files files = {.embeddings = sources->items[0]};

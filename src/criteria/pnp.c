@@ -12,10 +12,12 @@
 
 #include <string.h>
 
-static const char *const variants[] = {"O", "Ds", "Dq", "Iu", "Ib", NULL};
+enum variant { O, DS, DQ, IU, IB };
+static const char *const variants[] = {
+    [O] = "O", [DS] = "Ds", [DQ] = "Dq", [IU] = "Iu", [IB] = "Ib", NULL};
 
 struct options {
-    char *variant;
+    enum variant variant;
     double anneal;
     double alpha;
     double b;
@@ -23,7 +25,7 @@ struct options {
 
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
-    {"loss_pnp_variant", DML_PARAM_STRING, AT(variant), "O", .choices = variants,
+    {"loss_pnp_variant", DML_PARAM_CHOICE, AT(variant), "O", .choices = variants,
      .help = "How the number of negatives before a positive is penalised."},
     {"loss_pnp_anneal", DML_PARAM_FLOAT, AT(anneal), "0.01", 0, INFINITY, true,
      .help = "What differences of cosines are divided by."},
@@ -38,21 +40,21 @@ static const struct dml_param_table table =
 
 /* f(r) and its slope. */
 static double penalty(const struct options *o, double r, double *slope) {
-    if (strcmp(o->variant, "Ds") == 0) {
+    switch (o->variant) {
+    case DS:
         *slope = 1 / (1 + r);
         return log1p(r);
-    }
-    if (strcmp(o->variant, "Dq") == 0) {
+    case DQ:
         *slope = o->alpha * pow(1 + r, -o->alpha - 1);
         return -expm1(-o->alpha * log1p(r));
-    }
-    if (strcmp(o->variant, "Iu") == 0) {
+    case IU:
         *slope = 1 + log1p(r);
         return (1 + r) * log1p(r);
-    }
-    if (strcmp(o->variant, "Ib") == 0) {
+    case IB:
         *slope = r / (1 + o->b * r);
         return (o->b * r - log1p(o->b * r)) / (o->b * o->b);
+    case O:
+        break;
     }
     *slope = 1;
     return r;

@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const augmentations[] = {"base", "adv", "big", "red", NULL},
-                         *const test_lists[] = {"small", "medium", "large", NULL};
+static const char *const
+    augmentations[] = {"base", "adv", "big", "red", NULL},
+    *const test_lists[] = {
+        [DML_TEST_SMALL] = "small", [DML_TEST_MEDIUM] = "medium", [DML_TEST_LARGE] = "large", NULL};
 
 #define FIELD(name) offsetof(struct dml_dataset_options, name)
 static const struct dml_param params[] = {
@@ -23,25 +25,29 @@ static const struct dml_param params[] = {
      .offset = FIELD(dataset),
      .fallback = DML_DATASET_DEFAULT,
      .help = "Name of the data set's folder: cub200, cars196, online_products, or any other that "
-             "has a layout of `dml dataset --help`, as a folder of images per class."},
+             "has a layout of `dml dataset --help`, as a folder of images per class.",
+     .facts = DML_PARAM_INFERENCE},
     {.name = "source_path",
      .type = DML_PARAM_STRING,
      .offset = FIELD(source_path),
      .fallback = "../../Datasets",
-     .help = "Folder that holds the data set's folder, or that folder itself."},
+     .help = "Folder that holds the data set's folder, or that folder itself.",
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {.name = "dataset_csv",
      .type = DML_PARAM_STRING,
      .offset = FIELD(dataset_csv),
      .help = "Instead of a folder: a CSV file with the columns path, label, split (train, val or "
              "validation, test), and optionally is_query, is_gallery, the box x_1, x_2, y_1, y_2 "
              "and the sequence, within which a query is not compared. --dataset then only names "
-             "the results; without it they bear the file's name."},
+             "the results; without it they bear the file's name.",
+     .facts = DML_PARAM_INFERENCE},
     {.name = "test_list",
-     .type = DML_PARAM_STRING,
+     .type = DML_PARAM_CHOICE,
      .offset = FIELD(test_list),
      .fallback = "small",
      .choices = test_lists,
-     .help = "Which of VehicleID's lists tests: of 800, 1,600 or 2,400 vehicles."},
+     .help = "Which of VehicleID's lists tests: of 800, 1,600 or 2,400 vehicles.",
+     .facts = DML_PARAM_INFERENCE},
     {.name = "max_image_pixels",
      .type = DML_PARAM_INT,
      .offset = FIELD(max_image_pixels),
@@ -49,58 +55,68 @@ static const struct dml_param params[] = {
      .min = 1,
      .max = DML_IMAGE_MOST_PIXELS,
      .help = "A file whose header says more pixels is refused before training. The default is "
-             "Pillow's."},
+             "Pillow's.",
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {.name = "use_tv_split",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(use_tv_split),
-     .help = "Split the training classes into train and validation."},
+     .help = "Split the training classes into train and validation.",
+     .facts = DML_PARAM_INFERENCE},
     {.name = "tv_split_by_samples",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(tv_split_by_samples),
-     .help = "Split each training class's images instead."},
+     .help = "Split each training class's images instead.",
+     .facts = DML_PARAM_INFERENCE},
     {.name = "tv_split_perc",
      .type = DML_PARAM_FLOAT,
      .offset = FIELD(tv_split_perc),
      .fallback = "0.8",
      .max = 1,
      .above_min = true,
-     .help = "Share that stays for training."},
+     .help = "Share that stays for training.",
+     .facts = DML_PARAM_INFERENCE},
     {.name = "augmentation",
      .type = DML_PARAM_STRING,
      .offset = FIELD(augmentation),
      .fallback = "base",
      .choices = augmentations,
      .help = "base: random resized crop and flip; adv: with grayscale and colour jitter; big: "
-             "crops of 256; red: resize to 256, random crop and flip."},
+             "crops of 256; red: resize to 256, random crop and flip.",
+     .facts = DML_PARAM_INFERENCE | DML_PARAM_IMAGES},
     {.name = "transforms",
      .type = DML_PARAM_STRING,
      .offset = FIELD(transforms),
      .help = "What is done to training images instead of --augmentation, as in "
              "'random_resized_crop(scale=0.2..1, interpolation=bicubic) flip random_erasing'; "
-             "`dml list` shows the operations."},
+             "`dml list` shows the operations.",
+     .facts = DML_PARAM_IMAGES},
     {.name = "eval_transforms",
      .type = DML_PARAM_STRING,
      .offset = FIELD(eval_transforms),
      .help = "What is done to images that are evaluated, as in 'resize(224, interpolation=bicubic) "
-             "center_crop' or 'squash'; without it 'resize center_crop'."},
+             "center_crop' or 'squash'; without it 'resize center_crop'.",
+     .facts = DML_PARAM_INFERENCE | DML_PARAM_IMAGES},
     {.name = "crop_area_min",
      .type = DML_PARAM_FLOAT,
      .offset = FIELD(crop_area_min),
      .fallback = "0.08",
      .max = 1,
      .above_min = true,
-     .help = "Least area of a random resized crop, as a share of the image."},
+     .help = "Least area of a random resized crop, as a share of the image.",
+     .facts = DML_PARAM_IMAGES},
     {.name = "image_size",
      .type = DML_PARAM_INT,
      .offset = FIELD(image_size),
      .fallback = "0",
      .max = 4096,
-     .help = "Side of the network's input; crop and resize scale with it. 0: the backbone's own."},
+     .help = "Side of the network's input; crop and resize scale with it. 0: the backbone's own.",
+     .facts = DML_PARAM_INFERENCE | DML_PARAM_IMAGES},
     {.name = "cache_images",
      .type = DML_PARAM_STRING,
      .offset = FIELD(cache_images),
      .fallback = "none",
-     .help = "Keep decoded images: none, memory, or what the paths of cache files begin with."},
+     .help = "Keep decoded images: none, memory, or what the paths of cache files begin with.",
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN},
 };
 const struct dml_param_table dml_dataset_params =
     DML_PARAM_TABLE("Data set", struct dml_dataset_options, params);

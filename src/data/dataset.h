@@ -44,6 +44,9 @@ static inline const struct dml_rect *dml_part_box(const struct dml_part *part, s
     return part->boxes ? &part->boxes[image] : NULL;
 }
 
+/* Which list of images tests, where a data set has several. */
+enum dml_test_list { DML_TEST_SMALL, DML_TEST_MEDIUM, DML_TEST_LARGE };
+
 #define DML_DATASET_DEFAULT "cub200"
 
 struct dml_dataset_options {
@@ -51,8 +54,8 @@ struct dml_dataset_options {
     char *source_path; /* as typed; the folder is <source_path>/<dataset>, or itself */
     bool use_tv_split, tv_split_by_samples;
     double tv_split_perc;
-    char *dataset_csv; /* a table of images instead of a folder (layouts/table.c) */
-    char *test_list;   /* "small", "medium", "large": VehicleID's three */
+    char *dataset_csv;            /* a table of images instead of a folder (layouts/table.c) */
+    enum dml_test_list test_list; /* VehicleID's three */
     int64_t max_image_pixels;
     char *augmentation;
     char *transforms, *eval_transforms; /* lists of operations (data/pipeline.h), or "" */

@@ -60,8 +60,8 @@ void dml_layout_free(struct dml_layout *layout);
 
 /* Where a layout reads from. */
 struct dml_layout_source {
-    const char *folder;    /* the data set's */
-    const char *test_list; /* "small", "medium", "large": where there are several */
+    const char *folder; /* the data set's */
+    enum dml_test_list test_list;
 };
 
 /* A way in which data sets are published: one file of layouts/, and one line in its registry.c. */

@@ -9,20 +9,20 @@
 #include "miners/common.h"
 
 #include <math.h>
-#include <string.h>
 
 struct options {
-    char *pos, *neg;
+    enum kind { EASY, HARD, SEMIHARD } pos, neg;
     struct dml_floats pos_range, neg_range;
 };
 
-static const char *const kinds[] = {"easy", "hard", "semihard", NULL};
+static const char *const kinds[] = {
+    [EASY] = "easy", [HARD] = "hard", [SEMIHARD] = "semihard", NULL};
 
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
-    {"miner_batch_easy_hard_pos", DML_PARAM_STRING, AT(pos), "easy", .choices = kinds,
+    {"miner_batch_easy_hard_pos", DML_PARAM_CHOICE, AT(pos), "easy", .choices = kinds,
      .help = "The positive: the nearest, the farthest, or the farthest nearer than the negative."},
-    {"miner_batch_easy_hard_neg", DML_PARAM_STRING, AT(neg), "semihard", .choices = kinds,
+    {"miner_batch_easy_hard_neg", DML_PARAM_CHOICE, AT(neg), "semihard", .choices = kinds,
      .help = "The negative: the farthest, the nearest, or the nearest farther than the positive."},
     {"miner_batch_easy_hard_pos_range", DML_PARAM_FLOATS, AT(pos_range), NULL, 0, INFINITY,
      .help = "Least and largest distance of positives, ends included; all without it."},
@@ -48,7 +48,7 @@ static enum dml_status check_range(const char *flag, const struct dml_floats *ra
 static enum dml_status create(const void *data, const struct dml_miner_context *context,
                               void **state) {
     const struct options *o = data;
-    if (strcmp(o->pos, "semihard") == 0 && strcmp(o->neg, "semihard") == 0)
+    if (o->pos == SEMIHARD && o->neg == SEMIHARD)
         return dml_fail(DML_ERROR_USAGE,
                         "--miner_batch_easy_hard_pos semihard and --miner_batch_easy_hard_neg "
                         "semihard exclude each other: each needs the other's choice");
@@ -79,10 +79,10 @@ static size_t find(const struct dml_batch *batch, const double *d, size_t a,
     return best;
 }
 
-static struct wanted wanted_of(const char *kind, const struct dml_floats *range, bool positives) {
+static struct wanted wanted_of(enum kind kind, const struct dml_floats *range, bool positives) {
     bool ranged = range->count == 2;
     return (struct wanted){.positives = positives,
-                           .farthest = positives != (strcmp(kind, "easy") == 0),
+                           .farthest = positives != (kind == EASY),
                            .least = ranged ? range->items[0] : 0,
                            .most = ranged ? range->items[1] : INFINITY,
                            .above = -INFINITY,
@@ -100,8 +100,8 @@ static enum dml_status mine(void *data, const struct dml_batch *batch, struct dm
         status = miner_distances64(state, batch);
     if (status)
         return status;
-    const bool soft_pos = strcmp(o->pos, "semihard") == 0;
-    const bool soft_neg = strcmp(o->neg, "semihard") == 0;
+    const bool soft_pos = o->pos == SEMIHARD;
+    const bool soft_neg = o->neg == SEMIHARD;
     for (size_t a = 0; a < n; a++) {
         const double *d = state->exact + a * n;
         struct wanted pos = wanted_of(o->pos, &o->pos_range, true);

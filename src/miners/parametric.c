@@ -11,15 +11,18 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct options {
     int64_t n_support;
     struct dml_floats support_lim;
-    char *mode;
+    enum mode { UNIFORM, HARDS, SEMIHARDS, VERYHARDS } mode;
 };
 
-static const char *const modes[] = {"uniform", "hards", "semihards", "veryhards", NULL};
+static const char *const modes[] = {[UNIFORM] = "uniform",
+                                    [HARDS] = "hards",
+                                    [SEMIHARDS] = "semihards",
+                                    [VERYHARDS] = "veryhards",
+                                    NULL};
 
 static const struct dml_param params[] = {
     {.name = "miner_parametric_n_support",
@@ -37,7 +40,7 @@ static const struct dml_param params[] = {
      .max = 1e6,
      .help = "First and last support point; negatives outside are drawn only when all are."},
     {.name = "miner_parametric_mode",
-     .type = DML_PARAM_STRING,
+     .type = DML_PARAM_CHOICE,
      .offset = offsetof(struct options, mode),
      .fallback = "uniform",
      .choices = modes,
@@ -62,13 +65,13 @@ static enum dml_status create(const void *options, const struct dml_miner_contex
 }
 
 /* Weight of the bin that begins at support point `support`. */
-static double bin_weight(const char *mode, double support) {
+static double bin_weight(enum mode mode, double support) {
     bool inside = true;
-    if (strcmp(mode, "hards") == 0)
+    if (mode == HARDS)
         inside = support <= 0.5;
-    else if (strcmp(mode, "semihards") == 0)
+    else if (mode == SEMIHARDS)
         inside = support >= 0.3 && support <= 0.7;
-    else if (strcmp(mode, "veryhards") == 0)
+    else if (mode == VERYHARDS)
         inside = support <= 0.3;
     return inside ? 1 : 1e-15; /* so that there is something to draw when nothing lies inside */
 }

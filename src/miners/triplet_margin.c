@@ -6,20 +6,20 @@
 #include "miners/all_triplets.h"
 
 #include <math.h>
-#include <string.h>
 
 struct options {
     double margin;
-    char *type;
+    enum type { ALL, HARD, SEMIHARD, EASY } type;
 };
 
-static const char *const types[] = {"all", "hard", "semihard", "easy", NULL};
+static const char *const types[] = {
+    [ALL] = "all", [HARD] = "hard", [SEMIHARD] = "semihard", [EASY] = "easy", NULL};
 
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"miner_triplet_margin_margin", DML_PARAM_FLOAT, AT(margin), "0.2", 0, INFINITY,
      .help = "How much farther than the positive a negative is that needs no more."},
-    {"miner_triplet_margin_type", DML_PARAM_STRING, AT(type), "all", .choices = types,
+    {"miner_triplet_margin_type", DML_PARAM_CHOICE, AT(type), "all", .choices = types,
      .help = "Negatives: all nearer than the positive and the margin together; of these the ones "
              "nearer than the positive, or the others; or those that are farther."},
 };
@@ -32,16 +32,17 @@ static bool keeps(const void *data, const double *of_anchor, const double *of_po
     (void)of_positive;
     const struct options *o = data;
     const double x = of_anchor[negative] - of_anchor[positive];
-    switch (*o->type) {
-    case 'h':
+    switch (o->type) {
+    case HARD:
         return x <= 0;
-    case 's':
+    case SEMIHARD:
         return x > 0 && x <= o->margin;
-    case 'e':
+    case EASY:
         return x > o->margin;
-    default:
-        return x <= o->margin;
+    case ALL:
+        break;
     }
+    return x <= o->margin;
 }
 
 static enum dml_status mine(void *data, const struct dml_batch *batch, struct dml_rng *rng,

@@ -179,14 +179,14 @@ static enum dml_status disagree(const char *name, const cJSON *own, const cJSON 
     return dml_fail(DML_ERROR_USAGE, "--%s%s where it was --%s%s", name, texts[0], name, texts[1]);
 }
 
-enum dml_status dml_params_agree(const struct dml_params *params, const char *json,
-                                 bool (*may_differ)(const char *name)) {
+enum dml_status dml_params_agree(const struct dml_params *params, const char *json) {
     cJSON *object;
     enum dml_status status = parse(json, &object);
     for (const cJSON *item = status ? NULL : object->child; item && !status; item = item->next) {
         struct dml_param_place place;
         const struct dml_param *param = dml_params_find(params, item->string, &place);
-        if (!param || !place.group->given[place.index] || may_differ(item->string))
+        bool may_change = dml_params_facts(params, item->string) & DML_PARAM_MAY_CHANGE;
+        if (!param || !place.group->given[place.index] || may_change)
             continue;
         cJSON *own = value_to_json(param, place.group->options, false);
         if (!own)

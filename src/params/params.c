@@ -126,6 +126,25 @@ const struct dml_param *dml_params_find(const struct dml_params *params, const c
     return NULL;
 }
 
+static unsigned facts_of(const struct dml_param_table *table, const struct dml_param *param) {
+    return table->facts | param->facts;
+}
+
+unsigned dml_params_facts(const struct dml_params *params, const char *name) {
+    struct dml_param_place place;
+    const struct dml_param *param = dml_params_find(params, name, &place);
+    return param ? facts_of(place.group->table, param) : 0;
+}
+
+size_t dml_param_table_select(const struct dml_param_table *table, unsigned fact,
+                              struct dml_param *out, size_t room) {
+    size_t count = 0;
+    for (size_t i = 0; i < table->count && count < room; i++)
+        if (facts_of(table, &table->params[i]) & fact)
+            out[count++] = table->params[i];
+    return count;
+}
+
 bool dml_params_given(const struct dml_params *params, const char *name) {
     struct dml_param_place place;
     return dml_params_find(params, name, &place) && place.group->given[place.index];

@@ -1,7 +1,11 @@
 #include "report/report.h"
 
 #define FIELD(member) offsetof(struct dml_report_options, member)
-static const char *const formats[] = {"terminal", "markdown", "csv", "latex", NULL};
+static const char *const formats[] = {[DML_REPORT_TERMINAL] = "terminal",
+                                      [DML_REPORT_MARKDOWN] = "markdown",
+                                      [DML_REPORT_CSV] = "csv",
+                                      [DML_REPORT_LATEX] = "latex",
+                                      NULL};
 static const char *const parts[] = {"Test",    "Val",       "Train", "Test_EMA",
                                     "Val_EMA", "Train_EMA", NULL};
 
@@ -50,7 +54,7 @@ static const struct dml_param parameters[] = {
      .max = 1e9,
      .help = "Leave out runs with fewer epochs."},
     {.name = "format",
-     .type = DML_PARAM_STRING,
+     .type = DML_PARAM_CHOICE,
      .offset = FIELD(format),
      .fallback = "terminal",
      .choices = formats,

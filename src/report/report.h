@@ -10,6 +10,13 @@
 /* What a set of runs found, read from their database: groups of runs (one setup, several seeds)
  * with their metrics at each run's best epoch. */
 
+enum dml_report_format {
+    DML_REPORT_TERMINAL,
+    DML_REPORT_MARKDOWN,
+    DML_REPORT_CSV,
+    DML_REPORT_LATEX
+};
+
 struct dml_report_options {
     char *save_path;
     char *project, *dataset;   /* "" for all */
@@ -19,7 +26,8 @@ struct dml_report_options {
     bool own_best;             /* each tested metric at its own best epoch, as the study's script */
     bool all_runs;             /* those that did not finish, too */
     int64_t min_epochs;
-    char *format, *output;
+    enum dml_report_format format;
+    char *output;
     char *figures;
     struct dml_strings figure_formats;
     char *html;
@@ -72,7 +80,8 @@ bool dml_report_dataset(const struct dml_report *report, size_t i, size_t *first
 char *dml_report_label(const char *group, bool latex);
 
 /* Tables: "terminal", "markdown", "csv", "latex". */
-enum dml_status dml_report_print(const struct dml_report *report, const char *format, FILE *out);
+enum dml_status dml_report_print(const struct dml_report *report, enum dml_report_format format,
+                                 FILE *out);
 
 /* Figures with their scripts and data, in `folder`: relation_<dataset>, correlation_<dataset> and
  * ranking_<dataset>, in each of `formats` (svg, pdf, png). What there are too few groups for is

@@ -230,20 +230,24 @@ static void latex_shared(const struct dml_report *report, FILE *out) {
     fputs("\\hline\n\\end{tabular}\n", out);
 }
 
-enum dml_status dml_report_print(const struct dml_report *report, const char *format, FILE *out) {
+enum dml_status dml_report_print(const struct dml_report *report, enum dml_report_format format,
+                                 FILE *out) {
     size_t first, count;
-    if (strcmp(format, "terminal") == 0)
+    switch (format) {
+    case DML_REPORT_TERMINAL:
         print_terminal(report, out);
-    else if (strcmp(format, "markdown") == 0)
+        break;
+    case DML_REPORT_MARKDOWN:
         print_markdown(report, out);
-    else if (strcmp(format, "csv") == 0)
+        break;
+    case DML_REPORT_CSV:
         print_csv(report, out);
-    else if (strcmp(format, "latex") == 0) {
+        break;
+    case DML_REPORT_LATEX:
         for (size_t i = 0; dml_report_dataset(report, i, &first, &count); i++)
             latex_single(report, first, count, out);
         latex_shared(report, out);
-    } else
-        return dml_fail(DML_ERROR_USAGE, "--format: '%s' is not terminal, markdown, csv or latex",
-                        format);
+        break;
+    }
     return ferror(out) ? dml_fail(DML_ERROR_IO, "the table cannot be written") : DML_OK;
 }

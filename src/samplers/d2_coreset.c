@@ -25,7 +25,8 @@ struct options {
 static const struct dml_param params[] = {
     {"data_d2_coreset_lambda", DML_PARAM_FLOAT, offsetof(struct options, lambda), "1", 0, 1e6,
      false, NULL,
-     "Exponent of a candidate's summed squared distances to those chosen, against its density."},
+     .help = "Exponent of a candidate's summed squared distances to those chosen, against its "
+             "density."},
 };
 
 static const struct dml_param_table table =

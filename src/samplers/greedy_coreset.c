@@ -15,12 +15,12 @@
 static const struct dml_param params[] = {
     {"data_gc_softened", DML_PARAM_FLAG, offsetof(struct dml_greedy_options, softened), NULL, 0, 0,
      false, NULL,
-     "Take a random one of the 3 percent of candidates farthest from those chosen instead of the "
-     "farthest."},
+     .help = "Take a random one of the 3 percent of candidates farthest from those chosen instead "
+             "of the farthest."},
     {"data_gc_coreset_lim", DML_PARAM_FLOAT, offsetof(struct dml_greedy_options, coreset_lim),
      "1e-9", 0, INFINITY, false, NULL,
-     "Squared distance up to which a candidate is the same as one already chosen; where only such "
-     "are left the rest is drawn at random."},
+     .help = "Squared distance up to which a candidate is the same as one already chosen; where "
+             "only such are left the rest is drawn at random."},
 };
 
 static const struct dml_param_table table =

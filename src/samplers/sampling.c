@@ -12,23 +12,23 @@ static const char *const measures[] = {"euclidean", NULL};
 static const struct dml_param params[] = {
     {"data_batchmatch_bigbs", DML_PARAM_INT, OPTION(batchmatch_bigbs), "512", 1, 0x7fffffff, false,
      NULL,
-     "Images a plan of coreset or batch-matching samplers draws as candidates for a batch; "
-     "all training images where there are fewer."},
+     .help = "Images a plan of coreset or batch-matching samplers draws as candidates for a batch; "
+             "all training images where there are fewer."},
     {"data_batchmatch_ncomps", DML_PARAM_INT, OPTION(batchmatch_ncomps), "10", 1, 1000000, false,
-     NULL, "Random batches that a batch matcher compares to take the best."},
+     NULL, .help = "Random batches that a batch matcher compares to take the best."},
     {"data_storage_no_update", DML_PARAM_FLAG, OPTION(storage_no_update), NULL, 0, 0, false, NULL,
-     "Keep the sampler's store of embeddings as made before the first epoch."},
+     .help = "Keep the sampler's store of embeddings as made before the first epoch."},
     {"data_mb_mom", DML_PARAM_FLOAT, OPTION(mb_mom), "-1", -1, 1, false, NULL,
-     "Momentum on the changes of the sampler's stored embeddings; 0 or less: none."},
+     .help = "Momentum on the changes of the sampler's stored embeddings; 0 or less: none."},
     {"data_sampler_lowproj_dim", DML_PARAM_INT, OPTION(lowproj_dim), "-1", -1, 65536, false, NULL,
-     "Project the sampler's stored embeddings by a random linear map to so many dimensions; 0 or "
-     "less: leave them."},
+     .help = "Project the sampler's stored embeddings by a random linear map to so many "
+             "dimensions; 0 or less: leave them."},
     {"data_sim_measure", DML_PARAM_STRING, OPTION(sim_measure), "euclidean", 0, 0, false, measures,
-     "Distance between stored embeddings."},
+     .help = "Distance between stored embeddings."},
     {"data_idx_full_prec", DML_PARAM_FLAG, OPTION(idx_full_prec), NULL, 0, 0, false, NULL,
-     "Deprecated, without effect."},
+     .help = "Deprecated, without effect."},
     {"data_mb_lr", DML_PARAM_FLOAT, OPTION(mb_lr), "1", 0, 0, false, NULL,
-     "Deprecated, without effect."},
+     .help = "Deprecated, without effect."},
 };
 
 const struct dml_param_table dml_sampling_params =

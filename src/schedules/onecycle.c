@@ -28,7 +28,7 @@ static const struct dml_param params[] = {
 };
 #undef AT
 static const struct dml_param_table table =
-    DML_PARAM_TABLE("Schedule: onecycle", struct options, params);
+    DML_PARAM_TABLE_OF("Schedule: onecycle", struct options, params, DML_PARAM_MAY_CHANGE);
 
 /* Between two values, with `x` from 0 to 1. */
 static double anneal(const struct options *o, double start, double end, double x) {

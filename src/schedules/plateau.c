@@ -24,7 +24,7 @@ static const struct dml_param params[] = {
 };
 #undef AT
 static const struct dml_param_table table =
-    DML_PARAM_TABLE("Schedule: plateau", struct options, params);
+    DML_PARAM_TABLE_OF("Schedule: plateau", struct options, params, DML_PARAM_MAY_CHANGE);
 
 enum { MOST_REDUCTIONS = 10000 }; /* far beyond where a rate still changes */
 

@@ -17,7 +17,7 @@ static const struct dml_param params[] = {
      .help = "1: a straight line."},
 };
 static const struct dml_param_table table =
-    DML_PARAM_TABLE("Schedule: polynomial", struct options, params);
+    DML_PARAM_TABLE_OF("Schedule: polynomial", struct options, params, DML_PARAM_MAY_CHANGE);
 
 static double rate(const void *options, const struct dml_schedule_time *time, double lr) {
     const struct options *o = options;

@@ -33,7 +33,7 @@ static const struct dml_param params[] = {
      .help = "With --scheduler step: multiply by gamma after every so many epochs; 0: at tau."},
 };
 static const struct dml_param_table table =
-    DML_PARAM_TABLE("Schedule: step", struct options, params);
+    DML_PARAM_TABLE_OF("Schedule: step", struct options, params, DML_PARAM_MAY_CHANGE);
 
 static double multistep(const void *options, const struct dml_schedule_time *time, double lr) {
     const struct options *o = options;

@@ -9,18 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool makes_no_difference(const char *name) {
-    static const char *const names[] = {
-        "savename", "save_path",       "source_path",  "kernels",
-        "gpu",      "evaluate_on_gpu", "log_online",   "tensorboard",
-        "no_plots", "params",          "resume",       "cache_images",
-        "plugin",   "state_minutes",   "changed_data", "max_image_pixels"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0)
-            return true;
-    return false;
-}
-
 static enum dml_status to_json(const struct dml_params *params, cJSON **out) {
     char *text;
     enum dml_status status = dml_params_to_json(params, &text);
@@ -32,17 +20,17 @@ static enum dml_status to_json(const struct dml_params *params, cJSON **out) {
 }
 
 enum dml_status dml_identity_open(struct dml_identity *identity) {
-    struct dml_params *params = NULL;
-    enum dml_status status = dml_train_params(&params);
+    *identity = (struct dml_identity){0};
+    enum dml_status status = dml_train_params(&identity->params);
     if (!status)
-        status = to_json(params, &identity->defaults);
-    dml_params_free(params);
+        status = to_json(identity->params, &identity->defaults);
     return status;
 }
 
 void dml_identity_close(struct dml_identity *identity) {
     cJSON_Delete(identity->defaults);
-    identity->defaults = NULL;
+    dml_params_free(identity->params);
+    *identity = (struct dml_identity){0};
 }
 
 static int by_text(const void *a, const void *b) {
@@ -69,7 +57,8 @@ enum dml_status dml_identity_of_json(const struct dml_identity *identity, const 
     enum dml_status status = DML_OK;
     cJSON_ArrayForEach(item, params) {
         const cJSON *usual = cJSON_GetObjectItemCaseSensitive(identity->defaults, item->string);
-        if (status || makes_no_difference(item->string) || cJSON_Compare(item, usual, true))
+        bool same_run = dml_params_facts(identity->params, item->string) & DML_PARAM_SAME_RUN;
+        if (status || same_run || cJSON_Compare(item, usual, true))
             continue;
         status = dml_grow(&lines, &capacity, count + 1, sizeof *lines);
         char *value = status ? NULL : cJSON_PrintUnformatted(item);

@@ -14,7 +14,8 @@ static const struct dml_param parameters[] = {
      .type = DML_PARAM_FLAG,
      .offset = FIELD(log_online),
      .help = "Also write a W&B offline run and sync it at the end; the key comes from "
-             "--wandb_key KEY or $WANDB_API_KEY and is stored nowhere."},
+             "--wandb_key KEY or $WANDB_API_KEY and is stored nowhere.",
+     .facts = DML_PARAM_SAME_RUN},
     {.name = "project",
      .type = DML_PARAM_STRING,
      .offset = FIELD(project),
@@ -28,15 +29,17 @@ static const struct dml_param parameters[] = {
     {.name = "tensorboard",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(tensorboard),
-     .help = "Also write TensorBoard event files into the run's folder."},
+     .help = "Also write TensorBoard event files into the run's folder.",
+     .facts = DML_PARAM_SAME_RUN},
     {.name = "no_plots",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(no_plots),
-     .help = "Do not draw Progression_Plots."},
+     .help = "Do not draw Progression_Plots.",
+     .facts = DML_PARAM_SAME_RUN},
 };
 
 const struct dml_param_table dml_tracking_params =
-    DML_PARAM_TABLE("Tracking", struct dml_tracking_options, parameters);
+    DML_PARAM_TABLE_OF("Tracking", struct dml_tracking_options, parameters, DML_PARAM_MAY_CHANGE);
 
 struct slot {
     const struct dml_tracker *tracker;

@@ -472,7 +472,7 @@ static enum dml_status check_format(const struct dml_tensors *tensors, const cha
 }
 
 static enum dml_status agree(struct dml_params *params, const char *json, const char *file) {
-    enum dml_status status = dml_params_agree(params, json, dml_resume_may_change);
+    enum dml_status status = dml_params_agree(params, json);
     if (status == DML_ERROR_USAGE)
         return dml_fail(status, "%s in %s: a resumed run must keep it", dml_error(), file);
     if (!status)

@@ -27,23 +27,27 @@ static const struct dml_param training[] = {
      .help = "Embeddings that a cross-batch memory holds (Wang et al. 2020), with which criteria "
              "that can do so compare a batch; 0: none."},
     {"data_sampler", DML_PARAM_STRING, AT(data_sampler), "class_random", .help = "Batch sampler."},
-    {"bs", DML_PARAM_INT, AT(bs), "112", 2, 1 << 20, .help = "Images in a batch."},
+    {"bs", DML_PARAM_INT, AT(bs), "112", 2, 1 << 20, .help = "Images in a batch.",
+     .facts = DML_PARAM_INFERENCE},
     {"samples_per_class", DML_PARAM_INT, AT(samples_per_class), "2", 1, 1 << 20,
      .help = "Images of a class in a batch; above 1 for criteria that learn from tuples."},
     {"n_epochs", DML_PARAM_INT, AT(n_epochs), "150", 0, 1000000,
-     .help = "Epochs; 0 only evaluates the network as it starts."},
-    {"lr", DML_PARAM_FLOAT, AT(lr), "0.00001", 0, INFINITY,
-     .help = "Learning rate of the network."},
+     .help = "Epochs; 0 only evaluates the network as it starts.", .facts = DML_PARAM_MAY_CHANGE},
+    {"lr", DML_PARAM_FLOAT, AT(lr), "0.00001", 0, INFINITY, .help = "Learning rate of the network.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"fc_lr", DML_PARAM_FLOAT, AT(fc_lr), "-1", -1, INFINITY,
-     .help = "Learning rate of the last linear layer; -1: as the network's."},
+     .help = "Learning rate of the last linear layer; -1: as the network's.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"decay", DML_PARAM_FLOAT, AT(decay), "0.0004", 0, INFINITY,
-     .help = "L2 decay of the network's weights."},
+     .help = "L2 decay of the network's weights.", .facts = DML_PARAM_MAY_CHANGE},
     {"optim", DML_PARAM_STRING, AT(optim), "adam", .help = "Optimiser; `dml list` shows them."},
     {"scheduler", DML_PARAM_STRING, AT(scheduler), "step",
-     .help = "Learning-rate schedule; `dml list` shows them."},
-    {"seed", DML_PARAM_INT, AT(seed), "1", 0, 1e15, .help = "Seed of everything that is random."},
+     .help = "Learning-rate schedule; `dml list` shows them.", .facts = DML_PARAM_MAY_CHANGE},
+    {"seed", DML_PARAM_INT, AT(seed), "1", 0, 1e15, .help = "Seed of everything that is random.",
+     .facts = DML_PARAM_INFERENCE},
     {"kernels", DML_PARAM_INT, AT(kernels), "6", 1, 1024,
-     .help = "Threads that load images; results do not depend on it."},
+     .help = "Threads that load images; results do not depend on it.",
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
 };
 #undef AT
 const struct dml_param_table dml_training_params =
@@ -53,9 +57,10 @@ const struct dml_param_table dml_training_params =
 static const struct dml_param groups[] = {
     {"criterion_lr", DML_PARAM_FLOAT, AT(criterion_lr), "-1", -1, INFINITY,
      .help = "Learning rate of the criterion's parameters (proxies and the like); -1: each one's "
-             "own."},
+             "own.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"criterion_decay", DML_PARAM_FLOAT, AT(criterion_decay), "0", 0, INFINITY,
-     .help = "Decay of the criterion's parameters."},
+     .help = "Decay of the criterion's parameters.", .facts = DML_PARAM_MAY_CHANGE},
     {"decay_weights_only", DML_PARAM_FLAG, AT(decay_weights_only),
      .help = "No decay of biases, norms and other parameters of one axis."},
     {"layer_decay", DML_PARAM_FLOAT, AT(layer_decay), "1", 0, 1, true,
@@ -65,7 +70,8 @@ static const struct dml_param groups[] = {
              "'layer4.*:lr=1e-4' or 'criterion.*:decay=0.1'; the first pattern that matches a "
              "parameter's name counts."},
     {"list_groups", DML_PARAM_FLAG, AT(list_groups),
-     .help = "Show which parameter is in which group, with rate and decay, instead of training."},
+     .help = "Show which parameter is in which group, with rate and decay, instead of training.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"freeze", DML_PARAM_STRINGS, AT(freeze),
      .help = "Patterns of the network's parameters that do not learn: 'conv1*' 'layer1.*'."},
     {"freeze_layers", DML_PARAM_INT, AT(freeze_layers), "0", 0, 1000,
@@ -103,16 +109,18 @@ static const struct dml_param schedule[] = {
 };
 #undef AT
 const struct dml_param_table dml_schedule_params =
-    DML_PARAM_TABLE("Schedule", struct dml_schedule_flags, schedule);
+    DML_PARAM_TABLE_OF("Schedule", struct dml_schedule_flags, schedule, DML_PARAM_MAY_CHANGE);
 
 #define AT(field) offsetof(struct dml_step_flags, field)
 static const char *const average_starts[] = {
     [DML_AVERAGE_FROM_START] = "weights", [DML_AVERAGE_FROM_FIRST_STEP] = "first_step", NULL};
 static const struct dml_param step[] = {
     {"clip_value", DML_PARAM_FLOAT, AT(clip_value), "0", 0, INFINITY,
-     .help = "Every gradient, the criterion's too, is taken to at most this size; 0: as it is."},
+     .help = "Every gradient, the criterion's too, is taken to at most this size; 0: as it is.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"clip_norm", DML_PARAM_FLOAT, AT(clip_norm), "0", 0, INFINITY,
-     .help = "The network's gradient is scaled down to this norm; 0: as it is."},
+     .help = "The network's gradient is scaled down to this norm; 0: as it is.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"ema", DML_PARAM_FLOAT, AT(ema), "0", 0, 0.9999999,
      .help = "Decay of a running average of the network's weights (0.999, say), which is evaluated "
              "beside the weights themselves; 0: none."},
@@ -154,7 +162,8 @@ static const struct dml_param network[] = {
          "rows). "
          "Vision transformers, also by timm's names: _avg (mean of the "
          "patches), _clsavg (class token and mean), _droppath0.1, _dinorule and _plainrule (how "
-         "position embeddings are resampled), _noprojection (clipb16); `dml list` shows all."},
+         "position embeddings are resampled), _noprojection (clipb16); `dml list` shows all.",
+     .facts = DML_PARAM_INFERENCE},
     {"pool", DML_PARAM_CHOICE, AT(pool), "own", .choices = pools,
      .help = "Pooling of the last feature map: average, maximum, their sum (double), or a "
              "generalised mean whose power pool.p learns from 3 on; own: as --arch says, else "
@@ -172,21 +181,25 @@ static const struct dml_param network[] = {
      .help = "Dimensions of an embedding; 0: the backbone's feature itself, without a linear "
              "layer."},
     {"not_pretrained", DML_PARAM_FLAG, AT(not_pretrained),
-     .help = "Start from random weights instead of ImageNet's."},
+     .help = "Start from random weights instead of ImageNet's.", .facts = DML_PARAM_MAY_CHANGE},
     {"weights", DML_PARAM_STRING, AT(weights),
      .help = "Pretrained weights: safetensors or PyTorch's. Without it the backbone's own file is "
-             "looked up in $DML_WEIGHTS and ~/.cache/dml."},
+             "looked up in $DML_WEIGHTS and ~/.cache/dml.",
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_INFERENCE},
     {"micro_bs", DML_PARAM_INT, AT(micro_bs), "0", 0, 1 << 20,
      .help = "Compute a batch in pieces of so many images, in their memory, with exactly the same "
-             "gradient; frozen batch norm only. 0: whole."},
+             "gradient; frozen batch norm only. 0: whole.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"recompute", DML_PARAM_FLAG, AT(recompute),
      .help = "Transformers: keep what leaves a block alone, and compute the rest again in the "
              "backward pass: a fraction of the memory for about a third more time, and exactly the "
-             "same gradient."},
+             "same gradient.",
+     .facts = DML_PARAM_MAY_CHANGE},
     {"precision", DML_PARAM_CHOICE, AT(precision), "fp32", .choices = precisions,
      .help = "Of activations and convolutions; of transformers, of the products of linear layers, "
              "whose sums and results stay fp32. tf32: fp32 that is multiplied with 10 bits of "
-             "mantissa, on GPUs alone."},
+             "mantissa, on GPUs alone.",
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_INFERENCE},
 };
 #undef AT
 const struct dml_param_table dml_network_params =
@@ -206,39 +219,46 @@ static const struct dml_param evaluation[] = {
     {"eval_every", DML_PARAM_INT, AT(eval_every), "1", 1, 1000000,
      .help = "Evaluate after every so many epochs, and after the last."},
     {"evaluate_on_gpu", DML_PARAM_FLAG, AT(evaluate_on_gpu),
-     .help = "Accepted; metrics are computed on the processor."},
+     .help = "Accepted; metrics are computed on the processor.", .facts = DML_PARAM_SAME_RUN},
 };
 #undef AT
 const struct dml_param_table dml_evaluation_params =
-    DML_PARAM_TABLE("Evaluation", struct dml_evaluation_flags, evaluation);
+    DML_PARAM_TABLE_OF("Evaluation", struct dml_evaluation_flags, evaluation, DML_PARAM_MAY_CHANGE);
 
 #define AT(field) offsetof(struct dml_setup_options, field)
 static const struct dml_param setup[] = {
     {"save_path", DML_PARAM_STRING, AT(save_path), "Training_Results",
-     .help = "Results go to <save_path>/<dataset>/<savename>/."},
+     .help = "Results go to <save_path>/<dataset>/<savename>/.", .facts = DML_PARAM_SAME_RUN},
     {"savename", DML_PARAM_STRING, AT(savename), "group_plus_seed",
      .help = "Name of the run's folder. group_plus_seed: <group>_s<seed> with --log_online or a "
-             "--group, else data set, backbone and time. A taken name gets _1, _2, ..."},
+             "--group, else data set, backbone and time. A taken name gets _1, _2, ...",
+     .facts = DML_PARAM_SAME_RUN},
     {"params", DML_PARAM_STRING, AT(params),
-     .help = "Read parameters from a run's parameters.json; flags on the command line win."},
+     .help = "Read parameters from a run's parameters.json; flags on the command line win.",
+     .facts = DML_PARAM_SAME_RUN},
     {"resume", DML_PARAM_STRING, AT(resume),
      .help = "A run's folder, or its state.safetensors: go on with it there (with --savename: in a "
              "new folder). Flags left out are those of the run; what makes it another experiment "
-             "is refused."},
+             "is refused.",
+     .facts = DML_PARAM_SAME_RUN},
     {"state_minutes", DML_PARAM_FLOAT, AT(state_minutes), "10", 0, INFINITY,
      .help = "Minutes between two savings of the whole state that --resume reads; it is also saved "
-             "at the end and at Ctrl-C."},
+             "at the end and at Ctrl-C.",
+     .facts = DML_PARAM_SAME_RUN},
     {"changed_data", DML_PARAM_FLAG, AT(changed_data),
      .help = "With --resume: go on although classes or images are not those that the run began "
-             "with, where they fit its state."},
-    {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own."},
+             "with, where they fit its state.",
+     .facts = DML_PARAM_SAME_RUN},
+    {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own.",
+     .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"gpu", DML_PARAM_INTS, AT(gpu), "0", 0, 1024,
      .help = "The GPU that computes the network (docs/GPU.md); an error where it cannot be used. "
-             "Without the flag it is 0 where there is one, else the processor."},
+             "Without the flag it is 0 where there is one, else the processor.",
+     .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
 };
 #undef AT
 const struct dml_param_table dml_setup_params =
-    DML_PARAM_TABLE("Setup", struct dml_setup_options, setup);
+    DML_PARAM_TABLE_OF("Setup", struct dml_setup_options, setup, DML_PARAM_MAY_CHANGE);
 
 enum dml_status dml_network_graph(const struct dml_network_flags *flags, int embed_dim, int crop,
                                   struct dml_graph **out) {
@@ -269,39 +289,6 @@ enum dml_status dml_backend_wishes(const struct dml_params *params,
         return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu: one GPU computes a run, not %zu",
                         setup_flags->gpu.count);
     return DML_OK;
-}
-
-/* `table` may be NULL. */
-static bool is_in(const struct dml_param_table *table, const char *name) {
-    for (size_t i = 0; table && i < table->count; i++)
-        if (strcmp(name, table->params[i].name) == 0)
-            return true;
-    return false;
-}
-
-bool dml_resume_may_change(const char *name) {
-    static const struct dml_param_table *const tables[] = {
-        &dml_evaluation_params, &dml_setup_params, &dml_tracking_params, &dml_schedule_params};
-    static const char *const others[] = {
-        "n_epochs",     "lr",           "fc_lr",
-        "decay",        "criterion_lr", "criterion_decay",
-        "scheduler",    "clip_norm",    "clip_value",
-        "kernels",      "precision",    "micro_bs",
-        "weights",      "source_path",  "not_pretrained",
-        "cache_images", "list_groups",  "max_image_pixels",
-        "recompute",
-    };
-    for (size_t i = 0; i < COUNT(others); i++)
-        if (strcmp(name, others[i]) == 0)
-            return true;
-    for (size_t t = 0; t < COUNT(tables); t++)
-        if (is_in(tables[t], name))
-            return true;
-    const struct dml_method *schedule;
-    for (size_t i = 0; (schedule = dml_method_at(DML_SCHEDULE, i)); i++)
-        if (is_in(schedule->params, name))
-            return true;
-    return false;
 }
 
 enum dml_status dml_train_params(struct dml_params **out) {

@@ -111,11 +111,6 @@ extern const struct dml_param_table dml_setup_params;
  * those of every registered criterion, miner, sampler and metric. Plugins must be loaded before. */
 enum dml_status dml_train_params(struct dml_params **out);
 
-/* Whether a run that goes on by --resume may have another value of this parameter than before:
- * where things are and go to, what is measured and logged, how long and at which rate it learns.
- * Another method, data set or network would make it another experiment. */
-bool dml_resume_may_change(const char *name);
-
 /* Results of a --dataset_csv without --dataset bear the file's name, less its folder and ending:
  * sets --dataset so. To be called when all parameters are set. */
 enum dml_status dml_train_name_csv(struct dml_params *params);

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 struct dml_dataset_options data_options_of(const char *dataset, const char *source) {
-    static char empty[] = "", base[] = "base", none[] = "none", small[] = "small";
+    static char empty[] = "", base[] = "base", none[] = "none";
     static char sources[4][4096]; /* scratch paths do not last */
     static int at;
     at = (at + 1) % 4;
@@ -18,7 +18,6 @@ struct dml_dataset_options data_options_of(const char *dataset, const char *sour
         .augmentation = base,
         .crop_area_min = 0.08,
         .cache_images = none,
-        .test_list = small,
     };
 }
 

@@ -41,9 +41,10 @@ static enum dml_status read_list(const char *folder, const char *name, struct dm
 }
 
 static enum dml_status read(const struct dml_layout_source *source, struct dml_layout *out) {
-    const char *test = strcmp(source->test_list, "medium") == 0  ? "test_list_1600.txt"
-                       : strcmp(source->test_list, "large") == 0 ? "test_list_2400.txt"
-                                                                 : "test_list_800.txt";
+    static const char *const tests[] = {[DML_TEST_SMALL] = "test_list_800.txt",
+                                        [DML_TEST_MEDIUM] = "test_list_1600.txt",
+                                        [DML_TEST_LARGE] = "test_list_2400.txt"};
+    const char *test = tests[source->test_list];
     enum dml_status status = read_list(source->folder, "train_list.txt", &out->training);
     if (!status)
         status = read_list(source->folder, test, &out->testing);
