@@ -453,9 +453,10 @@ static void test_own_metric(void **state) {
     assert_ok(dml_evaluate(&s.set, names, 3, NULL, found));
     assert_true(found[0].value > 1 && found[0].value < 10);
     assert_true(found[1].value == found[0].value + 5);
-    assert_false(dml_metric_larger_is_better("mean_rank"));
-    assert_true(dml_metric_larger_is_better("e_recall@7"));
-    assert_false(dml_metric_larger_is_better("dists@intra"));
+    assert_int_equal(dml_metric_order_of("mean_rank"), DML_METRIC_UNORDERED);
+    assert_int_equal(dml_metric_order_of("e_recall@7"), DML_METRIC_LARGER);
+    assert_int_equal(dml_metric_order_of("fnmr@0.01"), DML_METRIC_SMALLER);
+    assert_int_equal(dml_metric_order_of("dists@intra"), DML_METRIC_UNORDERED);
     discard(&s);
 }
 

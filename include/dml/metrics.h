@@ -111,8 +111,16 @@ DML_API enum dml_status dml_metrics_check(const char *const *names, size_t count
 DML_API enum dml_status dml_metrics_check_set(const struct dml_evaluation_set *set,
                                               const char *const *names, size_t count);
 
-/* Whether a larger value is better (recall) or there is no such order (a distance). */
-DML_API bool dml_metric_larger_is_better(const char *name);
+/* Which values of a metric are better: larger ones (recall), smaller ones (an error rate), or
+ * neither (a distance). */
+enum dml_metric_order { DML_METRIC_UNORDERED, DML_METRIC_LARGER, DML_METRIC_SMALLER };
+
+/* That of a metric by its full name; DML_METRIC_UNORDERED for an unknown one. */
+DML_API enum dml_metric_order dml_metric_order_of(const char *name);
+
+/* Whether a value is better than the best so far, NaN for none yet; one that is not finite never
+ * is. Without an order the smaller one counts as better. */
+DML_API bool dml_metric_better(enum dml_metric_order order, double value, double best);
 
 /* Computes all metrics together; what they share is computed once, and only what is asked for.
  * Memory does not grow with n^2. The same bits whatever the number of threads.
@@ -191,7 +199,7 @@ struct dml_metric_inputs {
 struct dml_metric {
     struct dml_method method; /* name: "e_recall@" for a family with a number after the @ */
     unsigned needs;           /* DML_NEEDS_*, or'ed */
-    bool larger_is_better;
+    enum dml_metric_order order;
     long least_k; /* smallest k of a family; LONG_MIN: any */
 
     /* Whether `k` is within the set, asked before anything is computed (of the inputs only the set

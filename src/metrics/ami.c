@@ -127,13 +127,13 @@ const struct dml_metric dml_metric_e_ami = {
                .summary = "Adjusted mutual information of classes and nmi's clusters",
                .paper = paper},
     .needs = DML_NEEDS_CLUSTERS_EUCLIDEAN,
-    .larger_is_better = true,
+    .order = DML_METRIC_LARGER,
     .compute = euclidean,
 };
 
 const struct dml_metric dml_metric_c_ami = {
     .method = {.name = "c_ami", .summary = "AMI of the normalised embeddings", .paper = paper},
     .needs = DML_NEEDS_CLUSTERS_COSINE,
-    .larger_is_better = true,
+    .order = DML_METRIC_LARGER,
     .compute = cosine,
 };

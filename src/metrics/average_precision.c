@@ -72,7 +72,7 @@ static const char musgrave[] = "Musgrave et al. 2020, A metric learning reality 
     const struct dml_metric dml_metric_##id = {                                                    \
         .method = {.name = spelt, .summary = text, .paper = source},                               \
         .needs = space,                                                                            \
-        .larger_is_better = true,                                                                  \
+        .order = DML_METRIC_LARGER,                                                                \
         .deepest = depth,                                                                          \
         .of_query = function,                                                                      \
         .over_classes = classes,                                                                   \

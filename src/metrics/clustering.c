@@ -107,7 +107,7 @@ static enum dml_status f1(const struct dml_metric_inputs *in, const struct dml_c
     const struct dml_metric dml_metric_##id = {                                                    \
         .method = {.name = spelt, .summary = text, .paper = source},                               \
         .needs = need,                                                                             \
-        .larger_is_better = true,                                                                  \
+        .order = DML_METRIC_LARGER,                                                                \
         .compute = id,                                                                             \
     }
 

@@ -58,9 +58,16 @@ enum dml_status dml_metrics_check(const char *const *names, size_t count) {
     return status;
 }
 
-bool dml_metric_larger_is_better(const char *name) {
+enum dml_metric_order dml_metric_order_of(const char *name) {
     struct dml_metric_request request;
-    return dml_metric_resolve(name, &request) == DML_OK && request.metric->larger_is_better;
+    return dml_metric_resolve(name, &request) == DML_OK ? request.metric->order
+                                                        : DML_METRIC_UNORDERED;
+}
+
+bool dml_metric_better(enum dml_metric_order order, double value, double best) {
+    if (!isfinite(value))
+        return false;
+    return isnan(best) || (order == DML_METRIC_LARGER ? value > best : value < best);
 }
 
 static void tell(struct dml_prepared *prepared, double done, double span, const char *what) {

@@ -45,6 +45,7 @@ const struct dml_metric dml_metric_e_fnmr = {
     .method = {.name = "fnmr@",
                .summary = "False non-match rate at a false match rate of f (Euclidean)",
                .paper = paper},
+    .order = DML_METRIC_SMALLER,
     .compute_at = euclidean,
 };
 
@@ -52,6 +53,7 @@ const struct dml_metric dml_metric_c_fnmr = {
     .method = {.name = "c_fnmr@",
                .summary = "False non-match rate at a false match rate of f (cosine)",
                .paper = paper},
+    .order = DML_METRIC_SMALLER,
     .needs = DML_NEEDS_INVERSE_NORMS,
     .compute_at = cosine,
 };

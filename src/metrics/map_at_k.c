@@ -16,7 +16,7 @@ static const char paper[] = "Shabanov et al. 2023, OML: Open metric learning, a 
     const struct dml_metric dml_metric_##id = {                                                    \
         .method = {.name = spelt, .summary = text, .paper = paper},                                \
         .needs = space,                                                                            \
-        .larger_is_better = true,                                                                  \
+        .order = DML_METRIC_LARGER,                                                                \
         .least_k = 1,                                                                              \
         .deepest = dml_deepest_k,                                                                  \
         .of_query = average_precision,                                                             \

@@ -27,7 +27,7 @@ static const char musgrave[] = "Musgrave et al. 2020, A metric learning reality 
     const struct dml_metric dml_metric_##id = {                                                    \
         .method = {.name = spelt, .summary = text, .paper = source},                               \
         .needs = space,                                                                            \
-        .larger_is_better = true,                                                                  \
+        .order = DML_METRIC_LARGER,                                                                \
         .least_k = 1,                                                                              \
         .check = check,                                                                            \
         .deepest = dml_deepest_k,                                                                  \

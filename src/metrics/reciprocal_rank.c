@@ -15,7 +15,7 @@ static const char paper[] = "Voorhees 1999, The TREC-8 question answering track 
     const struct dml_metric dml_metric_##id = {                                                    \
         .method = {.name = spelt, .summary = text, .paper = paper},                                \
         .needs = space,                                                                            \
-        .larger_is_better = true,                                                                  \
+        .order = DML_METRIC_LARGER,                                                                \
         .nearest_only = true,                                                                      \
         .of_query = reciprocal,                                                                    \
         .over_classes = classes,                                                                   \

@@ -1,6 +1,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 #include "base/text.h"
+#include "dml/metrics.h"
 #include "report/report.h"
 #include "tracking/database.h"
 
@@ -118,6 +119,11 @@ static enum dml_status ask(sqlite3_stmt *row, double *value) {
     return dml_database_end(row, status);
 }
 
+/* What a metric's values are multiplied by, so that the best one is the largest. */
+static int64_t direction(const char *metric) {
+    return dml_metric_order_of(metric) == DML_METRIC_SMALLER ? -1 : 1;
+}
+
 static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
                                   const struct dml_report_column *column, bool own_best,
                                   double *out) {
@@ -125,9 +131,11 @@ static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
     enum dml_status status =
         own_best && strcmp(column->part, "Test") == 0
             ? dml_database_query(db, &row,
-                                 "SELECT MAX(value) FROM metrics"
-                                 " WHERE run_id = ? AND part = ? AND name = ?",
-                                 "iss", run->id, column->part, column->name)
+                                 "SELECT value FROM metrics"
+                                 " WHERE run_id = ? AND part = ? AND name = ?"
+                                 "  AND value IS NOT NULL ORDER BY ? * value DESC LIMIT 1",
+                                 "issi", run->id, column->part, column->name,
+                                 direction(column->name))
             : dml_database_query(db, &row,
                                  "SELECT value FROM metrics"
                                  " WHERE run_id = ? AND part = ? AND name = ? AND epoch = ?",
@@ -160,11 +168,11 @@ static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *opt
     return status;
 }
 
-/* Runs with the epoch in which the metric is largest, the first of equals. */
+/* Runs with the epoch in which the metric, times ?6, is largest, the first of equals. */
 static const char runs_query[] =
     "SELECT r.id, r.folder, COALESCE(r.dataset, ''), COALESCE(r.run_group, ''), r.seed,"
     " (SELECT epoch FROM metrics m WHERE m.run_id = r.id AND m.part = ?1 AND m.name = ?2"
-    "  AND m.value IS NOT NULL ORDER BY value DESC, epoch LIMIT 1) AS best,"
+    "  AND m.value IS NOT NULL ORDER BY ?6 * value DESC, epoch LIMIT 1) AS best,"
     " EXISTS (SELECT 1 FROM params p WHERE p.run_id = r.id AND p.name = 'batch_mining'"
     "  AND p.value = '\"rho_distance\"') OR r.run_group GLOB '*reg_*',"
     " r.status = 'finished' OR ?3, (SELECT COUNT(*) FROM epochs e WHERE e.run_id = r.id)"
@@ -181,9 +189,9 @@ static bool is_wanted(const struct dml_strings *groups, const char *name) {
 static enum dml_status read_runs(sqlite3 *db, const struct dml_report_options *options,
                                  struct dml_report *report) {
     sqlite3_stmt *rows;
-    enum dml_status status =
-        dml_database_query(db, &rows, runs_query, "ssiss", options->select, options->metric,
-                           (int64_t)options->all_runs, options->project, options->dataset);
+    enum dml_status status = dml_database_query(
+        db, &rows, runs_query, "ssissi", options->select, options->metric,
+        (int64_t)options->all_runs, options->project, options->dataset, direction(options->metric));
     if (status)
         return status;
     while (dml_database_next(rows, &status)) {

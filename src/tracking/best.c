@@ -34,22 +34,50 @@ static enum dml_status obtain(struct dml_bests *bests, const char *part, const c
     return DML_OK;
 }
 
+enum dml_status dml_bests_take(struct dml_bests *bests, const char *part, const char *metric,
+                               double value, uint64_t epoch, bool *better) {
+    struct dml_best *best;
+    *better = false;
+    enum dml_status status = obtain(bests, part, metric, &best);
+    if (status)
+        return status;
+    best->last = value;
+    *better = dml_metric_better(dml_metric_order_of(metric), value, best->best);
+    if (*better) {
+        best->best = value;
+        best->epoch = epoch;
+    }
+    return DML_OK;
+}
+
+enum dml_status dml_bests_restore_one(struct dml_bests *bests, const char *part, const char *metric,
+                                      double value, uint64_t epoch) {
+    struct dml_best *best;
+    enum dml_status status = obtain(bests, part, metric, &best);
+    if (status)
+        return status;
+    best->last = best->best = value;
+    best->epoch = epoch;
+    return DML_OK;
+}
+
 enum dml_status dml_bests_update(struct dml_bests *bests, const struct dml_epoch_record *record) {
     for (size_t p = 0; p < record->part_count; p++)
         for (size_t i = 0; i < record->parts[p].count; i++) {
             const struct dml_metric_value *value = &record->parts[p].metrics[i];
+            const char *part = record->parts[p].part;
             struct dml_best *best;
+            bool better;
             if (dml_metric_is_vector(value))
                 continue;
-            enum dml_status status = obtain(bests, record->parts[p].part, value->name, &best);
+            enum dml_status status = obtain(bests, part, value->name, &best);
+            if (!status && dml_metric_order_of(value->name) == DML_METRIC_UNORDERED)
+                best->last = value->value;
+            else if (!status)
+                status =
+                    dml_bests_take(bests, part, value->name, value->value, record->epoch, &better);
             if (status)
                 return status;
-            best->last = value->value;
-            bool better = !(value->value <= best->best); /* also when there is none yet */
-            if (isfinite(value->value) && better && dml_metric_larger_is_better(value->name)) {
-                best->best = value->value;
-                best->epoch = record->epoch;
-            }
         }
     return DML_OK;
 }

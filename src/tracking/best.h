@@ -3,7 +3,8 @@
 
 #include "tracking/tracker.h"
 
-/* The last and the best value of every metric of every part. */
+/* The last and the best value of every metric of every part: what trackers show, and what writes
+ * a checkpoint. */
 struct dml_best {
     char part[24], metric[56];
     double last, best; /* best is NAN for a metric without an order, such as a distance */
@@ -15,8 +16,14 @@ struct dml_bests {
     size_t count, capacity;
 };
 
-/* Takes an epoch's results in. Vectors are left out, and values that are not finite never become
- * the best. */
+/* Takes one value in; *better: it is the best so far (dml_metric_better). */
+enum dml_status dml_bests_take(struct dml_bests *bests, const char *part, const char *metric,
+                               double value, uint64_t epoch, bool *better);
+/* A best that is known already. */
+enum dml_status dml_bests_restore_one(struct dml_bests *bests, const char *part, const char *metric,
+                                      double value, uint64_t epoch);
+
+/* Takes an epoch's results in. Vectors are left out, and metrics without an order have no best. */
 enum dml_status dml_bests_update(struct dml_bests *bests, const struct dml_epoch_record *record);
 
 /* NULL when it was never seen. */

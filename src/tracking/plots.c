@@ -55,10 +55,10 @@ static enum dml_status plots_open(const struct dml_run *run, void **state) {
 /* The best value of a column, as gnuplot words for the title; "" for none. */
 static void best_value(char *out, size_t size, const char *column, int number) {
     const char *which = NULL;
-    if (strstr(column, "loss"))
+    enum dml_metric_order order = dml_metric_order_of(column);
+    if (strstr(column, "loss") || order == DML_METRIC_SMALLER)
         which = "min";
-    else if (strncmp(column, "Grad", 4) == 0 ||
-             (strcmp(column, "time") != 0 && dml_metric_larger_is_better(column)))
+    else if (strncmp(column, "Grad", 4) == 0 || order == DML_METRIC_LARGER)
         which = "max";
     if (which)
         snprintf(out, size, ", c%d_%s", number, which);

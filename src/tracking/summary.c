@@ -1,6 +1,5 @@
 #include "base/files.h"
 #include "base/memory.h"
-#include "base/number.h"
 #include "base/progress.h"
 #include "base/text.h"
 #include "tracking/best.h"
@@ -97,19 +96,13 @@ static enum dml_status summary_open(const struct dml_run *run, void **state) {
     return status;
 }
 
-/* Every digit, where cJSON would round; JSON has no word for what is not finite. False here and
- * below: there was no memory for it. */
-static bool number(cJSON *object, const char *name, double value) {
-    char text[DML_NUMBER_SIZE];
-    return (isfinite(value) ? cJSON_AddRawToObject(object, name, dml_number_text(value, text))
-                            : cJSON_AddNullToObject(object, name)) != NULL;
-}
-
+/* False here and below: there was no memory for it. */
 static bool last_and_best(cJSON *parent, const char *name, double last, double best,
                           uint64_t epoch) {
     cJSON *object = cJSON_AddObjectToObject(parent, name);
-    return object && number(object, "last", last) && number(object, "best", best) &&
-           number(object, "best_epoch", isfinite(best) ? (double)epoch : NAN);
+    return object && dml_note_number(object, "last", last) &&
+           dml_note_number(object, "best", best) &&
+           dml_note_number(object, "best_epoch", isfinite(best) ? (double)epoch : NAN);
 }
 
 static bool add_metrics(cJSON *root, const struct dml_bests *bests) {
@@ -136,11 +129,13 @@ static bool text(cJSON *object, const char *name, const char *value) {
 static bool add_times(cJSON *root, const struct summary *summary) {
     cJSON *seconds = cJSON_AddObjectToObject(root, "seconds");
     cJSON *rate = cJSON_AddObjectToObject(root, "images_per_second");
-    return seconds && rate && number(seconds, "total", dml_now() - summary->started) &&
-           number(seconds, "training", summary->train_seconds) &&
-           number(seconds, "evaluation", summary->eval_seconds) &&
-           number(rate, "training", (double)summary->train_images / summary->train_seconds) &&
-           number(rate, "evaluation", (double)summary->eval_images / summary->eval_seconds);
+    return seconds && rate && dml_note_number(seconds, "total", dml_now() - summary->started) &&
+           dml_note_number(seconds, "training", summary->train_seconds) &&
+           dml_note_number(seconds, "evaluation", summary->eval_seconds) &&
+           dml_note_number(rate, "training",
+                           (double)summary->train_images / summary->train_seconds) &&
+           dml_note_number(rate, "evaluation",
+                           (double)summary->eval_images / summary->eval_seconds);
 }
 
 static bool add_all(cJSON *root, const struct summary *summary, const char *status_name,
@@ -148,9 +143,9 @@ static bool add_all(cJSON *root, const struct summary *summary, const char *stat
     return cJSON_AddStringToObject(root, "status", status_name) &&
            (!error || text(root, "error", error)) && text(root, "dataset", summary->run->dataset) &&
            text(root, "savename", summary->run->savename) &&
-           number(root, "seed", (double)summary->run->seed) &&
-           number(root, "epochs", (double)summary->epochs) && add_times(root, summary) &&
-           number(root, "replaced_images", (double)summary->replaced_images) &&
+           dml_note_number(root, "seed", (double)summary->run->seed) &&
+           dml_note_number(root, "epochs", (double)summary->epochs) && add_times(root, summary) &&
+           dml_note_number(root, "replaced_images", (double)summary->replaced_images) &&
            last_and_best(root, "loss", summary->last_loss, summary->best_loss,
                          summary->best_loss_epoch) &&
            add_metrics(root, &summary->bests);

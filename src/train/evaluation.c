@@ -3,7 +3,6 @@
 #include "base/files.h"
 #include "base/json.h"
 #include "base/memory.h"
-#include "base/number.h"
 #include "base/progress.h"
 #include "tracking/contact_sheet.h"
 #include "train/checkpoint.h"
@@ -72,32 +71,11 @@ static const struct dml_metric_value *find_value(const struct dml_metric_value *
     return NULL;
 }
 
-static struct dml_storage_best *find_best(struct dml_evaluator *v, const char *part,
-                                          const char *metric) {
-    for (size_t i = 0; i < v->best_count; i++)
-        if (strcmp(v->bests[i].part, part) == 0 && strcmp(v->bests[i].metric, metric) == 0)
-            return &v->bests[i];
-    if (dml_grow(&v->bests, &v->best_capacity, v->best_count + 1, sizeof *v->bests))
-        return NULL;
-    struct dml_storage_best *best = &v->bests[v->best_count++];
-    *best = (struct dml_storage_best){.value = NAN};
-    snprintf(best->part, sizeof best->part, "%s", part);
-    snprintf(best->metric, sizeof best->metric, "%s", metric);
-    return best;
-}
-
-/* With every digit, where cJSON would round. */
-static bool add_number(cJSON *object, const char *name, double value) {
-    char text[DML_NUMBER_SIZE];
-    return (isfinite(value) ? cJSON_AddRawToObject(object, name, dml_number_text(value, text))
-                            : cJSON_AddNullToObject(object, name)) != NULL;
-}
-
 static char *metrics_json(const char *part, const struct dml_metric_value *values, size_t count) {
     cJSON *root = cJSON_CreateObject(), *object = cJSON_AddObjectToObject(root, part);
     bool complete = object != NULL;
     for (size_t i = 0; i < count && complete; i++)
-        complete = add_number(object, values[i].name, values[i].value);
+        complete = dml_note_number(object, values[i].name, values[i].value);
     char *text = complete ? cJSON_PrintUnformatted(root) : NULL;
     cJSON_Delete(root);
     if (!text)
@@ -116,15 +94,10 @@ static enum dml_status store_improvements(struct dml_evaluator *v, const struct 
     for (size_t i = 0; !status && i < stored->count; i++) {
         const char *metric = stored->items[i];
         double value = find_value(values, v->value_count, metric)->value;
-        struct dml_storage_best *best = find_best(v, part, metric);
-        if (!best)
-            return DML_ERROR_MEMORY;
-        bool larger = dml_metric_larger_is_better(metric);
-        bool better = isnan(best->value) || (larger ? value > best->value : value < best->value);
-        if (!better || !isfinite(value))
+        bool better;
+        status = dml_bests_take(&v->bests, part, metric, value, epoch, &better);
+        if (status || !better)
             continue;
-        best->value = value;
-        best->epoch = epoch;
         *improved = *improved || i == 0;
         char *path =
             dml_format("%s/checkpoint_%s_discriminative_%s.safetensors", folder, part, metric);
@@ -233,7 +206,7 @@ void dml_evaluator_release(struct dml_evaluator *v) {
 
 void dml_evaluator_close(struct dml_evaluator *v) {
     dml_evaluator_release(v);
-    free(v->bests);
+    dml_bests_free(&v->bests);
     *v = (struct dml_evaluator){0};
 }
 
@@ -244,16 +217,16 @@ const char *dml_evaluator_best_text(const struct dml_evaluator *v) {
 char *dml_evaluator_bests(const struct dml_evaluator *v) {
     cJSON *list = cJSON_CreateArray();
     bool complete = list != NULL;
-    for (size_t i = 0; i < v->best_count && complete; i++) {
-        const struct dml_storage_best *best = &v->bests[i];
-        if (isnan(best->value))
+    for (size_t i = 0; i < v->bests.count && complete; i++) {
+        const struct dml_best *best = &v->bests.items[i];
+        if (isnan(best->best))
             continue;
         cJSON *item = cJSON_CreateObject();
         complete = item && cJSON_AddItemToArray(list, item) &&
                    cJSON_AddStringToObject(item, "part", best->part) &&
                    cJSON_AddStringToObject(item, "metric", best->metric) &&
-                   add_number(item, "value", best->value) &&
-                   add_number(item, "epoch", (double)best->epoch);
+                   dml_note_number(item, "value", best->best) &&
+                   dml_note_number(item, "epoch", (double)best->epoch);
     }
     char *text = complete ? cJSON_PrintUnformatted(list) : NULL;
     cJSON_Delete(list);
@@ -274,13 +247,10 @@ enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *json)
         if (!cJSON_IsString(part) || !cJSON_IsString(metric) || !cJSON_IsNumber(value) ||
             !cJSON_IsNumber(epoch))
             continue;
-        struct dml_storage_best *best = find_best(v, part->valuestring, metric->valuestring);
-        if (!best) {
-            status = DML_ERROR_MEMORY;
+        status = dml_bests_restore_one(&v->bests, part->valuestring, metric->valuestring,
+                                       value->valuedouble, (uint64_t)epoch->valuedouble);
+        if (status)
             break;
-        }
-        best->value = value->valuedouble;
-        best->epoch = (uint64_t)epoch->valuedouble;
     }
     cJSON_Delete(list);
     return status;

@@ -1,6 +1,7 @@
 #ifndef DML_TRAIN_EVALUATION_H
 #define DML_TRAIN_EVALUATION_H
 
+#include "tracking/best.h"
 #include "train/experiment.h"
 
 #include <signal.h>
@@ -8,13 +9,7 @@
 /* Evaluates a run's parts after an epoch and remembers the best value of every storage metric, so
  * that an improvement writes a checkpoint. Starts zeroed. */
 struct dml_evaluator {
-    struct dml_storage_best {
-        char part[16];   /* "Test", "Test_EMA" */
-        char metric[56]; /* "e_recall@1" */
-        double value;
-        uint64_t epoch;
-    } * bests;
-    size_t best_count, best_capacity;
+    struct dml_bests bests; /* of storage metrics alone */
     struct dml_metric_value *values[DML_RECORD_PARTS]; /* of the last run */
     size_t value_count;
     char *contact_sheet; /* of the last run, NULL when none was made */

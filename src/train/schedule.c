@@ -88,7 +88,7 @@ void dml_schedule_observe(struct dml_run_schedule *s, const struct dml_epoch_rec
         value = observed(s, record, "Test");
     if (value)
         s->method->observe(s->options, &s->memory, value->value,
-                           dml_metric_larger_is_better(value->name));
+                           dml_metric_order_of(value->name) == DML_METRIC_LARGER);
 }
 
 char *dml_schedule_memory_text(const struct dml_run_schedule *s) {
