@@ -90,14 +90,14 @@ static void test_summary(void **state) {
     cJSON *r1 = cJSON_GetObjectItem(cJSON_GetObjectItem(metrics, "Train"), "e_recall@1");
     assert_true(cJSON_GetObjectItem(r1, "last")->valuedouble == fixture_recall(2, 1));
     assert_true(cJSON_GetObjectItem(r1, "best")->valuedouble == fixture_recall(1, 1));
-    assert_int_equal(cJSON_GetObjectItem(r1, "best_epoch")->valueint, 1);
+    assert_int_equal(cJSON_GetObjectItem(r1, "best_epoch")->valueint, 2);
     cJSON *intra = cJSON_GetObjectItem(cJSON_GetObjectItem(metrics, "Train"), "dists@intra");
     assert_true(cJSON_IsNull(cJSON_GetObjectItem(intra, "best"))); /* a distance has no order */
     cJSON *rate = cJSON_GetObjectItem(root, "images_per_second");
     assert_true(cJSON_GetObjectItem(rate, "training")->valuedouble == 50);
     assert_true(cJSON_GetObjectItem(rate, "evaluation")->valuedouble == 250);
     cJSON *loss = cJSON_GetObjectItem(root, "loss");
-    assert_int_equal(cJSON_GetObjectItem(loss, "best_epoch")->valueint, 2);
+    assert_int_equal(cJSON_GetObjectItem(loss, "best_epoch")->valueint, 3);
     cJSON_Delete(root);
     free(text);
 }

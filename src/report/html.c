@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/text.h"
+#include "dml/metrics.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -61,9 +62,13 @@ static void table(FILE *out, const struct dml_report *report, size_t first, size
                   const char *metric) {
     int column = dml_report_find(report, "Test", metric);
     size_t best = first;
-    for (size_t g = first; column >= 0 && g < first + count; g++)
-        if (report->groups[g].spreads[column].mean > report->groups[best].spreads[column].mean)
+    bool smaller = dml_metric_order_of(metric) == DML_METRIC_SMALLER;
+    for (size_t g = first; column >= 0 && g < first + count; g++) {
+        double mean = report->groups[g].spreads[column].mean;
+        double best_mean = report->groups[best].spreads[column].mean;
+        if (smaller ? mean < best_mean : mean > best_mean)
             best = g;
+    }
     fputs("<table><tr><th>group</th><th>runs</th><th>best epoch</th>", out);
     for (size_t c = 0; c < report->column_count; c++) {
         fputs("<th>", out);

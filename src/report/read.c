@@ -139,7 +139,7 @@ static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
             : dml_database_query(db, &row,
                                  "SELECT value FROM metrics"
                                  " WHERE run_id = ? AND part = ? AND name = ? AND epoch = ?",
-                                 "issi", run->id, column->part, column->name, run->epoch);
+                                 "issi", run->id, column->part, column->name, run->epoch - 1);
     return status ? status : ask(row, out);
 }
 
@@ -157,7 +157,7 @@ static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *opt
     *run = (struct dml_report_run){.id = sqlite3_column_int64(row, 0),
                                    .folder = dml_strdup(dml_database_text(row, 1)),
                                    .seed = sqlite3_column_int64(row, 4),
-                                   .epoch = sqlite3_column_int64(row, 5),
+                                   .epoch = sqlite3_column_int64(row, 5) + 1,
                                    .values = dml_alloc(report->column_count, sizeof *run->values)};
     if (!run->folder || !run->values)
         return DML_ERROR_MEMORY;

@@ -43,7 +43,7 @@ struct dml_report_column {
 struct dml_report_run {
     int64_t id, seed;
     char *folder;   /* below the save path */
-    int64_t epoch;  /* the best, from 0 */
+    int64_t epoch;  /* the best, from 1 as people count; the database counts from 0 */
     double *values; /* (columns), NAN where not measured */
 };
 

@@ -97,12 +97,13 @@ static enum dml_status summary_open(const struct dml_run *run, void **state) {
 }
 
 /* False here and below: there was no memory for it. */
+/* `epoch` is from 0; people count from 1. */
 static bool last_and_best(cJSON *parent, const char *name, double last, double best,
                           uint64_t epoch) {
     cJSON *object = cJSON_AddObjectToObject(parent, name);
     return object && dml_note_number(object, "last", last) &&
            dml_note_number(object, "best", best) &&
-           dml_note_number(object, "best_epoch", isfinite(best) ? (double)epoch : NAN);
+           dml_note_number(object, "best_epoch", isfinite(best) ? (double)epoch + 1 : NAN);
 }
 
 static bool add_metrics(cJSON *root, const struct dml_bests *bests) {
