@@ -145,6 +145,10 @@ static void the_example_works(void **state) {
     (void)state;
     assert_ok(dml_plugin_load(build_file("mine", DML_SOURCE_DIR "/examples/plugin/mine.c")));
     assert_refused(built("mine"), "there is already a criterion called 'mine'");
+    char *flags[] = {"--lr", "1", "--plugin", (char *)built("mine"), (char *)built("mine"), "--bs"};
+    assert_ok(dml_plugin_load_flags(6, flags)); /* which loads nothing twice */
+    char *missing[] = {"--plugin=/nowhere.so"};
+    assert_int_equal(dml_plugin_load_flags(1, missing), DML_ERROR_INPUT);
 
     const struct dml_criterion *criterion =
         (const struct dml_criterion *)dml_method_find(DML_CRITERION, "mine");

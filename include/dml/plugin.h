@@ -32,6 +32,10 @@ struct dml_plugin {
  * that is taken. */
 DML_API enum dml_status dml_plugin_load(const char *path);
 
+/* Loads what the flags `--plugin FILE ...` and `--plugin=FILE` among these words name, each object
+ * once however often it is named, also by other calls. */
+DML_API enum dml_status dml_plugin_load_flags(int argc, char *const *argv);
+
 #ifdef __cplusplus
 }
 #endif

@@ -89,8 +89,12 @@ struct dml_backend {
 
     struct dml_backend_abilities (*abilities)(void);
 
-    /* Parameters start uninitialised: write them. The caller sets the struct's own two fields.
-     * DML_ERROR_UNSUPPORTED: a precision or option this machine or graph does not allow. */
+    /* DML_ERROR_UNSUPPORTED: a precision or option that this machine or graph does not allow. */
+    enum dml_status (*check)(const struct dml_graph *graph,
+                             const struct dml_network_options *options);
+
+    /* After check. Parameters start uninitialised: write them. The caller sets the struct's own two
+     * fields. */
     enum dml_status (*create)(const struct dml_graph *graph,
                               const struct dml_network_options *options, struct dml_network **out);
     void (*destroy)(struct dml_network *network); /* all but the graph */

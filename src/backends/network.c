@@ -7,7 +7,10 @@
 enum dml_status dml_network_open(const struct dml_backend *backend, struct dml_graph *graph,
                                  const struct dml_network_options *options,
                                  struct dml_network **out) {
-    enum dml_status status = backend->create(graph, options, out);
+    *out = NULL;
+    enum dml_status status = backend->check(graph, options);
+    if (!status)
+        status = backend->create(graph, options, out);
     if (status)
         return status;
     (*out)->backend = backend;

@@ -113,13 +113,17 @@ static const char *loader_error(const char *path) {
                : said;
 }
 
+/* A name without a slash would be looked for where the system keeps its libraries. */
+static char *locate(const char *path) {
+    return strchr(path, '/') ? dml_strdup(path) : dml_format("./%s", path);
+}
+
 enum dml_status dml_plugin_load(const char *path) {
     if (!dml_path_exists(path))
         return dml_fail(DML_ERROR_INPUT, "%s: there is no such file", path);
     if (dml_is_folder(path))
         return dml_fail(DML_ERROR_INPUT, "%s: is a folder, not a shared object", path);
-    /* A name without a slash would be looked for where the system keeps its libraries. */
-    char *located = strchr(path, '/') ? dml_strdup(path) : dml_format("./%s", path);
+    char *located = locate(path);
     if (!located)
         return DML_ERROR_MEMORY;
     enum dml_status status;
@@ -143,5 +147,31 @@ enum dml_status dml_plugin_load(const char *path) {
     if (status && status != DML_ERROR_MEMORY && object)
         dlclose(object);
     pthread_mutex_unlock(&lock);
+    return status;
+}
+
+static enum dml_status load_once(const char *path) {
+    char *located = locate(path);
+    if (!located)
+        return DML_ERROR_MEMORY;
+    void *object = dlopen(located, RTLD_NOW | RTLD_NOLOAD); /* NULL: it is not there yet */
+    free(located);
+    if (!object)
+        return dml_plugin_load(path);
+    dlclose(object);
+    return DML_OK;
+}
+
+enum dml_status dml_plugin_load_flags(int argc, char *const *argv) {
+    static const char flag[] = "--plugin", with_value[] = "--plugin=";
+    enum dml_status status = DML_OK;
+    for (int i = 0; !status && i < argc; i++) {
+        if (strncmp(argv[i], with_value, strlen(with_value)) == 0)
+            status = load_once(argv[i] + strlen(with_value));
+        if (strcmp(argv[i], flag) != 0)
+            continue;
+        while (!status && i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0)
+            status = load_once(argv[++i]);
+    }
     return status;
 }

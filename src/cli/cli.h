@@ -35,7 +35,4 @@ int dml_cli_wants_help(int argc, char **argv);
 int dml_cli_run(const char *name, const struct dml_param_table *table, const char *usage,
                 enum dml_status (*run)(const void *options), int argc, char **argv);
 
-/* Loads every shared object given with --plugin, before tables are collected. */
-enum dml_status dml_cli_load_plugins(int argc, char **argv);
-
 #endif

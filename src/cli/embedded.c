@@ -2,6 +2,7 @@
 
 #include "cli/cli.h"
 #include "data/check.h"
+#include "dml/plugin.h"
 #include "train/options.h"
 
 #include <stdlib.h>
@@ -34,7 +35,7 @@ enum dml_status dml_cli_params(const struct dml_param_table *table,
                                const struct dml_param_table *more, const char *usage, int argc,
                                char **argv, struct dml_params **params) {
     *params = NULL;
-    enum dml_status status = dml_cli_load_plugins(argc, argv);
+    enum dml_status status = dml_plugin_load_flags(argc - 1, argv + 1);
     if (!status && dml_cli_wants_help(argc, argv)) {
         fputs(usage, stdout);
         putchar('\n');

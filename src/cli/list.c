@@ -69,7 +69,7 @@ int dml_list_main(int argc, char **argv) {
              "backbone with its paper, and its parameters with their defaults.");
         return 0;
     }
-    enum dml_status status = dml_cli_load_plugins(argc, argv);
+    enum dml_status status = dml_plugin_load_flags(argc - 1, argv + 1);
     if (!status && argc > 1 && strncmp(argv[1], "--plugin", 8) != 0)
         status = dml_fail(DML_ERROR_USAGE, "unknown argument '%s'", argv[1]);
     if (status)

@@ -76,19 +76,6 @@ int dml_cli_run(const char *name, const struct dml_param_table *table, const cha
     return dml_cli_finish(name, status);
 }
 
-enum dml_status dml_cli_load_plugins(int argc, char **argv) {
-    enum dml_status status = DML_OK;
-    for (int i = 1; !status && i < argc; i++) {
-        if (strncmp(argv[i], "--plugin=", 9) == 0)
-            status = dml_plugin_load(argv[i] + 9);
-        if (strcmp(argv[i], "--plugin") != 0)
-            continue;
-        while (!status && i + 1 < argc && strncmp(argv[i + 1], "--", 2) != 0)
-            status = dml_plugin_load(argv[++i]);
-    }
-    return status;
-}
-
 /* Some libraries read their settings before main: so set those and start anew. Where that fails,
  * everything still works.
  *

@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/text.h"
 #include "cli/interrupt.h"
+#include "dml/plugin.h"
 #include "tracking/tracking.h"
 #include "train/options.h"
 #include "train/read_params.h"
@@ -27,7 +28,7 @@ int dml_train_main(int argc, char **argv) {
     if (!status && !command)
         status = DML_ERROR_MEMORY;
     if (!status)
-        status = dml_cli_load_plugins(argc, argv);
+        status = dml_plugin_load_flags(argc - 1, argv + 1);
     if (!status)
         status = dml_train_params(&params);
     if (!status && dml_cli_wants_help(argc, argv)) {

@@ -10,37 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Plugins that runs name, so that their methods are known here too. Each is loaded once. */
-struct plugins {
-    char **paths; /* borrowed from the runs */
-    size_t count, capacity;
-};
-
-static enum dml_status load_plugin(struct plugins *plugins, char *path) {
-    for (size_t i = 0; i < plugins->count; i++)
-        if (strcmp(plugins->paths[i], path) == 0)
-            return DML_OK;
-    enum dml_status status =
-        dml_grow(&plugins->paths, &plugins->capacity, plugins->count + 1, sizeof *plugins->paths);
-    if (status)
-        return status;
-    plugins->paths[plugins->count++] = path;
-    return dml_plugin_load(path);
-}
-
-static enum dml_status load_plugins(struct plugins *plugins, const struct dml_sweep_run *run) {
-    enum dml_status status = DML_OK;
-    for (int i = 0; i < run->argc && !status; i++) {
-        if (strncmp(run->argv[i], "--plugin=", 9) == 0)
-            status = load_plugin(plugins, run->argv[i] + 9);
-        if (strcmp(run->argv[i], "--plugin") != 0)
-            continue;
-        while (!status && i + 1 < run->argc && strncmp(run->argv[i + 1], "--", 2) != 0)
-            status = load_plugin(plugins, run->argv[++i]);
-    }
-    return status;
-}
-
 static enum dml_status keep_save_path(struct dml_sweep *sweep, const char *save_path) {
     if (!sweep->save_path) {
         sweep->save_path = dml_strdup(save_path);
@@ -54,10 +23,11 @@ static enum dml_status keep_save_path(struct dml_sweep *sweep, const char *save_
                     save_path, sweep->save_path);
 }
 
-static enum dml_status check_run(struct dml_sweep *sweep, struct plugins *plugins,
-                                 const struct dml_identity *identity, struct dml_sweep_run *run) {
+static enum dml_status check_run(struct dml_sweep *sweep, const struct dml_identity *identity,
+                                 struct dml_sweep_run *run) {
     struct dml_params *params = NULL;
-    enum dml_status status = load_plugins(plugins, run);
+    /* Plugins that it names, so that their methods are known here too. */
+    enum dml_status status = dml_plugin_load_flags(run->argc, run->argv);
     if (!status)
         status = dml_train_params(&params);
     if (!status)
@@ -127,18 +97,16 @@ static void drop_doubles(struct dml_sweep *sweep) {
 
 enum dml_status dml_sweep_check(const char *path, struct dml_sweep *sweep) {
     struct dml_identity identity = {0};
-    struct plugins plugins = {0};
     enum dml_status status = dml_identity_open(&identity);
     for (size_t i = 0; i < sweep->count && !status; i++) {
         status = hide_key(&sweep->runs[i]);
         if (!status)
-            status = check_run(sweep, &plugins, &identity, &sweep->runs[i]);
+            status = check_run(sweep, &identity, &sweep->runs[i]);
         if (status)
             dml_fail_within(status, "%s:%zu", path, sweep->runs[i].line);
     }
     if (!status)
         drop_doubles(sweep);
-    free(plugins.paths);
     dml_identity_close(&identity);
     return status;
 }

@@ -188,30 +188,46 @@ static enum dml_status open_graph(struct dml_experiment *e,
     return status;
 }
 
-/* The network without values: what its flags contradict is told before data are read. */
-static enum dml_status open_network(struct dml_experiment *e,
-                                    const struct dml_architecture *architecture) {
+/* What a network is to be made of. */
+struct network_plan {
+    struct dml_graph *graph;
+    const struct dml_backend *backend;
+    const char *note; /* of dml_backend_select */
+    struct dml_network_options options;
+};
+
+/* All that flags say of the network, checked before data are read; needs no memory for it. Caller
+ * frees the graph. */
+static enum dml_status plan_network(struct dml_experiment *e,
+                                    const struct dml_architecture *architecture,
+                                    struct network_plan *out) {
     const struct dml_network_flags *flags = e->network_flags;
     struct dml_backend_wishes wishes = {0};
-    const struct dml_backend *backend;
-    const char *note;
-    struct dml_graph *graph = NULL;
-    enum dml_status status = open_graph(e, architecture, &graph);
+    *out = (struct network_plan){.graph = NULL};
+    enum dml_status status = open_graph(e, architecture, &out->graph);
     if (!status)
         status = dml_backend_wishes(e->params, &wishes);
     if (!status)
-        status = dml_backend_select(&wishes, &backend, &note);
-    const struct dml_network_options options = {.precision = flags->precision,
+        status = dml_backend_select(&wishes, &out->backend, &out->note);
+    out->options = (struct dml_network_options){.precision = flags->precision,
                                                 .micro_batch = (size_t)flags->micro_bs,
                                                 .batch_hint = (size_t)e->training->bs,
                                                 .recompute = flags->recompute,
                                                 .device = wishes.device};
+    return status ? status : out->backend->check(out->graph, &out->options);
+}
+
+/* The network without values. */
+static enum dml_status open_network(struct dml_experiment *e,
+                                    const struct dml_architecture *architecture) {
+    struct network_plan plan;
+    enum dml_status status = plan_network(e, architecture, &plan);
     if (!status)
-        status = dml_network_open(backend, graph, &options, &e->network);
+        status = dml_network_open(plan.backend, plan.graph, &plan.options, &e->network);
     if (status)
-        dml_graph_free(graph);
-    else if (note)
-        dml_inform("no GPU: %s", note);
+        dml_graph_free(plan.graph);
+    else if (plan.note)
+        dml_inform("no GPU: %s", plan.note);
     return status;
 }
 
@@ -288,10 +304,10 @@ enum dml_status dml_experiment_check(struct dml_params *params) {
     struct dml_experiment e = experiment_of(params);
     const struct dml_architecture *architecture = dml_architecture_find(e.network_flags->arch);
     enum dml_status status = check_names(&e, architecture);
-    struct dml_graph *graph = NULL;
+    struct network_plan plan = {.graph = NULL};
     if (!status)
-        status = open_graph(&e, architecture, &graph);
-    dml_graph_free(graph);
+        status = plan_network(&e, architecture, &plan);
+    dml_graph_free(plan.graph);
     dml_experiment_close(&e);
     return status;
 }

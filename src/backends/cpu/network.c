@@ -86,14 +86,11 @@ static enum dml_status check_options(const struct dml_graph *graph,
 static enum dml_status create(const struct dml_graph *graph,
                               const struct dml_network_options *options, struct dml_network **out) {
     *out = NULL;
-    enum dml_status status = check_options(graph, options);
-    if (status != DML_OK)
-        return status;
     struct cpu_network *network = dml_alloc(1, sizeof *network);
     if (!network)
         return DML_ERROR_MEMORY;
     network->options = *options;
-    status = cpu_engine_create(&network->engine);
+    enum dml_status status = cpu_engine_create(&network->engine);
     size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
     /* Feature maps are bfloat16; tokens stay float32, and their products are of bfloat16. */
     bool narrow = options->precision == DML_PRECISION_BF16, tokens = has_op(graph, DML_OP_TOKENS);
@@ -334,6 +331,7 @@ static void destroy(struct dml_network *network) {
 const struct dml_backend dml_backend_cpu = {
     .name = "cpu",
     .abilities = abilities,
+    .check = check_options,
     .create = create,
     .destroy = destroy,
     .read = read_param,

@@ -91,15 +91,12 @@ static enum dml_status open_card(const struct dml_network_options *options, stru
 static enum dml_status create(const struct dml_graph *graph,
                               const struct dml_network_options *options, struct dml_network **out) {
     *out = NULL;
-    enum dml_status status = check_options(graph, options);
-    if (status != DML_OK)
-        return status;
     struct cuda_network *network = dml_alloc(1, sizeof *network);
     if (!network)
         return DML_ERROR_MEMORY;
     network->graph = graph;
     network->options = *options;
-    status = open_card(options, &network->on);
+    enum dml_status status = open_card(options, &network->on);
     if (status == DML_OK)
         status = cuda_params_create(graph, &network->on, &network->params);
     if (status != DML_OK) {
@@ -385,6 +382,7 @@ static struct dml_backend_abilities abilities(void) {
 const struct dml_backend dml_backend_cuda = {
     .name = "cuda",
     .abilities = abilities,
+    .check = check_options,
     .create = create,
     .destroy = destroy,
     .read = read_param,
