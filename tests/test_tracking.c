@@ -47,8 +47,9 @@ static void test_csv_layout_of_the_study(void **state) {
          "e_recall@1,e_recall@2\n0.3,0.5\n0.5,0.7\n"},
         {"CSV_Logs/Data_Test_discriminative_dists.csv", "dists@intra\n0.4\n0.6\n"},
         {"CSV_Logs/Data_Train_discriminative_rho_spectrum@0.csv", NULL},
-        {"CSV_Logs/Data_Train_mining.csv",
-         "active_share,swapped_share,replaced_images\n0.5,0.25,0\n0.5,0.25,0\n"},
+        {"CSV_Logs/Data_Train_mining.csv", "active_share,swapped_share\n0.5,0.25\n0.5,0.25\n"},
+        {"CSV_Logs/Data_Train_learning.csv", "lr/all\n0.001\n0.001\n"},
+        {"CSV_Logs/Data_Train_new.csv", "never heard of\n7\n7\n"},
     };
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         char *text = read_in(fixture.folder, files[i].name);
@@ -152,6 +153,8 @@ static void test_database_holds_every_value(void **state) {
                 fixture_recall(1, 1));
     assert_true(ask(db, "SELECT epoch FROM largest WHERE part = 'Train' AND name = 'nmi'") == 1);
     assert_true(ask(db, "SELECT COUNT(*) FROM vectors WHERE vector LIKE '[0.5,0.3%'") == 6);
+    assert_true(ask(db, "SELECT MIN(value) FROM metrics WHERE part = 'Train'"
+                        " AND name = 'never heard of'") == 7);
     assert_true(ask(db,
                     "SELECT COUNT(*) FROM runs WHERE status = 'failed' AND error = 'no more'"
                     " AND folder = 'emoji/group_s7' AND seed = 7 AND testing_images = 500") == 1);
@@ -180,7 +183,7 @@ static void test_twenty_processes_lose_nothing(void **state) {
     sqlite3 *db = open_database();
     assert_true(ask(db, "SELECT COUNT(*) FROM runs WHERE status = 'finished'") == RUNS);
     assert_true(ask(db, "SELECT COUNT(*) FROM steps") == RUNS * 40);
-    assert_true(ask(db, "SELECT COUNT(*) FROM metrics") == RUNS * 4 * 2 * 4);
+    assert_true(ask(db, "SELECT COUNT(*) FROM metrics") == RUNS * 4 * (2 * 4 + 4));
     assert_true(ask(db, "SELECT COUNT(DISTINCT loss) FROM steps") == 40);
     assert_true(ask(db, "SELECT COUNT(*) FROM pragma_integrity_check"
                         " WHERE integrity_check = 'ok'") == 1);
@@ -198,7 +201,7 @@ static void test_a_locked_database_holds_nobody_up(void **state) {
     write_epochs(tracking, 1, 2);
     assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
     assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 20);
-    assert_true(ask(db, "SELECT COUNT(*) FROM metrics") == 16);
+    assert_true(ask(db, "SELECT COUNT(*) FROM metrics") == 2 * (2 * 4 + 4));
     sqlite3_close_v2(db);
 }
 
@@ -227,7 +230,7 @@ static void test_a_full_disk_loses_nothing_of_the_database(void **state) {
     waitpid(child, &result, 0);
     assert_int_equal(result, 0);
     sqlite3 *db = open_database();
-    assert_true(ask(db, "SELECT COUNT(*) FROM metrics") == 16);
+    assert_true(ask(db, "SELECT COUNT(*) FROM metrics") == 2 * (2 * 4 + 4));
     assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 2);
     sqlite3_close_v2(db);
 }

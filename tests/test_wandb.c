@@ -230,6 +230,7 @@ static void assert_epoch(struct span record, int field, uint64_t epoch) {
     assert_item(record, field, "Train: epochs", NULL, (double)epoch);
     assert_item(record, field, "Train: loss", NULL, 1.0 / (double)(epoch + 1));
     assert_item(record, field, "Train: time", NULL, 2);
+    assert_item(record, field, "Train: never heard of", NULL, 7);
     assert_item(record, field, "Model Grad: L2: Grad L2", NULL, rms / 10);
     assert_item(record, field, "Model Grad: Max: Grad Max", NULL, max / 10);
     assert_item(record, field, "Test: discriminative_e_recall: e_recall@1", NULL,
@@ -383,6 +384,7 @@ static void assert_events(const struct records *events, uint64_t epochs) {
     for (uint64_t e = 0; e < epochs; e++) {
         assert_true(scalar(events, "Test/e_recall@1", e) == (float)fixture_recall(e, 0));
         assert_true(scalar(events, "Train/loss", e) == (float)(1.0 / (double)(e + 1)));
+        assert_true(scalar(events, "Train/never heard of", e) == 7);
         assert_true(find_value(events, "Test/rho_spectrum@0", e, &value));
         assert_true(find_field(value, 5, 0, &histogram, NULL));
         assert_true(find_field(histogram, 7, 0, &text, NULL));

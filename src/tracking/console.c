@@ -54,15 +54,19 @@ static void heading(FILE *out, const struct console *console,
                 (double)record->train_images / record->train_seconds, record->train_seconds);
     if (record->eval_seconds > 0)
         fprintf(out, ", %.1f s evaluation", record->eval_seconds);
-    if (record->swapped_share > 0)
-        fprintf(out, ", %.1f %% of tuples swapped", record->swapped_share * 100);
-    for (size_t i = 0; i < record->learning_count; i++)
-        if (strcmp(record->learning[i].name, "clipped_share") == 0 && record->learning[i].value > 0)
-            fprintf(out, ", %.1f %% of steps clipped", record->learning[i].value * 100);
-    if (record->replaced_images > 0)
-        fprintf(out, ", %zu images replaced", record->replaced_images);
-    if (record->corrupt_images > 0)
-        fprintf(out, ", %zu images corrupt", record->corrupt_images);
+    static const struct {
+        const char *name, *text;
+        double scale;
+        int digits;
+    } told[] = {{"swapped_share", "% of tuples swapped", 100, 1},
+                {"clipped_share", "% of steps clipped", 100, 1},
+                {"replaced_images", "images replaced", 1, 0},
+                {"corrupt_images", "images corrupt", 1, 0}};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        double value = dml_record_value(record, told[i].name);
+        if (value > 0)
+            fprintf(out, ", %.*f %s", told[i].digits, value * told[i].scale, told[i].text);
+    }
     fputc('\n', out);
 }
 

@@ -296,45 +296,54 @@ static enum dml_status put_part(struct logs *logs, const struct dml_part_record 
     return status;
 }
 
-/* Beside the study's files: how much of what the miner gave had a gradient, how much of it a
- * regularised miner swapped, and images that could not be read. */
-static enum dml_status put_mining(struct logs *logs, const struct dml_epoch_record *record) {
+/* Whether a value is the first of its group. */
+static bool is_first(const struct dml_epoch_record *record, size_t at) {
+    for (size_t i = 0; i < at; i++)
+        if (strcmp(record->values[i].group, record->values[at].group) == 0)
+            return false;
+    return true;
+}
+
+/* Beside the study's files one for each group of named values, a column for each. */
+static enum dml_status put_group(struct logs *logs, const struct dml_epoch_record *record,
+                                 const char *group) {
+    char *header, name[DML_NAME_SIZE], text[DML_NUMBER_SIZE];
+    struct dml_stream columns;
     struct table *table;
-    char active[DML_NUMBER_SIZE], swapped[DML_NUMBER_SIZE];
-    enum dml_status status =
-        find(logs, "Train_mining", "active_share,swapped_share,replaced_images\n", &table);
+    const char *comma = "";
+    enum dml_status status = dml_stream_open(&columns);
+    if (status)
+        return status;
+    for (size_t i = 0; i < record->value_count; i++)
+        if (strcmp(record->values[i].group, group) == 0) {
+            fputs(comma, columns.file);
+            dml_text_csv(columns.file, record->values[i].name);
+            comma = ",";
+        }
+    fputc('\n', columns.file);
+    status = dml_stream_close(&columns, &header);
+    if (status)
+        return status;
+    snprintf(name, sizeof name, "Train_%s", group);
+    status = find(logs, name, header, &table);
+    free(header);
+    comma = "";
+    for (size_t i = 0; !status && i < record->value_count; i++)
+        if (strcmp(record->values[i].group, group) == 0) {
+            fprintf(table->file, "%s%s", comma, dml_number_text(record->values[i].value, text));
+            comma = ",";
+        }
     if (!status)
-        fprintf(table->file, "%s,%s,%zu\n", dml_number_text(record->active_share, active),
-                dml_number_text(record->swapped_share, swapped), record->replaced_images);
+        fputc('\n', table->file);
     return status;
 }
 
-/* The rate of every parameter group, and the share of steps whose gradient was clipped. */
-static enum dml_status put_learning(struct logs *logs, const struct dml_epoch_record *record) {
-    char *header = NULL, text[DML_NUMBER_SIZE];
-    size_t size;
-    struct table *table;
-    FILE *columns = record->learning_count ? open_memstream(&header, &size) : NULL;
-    if (!columns)
-        return record->learning_count
-                   ? dml_fail(DML_ERROR_MEMORY, "out of memory: a header of %zu columns",
-                              record->learning_count)
-                   : DML_OK;
-    for (size_t i = 0; i < record->learning_count; i++) {
-        fputs(i ? "," : "", columns);
-        dml_text_csv(columns, record->learning[i].name);
-    }
-    fputc('\n', columns);
-    fclose(columns);
-    enum dml_status status = find(logs, "Train_learning", header, &table);
-    free(header);
-    if (status)
-        return status;
-    for (size_t i = 0; i < record->learning_count; i++)
-        fprintf(table->file, "%s%s", i ? "," : "",
-                dml_number_text(record->learning[i].value, text));
-    fputc('\n', table->file);
-    return DML_OK;
+static enum dml_status put_values(struct logs *logs, const struct dml_epoch_record *record) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; !status && i < record->value_count; i++)
+        if (is_first(record, i))
+            status = put_group(logs, record, record->values[i].group);
+    return status;
 }
 
 static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *record) {
@@ -345,9 +354,7 @@ static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *rec
     if (!status)
         status = put(logs, "Train_time", "time", record->train_seconds);
     if (!status)
-        status = put_mining(logs, record);
-    if (!status)
-        status = put_learning(logs, record);
+        status = put_values(logs, record);
     for (size_t i = 0; i < record->part_count && !status; i++)
         status = put_part(logs, &record->parts[i]);
     return status ? status : flush_all(logs);

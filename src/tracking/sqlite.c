@@ -259,7 +259,7 @@ static enum dml_status sqlite_open(const struct dml_run *run, void **state) {
 }
 
 static void free_epoch(struct epoch_rows *rows) {
-    free((void *)rows->record.learning);
+    free((void *)rows->record.values);
     for (size_t p = 0; p < rows->record.part_count; p++) {
         struct dml_metric_value *copies = (struct dml_metric_value *)rows->record.parts[p].metrics;
         for (size_t i = 0; copies && i < rows->record.parts[p].count; i++)
@@ -294,14 +294,14 @@ static enum dml_status copy_epoch(struct epoch_rows *rows, const struct dml_epoc
     rows->record = *record;
     rows->record.contact_sheet = NULL;
     rows->record.part_count = 0;
-    rows->record.learning = NULL;
-    if (record->learning_count) {
-        size_t count = record->learning_count;
+    rows->record.values = NULL;
+    if (record->value_count) {
+        size_t count = record->value_count;
         struct dml_named_value *copies = dml_alloc(count, sizeof *copies);
         if (!copies)
             return DML_ERROR_MEMORY;
-        memcpy(copies, record->learning, count * sizeof *copies);
-        rows->record.learning = copies;
+        memcpy(copies, record->values, count * sizeof *copies);
+        rows->record.values = copies;
     }
     for (size_t p = 0; p < record->part_count && !status; p++) {
         status = copy_part(&rows->record.parts[p]);
@@ -381,15 +381,15 @@ static enum dml_status write_epoch(struct recorder *recorder, const struct epoch
         recorder->db, "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "iiddddiiddi", recorder->run, (int64_t)epoch->epoch, epoch->loss, epoch->lr,
         epoch->train_seconds, epoch->eval_seconds, (int64_t)epoch->train_images,
-        (int64_t)epoch->eval_images, epoch->active_share, epoch->swapped_share,
-        (int64_t)epoch->replaced_images);
+        (int64_t)epoch->eval_images, dml_record_value(epoch, "active_share"),
+        dml_record_value(epoch, "swapped_share"),
+        (int64_t)dml_record_value(epoch, "replaced_images"));
     for (size_t p = 0; p < epoch->part_count && !status; p++)
         status = write_part(recorder, rows, p);
-    for (size_t i = 0; i < epoch->learning_count && !status; i++)
-        status = dml_database_run(recorder->db,
-                                  "INSERT OR REPLACE INTO metrics VALUES (?, 'Train', ?, ?, ?)",
-                                  "isid", recorder->run, epoch->learning[i].name,
-                                  (int64_t)epoch->epoch, epoch->learning[i].value);
+    for (size_t i = 0; i < epoch->value_count && !status; i++)
+        status = dml_database_run(
+            recorder->db, "INSERT OR REPLACE INTO metrics VALUES (?, 'Train', ?, ?, ?)", "isid",
+            recorder->run, epoch->values[i].name, (int64_t)epoch->epoch, epoch->values[i].value);
     return status;
 }
 

@@ -258,10 +258,10 @@ static enum dml_status board_epoch(void *state, const struct dml_epoch_record *r
     scalar(board, "Train/loss", record->loss);
     scalar(board, "Train/time", record->train_seconds);
     scalar(board, "Train/lr", record->lr);
-    for (size_t i = 0; i < record->learning_count; i++) {
+    for (size_t i = 0; i < record->value_count; i++) {
         char tag[DML_NAME_SIZE];
-        snprintf(tag, sizeof tag, "Train/%s", record->learning[i].name);
-        scalar(board, tag, record->learning[i].value);
+        snprintf(tag, sizeof tag, "Train/%s", record->values[i].name);
+        scalar(board, tag, record->values[i].value);
     }
     for (size_t p = 0; p < record->part_count && !status; p++)
         status = add_part(board, &record->parts[p]);

@@ -49,9 +49,11 @@ struct dml_part_record {
     size_t count;
 };
 
-/* Something else that an epoch is described by. */
+/* Something else that an epoch is described by. Every tracker writes all of them, so that a new one
+ * needs a line in the trainer alone. The texts live as long as the run. */
 struct dml_named_value {
-    const char *name; /* lives as long as the run */
+    const char *group; /* of those that share a CSV file: "learning" is Data_Train_learning.csv */
+    const char *name;  /* "clipped_share" */
     double value;
 };
 
@@ -64,12 +66,10 @@ struct dml_epoch_record {
     double train_seconds, eval_seconds;
     size_t train_images, eval_images;
     double lr;
-    double active_share, swapped_share;     /* of tuples */
-    size_t replaced_images, corrupt_images; /* so far; the latter are used as far as they decode */
     struct dml_part_record parts[DML_RECORD_PARTS];
     size_t part_count;
-    const struct dml_named_value *learning; /* "lr/<group>" of every group, "clipped_share" */
-    size_t learning_count;
+    const struct dml_named_value *values;
+    size_t value_count;
     const char *contact_sheet; /* PNG made after this epoch, or NULL */
 };
 
@@ -86,6 +86,9 @@ struct dml_tracker {
     /* `error` is the message of a failed run, else NULL. Frees the state. */
     enum dml_status (*close)(void *state, enum dml_run_end end, const char *error);
 };
+
+/* The value of that name; 0 where there is none. */
+double dml_record_value(const struct dml_epoch_record *record, const char *name);
 
 /* What the tracker of that name noted, NULL for nothing. */
 const struct cJSON *dml_run_note(const struct dml_run *run, const char *name);

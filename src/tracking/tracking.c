@@ -57,6 +57,13 @@ struct dml_tracking {
     char lost[96]; /* names of those that could not write what they were told */
 };
 
+double dml_record_value(const struct dml_epoch_record *record, const char *name) {
+    for (size_t i = 0; i < record->value_count; i++)
+        if (strcmp(record->values[i].name, name) == 0)
+            return record->values[i].value;
+    return 0;
+}
+
 const cJSON *dml_run_note(const struct dml_run *run, const char *name) {
     return cJSON_GetObjectItemCaseSensitive(run->notes, name);
 }

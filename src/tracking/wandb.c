@@ -361,12 +361,10 @@ static enum dml_status add_values(struct wandb *wandb, const struct dml_epoch_re
         add_number(wandb, "Model Grad: L2: Grad L2", wandb->grad_rms / (double)wandb->steps);
         add_number(wandb, "Model Grad: Max: Grad Max", wandb->grad_max / (double)wandb->steps);
     }
-    if (record->swapped_share > 0)
-        add_number(wandb, "Train: swapped share", record->swapped_share);
-    for (size_t i = 0; i < record->learning_count; i++) {
+    for (size_t i = 0; i < record->value_count; i++) {
         char key[DML_NAME_SIZE];
-        snprintf(key, sizeof key, "Train: %s", record->learning[i].name);
-        add_number(wandb, key, record->learning[i].value);
+        snprintf(key, sizeof key, "Train: %s", record->values[i].name);
+        add_number(wandb, key, record->values[i].value);
     }
     for (size_t p = 0; p < record->part_count && !status; p++)
         status = add_part(wandb, &record->parts[p]);

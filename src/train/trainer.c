@@ -19,6 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { EPOCH_VALUES = 4 }; /* that are told of an epoch whatever its parameter groups */
+
 /* A run under way: the experiment that data moves through, and where the run stands. */
 struct trainer {
     struct dml_experiment e;
@@ -33,9 +35,9 @@ struct trainer {
 
     uint32_t *plan; /* (batches, batch size) */
     size_t batches;
-    float *embeddings;                /* (batch size, dim) */
-    float *gradient;                  /* (batch size, dim) */
-    struct dml_named_value *learning; /* of the last epoch, for its record */
+    float *embeddings;              /* (batch size, dim) */
+    float *gradient;                /* (batch size, dim) */
+    struct dml_named_value *values; /* of the last epoch, for its record */
     struct dml_evaluator evaluator;
     double last_state;    /* when the state was last saved */
     double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
@@ -187,20 +189,31 @@ static size_t images_told(const struct dml_experiment *e, unsigned char what) {
     return sum;
 }
 
-/* What the logs tell of an epoch's steps: every group's rate in the last one, and how many were
- * clipped. */
-static void describe_learning(struct trainer *t, struct dml_epoch_record *record) {
+/* What trackers tell of an epoch beside its loss, times and metrics. Rates are those of its last
+ * step. */
+static void describe(struct trainer *t, struct dml_epoch_record *record) {
     const struct dml_learner *l = &t->e.learner;
     uint64_t last = t->at.step ? t->at.step - 1 : 0;
     double steps = t->at.epoch_step ? (double)t->at.epoch_step : 1;
+    double tuples = t->at.tuples ? (double)t->at.tuples : 1;
+    const struct dml_named_value fixed[EPOCH_VALUES] = {
+        /* how much of what the miner gave had a gradient, and was swapped by a regularised one */
+        {"mining", "active_share", (double)t->at.active / tuples},
+        {"mining", "swapped_share", (double)t->at.swapped / tuples},
+        /* so far; corrupt ones are used as far as they decode */
+        {"mining", "replaced_images", (double)images_told(&t->e, DML_TOLD_UNREADABLE)},
+        {"images", "corrupt_images", (double)images_told(&t->e, DML_TOLD_CORRUPT)},
+    };
     size_t count = l->groups.count;
     for (size_t i = 0; i < count; i++)
-        t->learning[i] = (struct dml_named_value){
-            l->groups.items[i].rate_name, dml_groups_rate(&l->groups, i, &l->schedule, last)};
-    t->learning[count] = (struct dml_named_value){"clipped_share", (double)t->at.clipped / steps};
+        t->values[i] = (struct dml_named_value){"learning", l->groups.items[i].rate_name,
+                                                dml_groups_rate(&l->groups, i, &l->schedule, last)};
+    t->values[count++] =
+        (struct dml_named_value){"learning", "clipped_share", (double)t->at.clipped / steps};
+    memcpy(t->values + count, fixed, sizeof fixed);
     record->lr = dml_schedule_rate(&l->schedule, t->e.training->lr, last);
-    record->learning = t->learning;
-    record->learning_count = count + 1;
+    record->values = t->values;
+    record->value_count = count + EPOCH_VALUES;
 }
 
 /* Metrics, checkpoints and trackers after an epoch. */
@@ -210,12 +223,8 @@ static enum dml_status finish_epoch(struct trainer *t) {
         .epoch = t->at.epoch,
         .loss = t->at.epoch_step ? t->at.epoch_loss / (double)t->at.epoch_step : 0,
         .train_seconds = t->at.epoch_seconds,
-        .train_images = t->at.epoch_step * (size_t)o->bs,
-        .active_share = t->at.tuples ? (double)t->at.active / (double)t->at.tuples : 0,
-        .swapped_share = t->at.tuples ? (double)t->at.swapped / (double)t->at.tuples : 0,
-        .replaced_images = images_told(&t->e, DML_TOLD_UNREADABLE),
-        .corrupt_images = images_told(&t->e, DML_TOLD_CORRUPT)};
-    describe_learning(t, &record);
+        .train_images = t->at.epoch_step * (size_t)o->bs};
+    describe(t, &record);
     bool last = t->at.epoch + 1 >= (uint64_t)o->n_epochs;
     bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
     enum dml_status status = DML_OK;
@@ -317,8 +326,8 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     t->plan = dml_alloc(t->batches * bs, sizeof *t->plan);
     t->embeddings = dml_alloc_aligned(bs * dim, sizeof *t->embeddings);
     t->gradient = dml_alloc_aligned(bs * dim, sizeof *t->gradient);
-    t->learning = dml_alloc(t->e.learner.groups.count + 1, sizeof *t->learning);
-    if (!t->plan || !t->embeddings || !t->gradient || !t->learning)
+    t->values = dml_alloc(t->e.learner.groups.count + 1 + EPOCH_VALUES, sizeof *t->values);
+    if (!t->plan || !t->embeddings || !t->gradient || !t->values)
         return DML_ERROR_MEMORY;
     bool has_state = dml_resume_has_state(t->e.setup->resume);
     if (has_state)
@@ -341,7 +350,7 @@ static void close_trainer(struct trainer *t) {
     free(t->plan);
     free(t->embeddings);
     free(t->gradient);
-    free(t->learning);
+    free(t->values);
     cJSON_Delete(t->notes);
     dml_state_texts_free(&t->before);
     dml_experiment_close(&t->e);

@@ -77,6 +77,10 @@ const struct dml_epoch_record *an_epoch(struct epoch_fixture *fixture, uint64_t 
             value->vector = i == 4 ? fixture->spectrum : NULL;
             value->vector_count = i == 4 ? 3 : 0;
         }
+    static const struct dml_named_value values[] = {{"mining", "active_share", 0.5},
+                                                    {"learning", "lr/all", 0.001},
+                                                    {"mining", "swapped_share", 0.25},
+                                                    {"new", "never heard of", 7}};
     fixture->record = (struct dml_epoch_record){
         .epoch = epoch,
         .loss = 1.0 / (double)(epoch + 1),
@@ -85,8 +89,8 @@ const struct dml_epoch_record *an_epoch(struct epoch_fixture *fixture, uint64_t 
         .train_images = 100,
         .eval_images = 1000,
         .lr = 0.001,
-        .active_share = 0.5,
-        .swapped_share = 0.25,
+        .values = values,
+        .value_count = sizeof values / sizeof *values,
         .parts = {{"Test", fixture->metrics[0], 5}, {"Train", fixture->metrics[1], 5}},
         .part_count = 2};
     return &fixture->record;
