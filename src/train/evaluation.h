@@ -9,7 +9,7 @@
 /* Evaluates a run's parts after an epoch and remembers the best value of every storage metric, so
  * that an improvement writes a checkpoint. Starts zeroed. */
 struct dml_evaluator {
-    struct dml_bests bests; /* of storage metrics alone */
+    struct dml_bests bests;                            /* of storage metrics alone */
     struct dml_metric_value *values[DML_RECORD_PARTS]; /* of the last run */
     size_t value_count;
     char *contact_sheet; /* of the last run, NULL when none was made */
