@@ -1,4 +1,5 @@
 #include "dml/params.h"
+#include "dml/params_json.h"
 
 #include <stdint.h>
 #include <stdlib.h>

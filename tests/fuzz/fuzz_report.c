@@ -28,7 +28,6 @@ static void clean(void) {
 
 /* A database of runs, damaged, as tables of every format. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char *const formats[] = {"terminal", "markdown", "csv", "latex"};
     static FILE *nowhere;
     if (!*folder) {
         make_folder();
@@ -48,8 +47,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     free(options->save_path);
     options->save_path = strdup(folder);
     if (dml_report_read(options, &report) == DML_OK)
-        for (int i = 0; i < 4; i++)
-            dml_report_print(&report, formats[i], nowhere);
+        for (int i = DML_REPORT_TERMINAL; i <= DML_REPORT_LATEX; i++)
+            dml_report_print(&report, (enum dml_report_format)i, nowhere);
     dml_report_free(&report);
     dml_params_free(params);
     return 0;
