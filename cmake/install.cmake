@@ -16,8 +16,9 @@ set_target_properties(dml_shared dml_static PROPERTIES OUTPUT_NAME dml)
 set_target_properties(dml_core_shared dml_core_static PROPERTIES OUTPUT_NAME dml-core)
 set_target_properties(dml_shared dml_core_shared PROPERTIES SOVERSION ${DML_SOVERSION}
                       VERSION ${DML_SOVERSION}.${PROJECT_VERSION})
-# Internal names that libdml-core lacks would else be missed by its users alone.
-target_link_options(dml_core_shared PRIVATE $<$<NOT:$<BOOL:${DML_SANITIZE}>>:-Wl,--no-undefined>)
+if(NOT DML_SANITIZE) # internal names that libdml-core lacks would else be missed by its users alone
+  target_link_options(dml_core_shared PRIVATE -Wl,--no-undefined)
+endif()
 
 # What a program linked with the static library needs as well, as flags: -lsqlite3 for
 # /usr/lib/libsqlite3.so, and for targets what they stand for.
