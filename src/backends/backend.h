@@ -19,9 +19,19 @@ struct dml_images {
     const uint8_t *pixels; /* (n, height, width, 3) */
     const float *input;    /* (n, 3, height, width) */
     uint64_t seed, step;   /* name what is random in a forward pass of training: drop path */
+    size_t first; /* likewise: the place in the batch of its first image, where others have the rest
+                   */
     /* (n) of each image what is 0 in the network's input instead, normalised; width 0: nothing.
      * NULL: of none. */
     const struct dml_rect *erased;
+};
+
+/* The processes that each have a part of a batch, all of one size. */
+struct dml_batch_parts {
+    int count;
+    /* `bytes` of each, in order, to all of them: all (count, bytes). */
+    enum dml_status (*gather)(void *data, const void *mine, size_t bytes, void *all);
+    void *data;
 };
 
 struct dml_network_options {
@@ -31,6 +41,8 @@ struct dml_network_options {
     bool recompute;     /* train with less memory: what is inside a transformer's block is not kept
                            but computed once more in the backward pass, with the same bits */
     int device;         /* of a backend with several: which GPU */
+    /* Not NULL: batch norm has the statistics of the whole batch, of which others have parts. */
+    const struct dml_batch_parts *parts;
 };
 
 /* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and the following, are
@@ -118,6 +130,11 @@ struct dml_backend {
 
     /* Gradients of all learnable parameters from dL/d(embeddings), replacing the last ones. */
     enum dml_status (*backward)(struct dml_network *network, const float *grad);
+
+    /* The gradients of all learnable parameters as one array, in an order of the backend's own: the
+     * same for networks of one graph with the same options. It is the network's, and may be
+     * changed before the next step. */
+    enum dml_status (*gradients)(struct dml_network *network, float **values, size_t *count);
 
     /* Root mean square, Euclidean norm and largest absolute value over the gradients of `spans`;
      * NULL: of all learnable parameters. */

@@ -90,8 +90,11 @@ static int wait_and_pass_on(pid_t child) {
     sigprocmask(SIG_BLOCK, &blocked, &before);
     while (waitpid(child, &state, WNOHANG) == 0) {
         sigsuspend(&before);
-        for (; passed < signals; passed++)
+        for (; passed < signals; passed++) {
+            if (passed == 0)
+                fputs("\nstopping after this step; interrupt again to stop at once\n", stderr);
             kill(child, passed ? SIGTERM : SIGUSR1);
+        }
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     return WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);

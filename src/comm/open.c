@@ -250,7 +250,9 @@ static void wait_for_speaker(const struct dml_comm *comm) {
 
 void dml_comm_close(struct dml_comm *comm, int exit_status) {
     if (exit_status && comm->size > 1) {
-        if (comm->rank != dml_comm_speaker(comm))
+        if (comm->lost < 0)
+            dml_comm_part(comm);
+        else if (comm->rank != dml_comm_speaker(comm))
             wait_for_speaker(comm);
         fflush(NULL);
         _exit(exit_status);

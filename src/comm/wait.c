@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { TAG_DATA = 1, TAG_FAILURE = 2, LARGEST = 1 << 28 };
+enum { TAG_DATA = 1, TAG_FAILURE, TAG_OVER, LARGEST = 1 << 28 };
 
 /* What a rank that fails sends to all others. */
 struct failure {
@@ -172,21 +172,13 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
     return status;
 }
 
-enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
-    if (!status || comm->size == 1 || !comm->calls || comm->calls->sent)
-        return status;
-    /* mpirun ends all ranks by a signal where one is lost, which then looks like a user's. */
-    if (!comm->broken && look_around(comm))
-        status = DML_ERROR_IO;
-    struct failure *own = &comm->calls->own;
-    *own = (struct failure){.rank = comm->rank, .status = (int32_t)status, .lost = comm->lost};
-    snprintf(own->text, sizeof own->text, "%s", dml_error());
-    comm->calls->sent = comm->broken = true;
+/* To all other ranks that are left, for as long as a second: some may be gone. */
+static void send_all(struct dml_comm *comm, const void *data, size_t bytes, int tag) {
     struct dml_request requests[comm->size];
     bool done[comm->size];
     for (int r = 0; r < comm->size; r++)
         done[r] = r == comm->rank || r == comm->lost ||
-                  comm->transport->send(own, sizeof *own, r, TAG_FAILURE, &requests[r]) != NULL;
+                  comm->transport->send(data, bytes, r, tag, &requests[r]) != NULL;
     for (double until = dml_now() + 1; dml_now() < until;) {
         bool all = true;
         for (int r = 0; r < comm->size; r++) {
@@ -198,5 +190,37 @@ enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
             break;
         pause_for(1000);
     }
+}
+
+enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
+    if (!status || comm->size == 1 || !comm->calls || comm->calls->sent)
+        return status;
+    /* mpirun ends all ranks by a signal where one is lost, which then looks like a user's. */
+    if (!comm->broken && look_around(comm))
+        status = DML_ERROR_IO;
+    struct failure *own = &comm->calls->own;
+    *own = (struct failure){.rank = comm->rank, .status = (int32_t)status, .lost = comm->lost};
+    snprintf(own->text, sizeof own->text, "%s", dml_error());
+    comm->calls->sent = comm->broken = true;
+    send_all(comm, own, sizeof *own, TAG_FAILURE);
     return status;
+}
+
+void dml_comm_part(struct dml_comm *comm) {
+    static char over; /* it may arrive as late as it will */
+    struct dml_request request;
+    bool done = false;
+    if (!comm->calls)
+        return;
+    if (comm->rank == 0) {
+        send_all(comm, &over, 1, TAG_OVER);
+        return;
+    }
+    if (comm->transport->receive(&over, 1, 0, TAG_OVER, &request))
+        return;
+    for (double until = dml_now() + comm->limit; dml_now() < until && !done;) {
+        if (comm->transport->test(&request, &done) || dml_comm_told() || dml_comm_ended(comm, 0))
+            break;
+        pause_for(1000);
+    }
 }

@@ -21,6 +21,10 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
 enum dml_status dml_comm_listen(struct dml_comm *comm);
 void dml_comm_deafen(struct dml_comm *comm);
 
+/* Behind a failure that was told to all: rank 0 lets the others go, who wait until then for what it
+ * still has to write. */
+void dml_comm_part(struct dml_comm *comm);
+
 /* To be called before others know this process. */
 void dml_comm_watch_listen(void);
 

@@ -41,6 +41,7 @@ struct dml_loader {
     const struct dml_part *part;
     struct dml_transform transform;
     size_t batch_size, image_bytes;
+    size_t first, stride; /* dml_loader_place */
     uint64_t seed;
     bool strict;
     struct dml_cache *cache;
@@ -208,10 +209,11 @@ static void produce(struct worker *worker, struct slot *slot) {
     size_t position = loader->next++, at = position % loader->batch_size;
     uint64_t epoch = loader->epoch;
     uint32_t image = loader->order[position];
+    size_t place = loader->first + position / loader->batch_size * loader->stride + at;
     loader->busy++;
     pthread_mutex_unlock(&loader->lock);
     enum dml_status status =
-        render_or_replace(worker, epoch, position, &image, slot->pixels + at * loader->image_bytes);
+        render_or_replace(worker, epoch, place, &image, slot->pixels + at * loader->image_bytes);
     pthread_mutex_lock(&loader->lock);
     loader->busy--;
     slot->indices[at] = image;
@@ -320,6 +322,7 @@ enum dml_status dml_loader_open(const struct dml_loader_options *options, struct
     loader->part = options->part;
     loader->transform = options->transform;
     loader->batch_size = options->batch_size ? options->batch_size : 1;
+    loader->stride = loader->batch_size;
     loader->seed = options->seed;
     loader->strict = options->strict;
     pthread_mutex_init(&loader->lock, NULL);
@@ -378,6 +381,15 @@ static void end_pass(struct dml_loader *loader) {
     loader->next = 0;
     loader->handed = 0;
     loader->status = DML_OK;
+}
+
+void dml_loader_place(struct dml_loader *loader, size_t first, size_t stride) {
+    loader->first = first;
+    loader->stride = stride;
+}
+
+size_t dml_loader_batch_size(const struct dml_loader *loader) {
+    return loader->batch_size;
 }
 
 enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, const uint32_t *indices,

@@ -49,6 +49,14 @@ void dml_loader_close(struct dml_loader *loader);
 enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, const uint32_t *indices,
                                  size_t count);
 
+/* The passes started from here on are parts of longer ones: their batch b has the positions from
+ * `first` + b * `stride` on, upon which depends what images look like. A loader begins with 0 and
+ * its batch size. Not during a pass. */
+void dml_loader_place(struct dml_loader *loader, size_t first, size_t stride);
+
+/* Images of a batch but the last. */
+size_t dml_loader_batch_size(const struct dml_loader *loader);
+
 /* The next batch, in order; *out is NULL after the last. Release it before taking another: there
  * may be memory for one only. DML_ERROR_INPUT: no image of a class can be read; with
  * `strict` an image cannot. */

@@ -30,7 +30,11 @@ enum dml_status dml_training_open(const char *const *flags, struct dml_training 
     enum dml_status status =
         training->command ? dml_train_params(&training->params) : DML_ERROR_MEMORY;
     if (!status)
-        status = dml_train_read_params(training->params, count, (char *const *)flags);
+        status = dml_params_parse(training->params, count, (char *const *)flags);
+    struct dml_comm alone;
+    dml_comm_single(&alone);
+    if (!status)
+        status = dml_train_read_params(training->params, &alone);
     if (status)
         dml_training_free(training);
     else
@@ -51,7 +55,10 @@ enum dml_status dml_training_run(struct dml_training *training) {
     if (training->ran)
         return dml_fail(DML_ERROR_USAGE, "a training runs once; open another to go on with it");
     training->ran = true;
-    return dml_train(training->params, training->command, &training->stop, &training->folder);
+    struct dml_comm alone;
+    dml_comm_single(&alone);
+    return dml_train(training->params, training->command, &training->stop, &alone,
+                     &training->folder);
 }
 
 void dml_training_stop(struct dml_training *training) {

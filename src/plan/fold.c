@@ -19,20 +19,15 @@ void plan_norm_scale(const struct plan_norm *norm, float *scale) {
         scale[c] = (float)(norm->weight[c] / sqrt(norm->variance[c] + norm->epsilon));
 }
 
-/* A gradient, which replaces the last one or is added to it. */
-static void store(float *grad, double value, bool accumulate) {
-    *grad = (float)(accumulate ? *grad + value : value);
-}
-
 void plan_norm_gradients(const struct plan_norm *norm, const struct plan_folded_grads *folded,
-                         bool accumulate, float *grad_weight, float *grad_shift, float *grad_bias) {
+                         float *grad_weight, float *grad_shift, float *grad_bias) {
     for (size_t c = 0; c < norm->channels; c++) {
         double bias = folded->bias ? folded->bias[c] : 0.0;
         double s = sqrt(norm->variance[c] + norm->epsilon);
-        store(&grad_weight[c],
-              (folded->dots[c] + (bias - norm->mean[c]) * folded->grad_bias[c]) / s, accumulate);
-        store(&grad_shift[c], folded->grad_bias[c], accumulate);
+        grad_weight[c] =
+            (float)((folded->dots[c] + (bias - norm->mean[c]) * folded->grad_bias[c]) / s);
+        grad_shift[c] = folded->grad_bias[c];
         if (folded->bias)
-            store(&grad_bias[c], (double)folded->grad_bias[c] * folded->scale[c], accumulate);
+            grad_bias[c] = (float)((double)folded->grad_bias[c] * folded->scale[c]);
     }
 }

@@ -23,7 +23,7 @@ void plan_norm_scale(const struct plan_norm *norm, float *scale);
 
 /* From the gradients of the folded weight and bias (dW', db') those of the norm, and of the
  * convolution's bias where it has one: db = db' g/s, dbeta = db',
- * dg = (sum(dW' W) + (b - mu) db') / s. Added to the gradients where `accumulate`. */
+ * dg = (sum(dW' W) + (b - mu) db') / s. */
 struct plan_folded_grads {
     const double *dots;     /* sum(dW' W) of each channel */
     const float *grad_bias; /* db' */
@@ -31,6 +31,6 @@ struct plan_folded_grads {
     const float *scale;     /* plan_norm_scale */
 };
 void plan_norm_gradients(const struct plan_norm *norm, const struct plan_folded_grads *folded,
-                         bool accumulate, float *grad_weight, float *grad_shift, float *grad_bias);
+                         float *grad_weight, float *grad_shift, float *grad_bias);
 
 #endif

@@ -128,10 +128,13 @@ static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_e
     char title[40];
     bool improved;
     snprintf(title, sizeof title, "%s embeddings", name);
-    enum dml_status status =
-        dml_embed_images(e->network, loader, part->images, title, stop, embeddings);
-    if (!status)
-        status = measure(e, part, name, embeddings, names, v->value_count, v->values[which]);
+    enum dml_status status = dml_embed_images(e->network, loader, part->images, title, stop,
+                                              e->comm, DML_EMBEDDED_AT_ROOT, embeddings);
+    if (status || e->comm->rank > 0) {
+        free(embeddings);
+        return status;
+    }
+    status = measure(e, part, name, embeddings, names, v->value_count, v->values[which]);
     if (!status)
         status = store_improvements(v, e, folder, name, v->values[which], epoch, &improved);
     if (!status && improved && which == DML_EVALUATE_TEST && part->images > 1) {
@@ -158,8 +161,9 @@ static enum dml_status evaluate_parts(struct dml_evaluator *v, const struct dml_
         status = evaluate_part(v, e, first + i, parts[i], e->eval_loaders[i], names, folder, stop,
                                record->epoch);
         record->eval_images += parts[i]->images;
-        record->parts[record->part_count++] =
-            (struct dml_part_record){part_names[first + i], v->values[first + i], v->value_count};
+        if (e->comm->rank == 0)
+            record->parts[record->part_count++] = (struct dml_part_record){
+                part_names[first + i], v->values[first + i], v->value_count};
     }
     return status;
 }

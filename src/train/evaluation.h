@@ -16,11 +16,12 @@ struct dml_evaluator {
     char best_text[80];
 };
 
-/* Embeds and measures every part, with the weights and then, where the run keeps one, with their
- * running average ("Test_EMA"), and fills parts, eval_seconds, eval_images and contact_sheet of
- * `record`, which point into the evaluator until dml_evaluator_release. Improvements of storage
- * metrics are written to <folder>/checkpoint_<part>_discriminative_<metric>.safetensors; one of the
- * first storage metric on the test part also to <folder>/sample_recoveries.png. */
+/* Embeds and, on rank 0, measures every part, with the weights and then, where the run keeps one,
+ * with their running average ("Test_EMA"), and fills parts, eval_seconds, eval_images and
+ * contact_sheet of `record`, which point into the evaluator until dml_evaluator_release.
+ * Improvements of storage metrics are written to
+ * <folder>/checkpoint_<part>_discriminative_<metric>.safetensors; one of the first storage metric
+ * on the test part also to <folder>/sample_recoveries.png. */
 enum dml_status dml_evaluator_run(struct dml_evaluator *evaluator,
                                   const struct dml_experiment *experiment, const char *folder,
                                   const volatile sig_atomic_t *stop,

@@ -83,16 +83,19 @@ static void print_part(const struct dml_part *part) {
 
 enum dml_status dml_experiment_loader(const struct dml_experiment *e, const struct dml_part *part,
                                       bool training, struct dml_loader **out) {
-    size_t bs = (size_t)e->training->bs;
+    size_t bs = (size_t)e->training->bs, own = bs / (size_t)e->comm->size;
     struct dml_loader_options options = {.part = part,
                                          .transform = training ? e->transforms.training
                                                                : e->transforms.evaluation,
-                                         .batch_size = training ? bs : dml_embedding_batch(bs),
+                                         .batch_size = training ? own : dml_embedding_batch(bs),
                                          .threads = (int)e->training->kernels,
                                          .seed = (uint64_t)e->training->seed,
                                          .cache = e->data->cache_images,
                                          .interrupted = e->stop};
-    return dml_loader_open(&options, out);
+    enum dml_status status = dml_loader_open(&options, out);
+    if (!status && training)
+        dml_loader_place(*out, own * (size_t)e->comm->rank, bs);
+    return status;
 }
 
 static enum dml_status check_parts(const struct dml_dataset *dataset) {
@@ -188,6 +191,47 @@ static enum dml_status open_graph(struct dml_experiment *e,
     return status;
 }
 
+static enum dml_status gather_statistics(void *data, const void *mine, size_t bytes, void *all) {
+    return dml_comm_allgather(data, mine, bytes, all);
+}
+
+/* Whether batch norm makes an image's embedding depend on the others of its batch. */
+static bool ties_images(const struct dml_graph *graph) {
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i].op == DML_OP_BATCH_NORM && !graph->frozen)
+            return true;
+    return false;
+}
+
+/* Options of the network. A rank computes as a process does that computes a batch in as large
+ * pieces. */
+static struct dml_network_options network_options(struct dml_experiment *e,
+                                                  const struct dml_graph *graph, int device) {
+    const struct dml_network_flags *flags = e->network_flags;
+    size_t part = (size_t)(e->training->bs / e->comm->size), micro = (size_t)flags->micro_bs;
+    bool several = e->comm->size > 1, tied = ties_images(graph);
+    e->parts = (struct dml_batch_parts){e->comm->size, gather_statistics, e->comm};
+    return (struct dml_network_options){.precision = flags->precision,
+                                        .micro_batch = several && !micro && !tied ? part : micro,
+                                        .batch_hint = part,
+                                        .recompute = flags->recompute,
+                                        .device = device,
+                                        .parts = several && !flags->no_sync_bn ? &e->parts : NULL};
+}
+
+/* Ranks add up gradients where these are: in the processor's memory. */
+static enum dml_status choose_backend(const struct dml_experiment *e,
+                                      const struct dml_backend_wishes *wishes,
+                                      const struct dml_backend **out, const char **note) {
+    if (e->comm->size == 1)
+        return dml_backend_select(wishes, out, note);
+    *out = &dml_backend_cpu;
+    *note = NULL;
+    return wishes->gpu ? dml_fail(DML_ERROR_UNSUPPORTED,
+                                  "--gpu: several ranks compute on the processor alone")
+                       : DML_OK;
+}
+
 /* What a network is to be made of. */
 struct network_plan {
     struct dml_graph *graph;
@@ -201,19 +245,15 @@ struct network_plan {
 static enum dml_status plan_network(struct dml_experiment *e,
                                     const struct dml_architecture *architecture,
                                     struct network_plan *out) {
-    const struct dml_network_flags *flags = e->network_flags;
     struct dml_backend_wishes wishes = {0};
     *out = (struct network_plan){.graph = NULL};
     enum dml_status status = open_graph(e, architecture, &out->graph);
     if (!status)
         status = dml_backend_wishes(e->params, &wishes);
     if (!status)
-        status = dml_backend_select(&wishes, &out->backend, &out->note);
-    out->options = (struct dml_network_options){.precision = flags->precision,
-                                                .micro_batch = (size_t)flags->micro_bs,
-                                                .batch_hint = (size_t)e->training->bs,
-                                                .recompute = flags->recompute,
-                                                .device = wishes.device};
+        status = choose_backend(e, &wishes, &out->backend, &out->note);
+    if (!status)
+        out->options = network_options(e, out->graph, wishes.device);
     return status ? status : out->backend->check(out->graph, &out->options);
 }
 
@@ -302,6 +342,9 @@ static enum dml_status check_names(struct dml_experiment *e,
 
 enum dml_status dml_experiment_check(struct dml_params *params) {
     struct dml_experiment e = experiment_of(params);
+    struct dml_comm alone;
+    dml_comm_single(&alone);
+    e.comm = &alone;
     const struct dml_architecture *architecture = dml_architecture_find(e.network_flags->arch);
     enum dml_status status = check_names(&e, architecture);
     struct network_plan plan = {.graph = NULL};
@@ -313,9 +356,10 @@ enum dml_status dml_experiment_check(struct dml_params *params) {
 }
 
 enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
-                                    struct dml_experiment *out) {
+                                    struct dml_comm *comm, struct dml_experiment *out) {
     *out = experiment_of(params);
     out->stop = stop;
+    out->comm = comm;
     const struct dml_architecture *architecture = dml_architecture_find(out->network_flags->arch);
     enum dml_status status = check_names(out, architecture);
     bool own_weights = out->network_flags->not_pretrained ||

@@ -1,6 +1,7 @@
 #ifndef DML_TRAIN_EXPERIMENT_H
 #define DML_TRAIN_EXPERIMENT_H
 
+#include "comm/comm.h"
 #include "data/loader.h"
 #include "data/pipeline.h"
 #include "dml/samplers.h"
@@ -26,6 +27,8 @@ struct dml_experiment {
     const struct dml_tracking_options *tracking;
 
     const volatile sig_atomic_t *stop;
+    struct dml_comm *comm;        /* the run's ranks; borrowed */
+    struct dml_batch_parts parts; /* for the network: those of a batch */
 
     char *weights; /* file with the backbone's initial weights; NULL: random ones */
     struct dml_dataset dataset;
@@ -44,7 +47,7 @@ struct dml_experiment {
  * read. Prints what was opened. *stop (may be NULL) ends a long opening as in dml_train. On failure
  * nothing stays open. */
 enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
-                                    struct dml_experiment *out);
+                                    struct dml_comm *comm, struct dml_experiment *out);
 void dml_experiment_close(struct dml_experiment *experiment);
 
 /* A loader of a part's images, for training or evaluation, as the run's flags say. */

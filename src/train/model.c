@@ -131,10 +131,13 @@ enum dml_status dml_model_embed_part(const struct dml_model *model, const struct
                                                .seed = (uint64_t)training->seed};
     size_t dim = dml_network_dim(model->network);
     struct dml_loader *loader = NULL;
+    struct dml_comm comm;
+    dml_comm_single(&comm);
     *embeddings = dml_alloc_aligned(part->images * dim, sizeof **embeddings);
     enum dml_status status = *embeddings ? dml_loader_open(&options, &loader) : DML_ERROR_MEMORY;
     if (!status)
-        status = dml_embed_images(model->network, loader, part->images, title, NULL, *embeddings);
+        status = dml_embed_images(model->network, loader, part->images, title, NULL, &comm,
+                                  DML_EMBEDDED_EVERYWHERE, *embeddings);
     dml_loader_close(loader);
     if (status) {
         free(*embeddings);

@@ -195,6 +195,9 @@ static const struct dml_param network[] = {
              "backward pass: a fraction of the memory for about a third more time, and exactly the "
              "same gradient.",
      .facts = DML_PARAM_MAY_CHANGE},
+    {"no_sync_bn", DML_PARAM_FLAG, AT(no_sync_bn),
+     .help = "With --ranks: batch norm has the statistics of each rank's own images instead of the "
+             "whole batch's."},
     {"precision", DML_PARAM_CHOICE, AT(precision), "fp32", .choices = precisions,
      .help = "Of activations and convolutions; of transformers, of the products of linear layers, "
              "whose sums and results stay fp32. tf32: fp32 that is multiplied with 10 bits of "
@@ -248,6 +251,15 @@ static const struct dml_param setup[] = {
     {"changed_data", DML_PARAM_FLAG, AT(changed_data),
      .help = "With --resume: go on although classes or images are not those that the run began "
              "with, where they fit its state.",
+     .facts = DML_PARAM_SAME_RUN},
+    {"ranks", DML_PARAM_INT, AT(ranks), "1", 1, 4096,
+     .help =
+         "Start so many processes on this machine by mpirun, which share a batch and the cores. "
+         "Across machines: mpirun or srun starts dml train itself.",
+     .facts = DML_PARAM_SAME_RUN},
+    {"rank_limit", DML_PARAM_FLOAT, AT(rank_limit), "1800", 0.1, INFINITY,
+     .help = "Seconds that a process waits for another one before it is taken for lost. Longer "
+             "than an evaluation takes, which is rank 0's work.",
      .facts = DML_PARAM_SAME_RUN},
     {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},

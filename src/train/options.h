@@ -70,7 +70,7 @@ extern const struct dml_param_table dml_step_params;
 
 struct dml_network_flags {
     int64_t embed_dim;
-    bool not_pretrained;
+    bool not_pretrained, no_sync_bn;
     char *arch, *weights;
     enum dml_pool_choice pool;
     enum dml_head_norm_choice head_norm;
@@ -102,8 +102,9 @@ struct dml_setup_options {
     char *savename, *save_path;
     char *params, *resume;
     struct dml_strings plugin;
-    double state_minutes;
+    double state_minutes, rank_limit;
     bool changed_data;
+    int64_t ranks;
 };
 extern const struct dml_param_table dml_setup_params;
 

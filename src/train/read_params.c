@@ -5,6 +5,7 @@
 #include "dml/params_json.h"
 #include "train/checkpoint.h"
 #include "train/options.h"
+#include "train/ranks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,8 @@ static enum dml_status name_state(struct dml_params *params, const char *resume)
     return status;
 }
 
-enum dml_status dml_train_read_params(struct dml_params *params, int count, char *const *words) {
-    enum dml_status status = dml_params_parse(params, count, words);
+enum dml_status dml_train_read_params(struct dml_params *params, struct dml_comm *comm) {
+    enum dml_status status = DML_OK;
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     /* That of a resumed run holds what it went on from, which is not this run's affair. */
     if (!status && *setup->params && !dml_params_given(params, "resume"))
@@ -36,10 +37,14 @@ enum dml_status dml_train_read_params(struct dml_params *params, int count, char
         }
         free(path);
     }
-    if (!status && *setup->resume)
+    if (!status)
+        status = dml_ranks_agree(comm, params);
+    if (!status && *setup->resume && comm->rank == 0)
         status = name_state(params, setup->resume);
-    if (!status && *setup->resume)
+    if (!status && *setup->resume && comm->rank == 0)
         status = dml_state_params(setup->resume, params);
+    if (!status)
+        status = dml_ranks_adopt(comm, params);
     /* Code is loaded where the command line says so, never because a file does. */
     if (setup->plugin.count && !dml_params_given(params, "plugin"))
         status = dml_fail(DML_ERROR_USAGE, "that run had --plugin %s: give it here, too",

@@ -11,6 +11,7 @@
 #include "train/checkpoint.h"
 #include "train/embedding.h"
 #include "train/evaluation.h"
+#include "train/ranks.h"
 #include "train/run_folder.h"
 
 #include <cjson/cJSON.h>
@@ -35,7 +36,7 @@ struct trainer {
 
     uint32_t *plan; /* (batches, batch size) */
     size_t batches;
-    float *embeddings;              /* (batch size, dim) */
+    struct dml_run_ranks ranks;     /* the batch at hand, of which each has a part */
     float *gradient;                /* (batch size, dim) */
     struct dml_named_value *values; /* of the last epoch, for its record */
     struct dml_evaluator evaluator;
@@ -43,15 +44,31 @@ struct trainer {
     double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
 };
 
+static bool wants_stop(const struct trainer *t) {
+    return t->stop && *t->stop;
+}
+
+/* Rank 0 alone has folder, trackers and checkpoints. */
+static bool leads(const struct trainer *t) {
+    return t->ranks.comm->rank == 0;
+}
+
+static bool state_is_due(const struct trainer *t) {
+    return (dml_now() - t->last_state) / 60 >= t->e.setup->state_minutes;
+}
+
 /* Network, miner, criterion: the loss of a batch and dL/d(embeddings). */
 static enum dml_status forward(struct trainer *t, const struct dml_images *images,
-                               const int32_t *labels, struct dml_loss *loss,
+                               const struct dml_loaded *own, struct dml_loss *loss,
                                struct dml_step_record *record) {
     struct dml_experiment *e = &t->e;
+    struct dml_run_ranks *r = &t->ranks;
     uint64_t seed = (uint64_t)e->training->seed;
-    enum dml_status status = dml_network_forward(e->network, images, t->embeddings);
-    const struct dml_batch batch = {images->n, dml_network_dim(e->network), t->embeddings, labels,
-                                    NULL};
+    enum dml_status status =
+        dml_network_forward(e->network, images, r->embeddings + r->first * r->dim);
+    if (!status)
+        status = dml_ranks_gather(r, own, wants_stop(t), state_is_due(t));
+    const struct dml_batch batch = {r->bs, r->dim, r->embeddings, r->labels, NULL};
     if (!status)
         status = dml_terms_compute(&e->terms, &batch, seed, t->at.step, t->gradient, loss,
                                    &record->swapped);
@@ -68,7 +85,10 @@ static enum dml_status backward(struct trainer *t, struct dml_step_record *recor
     struct dml_experiment *e = &t->e;
     struct dml_gradient_size size = {0};
     bool clipped = false;
-    enum dml_status status = dml_network_backward(e->network, t->gradient);
+    enum dml_status status =
+        dml_network_backward(e->network, t->gradient + t->ranks.first * t->ranks.dim);
+    if (!status)
+        status = dml_ranks_sum_gradients(&t->ranks, e->network);
     if (!status)
         status = dml_learner_step(&e->learner, t->at.step, &size, &clipped);
     record->grad_rms = size.rms;
@@ -87,15 +107,18 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
                                       .pixels = batch->pixels,
                                       .seed = (uint64_t)t->e.training->seed,
                                       .step = t->at.step,
+                                      .first = t->ranks.first,
                                       .erased = batch->erased};
-    enum dml_status status = forward(t, &images, batch->labels, &loss, &record);
+    enum dml_status status = forward(t, &images, batch, &loss, &record);
     if (!status)
         status = backward(t, &record);
+    if (status && t->ranks.comm->broken)
+        return status;
     if (status)
         return dml_fail_within(status == DML_ERROR_INPUT ? DML_ERROR_NUMERIC : status,
                                "step %llu (epoch %llu)", (unsigned long long)t->at.step,
                                (unsigned long long)t->at.epoch + 1);
-    dml_sampling_update(t->e.sampling, batch->indices, batch->n, t->embeddings);
+    dml_sampling_update(t->e.sampling, t->ranks.indices, t->ranks.bs, t->ranks.embeddings);
     record.seconds = dml_now() - started;
     t->at.step++;
     t->at.epoch_step++;
@@ -104,7 +127,7 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
     t->at.active += record.active;
     t->at.swapped += record.swapped;
     t->at.epoch_seconds = dml_now() - t->epoch_started;
-    return dml_tracking_step(t->tracking, &record);
+    return leads(t) ? dml_tracking_step(t->tracking, &record) : DML_OK;
 }
 
 static void planned(void *data, size_t done) {
@@ -127,6 +150,8 @@ static enum dml_status plan_epoch(struct trainer *t) {
 
 /* Trackers are on disk before the state that says where they are. */
 static enum dml_status save_state(struct trainer *t) {
+    if (!leads(t))
+        return DML_OK;
     char *path = dml_path_join(t->folder.path, "state.safetensors");
     struct dml_state_texts texts = {.identity = t->folder.identity,
                                     .bests = dml_evaluator_bests(&t->evaluator)};
@@ -142,8 +167,23 @@ static enum dml_status save_state(struct trainer *t) {
     return status;
 }
 
+/* At the same place on all ranks. */
 static bool stopped(const struct trainer *t) {
-    return t->stop && *t->stop;
+    return t->ranks.comm->size > 1 ? t->ranks.stop : wants_stop(t);
+}
+
+/* The images of an epoch that are this rank's: its part of each batch. */
+static enum dml_status start_loader(struct trainer *t) {
+    const struct dml_run_ranks *r = &t->ranks;
+    uint32_t *own = dml_alloc(t->batches * r->part, sizeof *own);
+    if (!own)
+        return DML_ERROR_MEMORY;
+    for (size_t b = 0; b < t->batches; b++)
+        memcpy(own + b * r->part, t->plan + b * r->bs + r->first, r->part * sizeof *own);
+    enum dml_status status =
+        dml_loader_start(t->e.train_loader, t->at.epoch, own, t->batches * r->part);
+    free(own);
+    return status;
 }
 
 /* The steps of an epoch that are left; the plan is made unless the epoch is under way. */
@@ -152,7 +192,8 @@ static enum dml_status train_epoch(struct trainer *t) {
     size_t batch_size = (size_t)t->e.training->bs;
     enum dml_status status = t->at.plan ? DML_OK : plan_epoch(t);
     if (!status)
-        status = dml_loader_start(t->e.train_loader, t->at.epoch, t->plan, t->batches * batch_size);
+        status = start_loader(t);
+    size_t before = t->at.epoch_step;
     struct dml_progress progress;
     char title[40];
     snprintf(title, sizeof title, "epoch %llu/%lld", (unsigned long long)t->at.epoch + 1,
@@ -170,10 +211,16 @@ static enum dml_status train_epoch(struct trainer *t) {
                           t->at.epoch_loss / (double)(t->at.epoch_step ? t->at.epoch_step : 1),
                           dml_evaluator_best_text(&t->evaluator));
         dml_progress_update(&progress, (i + 1) * batch_size);
-        double minutes = (dml_now() - t->last_state) / 60;
-        if (!status && minutes >= t->e.setup->state_minutes && t->at.epoch_step < t->batches)
-            status = save_state(t);
+        if (!status && t->ranks.save && i >= before && t->at.epoch_step < t->batches) {
+            status = dml_ranks_share_told(t->ranks.comm, &t->e);
+            if (!status)
+                status = save_state(t);
+        }
     }
+    if (!status)
+        status = dml_ranks_share_told(t->ranks.comm, &t->e);
+    if (!status && t->e.network_flags->no_sync_bn)
+        status = dml_ranks_share_statistics(t->ranks.comm, t->e.network);
     dml_progress_end(&progress);
     return status;
 }
@@ -216,6 +263,14 @@ static void describe(struct trainer *t, struct dml_epoch_record *record) {
     record->value_count = count + EPOCH_VALUES;
 }
 
+/* Rank 0 has the metrics upon which a schedule may look. */
+static enum dml_status observe(struct trainer *t, const struct dml_epoch_record *record) {
+    struct dml_run_schedule *schedule = &t->e.learner.schedule;
+    if (leads(t))
+        dml_schedule_observe(schedule, record);
+    return dml_comm_broadcast(t->ranks.comm, &schedule->memory, sizeof schedule->memory);
+}
+
 /* Metrics, checkpoints and trackers after an epoch. */
 static enum dml_status finish_epoch(struct trainer *t) {
     const struct dml_training_options *o = t->e.training;
@@ -230,10 +285,14 @@ static enum dml_status finish_epoch(struct trainer *t) {
     enum dml_status status = DML_OK;
     if (due)
         status = dml_evaluator_run(&t->evaluator, &t->e, t->folder.path, t->stop, &record);
-    if (!status)
+    if (!status && leads(t))
         status = dml_tracking_epoch(t->tracking, &record);
     if (!status && due && t->at.epoch_step)
-        dml_schedule_observe(&t->e.learner.schedule, &record);
+        status = observe(t, &record);
+    if (!status)
+        status = dml_ranks_share_told(t->ranks.comm, &t->e);
+    if (!status)
+        status = dml_ranks_check_weights(t->ranks.comm, &t->e);
     dml_evaluator_release(&t->evaluator);
     if (!status) /* a resumed run repeats an evaluation that was interrupted */
         t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
@@ -254,8 +313,9 @@ static enum dml_status fill_store(struct trainer *t) {
         loader = own;
     }
     if (!status)
-        status = dml_embed_images(e->network, loader, store->images,
-                                  "embedding the training images", t->stop, store->embeddings);
+        status =
+            dml_embed_images(e->network, loader, store->images, "embedding the training images",
+                             t->stop, t->ranks.comm, DML_EMBEDDED_EVERYWHERE, store->embeddings);
     dml_loader_close(own);
     return status;
 }
@@ -291,6 +351,8 @@ static enum dml_status resume(struct trainer *t) {
 static enum dml_status settle(struct trainer *t, struct dml_params *params) {
     struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     setup->changed_data = false; /* these are the run's data from here on */
+    if (!leads(t))
+        return DML_OK;
     if (!t->folder.in_place)
         return dml_run_folder_make(params, &t->folder);
     if (t->over)
@@ -316,27 +378,35 @@ static enum dml_status open_tracking(struct trainer *t, const char *command) {
 
 static enum dml_status open_trainer(struct trainer *t, struct dml_params *params,
                                     const char *command) {
-    enum dml_status status = dml_run_folder_take_up(params, &t->folder);
+    struct dml_comm *comm = t->ranks.comm;
+    enum dml_status status = leads(t) ? dml_run_folder_take_up(params, &t->folder) : DML_OK;
     if (!status)
-        status = dml_experiment_open(params, t->stop, &t->e);
+        status = dml_experiment_open(params, t->stop, comm, &t->e);
     if (status)
         return status;
+    dml_ranks_print(comm);
     size_t bs = (size_t)t->e.training->bs, dim = dml_network_dim(t->e.network);
+    status = dml_ranks_open(comm, bs, dim, &t->ranks);
+    if (status)
+        return status;
     t->batches = dml_sampling_batches(t->e.sampling);
     t->plan = dml_alloc(t->batches * bs, sizeof *t->plan);
-    t->embeddings = dml_alloc_aligned(bs * dim, sizeof *t->embeddings);
     t->gradient = dml_alloc_aligned(bs * dim, sizeof *t->gradient);
     t->values = dml_alloc(t->e.learner.groups.count + 1 + EPOCH_VALUES, sizeof *t->values);
-    if (!t->plan || !t->embeddings || !t->gradient || !t->values)
+    if (!t->plan || !t->gradient || !t->values)
         return DML_ERROR_MEMORY;
     bool has_state = dml_resume_has_state(t->e.setup->resume);
     if (has_state)
         status = resume(t);
-    else
+    if (!status)
+        status = dml_ranks_check(comm, &t->e);
+    if (!status && !has_state)
         status = fill_store(t);
     if (!status)
         status = settle(t, params);
-    if (status)
+    if (!status)
+        status = dml_comm_broadcast(comm, &t->over, sizeof t->over);
+    if (status || !leads(t))
         return status;
     if (t->folder.in_place && !has_state)
         dml_inform("%s: was left before its first state; the run begins anew with its parameters",
@@ -348,7 +418,7 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
 static void close_trainer(struct trainer *t) {
     dml_evaluator_close(&t->evaluator);
     free(t->plan);
-    free(t->embeddings);
+    dml_ranks_close(&t->ranks);
     free(t->gradient);
     free(t->values);
     cJSON_Delete(t->notes);
@@ -400,9 +470,10 @@ static enum dml_status finish(struct trainer *t, enum dml_status status) {
 }
 
 /* --list_groups: shows what would learn, and how fast, instead of training. */
-static enum dml_status list_groups(struct dml_params *params, const volatile sig_atomic_t *stop) {
+static enum dml_status list_groups(struct dml_params *params, const volatile sig_atomic_t *stop,
+                                   struct dml_comm *comm) {
     struct dml_experiment e;
-    enum dml_status status = dml_experiment_open(params, stop, &e);
+    enum dml_status status = dml_experiment_open(params, stop, comm, &e);
     if (status)
         return status;
     struct dml_stream stream;
@@ -420,16 +491,17 @@ static enum dml_status list_groups(struct dml_params *params, const volatile sig
 }
 
 enum dml_status dml_train(struct dml_params *params, const char *command,
-                          const volatile sig_atomic_t *stop, char **folder) {
-    struct trainer t = {.stop = stop, .folder.lock.fd = -1};
+                          const volatile sig_atomic_t *stop, struct dml_comm *comm, char **folder) {
+    struct trainer t = {.stop = stop, .folder.lock.fd = -1, .ranks.comm = comm};
     const struct dml_group_flags *groups = dml_params_options(params, &dml_group_params);
     enum dml_status status = dml_train_name_csv(params);
     if (!status && groups->list_groups)
-        return list_groups(params, stop);
+        return list_groups(params, stop, comm);
     if (!status)
         status = open_trainer(&t, params, command);
     if (!status && !t.over)
         status = train(&t);
+    status = dml_comm_fail(comm, status);
     if (t.tracking)
         status = finish(&t, status);
     if (folder && t.folder.path)

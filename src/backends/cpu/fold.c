@@ -80,11 +80,10 @@ enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_
     return DML_OK;
 }
 
-/* grads = (accumulate ? grads : 0) + scale * effective per output, and dots[o] = the sum of
+/* grads = scale * effective per output, and dots[o] = the sum of
  * effective * values over output o. */
 static void unfold(const struct cpu_weights *weights, size_t outputs, const float *effective,
-                   const float *values, const float *scale, bool accumulate, float *grads,
-                   double *dots) {
+                   const float *values, const float *scale, float *grads, double *dots) {
     size_t block = (size_t)cpu_weights_block(weights), inner = cpu_weights_inner(weights);
     enum { FEW = 64 };
 #pragma omp parallel for schedule(static)
@@ -101,8 +100,7 @@ static void unfold(const struct cpu_weights *weights, size_t outputs, const floa
 #pragma omp simd
                 for (size_t l = 0; l < block; l++) {
                     part[l] += effective[at + l] * values[at + l];
-                    float old = accumulate ? grads[at + l] : 0.0f;
-                    grads[at + l] = old + effective[at + l] * factor[l];
+                    grads[at + l] = effective[at + l] * factor[l];
                 }
             for (size_t l = 0; l < block; l++)
                 dot[l] += part[l];
@@ -112,14 +110,14 @@ static void unfold(const struct cpu_weights *weights, size_t outputs, const floa
     }
 }
 
-static void add_plain(const float *grad, size_t count, bool accumulate, float *target) {
+static void copy(const float *from, size_t count, float *to) {
 #pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < count; i++)
-        target[i] = (accumulate ? target[i] : 0.0f) + grad[i];
+        to[i] = from[i];
 }
 
 void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *unit,
-                           const float *grad_weights, const float *grad_bias, bool accumulate) {
+                           const float *grad_weights, const float *grad_bias) {
     size_t outputs = (size_t)params->graph->nodes[unit->node].channels;
     const struct cpu_param *item =
         &params->items[dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT)];
@@ -127,9 +125,9 @@ void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *un
     const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
     float *target_bias = cpu_params_grad(params, unit->node, DML_ROLE_BIAS);
     if (unit->norm < 0) { /* its own parameters are the effective ones */
-        add_plain(grad_weights, item->count, accumulate, target);
+        copy(grad_weights, item->count, target);
         if (bias)
-            add_plain(grad_bias, outputs, accumulate, target_bias);
+            copy(grad_bias, outputs, target_bias);
         return;
     }
     struct plan_norm norm = cpu_norm_of(params, unit->norm);
@@ -138,9 +136,8 @@ void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *un
     double dots[outputs];
     plan_norm_scale(&norm, scale);
     unfold(item->weights, outputs, grad_weights,
-           cpu_params_value(params, unit->node, DML_ROLE_WEIGHT), scale, accumulate, target, dots);
+           cpu_params_value(params, unit->node, DML_ROLE_WEIGHT), scale, target, dots);
     struct plan_folded_grads folded = {dots, grad_bias, bias, scale};
-    plan_norm_gradients(&norm, &folded, accumulate,
-                        cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT),
+    plan_norm_gradients(&norm, &folded, cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT),
                         cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS), target_bias);
 }

@@ -22,6 +22,7 @@ struct cpu_network {
     int plan_count;
     char *arena;
     size_t arena_bytes;
+    float *piece; /* gradients of a piece of a batch, to be added to the others; NULL until then */
     /* The forward pass that waits for its backward pass. */
     struct {
         bool valid;
@@ -40,6 +41,7 @@ static void close_network(struct cpu_network *network) {
     cpu_params_destroy(&network->params);
     cpu_engine_destroy(network->engine);
     free(network->arena);
+    free(network->piece);
     free(network);
 }
 
@@ -160,6 +162,12 @@ static enum dml_status check_images(const struct cpu_network *network,
     return DML_OK;
 }
 
+static struct cpu_run run_of(struct cpu_network *network, const struct plan *plan,
+                             const struct dml_images *images, size_t first) {
+    return (struct cpu_run){plan,  &network->params,      network->arena, images,
+                            first, network->options.parts};
+}
+
 /* A piece of a batch through a plan of its size. */
 static enum dml_status forward_piece(struct cpu_network *network, enum plan_kind kind,
                                      const struct dml_images *images, size_t first, size_t n,
@@ -169,7 +177,7 @@ static enum dml_status forward_piece(struct cpu_network *network, enum plan_kind
         status = need_arena(network, (*plan)->arena_bytes);
     if (status != DML_OK)
         return status;
-    struct cpu_run run = {*plan, &network->params, network->arena, images, first, false};
+    const struct cpu_run run = run_of(network, *plan, images, first);
     return cpu_run_forward(&run, embeddings);
 }
 
@@ -247,6 +255,27 @@ static enum dml_status forward(struct dml_network *handle, const struct dml_imag
     return DML_OK;
 }
 
+/* The gradients of a piece behind the first are added to those before it when they are complete:
+ * the sum that as many processes get of a piece each. */
+static enum dml_status add_piece(struct cpu_network *network, const struct cpu_run *run,
+                                 const float *grad) {
+    struct cpu_params *params = &network->params;
+    float *sums = params->grads;
+    if (!network->piece) {
+        network->piece = dml_alloc_aligned(params->learnable, sizeof *sums);
+        if (!network->piece)
+            return DML_ERROR_MEMORY;
+        memset(network->piece, 0, params->learnable * sizeof *sums);
+    }
+    params->grads = network->piece;
+    enum dml_status status = cpu_run_backward(run, grad);
+    params->grads = sums;
+#pragma omp parallel for simd schedule(static)
+    for (size_t i = 0; i < params->learnable; i++)
+        sums[i] += network->piece[i];
+    return status;
+}
+
 /* Piece by piece forward once more, now keeping activations, and backward. */
 static enum dml_status backward_in_pieces(struct cpu_network *network, const float *grad) {
     const struct dml_images *images = &network->waiting.images;
@@ -259,10 +288,10 @@ static enum dml_status backward_in_pieces(struct cpu_network *network, const flo
             n = network->options.micro_batch;
         const struct plan *plan;
         status = forward_piece(network, PLAN_TRAIN, images, done, n, embeddings, &plan);
-        if (status == DML_OK) {
-            struct cpu_run run = {plan, &network->params, network->arena, images, done, done > 0};
-            status = cpu_run_backward(&run, grad + done * dim);
-        }
+        const struct cpu_run run = run_of(network, plan, images, done);
+        if (status == DML_OK)
+            status =
+                done ? add_piece(network, &run, grad + done * dim) : cpu_run_backward(&run, grad);
         done += n;
     }
     free(embeddings);
@@ -277,13 +306,14 @@ static enum dml_status backward(struct dml_network *handle, const float *grad) {
     network->waiting.valid = false;
     if (!network->waiting.plan)
         return backward_in_pieces(network, grad);
-    struct cpu_run run = {network->waiting.plan,
-                          &network->params,
-                          network->arena,
-                          &network->waiting.images,
-                          0,
-                          false};
+    const struct cpu_run run = run_of(network, network->waiting.plan, &network->waiting.images, 0);
     return cpu_run_backward(&run, grad);
+}
+
+static enum dml_status gradients(struct dml_network *network, float **values, size_t *count) {
+    *values = cpu_of(network)->params.grads;
+    *count = cpu_of(network)->params.learnable;
+    return DML_OK;
 }
 
 static enum dml_status read_param(struct dml_network *network, int index, enum dml_slot slot,
@@ -339,6 +369,7 @@ const struct dml_backend dml_backend_cpu = {
     .embed = embed,
     .forward = forward,
     .backward = backward,
+    .gradients = gradients,
     .gradient_size = gradient_size,
     .clip = clip,
     .step = step,

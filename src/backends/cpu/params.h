@@ -66,10 +66,6 @@ static inline float *cpu_params_grad(const struct cpu_params *params, int node,
     int index = dml_graph_find_param(params->graph, node, role);
     return index < 0 ? NULL : params->grads + params->items[index].offset;
 }
-/* A gradient, which replaces the last one or is added to it. */
-static inline void cpu_params_store(float *grad, double value, bool accumulate) {
-    *grad = (float)(accumulate ? *grad + value : value);
-}
 
 /* The parameters of a batch norm, with its running statistics. */
 struct plan_norm cpu_norm_of(const struct cpu_params *params, int node);
@@ -80,9 +76,8 @@ enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_
                                    bool fold);
 
 /* From the gradients of a convolution's effective weight and bias, those of its own parameters and
- * of the batch norm folded into it: dW = dW' g/s, the others as plan/fold.h says. Added to the
- * gradients where `accumulate`. */
+ * of the batch norm folded into it: dW = dW' g/s, the others as plan/fold.h says. */
 void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *unit,
-                           const float *grad_weights, const float *grad_bias, bool accumulate);
+                           const float *grad_weights, const float *grad_bias);
 
 #endif

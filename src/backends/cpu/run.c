@@ -1,6 +1,7 @@
 #include "backends/cpu/run.h"
 
 #include "backends/cpu/operations/operation.h"
+#include "backends/cpu/parts.h"
 #include "backends/cpu/traits.h"
 
 #include <math.h>
@@ -76,7 +77,7 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct plan_ste
     const struct dml_node *node = &run->plan->graph->nodes[unit->norm];
     const struct plan_layout *layout = &unit->layout;
     size_t room = plan_layout_channels(layout);
-    double count = (double)run->plan->n * (double)layout->pixels;
+    double count = (double)(run->plan->n * cpu_parts_count(run->parts)) * (double)layout->pixels;
     if (count < 2)
         return dml_fail(DML_ERROR_INPUT,
                         "%s: batch statistics need more than one value per channel", node->name);
@@ -84,6 +85,10 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct plan_ste
     float *scale = variance + room, *shift = scale + room;
     const struct cpu_kernels *kernels = kernels_of(unit);
     kernels->batch_statistics(layout, run->plan->n, cpu_at(run, step->in), mean, variance);
+    enum dml_status status =
+        cpu_parts_statistics(run->parts, (size_t)layout->channels, mean, variance);
+    if (status != DML_OK)
+        return status;
     update_running(params, node, unit->norm, count, mean, variance);
     const float *weight = cpu_params_value(params, unit->norm, DML_ROLE_NORM_WEIGHT);
     const float *bias = cpu_params_value(params, unit->norm, DML_ROLE_NORM_BIAS);
@@ -213,7 +218,7 @@ static enum dml_status conv_weights(const struct cpu_run *run, const struct plan
         cpu_conv_backward_weights(run->plan->kernels[step->unit], cpu_at(run, step->other),
                                   cpu_at(run, step->in), grad, bias, scratch);
     if (status == DML_OK)
-        cpu_params_conv_grads(run->params, unit_at(run, step->unit), grad, bias, run->accumulate);
+        cpu_params_conv_grads(run->params, unit_at(run, step->unit), grad, bias);
     return status;
 }
 
@@ -226,7 +231,7 @@ static enum dml_status conv_data(const struct cpu_run *run, const struct plan_st
 
 /* With N values per channel, x^ = (x - mean) / s, and gradient g of the output:
  * dx = weight / s * (g - mean(g) - x^ * mean(g x^)). */
-static void norm_backward(const struct cpu_run *run, const struct plan_step *step) {
+static enum dml_status norm_backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = unit_at(run, step->unit);
     const struct plan_layout *layout = &unit->layout;
     struct cpu_params *params = run->params;
@@ -240,18 +245,22 @@ static void norm_backward(const struct cpu_run *run, const struct plan_step *ste
     float *grad_weight = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT);
     float *grad_bias = cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS);
     double epsilon = run->plan->graph->nodes[unit->norm].epsilon;
-    double count = (double)n * (double)layout->pixels;
+    double count = (double)(n * cpu_parts_count(run->parts)) * (double)layout->pixels;
+    for (size_t c = 0; c < (size_t)layout->channels; c++) { /* of this part, as all gradients */
+        grad_weight[c] = (float)(sum_x[c] / sqrt(variance[c] + epsilon));
+        grad_bias[c] = (float)sum[c];
+    }
+    enum dml_status status = cpu_parts_sums(run->parts, 2 * room, sum);
+    if (status != DML_OK)
+        return status;
     for (size_t c = 0; c < room; c++) {
         double s2 = variance[c] + epsilon;
         a[c] = scale[c];
         b[c] = (float)(-scale[c] * sum_x[c] / (s2 * count));
         d[c] = (float)(-scale[c] * sum[c] / count);
-        if (c >= (size_t)layout->channels)
-            continue;
-        cpu_params_store(&grad_weight[c], sum_x[c] / sqrt(s2), run->accumulate);
-        cpu_params_store(&grad_bias[c], sum[c], run->accumulate);
     }
     kernels_of(unit)->norm_gradient(layout, n, grad, x, mean, a, b, d, cpu_at(run, step->out));
+    return DML_OK;
 }
 
 /* y = weight (x - mean) / s + bias with running mean and s. */
@@ -274,8 +283,8 @@ static void frozen_norm_backward(const struct cpu_run *run, const struct plan_st
     double epsilon = run->plan->graph->nodes[unit->norm].epsilon;
     for (size_t c = 0; c < channels; c++) {
         double s = sqrt(variance[c] + epsilon);
-        cpu_params_store(&grad_weight[c], (sum_x[c] - mean[c] * sum[c]) / s, run->accumulate);
-        cpu_params_store(&grad_bias[c], sum[c], run->accumulate);
+        grad_weight[c] = (float)((sum_x[c] - mean[c] * sum[c]) / s);
+        grad_bias[c] = (float)sum[c];
     }
 }
 
@@ -326,8 +335,7 @@ static void gem_backward(const struct cpu_run *run, const struct plan_step *step
             double log_y = (double)logs[at] / p;
             sum += grad[at] * exp(log_y) * (slopes[at] - log_y) / p;
         }
-    cpu_params_store(cpu_params_grad(params, unit->node, DML_ROLE_POOL_POWER), sum,
-                     run->accumulate);
+    *cpu_params_grad(params, unit->node, DML_ROLE_POOL_POWER) = (float)sum;
     if (step->out.slot >= 0)
         cpu_kernels_of(in)->global_gem_pool_gradient(in, n, grad, cpu_at(run, step->other), p, logs,
                                                      cpu_at(run, step->out));
@@ -358,8 +366,7 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct pla
     case PLAN_STEP_CONV_DATA:
         return conv_data(run, step);
     case PLAN_STEP_NORM:
-        norm_backward(run, step);
-        break;
+        return norm_backward(run, step);
     case PLAN_STEP_FROZEN_NORM:
         frozen_norm_backward(run, step);
         break;

@@ -12,8 +12,8 @@ struct cpu_run {
     struct cpu_params *params;
     char *arena;
     const struct dml_images *images;
-    size_t first; /* image of the batch that the plan's first one is */
-    bool accumulate;
+    size_t first;                        /* image of the batch that the plan's first one is */
+    const struct dml_batch_parts *parts; /* of the batch, where others have some; or NULL */
 };
 
 /* Images to embeddings (n, embed_dim). */

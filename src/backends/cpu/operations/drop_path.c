@@ -12,7 +12,7 @@ static float keep(const struct cpu_run *run, const struct plan_step *step, size_
     float rate = cpu_node_of(run, step)->rate;
     uint64_t node = (uint64_t)plan_unit_of(run->plan, step)->node;
     struct dml_rng rng = dml_rng_make(run->images->seed, DML_PURPOSE_DROP_PATH, run->images->step,
-                                      node << 32 | (run->first + image));
+                                      node << 32 | (run->images->first + run->first + image));
     return dml_rng_uniform(&rng) < rate ? 0.0f : 1.0f / (1.0f - rate);
 }
 

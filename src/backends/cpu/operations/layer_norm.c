@@ -69,8 +69,8 @@ static void input_row(const float *grad, const float *x, const float *weight, si
 /* The gradients of weight and bias: sums over rows of gradient x^ and of the gradient, in float32
  * over some rows and of those in float64. */
 static void add_parameter_grads(const struct cpu_row_shape *rows, const float *grad, const float *x,
-                                const float *mean, const float *inverse, bool accumulate,
-                                float *grad_weight, float *grad_bias) {
+                                const float *mean, const float *inverse, float *grad_weight,
+                                float *grad_bias) {
     enum { COLUMNS = 64, ROWS = 64 };
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < rows->width; first += COLUMNS) {
@@ -95,8 +95,8 @@ static void add_parameter_grads(const struct cpu_row_shape *rows, const float *g
             }
         }
         for (size_t c = 0; c < columns; c++) {
-            cpu_params_store(&grad_weight[first + c], weight[c], accumulate);
-            cpu_params_store(&grad_bias[first + c], bias[c], accumulate);
+            grad_weight[first + c] = (float)weight[c];
+            grad_bias[first + c] = (float)bias[c];
         }
     }
 }
@@ -110,7 +110,7 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     const float *mean = cpu_at(run, step->state), *inverse = mean + rows.count;
     float *out = cpu_at(run, step->out);
     if (weight)
-        add_parameter_grads(&rows, grad, x, mean, inverse, run->accumulate,
+        add_parameter_grads(&rows, grad, x, mean, inverse,
                             cpu_params_grad(params, unit->node, DML_ROLE_NORM_WEIGHT),
                             cpu_params_grad(params, unit->node, DML_ROLE_NORM_BIAS));
     if (!out)

@@ -24,7 +24,7 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     const float *gamma = cpu_params_value(run->params, unit->node, DML_ROLE_LAYER_SCALE);
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
-    cpu_column_sums(&rows, grad, cpu_at(run, step->other), run->accumulate,
+    cpu_column_sums(&rows, grad, cpu_at(run, step->other),
                     cpu_params_grad(run->params, unit->node, DML_ROLE_LAYER_SCALE));
     if (!out)
         return DML_OK;

@@ -67,12 +67,11 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
                                           .lda = out.stride,
                                           .b = x,
                                           .ldb = in.stride,
-                                          .add = run->accumulate,
                                           .c = grad_weight,
                                           .ldc = in.width};
     enum dml_status status = cpu_product_run(&of_weight, narrow, cpu_at(run, step->scratch));
     if (grad_bias)
-        cpu_column_sums(&out, grad, NULL, run->accumulate, grad_bias);
+        cpu_column_sums(&out, grad, NULL, grad_bias);
     float *grad_x = cpu_at(run, step->out);
     if (!grad_x || status != DML_OK)
         return status;

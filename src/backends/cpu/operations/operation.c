@@ -17,7 +17,7 @@ static void sum_rows(const float *x, const float *factor, size_t stride, size_t 
 }
 
 void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const float *factor,
-                     bool accumulate, float *out) {
+                     float *out) {
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < rows->width; first += COLUMNS) {
         size_t columns = rows->width - first < COLUMNS ? rows->width - first : COLUMNS;
@@ -31,7 +31,7 @@ void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const flo
                 sum[c] += part[c];
         }
         for (size_t c = 0; c < columns; c++)
-            cpu_params_store(&out[first + c], sum[c], accumulate);
+            out[first + c] = (float)sum[c];
     }
 }
 

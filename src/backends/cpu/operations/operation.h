@@ -51,9 +51,9 @@ struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct p
 size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_unit *unit, size_t m,
                               size_t n, size_t k);
 
-/* out[c] = (accumulate ? out[c] : 0) + the sum over rows of x, or of x times `factor`, rows of the
+/* out[c] = the sum over rows of x, or of x times `factor`, rows of the
  * same shape, where that is not NULL. */
 void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const float *factor,
-                     bool accumulate, float *out);
+                     float *out);
 
 #endif

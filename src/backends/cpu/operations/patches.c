@@ -105,13 +105,12 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
         .lda = rows.stride,
         .b = patches,
         .ldb = s.width,
-        .add = run->accumulate,
         .c = cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT),
         .ldc = s.width};
     enum dml_status status = cpu_product_run(&product, cpu_op_narrow(run->params, unit),
                                              (char *)patches + patches_bytes(&s));
     if (bias)
-        cpu_column_sums(&rows, grad, NULL, run->accumulate, bias);
+        cpu_column_sums(&rows, grad, NULL, bias);
     return status;
 }
 

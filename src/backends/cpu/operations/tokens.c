@@ -83,9 +83,9 @@ static void parameter_grads(const struct cpu_run *run, const struct plan_step *s
         for (size_t i = 0; i < run->plan->n; i++)
             sum += grad[i * unit->layout.image + c];
         if (learned)
-            cpu_params_store(&learned[c], sum, run->accumulate);
+            learned[c] = (float)sum;
         if (position)
-            cpu_params_store(&position[c], sum, run->accumulate);
+            position[c] = (float)sum;
     }
 }
 

@@ -1,0 +1,21 @@
+#ifndef DML_CPU_PARTS_H
+#define DML_CPU_PARTS_H
+
+#include "backends/backend.h"
+
+/* Batch norm over a batch of which each of several processes has a part of one size: Ioffe and
+ * Szegedy 2015, Batch normalization, with the statistics of all of it. `parts` NULL: one process,
+ * nothing changes. */
+
+/* mean, variance (channels) of this part become those of the batch. */
+enum dml_status cpu_parts_statistics(const struct dml_batch_parts *parts, size_t channels,
+                                     float *mean, float *variance);
+
+/* values (count) become the sums over all parts, in their order. */
+enum dml_status cpu_parts_sums(const struct dml_batch_parts *parts, size_t count, double *values);
+
+static inline size_t cpu_parts_count(const struct dml_batch_parts *parts) {
+    return parts ? (size_t)parts->count : 1;
+}
+
+#endif

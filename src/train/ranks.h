@@ -1,0 +1,55 @@
+#ifndef DML_TRAIN_RANKS_H
+#define DML_TRAIN_RANKS_H
+
+#include "comm/comm.h"
+#include "train/experiment.h"
+
+/* What the ranks of a run tell each other. Every rank has a part of each batch, and after the
+ * forward pass all have the whole of it: they mine the same tuples and compute the same loss. */
+struct dml_run_ranks {
+    struct dml_comm *comm;
+    size_t part, first; /* images of a batch that this rank computes, and where they begin in it */
+    size_t bs, dim;
+    float *embeddings; /* of the whole batch: (bs, dim) */
+    int32_t *labels;   /* (bs) */
+    uint32_t *indices; /* (bs) */
+    bool stop, save;   /* after this step: the user asked any rank; rank 0 says so */
+    char *messages;    /* (ranks) of a step */
+    size_t message;    /* bytes of one */
+};
+
+enum dml_status dml_ranks_open(struct dml_comm *comm, size_t bs, size_t dim,
+                               struct dml_run_ranks *out);
+void dml_ranks_close(struct dml_run_ranks *ranks);
+
+/* Behind the forward pass, which has put this rank's embeddings at their place. `stop` and `save`
+ * are this rank's wish. */
+enum dml_status dml_ranks_gather(struct dml_run_ranks *ranks, const struct dml_loaded *own,
+                                 bool stop, bool save);
+
+/* The network's gradients become those of the whole batch: sums, for the loss was the batch's. */
+enum dml_status dml_ranks_sum_gradients(struct dml_run_ranks *ranks, struct dml_network *network);
+
+/* Makes rank 0's flags known and the state that it goes on from: with --resume other ranks need not
+ * see its file. `params` hold what the command line and --params say. DML_ERROR_USAGE: another
+ * rank's flags differ where results depend on them, or N does not divide a batch. */
+enum dml_status dml_ranks_agree(struct dml_comm *comm, const struct dml_params *params);
+enum dml_status dml_ranks_adopt(struct dml_comm *comm, struct dml_params *params);
+
+/* DML_ERROR_INPUT: a rank has another data set or other weights than rank 0. */
+enum dml_status dml_ranks_check(struct dml_comm *comm, const struct dml_experiment *experiment);
+/* Weights alone, as they may drift apart on unlike processors. */
+enum dml_status dml_ranks_check_weights(struct dml_comm *comm,
+                                        const struct dml_experiment *experiment);
+
+/* Running statistics of batch norm become rank 0's: with --no_sync_bn each rank has its own. */
+enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_network *network);
+
+/* What loaders said of images on any rank becomes known to all; rank 0 tells the user of those that
+ * it did not meet itself. */
+enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_experiment *e);
+
+/* The table of the ranks: machine, process, threads. */
+void dml_ranks_print(const struct dml_comm *comm);
+
+#endif

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Training on many processes: N ranks leave what one process with --micro_bs of a rank's part leaves,
+# to the bit, whatever the sampler; runs go on with another number of ranks; what differs between
+# ranks is told in one line. Lost ranks are test_comm's.
+set -euo pipefail
+dml=$1 source=$2
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+if ! [ -e "$(dirname "$dml")/libdml_mpi.so" ]; then
+    echo "this build leaves out many processes"
+    "$dml" train --ranks 2 --n_epochs 0 >"$work/log" 2>&1 && fail "--ranks without MPI"
+    [ "$(grep -c "many processes\|mpirun cannot be started" "$work/log")" = 1 ] ||
+        { cat "$work/log"; fail "--ranks without MPI does not say why"; }
+    exit 0
+fi
+
+mkdir -p "$work/data/emoji12/images"
+cp -r "$source/data/emoji200/images"/00?.* "$source/data/emoji200/images"/01[0-2].* \
+    "$work/data/emoji12/images/"
+# images that cannot be decoded, so that others take their place on the ranks that have them: PNG
+# files of 40 x 40 whose data are none
+broken() {
+    printf '\211\120\116\107\015\012\032\012\000\000\000\015\111\110\104\122\000\000\000\050\000'
+    printf '\000\000\050\010\002\000\000\000\003\234\057\072\000\000\000\021\111\104\101\124\156'
+    printf '\157\040\160\151\170\145\154\163\040\151\156\040\150\145\162\145\232\032\142\317\000'
+    printf '\000\000\000\111\105\116\104\256\102\140\202'
+}
+for victim in $(find "$work/data/emoji12/images"/00[123].* -name '*.*g' | sort | sed -n '1~3p'); do
+    rm "$victim"
+    broken >"${victim%.*}.png"
+done
+
+export OMP_NUM_THREADS=1
+base=(--dataset emoji12 --source_path "$work/data" --arch resnet18_frozen_normalize --not_pretrained
+    --image_size 32 --embed_dim 8 --bs 16 --lr 0.001 --save_path "$work/runs" --kernels 2
+    --evaluation_metrics e_recall@1 --no_plots --n_epochs 3)
+# train NAME FLAGS...
+train() {
+    local name=$1
+    shift
+    "$dml" train "${base[@]}" --savename "$name" "$@" >"$work/$name.log" 2>&1 ||
+        { cat "$work/$name.log"; return 1; }
+}
+folder() { echo "$work/runs/emoji12/$1"; }
+# data_of FILE prints its tensors without the header, which holds the flags
+data_of() { tail -c +$((9 + $(od -An -tu8 -N8 "$1"))) "$1"; }
+same() {
+    for file in state checkpoint_Test_discriminative_e_recall@1; do
+        cmp <(data_of "$(folder "$1")/$file.safetensors") \
+            <(data_of "$(folder "$2")/$file.safetensors") || fail "$1 and $2 differ in $file"
+    done
+    cmp <(cut -d, -f1 "$(folder "$1")/CSV_Logs/Data_Train_loss.csv") \
+        <(cut -d, -f1 "$(folder "$2")/CSV_Logs/Data_Train_loss.csv") || fail "$1, $2: other losses"
+}
+
+echo "2 and 4 ranks are one process in pieces"
+for ranks in 2 4; do
+    train "pieces$ranks" --micro_bs $((16 / ranks))
+    train "ranks$ranks" --ranks $ranks
+    same "pieces$ranks" "ranks$ranks"
+done
+grep -q "by rank [123]; another image of its class takes its place" "$work/ranks4.log" || { cat "$work/ranks4.log"; fail "the image is not told"; }
+grep -q "^  rank 3  " "$work/ranks4.log" || fail "there is no table of the ranks"
+[ "$(ls "$work/runs/emoji12" | wc -l)" = 4 ] || fail "a run has more than one folder"
+
+echo "a run goes on with other numbers of ranks, and from a file that rank 0 alone needs"
+pieces=(8 4 16) ranks=(2 4 1)
+for i in 0 1 2; do
+    going=(--n_epochs $((i + 1)))
+    [ $i = 0 ] || going+=(--resume)
+    "$dml" train "${base[@]}" "${going[@]}" ${going[2]:+"$(folder alone)"} --micro_bs ${pieces[i]} \
+        $([ $i = 0 ] && echo --savename alone) >"$work/log" 2>&1 || { cat "$work/log"; fail "alone $i"; }
+    "$dml" train "${base[@]}" "${going[@]}" ${going[2]:+"$(folder changing)"} --micro_bs 0 \
+        --ranks ${ranks[i]} $([ $i = 0 ] && echo --savename changing) >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "changing $i"; }
+done
+same alone changing
+
+echo "every sampler plans the same batches everywhere"
+for sampler in full_random greedy_coreset d2_coreset disthist_batchmatch fid_batchmatch; do
+    flags=(--n_epochs 1 --data_sampler $sampler --data_batchmatch_bigbs 32 --no_train_metrics
+        --loss multisimilarity)
+    train "one_$sampler" --micro_bs 8 "${flags[@]}"
+    train "two_$sampler" --ranks 2 "${flags[@]}"
+    same "one_$sampler" "two_$sampler"
+done
+
+echo "batch norm has the statistics of the whole batch, or of each rank's part"
+# Two steps: the rounding of the first ones grows, the more so by Adam, which divides by the size of
+# a gradient.
+norm=(--arch resnet18_normalize --n_epochs 1 --optim sgd --bs 24 --samples_per_class 2)
+train whole "${norm[@]}"
+train synchronised --ranks 2 "${norm[@]}"
+train apart --ranks 2 --no_sync_bn "${norm[@]}"
+# distance A B: between the losses of two runs
+distance() {
+    paste -d, "$(folder "$1")/CSV_Logs/Data_Train_loss.csv" \
+        "$(folder "$2")/CSV_Logs/Data_Train_loss.csv" |
+        awk -F, 'NR == 2 { d = $1 - $(NF / 2 + 1); print d < 0 ? -d : d }'
+}
+awk -v d="$(distance whole synchronised)" 'BEGIN { exit !(d < 1e-5) }' ||
+    fail "synchronised batch norm: the loss is $(distance whole synchronised) off"
+awk -v d="$(distance whole apart)" 'BEGIN { exit !(d > 1e-5) }' || fail "--no_sync_bn has no effect"
+
+# refused STATUS TEXT RANKS FLAGS...: one line, and that status
+refused() {
+    local status=$1 text=$2 code=0
+    shift 2
+    "$dml" train "${base[@]}" --savename refused "$@" >"$work/log" 2>"$work/errors" || code=$?
+    [ $code = "$status" ] && [ "$(wc -l <"$work/errors")" = 1 ] && grep -q -- "$text" "$work/errors" ||
+        { cat "$work/log" "$work/errors"; fail "$*: status $code, not '$text'"; }
+}
+echo "what cannot be is refused in one line"
+refused 2 "dml train: --bs 16 cannot be divided among 3 ranks" --ranks 3
+refused 2 "dml train: --micro_bs 8 does not divide the 4 images" --ranks 4 --micro_bs 8
+refused 2 "dml train: there is no parameter '--rnks'\|--rnks" --rnks 4
+refused 1 "cannot be opened\|does not exist\|no such\|No such" --ranks 2 --source_path "$work/none"
+
+# As on machines that differ: each rank is given flags of its own.
+cat >"$work/unlike.sh" <<'EOF'
+#!/bin/bash
+[ "$OMPI_COMM_WORLD_RANK" = 1 ] || DML_OTHER=
+exec "$DML" train "$@" $DML_OTHER
+EOF
+chmod +x "$work/unlike.sh"
+export DML=$dml OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_plm=isolated \
+    OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_orte_execute_quiet=1
+unlike() {
+    local text=$1 code=0
+    shift
+    DML_OTHER="$*" mpirun -n 2 "$work/unlike.sh" "${base[@]}" --savename unlike >"$work/log" \
+        2>"$work/errors" || code=$?
+    [ $code != 0 ] && [ "$(wc -l <"$work/errors")" = 1 ] && grep -q -- "$text" "$work/errors" ||
+        { cat "$work/log" "$work/errors"; fail "rank 1 with $*: status $code, not '$text'"; }
+}
+echo "ranks that differ are named"
+unlike "dml train: rank 1 (.*): --lr is 0.002 here, and 0.001 for rank 0" --lr 0.002
+cp -r "$work/data" "$work/other" && rm "$(find "$work/other" -name '*.*g' | sort | tail -1)"
+unlike "dml train: the data set of rank 1 (.*) is not that of rank 0" --source_path "$work/other"
+unlike "rank 1 (.*): .*none" --source_path "$work/none"
