@@ -47,7 +47,16 @@ struct block {
 
 block now;
 fiber *current;
-std::vector<fiber *> idle;
+
+/* Fibers that wait to be used again; they go when the program ends. */
+struct fibers : std::vector<fiber *> {
+    ~fibers() {
+        for (fiber *f : *this) {
+            free(f->stack);
+            delete f;
+        }
+    }
+} idle;
 ucontext_t scheduler_context;
 jmp_buf scheduler_jump;
 int thread_order = SHIM_FORWARD;
