@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Training on many processes: N ranks leave what one process with --micro_bs of a rank's part leaves,
 # to the bit, whatever the sampler; runs go on with another number of ranks; what differs between
-# ranks is told in one line. Lost ranks are test_comm's.
+# ranks is told in one line, and so is a rank that is lost: the run goes on from its state.
 set -euo pipefail
 dml=$1 source=$2
 work=$(mktemp -d)
@@ -61,9 +61,28 @@ for ranks in 2 4; do
     train "ranks$ranks" --ranks $ranks
     same "pieces$ranks" "ranks$ranks"
 done
-grep -q "by rank [123]; another image of its class takes its place" "$work/ranks4.log" || { cat "$work/ranks4.log"; fail "the image is not told"; }
+grep -q "by rank [123]; another image of its class takes its place" "$work/ranks4.log" ||
+    { cat "$work/ranks4.log"; fail "the image is not told"; }
 grep -q "^  rank 3  " "$work/ranks4.log" || fail "there is no table of the ranks"
 [ "$(ls "$work/runs/emoji12" | wc -l)" = 4 ] || fail "a run has more than one folder"
+
+echo "a run goes on after it has lost a rank, to what it would have been"
+"$dml" train "${base[@]}" --savename lost --ranks 2 --state_minutes 0 >"$work/log" 2>"$work/errors" &
+run=$!
+until [ -s "$(folder lost)/CSV_Logs/Data_Train_loss.csv" ]; do
+    kill -0 $run 2>/dev/null || { cat "$work/log" "$work/errors"; fail "it ended before that"; }
+    sleep 0.05
+done
+kill -KILL "$(sed -n 's/^  rank 1 .* process \([0-9]*\),.*/\1/p' "$work/log")"
+code=0
+wait $run || code=$?
+[ $code = 1 ] && [ "$(grep -c "^dml train: " "$work/errors")" = 1 ] &&
+    grep -q "^dml train: rank 1 of 2 is lost: its process .* has ended$" "$work/errors" ||
+    { cat "$work/log" "$work/errors"; fail "a lost rank: status $code"; }
+"$dml" train --resume "$(folder lost)" --ranks 2 >"$work/log" 2>&1 ||
+    { cat "$work/log"; fail "going on after a lost rank"; }
+same pieces2 lost
+rm -r "$(folder lost)"
 
 echo "a run goes on with other numbers of ranks, and from a file that rank 0 alone needs"
 pieces=(8 4 16) ranks=(2 4 1)
