@@ -48,7 +48,8 @@ refused '--loss_mine_scale: 0 is out of bounds' --plugin mine.so --loss mine --b
     --loss_mine_scale 0
 refused 'did you mean --loss_mine_scale' --plugin mine.so --loss mine --loss_mine_scales 2
 refused 'use one of: random,' --plugin mine.so --loss mine --batch_mining lifted
-refused "there is already a criterion called 'mine'" --plugin mine.so --plugin mine.so --loss mine
+cp mine.so other.so
+refused "there is already a criterion called 'mine'" --plugin mine.so other.so --loss mine
 refused "no criterion 'mine'" --loss mine
 refused 'that run had --plugin mine.so' --params "$run/parameters.json"
 refused 'that run had --plugin mine.so' --resume "$run"
