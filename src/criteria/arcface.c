@@ -12,7 +12,7 @@
 #include <math.h>
 
 struct options {
-    double lr, margin, scale;
+    double lr, margin, scale, class_share;
 };
 
 static const struct dml_param params[] = {
@@ -35,6 +35,14 @@ static const struct dml_param params[] = {
      .max = INFINITY,
      .above_min = true,
      .help = "What the cosines are multiplied by."},
+    {.name = "loss_arcface_class_share",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, class_share),
+     .fallback = "1",
+     .max = 1,
+     .above_min = true,
+     .help = "Share of the classes that a step looks at: the batch's and others at random (Partial "
+             "FC)."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: arcface", struct options, params);
@@ -68,12 +76,14 @@ static struct dml_own_score with_margin(const void *data, double cosine, double 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
-    (void)tuples, (void)rng;
+    (void)tuples;
     struct state *state = data;
     struct dml_class_rule rule = {.scale = state->options.scale,
                                   .clamp = true,
                                   .own = with_margin,
-                                  .options = &state->options};
+                                  .options = &state->options,
+                                  .class_share = state->options.class_share,
+                                  .rng = rng};
     *loss = (struct dml_loss){.tuples = batch->n, .active = batch->n};
     return dml_class_scores_step(&state->scores, &rule, batch->embeddings, batch->labels, batch->n,
                                  grad, &loss->value);

@@ -1,5 +1,7 @@
 #include "criteria/class_scores.h"
 
+#include "criteria/sampled_classes.h"
+
 #include "math/linear.h"
 #include "math/panels.h"
 #include "math/transcendental.h"
@@ -74,6 +76,7 @@ void dml_class_scores_destroy(void *state) {
     free(scores->norms);
     dml_buffer_free(&scores->memory);
     dml_buffer_free(&scores->directions);
+    dml_buffer_free(&scores->sample);
     free(scores);
 }
 
@@ -486,6 +489,8 @@ static bool start_step(struct step *step) {
 enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
                                       const struct dml_class_rule *rule, const float *x,
                                       const int32_t *labels, size_t n, float *grad, double *loss) {
+    if (rule->class_share > 0 && rule->class_share < 1)
+        return dml_sampled_classes_step(scores, rule, x, labels, n, grad, loss);
     struct step step = {.scores = scores, .rule = rule, .x = x, .labels = labels, .n = n};
     if (!start_step(&step))
         return DML_ERROR_MEMORY;

@@ -16,7 +16,7 @@ struct dml_class_scores {
     size_t classes, dim;
     float *vectors, *grad; /* (classes, dim): w, and dL/dw of the last step */
     float *units, *norms;  /* (classes, dim), (classes): of w */
-    struct dml_buffer memory, directions;
+    struct dml_buffer memory, directions, sample;
 };
 
 /* The logit of a sample's own class, from c = <x, u>: z, dz/dc, and where z depends on the norms of
@@ -33,6 +33,9 @@ struct dml_class_rule {
     /* z_iy; NULL: scale c. */
     struct dml_own_score (*own)(const void *options, double cosine, double x_norm, double w_norm);
     const void *options;
+    /* Of the classes that a step looks at (sampled_classes.h), drawn with rng; 0 or 1: all. */
+    double class_share;
+    struct dml_rng *rng;
 };
 
 /* A criterion's state of `size` bytes that begins with a struct dml_class_scores, all else and the

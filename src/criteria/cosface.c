@@ -7,7 +7,7 @@
 #include <math.h>
 
 struct options {
-    double lr, margin, scale;
+    double lr, margin, scale, class_share;
 };
 
 #define AT(field) offsetof(struct options, field)
@@ -18,6 +18,9 @@ static const struct dml_param params[] = {
      .help = "What is taken off the cosine to the own class."},
     {"loss_cosface_scale", DML_PARAM_FLOAT, AT(scale), "64", 0, INFINITY, true,
      .help = "What the cosines are multiplied by."},
+    {"loss_cosface_class_share", DML_PARAM_FLOAT, AT(class_share), "1", 0, 1, true,
+     .help = "Share of the classes that a step looks at: the batch's and others at random (Partial "
+             "FC)."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -49,10 +52,13 @@ static struct dml_own_score with_margin(const void *data, double cosine, double 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
-    (void)tuples, (void)rng;
+    (void)tuples;
     struct state *state = data;
-    struct dml_class_rule rule = {
-        .scale = state->options.scale, .own = with_margin, .options = &state->options};
+    struct dml_class_rule rule = {.scale = state->options.scale,
+                                  .own = with_margin,
+                                  .options = &state->options,
+                                  .class_share = state->options.class_share,
+                                  .rng = rng};
     *loss = (struct dml_loss){.tuples = batch->n, .active = batch->n};
     return dml_class_scores_unit_step(&state->scores, &rule, batch, grad, &loss->value);
 }

@@ -12,7 +12,7 @@
 #include <math.h>
 
 struct options {
-    double lr, scale;
+    double lr, scale, class_share;
     int64_t margin;
 };
 
@@ -24,6 +24,9 @@ static const struct dml_param params[] = {
      .help = "What the angle to the own class is multiplied by."},
     {"loss_large_margin_softmax_scale", DML_PARAM_FLOAT, AT(scale), "1", 0, INFINITY, true,
      .help = "What the logits are multiplied by; more for normalised embeddings."},
+    {"loss_large_margin_softmax_class_share", DML_PARAM_FLOAT, AT(class_share), "1", 0, 1, true,
+     .help = "Share of the classes that a step looks at: the batch's and others at random (Partial "
+             "FC)."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -61,12 +64,14 @@ static struct dml_own_score with_margin(const void *data, double product, double
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
-    (void)tuples, (void)rng;
+    (void)tuples;
     struct state *state = data;
     struct dml_class_rule rule = {.scale = state->options.scale,
                                   .inner = true,
                                   .own = with_margin,
-                                  .options = &state->options};
+                                  .options = &state->options,
+                                  .class_share = state->options.class_share,
+                                  .rng = rng};
     *loss = (struct dml_loss){.tuples = batch->n, .active = batch->n};
     return dml_class_scores_step(&state->scores, &rule, batch->embeddings, batch->labels, batch->n,
                                  grad, &loss->value);

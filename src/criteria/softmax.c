@@ -9,7 +9,7 @@
 #include <math.h>
 
 struct options {
-    double lr, temperature;
+    double lr, temperature, class_share;
 };
 
 static const struct dml_param params[] = {
@@ -26,6 +26,14 @@ static const struct dml_param params[] = {
      .max = INFINITY,
      .above_min = true,
      .help = "What the similarities are divided by."},
+    {.name = "loss_softmax_class_share",
+     .type = DML_PARAM_FLOAT,
+     .offset = offsetof(struct options, class_share),
+     .fallback = "1",
+     .max = 1,
+     .above_min = true,
+     .help = "Share of the classes that a step looks at: the batch's and others at random (Partial "
+             "FC)."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: softmax", struct options, params);
@@ -49,9 +57,11 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
-    (void)tuples, (void)rng;
+    (void)tuples;
     struct state *state = data;
-    struct dml_class_rule rule = {.scale = 1 / state->options.temperature};
+    struct dml_class_rule rule = {.scale = 1 / state->options.temperature,
+                                  .class_share = state->options.class_share,
+                                  .rng = rng};
     *loss = (struct dml_loss){.tuples = batch->n, .active = batch->n};
     return dml_class_scores_step(&state->scores, &rule, batch->embeddings, batch->labels, batch->n,
                                  grad, &loss->value);
