@@ -1,4 +1,5 @@
 #include "base/files.h"
+#include "base/json.h"
 #include "base/memory.h"
 #include "sweep/identity.h"
 #include "sweep/sweep.h"
@@ -40,19 +41,21 @@ static enum dml_status read_params(sqlite3 *db, int64_t run, cJSON **out) {
     if (status)
         return status;
     *out = cJSON_CreateObject();
-    bool kept = *out != NULL;
-    while (kept && dml_database_next(rows, &status)) {
+    status = *out ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory: parameters of a run");
+    while (!status && dml_database_next(rows, &status)) {
         const char *value = dml_database_text(rows, 1);
-        cJSON *item = cJSON_Parse(value);
-        kept = (item || !*value) &&
-               (!item || cJSON_AddItemToObject(*out, dml_database_text(rows, 0), item));
-        if (!kept)
+        cJSON *item = NULL;
+        if (!*value)
+            continue;
+        status =
+            dml_json_parse(value, strlen(value), &item, "%s: parameters of run %lld are not JSON",
+                           sqlite3_db_filename(db, "main"), (long long)run);
+        if (!status && !cJSON_AddItemToObject(*out, dml_database_text(rows, 0), item)) {
             cJSON_Delete(item);
+            status = dml_fail(DML_ERROR_MEMORY, "out of memory: parameters of a run");
+        }
     }
-    status = dml_database_end(rows, status);
-    return status || kept ? status
-                          : dml_fail(DML_ERROR_INPUT, "%s: parameters of run %lld cannot be read",
-                                     sqlite3_db_filename(db, "main"), (long long)run);
+    return dml_database_end(rows, status);
 }
 
 static enum dml_status read_done(sqlite3 *db, struct done_list *list) {
