@@ -371,6 +371,10 @@ static struct dml_backend_abilities abilities(void) {
                                             1u << DML_PRECISION_FP32 | 1u << DML_PRECISION_TF32,
                                         .micro_batches = true,
                                         .reason = reason};
+    if (can.built && !dml_cuda_driver()) {
+        snprintf(reason, sizeof reason, "there is no NVIDIA driver");
+        return can;
+    }
     const struct cuda_api *api = dml_cuda_find(reason);
     int count = api ? api->count(reason) : 0;
     can.devices = count > 0 ? count : 0;

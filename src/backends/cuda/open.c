@@ -1,5 +1,6 @@
 #include "backends/cuda/cuda.h"
 
+#include "base/files.h"
 #include "base/memory.h"
 
 #include <dlfcn.h>
@@ -12,28 +13,28 @@
 
 static const struct cuda_api *replaced, *found;
 static char why_not[CUDA_REASON];
-static bool there; /* a file of this name, whether or not it can be opened */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool there;
+static pthread_once_t looked = PTHREAD_ONCE_INIT, opened = PTHREAD_ONCE_INIT;
 
-/* Opens FOLDER/LIBRARY, or LIBRARY alone where the system finds it. The loader's message is kept
- * where the file is there but cannot be opened, as without cuDNN. */
-static void *open_in(const char *folder, int length) {
-    char *path = folder ? dml_format("%.*s/" LIBRARY, length, folder) : dml_format(LIBRARY);
-    void *library = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
-    if (!library && path) {
-        const char *message = dlerror();
-        FILE *file = folder ? fopen(path, "r") : NULL;
-        there |= file != NULL;
-        if (file && message)
-            snprintf(why_not, sizeof why_not, "%s", message);
-        if (file)
-            fclose(file);
-    }
+enum visit { LOOK, OPEN };
+
+/* FOLDER/LIBRARY: whether it is there, or opened. The loader's message is kept where the file is
+ * there but cannot be opened, as without cuDNN. */
+static void *visit_in(enum visit what, const char *folder, int length) {
+    char *path = dml_format("%.*s/" LIBRARY, length, folder);
+    bool exists = path && dml_path_exists(path);
+    void *library = exists && what == OPEN ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+    const char *message = exists && what == OPEN && !library ? dlerror() : NULL;
+    if (what == LOOK)
+        there |= exists;
+    if (message)
+        snprintf(why_not, sizeof why_not, "%s", message);
     free(path);
     return library;
 }
 
-static void *open_library(void) {
+/* Every place until one has given the library. */
+static void *visit_all(enum visit what) {
     const char *folder = getenv("DML_BACKENDS"), *slash;
     void *library = NULL;
     Dl_info own;
@@ -41,24 +42,27 @@ static void *open_library(void) {
         (slash = strrchr(own.dli_fname, '/'))) {
         int length = (int)(slash - own.dli_fname);
         static const char *const installed[] = {"dml", DML_LIBRARIES_FROM_PROGRAM};
-        library = open_in(own.dli_fname, length);
+        library = visit_in(what, own.dli_fname, length);
         for (int i = 0; !library && i < 2; i++) {
             char *beside = dml_format("%.*s/%s", length, own.dli_fname, installed[i]);
-            library = beside ? open_in(beside, (int)strlen(beside)) : NULL;
+            library = beside ? visit_in(what, beside, (int)strlen(beside)) : NULL;
             free(beside);
         }
     }
     if (!library && folder && *folder)
-        library = open_in(folder, (int)strlen(folder));
-    return library ? library : open_in(NULL, 0);
+        library = visit_in(what, folder, (int)strlen(folder));
+    return library;
 }
 
-static void look(void) {
+static void look_for_it(void) {
+    visit_all(LOOK);
+}
+
+static void open_it(void) {
     const struct cuda_api *(*get)(void);
     snprintf(why_not, sizeof why_not, "this build has no GPU backend (" LIBRARY " is not there)");
-    void *library = open_library();
+    void *library = visit_all(OPEN);
     void *symbol = library ? dlsym(library, "dml_cuda_api") : NULL;
-    there |= library != NULL;
     if (!symbol) {
         if (library)
             snprintf(why_not, sizeof why_not, LIBRARY ": it is not dml's");
@@ -75,15 +79,22 @@ static void look(void) {
 const struct cuda_api *dml_cuda_find(char *reason) {
     if (replaced)
         return replaced;
-    pthread_once(&once, look);
+    pthread_once(&opened, open_it);
     if (!found)
         snprintf(reason, CUDA_REASON, "%s", why_not);
     return found;
 }
 
 bool dml_cuda_built(void) {
-    char reason[CUDA_REASON];
-    return dml_cuda_find(reason) || there;
+    pthread_once(&looked, look_for_it);
+    return replaced || there;
+}
+
+bool dml_cuda_driver(void) {
+    void *driver = replaced ? NULL : dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (driver)
+        dlclose(driver);
+    return replaced || driver;
 }
 
 void dml_cuda_replace(const struct cuda_api *api) {
