@@ -57,7 +57,7 @@ levels: build
 	done
 
 # Without what repeats training many times, or builds again.
-LONG = combinations|sweep|trajectory|architectures|of_networks|_train|learning|terms|vit|fuzz
+LONG = combinations|ranks|cuda|sweep|trajectory|architectures|of_networks|_train|learning|terms|vit|fuzz
 quick: build
 	cd $(BUILD) && ctest --output-on-failure -j $(JOBS) -E '$(LONG)|install|levels|reliability' \
 	    $(QUICK)

@@ -21,8 +21,9 @@ static void on_signal(int number) {
 }
 
 /* What mpirun is asked for by its environment, which Open MPI 4 and 5 and others understand or
- * leave alone: one machine, more ranks than cores, no core of their own, no help text of many lines
- * when a rank fails, which tells of it itself. */
+ * leave alone: one machine without a network between ranks, more ranks than cores, no core of their
+ * own, no complaints of what a container lacks, no help text of many lines when a rank fails, which
+ * tells of it itself (Open MPI 5 prints it all the same). */
 static void set_environment(int ranks) {
     static const char *const settings[][2] = {
         {"OMPI_MCA_plm", "isolated"},
@@ -32,6 +33,8 @@ static void set_environment(int ranks) {
         {"PRTE_MCA_hwloc_default_binding_policy", "none"},
         {"OMPI_MCA_orte_execute_quiet", "1"},
         {"OMPI_MCA_btl_base_warn_component_unused", "0"},
+        {"OMPI_MCA_btl", "^tcp"},
+        {"HWLOC_HIDE_ERRORS", "2"},
     };
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++)
         setenv(settings[i][0], settings[i][1], 0);

@@ -55,7 +55,8 @@ static void print_value(const struct field *message) {
     bool time = false;
     while (next_field(&at, end, &field)) {
         if (field.number == 1) {
-            printf(" %.*s", (int)field.size, (const char *)field.data);
+            fputc(' ', stdout);
+            fwrite(field.data, 1, field.size, stdout);
             time = field.size == 10 && memcmp(field.data, "Train/time", 10) == 0;
         } else {
             printf("=%08lx", time ? 0 : sum_of(&field));
@@ -71,7 +72,8 @@ static void print_event(const unsigned char *data, size_t size) {
         if (field.number == 2)
             printf(" step %llu", (unsigned long long)field.value);
         else if (field.number == 3)
-            printf(" %.*s", (int)field.size, (const char *)field.data);
+            fputc(' ', stdout);
+            fwrite(field.data, 1, field.size, stdout);
         const unsigned char *inner = field.data;
         while (field.number == 5 && next_field(&inner, field.data + field.size, &value))
             print_value(&value);
