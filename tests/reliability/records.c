@@ -69,11 +69,12 @@ static void print_event(const unsigned char *data, size_t size) {
     struct field field, value;
     printf("  event");
     while (next_field(&at, data + size, &field)) {
-        if (field.number == 2)
+        if (field.number == 2) {
             printf(" step %llu", (unsigned long long)field.value);
-        else if (field.number == 3)
+        } else if (field.number == 3) {
             fputc(' ', stdout);
-        fwrite(field.data, 1, field.size, stdout);
+            fwrite(field.data, 1, field.size, stdout);
+        }
         const unsigned char *inner = field.data;
         while (field.number == 5 && next_field(&inner, field.data + field.size, &value))
             print_value(&value);
