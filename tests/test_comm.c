@@ -101,11 +101,12 @@ static enum dml_status suffer(struct dml_comm *comm, const char *what, int victi
 
 static int be_a_rank(const char *what, int victim) {
     struct dml_comm comm;
-    double limit = strcmp(what, "stopped") == 0 ? 1 : 30;
     /* by which mpirun ends the ranks that are left: a run would end after its step */
     signal(SIGTERM, SIG_IGN);
-    enum dml_status status = dml_comm_open(limit, &comm);
+    enum dml_status status = dml_comm_open(60, &comm); /* ranks may start slowly */
     bool right = true;
+    if (strcmp(what, "stopped") == 0)
+        comm.limit = 3;
     if (!status && strcmp(what, "calls") == 0)
         right = gathers(&comm, 1) && gathers(&comm, 100000) && collects(&comm, false) &&
                 collects(&comm, true) && broadcasts(&comm, 1) && broadcasts(&comm, 5000000) &&
@@ -146,7 +147,7 @@ static int run(int ranks, const char *what, int victim, char *text, size_t size)
              path);
     double started = dml_now();
     int state = system(command);
-    assert_true(dml_now() - started < 20);
+    assert_true(dml_now() - started < 60);
     FILE *file = fopen(path, "r");
     size_t length = fread(text, 1, size - 1, file);
     text[length] = 0;
@@ -197,7 +198,7 @@ static void test_a_rank_that_exits_is_named(void **state) {
 
 static void test_a_stopped_rank_is_named_within_the_limit(void **state) {
     (void)state;
-    check_lost("stopped", "has not answered for 1 s (");
+    check_lost("stopped", "has not answered for 3 s (");
 }
 
 static void test_a_failure_is_told_with_its_rank(void **state) {

@@ -29,6 +29,14 @@ static void on_told(int number) {
     told = 1;
 }
 
+/* The signal may have come while the thread that it is for waits for a core. */
+static bool has_been_told(void) {
+    sigset_t pending;
+    sigemptyset(&pending);
+    sigpending(&pending);
+    return told || sigismember(&pending, SIGUSR2);
+}
+
 bool dml_comm_ended(const struct dml_comm *comm, int rank) {
     const struct dml_rank *other = &comm->ranks[rank];
     if (other->machine != comm->ranks[comm->rank].machine)
@@ -60,7 +68,7 @@ int dml_comm_speaker(const struct dml_comm *comm) {
 
 static void tell(const struct dml_comm *comm, int lost) {
     static atomic_flag telling = ATOMIC_FLAG_INIT; /* this thread or the other */
-    if (comm->rank != speaker(lost) || told || atomic_flag_test_and_set(&telling))
+    if (comm->rank != speaker(lost) || has_been_told() || atomic_flag_test_and_set(&telling))
         return;
     dprintf(comm->errors, "dml train: %s\n", dml_error());
     for (int r = 0; comm->watch && r < comm->size; r++)
@@ -81,14 +89,25 @@ void dml_comm_tell(struct dml_comm *comm) {
     tell(comm, comm->lost);
 }
 
+static void look_away(void) {
+    nanosleep(&(struct timespec){0, LOOK_MS * 1000000L}, NULL);
+}
+
 static void *watch(void *data) {
     struct dml_comm *comm = data;
     struct dml_comm_watch *own = comm->watch;
+    sigset_t blocked; /* so that this thread sees it pending */
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &blocked, NULL);
     while (!atomic_load(&own->over) && atomic_load(&own->lost) < 0) {
-        nanosleep(&(struct timespec){0, LOOK_MS * 1000000L}, NULL);
+        look_away();
         for (int r = 0; r < comm->size && atomic_load(&own->lost) < 0; r++) {
             if (r == comm->rank || !dml_comm_ended(comm, r) || atomic_load(&own->over))
                 continue;
+            look_away(); /* it may just have told */
+            if (atomic_load(&own->over))
+                return NULL;
             atomic_store(&own->lost, r);
             describe(comm, r);
             tell(comm, r);
