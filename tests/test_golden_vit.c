@@ -194,8 +194,7 @@ static void transformers_in_bfloat16(void **state) {
 
 static void transformers_emulated(void **state) {
     (void)state;
-    if (tested() != &dml_backend_cpu)
-        skip();
+    need_bf16();
     setenv("DML_BF16", "emulate", 1);
     check_cases(2, DML_PRECISION_BF16);
     unsetenv("DML_BF16");

@@ -26,6 +26,28 @@ void dml_network_close(struct dml_network *network) {
     dml_graph_free(graph);
 }
 
+static enum dml_status check_slot(const struct dml_graph *graph, int index, enum dml_slot slot) {
+    if (index < 0 || index >= graph->param_count)
+        return dml_fail(DML_ERROR_USAGE, "network: there is no parameter %d", index);
+    if (slot != DML_SLOT_VALUE && slot != DML_SLOT_AVERAGE &&
+        !dml_param_learnable(&graph->params[index]))
+        return dml_fail(DML_ERROR_USAGE, "network: %s has no gradient or optimiser state",
+                        graph->params[index].name);
+    return DML_OK;
+}
+
+enum dml_status dml_network_read(struct dml_network *network, int index, enum dml_slot slot,
+                                 float *values) {
+    enum dml_status status = check_slot(network->graph, index, slot);
+    return status ? status : network->backend->read(network, index, slot, values);
+}
+
+enum dml_status dml_network_write(struct dml_network *network, int index, enum dml_slot slot,
+                                  const float *values) {
+    enum dml_status status = check_slot(network->graph, index, slot);
+    return status ? status : network->backend->write(network, index, slot, values);
+}
+
 static enum dml_status put(void *data, int index, const float *values) {
     return dml_network_write(data, index, DML_SLOT_VALUE, values);
 }

@@ -19,14 +19,12 @@ static inline size_t dml_network_dim(const struct dml_network *network) {
     return (size_t)network->graph->embed_dim;
 }
 
-static inline enum dml_status dml_network_read(struct dml_network *network, int index,
-                                               enum dml_slot slot, float *values) {
-    return network->backend->read(network, index, slot, values);
-}
-static inline enum dml_status dml_network_write(struct dml_network *network, int index,
-                                                enum dml_slot slot, const float *values) {
-    return network->backend->write(network, index, slot, values);
-}
+/* DML_ERROR_USAGE: there is no such parameter, or it has no such slot. */
+enum dml_status dml_network_read(struct dml_network *network, int index, enum dml_slot slot,
+                                 float *values);
+enum dml_status dml_network_write(struct dml_network *network, int index, enum dml_slot slot,
+                                  const float *values);
+
 static inline enum dml_status
 dml_network_embed(struct dml_network *network, const struct dml_images *images, float *embeddings) {
     return network->backend->embed(network, images, embeddings);

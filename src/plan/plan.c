@@ -77,3 +77,25 @@ void plan_destroy(struct plan *plan) {
     free(plan->slots);
     free(plan);
 }
+
+size_t plan_unit_state(const struct plan *plan, const struct plan_unit *unit) {
+    size_t values = plan->n * unit->layout.image;
+    size_t channels = plan_layout_channels(&unit->layout);
+    bool training = plan->kind == PLAN_TRAIN;
+    switch (unit->kind) {
+    case PLAN_UNIT_NORM: /* mean, variance; scale and shift */
+        return 4 * channels * sizeof(float);
+    case PLAN_UNIT_L2_NORMALIZE:
+        return plan->n * sizeof(float);
+    case PLAN_UNIT_MAX_POOL:
+        return training ? values : 0;
+    case PLAN_UNIT_GLOBAL_MAX_POOL:
+        return training ? values * sizeof(int32_t) : 0;
+    case PLAN_UNIT_GLOBAL_GEM_POOL:
+        return training ? 2 * values * sizeof(float) : 0;
+    case PLAN_UNIT_POINTWISE: /* scale and shift */
+        return unit->norm >= 0 || unit->affine >= 0 ? 2 * channels * sizeof(float) : 0;
+    default:
+        return 0;
+    }
+}

@@ -83,6 +83,9 @@ static inline bool plan_folds(const struct plan *plan) {
     return plan->kind == PLAN_EMBED || plan->graph->frozen;
 }
 
+/* Bytes that a unit which is no operation keeps of a forward pass. */
+size_t plan_unit_state(const struct plan *plan, const struct plan_unit *unit);
+
 /* The unit of a step, and a unit's first input. */
 static inline const struct plan_unit *plan_unit_of(const struct plan *plan,
                                                    const struct plan_step *step) {

@@ -49,7 +49,7 @@ float *read_param(const struct setting *s, int p, enum dml_slot slot);
 void close_to(const float *a, const float *b, size_t count, double tolerance);
 
 /* Makes --precision bf16 work on the CPU backend: natively, or emulated where the processor has
- * none. On another the test is left out. */
+ * none. On a backend that has no bf16 the test says so and is left out. */
 void need_bf16(void);
 
 #endif

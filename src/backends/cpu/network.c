@@ -1,4 +1,4 @@
-#include "backends/backend.h"
+#include "backends/planned.h"
 
 #include "backends/cpu/run.h"
 #include "backends/cpu/traits.h"
@@ -7,28 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The CPU backend: parameters, a few plans of different batch sizes, and the one arena that they
- * all work in. */
-enum { MOST_PLANS = 8 };
-
+/* The CPU backend: parameters, and the one arena that all plans work in. */
 struct cpu_network {
-    struct dml_network base;
-    struct dml_network_options options;
+    struct dml_planned planned;
     struct cpu_engine *engine;
     struct cpu_params params;
     struct cpu_planning planning;
-    struct plan_traits traits;
-    struct plan *plans[MOST_PLANS]; /* the last used first */
-    int plan_count;
     char *arena;
     size_t arena_bytes;
     float *piece; /* gradients of a piece of a batch, to be added to the others; NULL until then */
-    /* The forward pass that waits for its backward pass. */
-    struct {
-        bool valid;
-        const struct plan *plan; /* NULL with micro-batches */
-        struct dml_images images;
-    } waiting;
 };
 
 static struct cpu_network *cpu_of(struct dml_network *network) {
@@ -36,21 +23,12 @@ static struct cpu_network *cpu_of(struct dml_network *network) {
 }
 
 static void close_network(struct cpu_network *network) {
-    for (int i = 0; i < network->plan_count; i++)
-        plan_destroy(network->plans[i]);
+    dml_planned_close(&network->planned);
     cpu_params_destroy(&network->params);
     cpu_engine_destroy(network->engine);
     free(network->arena);
     free(network->piece);
     free(network);
-}
-
-/* Whether the graph has a node with this operation. */
-static bool has_op(const struct dml_graph *graph, enum dml_op op) {
-    for (int i = 0; i < graph->node_count; i++)
-        if (graph->nodes[i].op == op)
-            return true;
-    return false;
 }
 
 static const char no_bf16[] = "this processor has no fast bfloat16 arithmetic (AVX-512 BF16 or "
@@ -72,71 +50,12 @@ static enum dml_status check_options(const struct dml_graph *graph,
         return dml_fail(DML_ERROR_UNSUPPORTED, "--precision tf32: only GPUs compute so");
     if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: %s", no_bf16);
-    if (options->recompute && !has_op(graph, DML_OP_ATTENTION))
-        return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "--recompute: --arch %s has no transformer's blocks to compute once more "
-                        "(--micro_bs saves memory, too)",
-                        graph->arch);
-    if (options->micro_batch && !graph->frozen && has_op(graph, DML_OP_BATCH_NORM))
-        return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "--micro_bs %zu: batch norm with the batch's statistics ties the images "
-                        "of a batch together; only a frozen one (--arch %s_frozen) allows pieces",
-                        options->micro_batch, graph->arch);
-    return DML_OK;
+    return dml_planned_check(graph, options);
 }
 
-static enum dml_status create(const struct dml_graph *graph,
-                              const struct dml_network_options *options, struct dml_network **out) {
-    *out = NULL;
-    struct cpu_network *network = dml_alloc(1, sizeof *network);
-    if (!network)
-        return DML_ERROR_MEMORY;
-    network->options = *options;
-    enum dml_status status = cpu_engine_create(&network->engine);
-    size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
-    /* Feature maps are bfloat16; tokens stay float32, and their products are of bfloat16. */
-    bool narrow = options->precision == DML_PRECISION_BF16, tokens = has_op(graph, DML_OP_TOKENS);
-    enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;
-    if (status == DML_OK)
-        status = cpu_params_create(graph, network->engine, batch ? batch : 32, cpu_engine_block(),
-                                   maps, &network->params);
-    if (status != DML_OK) {
-        close_network(network);
-        return status;
-    }
-    network->params.narrow_products = narrow && tokens ? network->engine : NULL;
-    network->planning = (struct cpu_planning){network->engine, &network->params};
-    network->traits = cpu_traits(&network->planning, cpu_engine_block());
-    network->traits.recompute = options->recompute;
-    *out = &network->base;
-    return DML_OK;
-}
-
-/* Finds or makes a plan and moves it to the front; the least used one makes room. */
-static enum dml_status plan_for(struct cpu_network *network, enum plan_kind kind, size_t n,
-                                const struct plan **out) {
-    int at = 0;
-    while (at < network->plan_count &&
-           (network->plans[at]->kind != kind || network->plans[at]->n != n))
-        at++;
-    struct plan *plan;
-    if (at < network->plan_count) {
-        plan = network->plans[at];
-    } else {
-        enum dml_status status = plan_create(network->base.graph, &network->traits, kind, n, &plan);
-        if (status != DML_OK)
-            return status;
-        if (network->plan_count == MOST_PLANS)
-            plan_destroy(network->plans[--network->plan_count]);
-        at = network->plan_count++;
-    }
-    memmove(network->plans + 1, network->plans, (size_t)at * sizeof(struct plan *));
-    network->plans[0] = plan;
-    *out = plan;
-    return DML_OK;
-}
-
-static enum dml_status need_arena(struct cpu_network *network, size_t bytes) {
+static enum dml_status need_arena(struct dml_planned *planned, const struct plan *plan) {
+    struct cpu_network *network = (struct cpu_network *)planned;
+    size_t bytes = plan->arena_bytes;
     if (bytes <= network->arena_bytes)
         return DML_OK;
     free(network->arena);
@@ -151,111 +70,20 @@ static enum dml_status need_arena(struct cpu_network *network, size_t bytes) {
     return DML_OK;
 }
 
-static enum dml_status check_images(const struct cpu_network *network,
-                                    const struct dml_images *images) {
-    const struct dml_node *input = &network->base.graph->nodes[0];
-    if (!images->pixels == !images->input)
-        return dml_fail(DML_ERROR_USAGE, "images: exactly one of pixels and input must be given");
-    if (input->channels != 3 || images->height != input->height || images->width != input->width)
-        return dml_fail(DML_ERROR_INPUT, "images of %d x %d: the network takes %d x %d",
-                        images->width, images->height, input->width, input->height);
-    return DML_OK;
-}
-
 static struct cpu_run run_of(struct cpu_network *network, const struct plan *plan,
                              const struct dml_images *images, size_t first) {
-    return (struct cpu_run){plan,  &network->params,      network->arena, images,
-                            first, network->options.parts};
+    return (struct cpu_run){
+        plan, &network->params, network->arena, images, first, network->planned.options.parts};
 }
 
-/* A piece of a batch through a plan of its size. */
-static enum dml_status forward_piece(struct cpu_network *network, enum plan_kind kind,
-                                     const struct dml_images *images, size_t first, size_t n,
-                                     float *embeddings, const struct plan **plan) {
-    enum dml_status status = plan_for(network, kind, n, plan);
-    if (status == DML_OK)
-        status = need_arena(network, (*plan)->arena_bytes);
-    if (status != DML_OK)
-        return status;
-    const struct cpu_run run = run_of(network, *plan, images, first);
+static enum dml_status run_forward(struct dml_planned *planned, const struct plan *plan,
+                                   const struct dml_images *images, size_t first,
+                                   float *embeddings) {
+    const struct cpu_run run = run_of((struct cpu_network *)planned, plan, images, first);
     return cpu_run_forward(&run, embeddings);
 }
 
-/* Images that go through inference at once: enough to keep all cores busy, few enough that the
- * largest activations stay near the cores. */
-static size_t embed_piece(const struct cpu_network *network) {
-    const struct dml_node *input = &network->base.graph->nodes[0];
-    size_t pixels = (size_t)input->height * (size_t)input->width;
-    size_t piece = network->options.micro_batch;
-    if (!piece)
-        piece = (size_t)32 * 224 * 224 / pixels;
-    return piece < 8 ? 8 : piece > 128 ? 128 : piece;
-}
-
-/* In whole pieces, then the rest in powers of two, so that there are few sizes to plan for. */
-static enum dml_status embed_all(struct cpu_network *network, const struct dml_images *images,
-                                 float *embeddings) {
-    enum dml_status status = check_images(network, images);
-    network->waiting.valid = false;
-    size_t piece = embed_piece(network), dim = (size_t)network->base.graph->embed_dim;
-    for (size_t done = 0; status == DML_OK && done < images->n;) {
-        size_t n = piece;
-        if (images->n - done < piece)
-            for (n = 1; 2 * n <= images->n - done;)
-                n *= 2;
-        const struct plan *plan;
-        status =
-            forward_piece(network, PLAN_EMBED, images, done, n, embeddings + done * dim, &plan);
-        done += n;
-    }
-    return status;
-}
-
-/* The embeddings of a training batch that is computed in pieces. They are those of inference but
- * for what is random in training. */
-static enum dml_status forward_in_pieces(struct cpu_network *network,
-                                         const struct dml_images *images, float *embeddings) {
-    size_t dim = (size_t)network->base.graph->embed_dim, piece = network->options.micro_batch;
-    enum dml_status status = DML_OK;
-    if (!has_op(network->base.graph, DML_OP_DROP_PATH))
-        return embed_all(network, images, embeddings);
-    for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
-        size_t n = images->n - done < piece ? images->n - done : piece;
-        const struct plan *plan;
-        status =
-            forward_piece(network, PLAN_TRAIN, images, done, n, embeddings + done * dim, &plan);
-    }
-    return status;
-}
-
-static enum dml_status embed(struct dml_network *handle, const struct dml_images *images,
-                             float *embeddings) {
-    return embed_all(cpu_of(handle), images, embeddings);
-}
-
-static enum dml_status forward(struct dml_network *handle, const struct dml_images *images,
-                               float *embeddings) {
-    struct cpu_network *network = cpu_of(handle);
-    size_t micro = network->options.micro_batch;
-    const struct plan *plan = NULL;
-    network->waiting.valid = false;
-    enum dml_status status = check_images(network, images);
-    if (status == DML_OK && images->n == 0)
-        status = dml_fail(DML_ERROR_INPUT, "network: an empty batch");
-    if (status != DML_OK)
-        return status;
-    status = micro && micro < images->n
-                 ? forward_in_pieces(network, images, embeddings)
-                 : forward_piece(network, PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
-    if (status != DML_OK)
-        return status;
-    network->waiting.plan = plan;
-    network->waiting.images = *images;
-    network->waiting.valid = true;
-    return DML_OK;
-}
-
-/* The gradients of a piece behind the first are added to those before it when they are complete:
+/* The gradients of a piece after the first are added to those before it when they are complete:
  * the sum that as many processes get of a piece each. */
 static enum dml_status add_piece(struct cpu_network *network, const struct cpu_run *run,
                                  const float *grad) {
@@ -276,38 +104,48 @@ static enum dml_status add_piece(struct cpu_network *network, const struct cpu_r
     return status;
 }
 
-/* Piece by piece forward once more, now keeping activations, and backward. */
-static enum dml_status backward_in_pieces(struct cpu_network *network, const float *grad) {
-    const struct dml_images *images = &network->waiting.images;
-    size_t dim = (size_t)network->base.graph->embed_dim;
-    float *embeddings = dml_alloc(network->options.micro_batch * dim, sizeof *embeddings);
-    enum dml_status status = embeddings ? DML_OK : DML_ERROR_MEMORY;
-    for (size_t done = 0; status == DML_OK && done < images->n;) {
-        size_t n = images->n - done;
-        if (n > network->options.micro_batch)
-            n = network->options.micro_batch;
-        const struct plan *plan;
-        status = forward_piece(network, PLAN_TRAIN, images, done, n, embeddings, &plan);
-        const struct cpu_run run = run_of(network, plan, images, done);
-        if (status == DML_OK)
-            status =
-                done ? add_piece(network, &run, grad + done * dim) : cpu_run_backward(&run, grad);
-        done += n;
-    }
-    free(embeddings);
-    return status;
+static enum dml_status run_backward(struct dml_planned *planned, const struct plan *plan,
+                                    const struct dml_images *images, size_t first,
+                                    const float *grad) {
+    struct cpu_network *network = (struct cpu_network *)planned;
+    const struct cpu_run run = run_of(network, plan, images, first);
+    return first ? add_piece(network, &run, grad) : cpu_run_backward(&run, grad);
 }
 
-static enum dml_status backward(struct dml_network *handle, const float *grad) {
-    struct cpu_network *network = cpu_of(handle);
-    if (!network->waiting.valid)
-        return dml_fail(DML_ERROR_USAGE,
-                        "network: backward without a forward pass since the last embed");
-    network->waiting.valid = false;
-    if (!network->waiting.plan)
-        return backward_in_pieces(network, grad);
-    const struct cpu_run run = run_of(network, network->waiting.plan, &network->waiting.images, 0);
-    return cpu_run_backward(&run, grad);
+/* Pieces of inference are small enough that the largest activations stay near the cores. */
+static const struct dml_planned_calls calls = {.embed = 32,
+                                               .embed_most = 128,
+                                               .need = need_arena,
+                                               .forward = run_forward,
+                                               .backward = run_backward};
+
+static enum dml_status create(const struct dml_graph *graph,
+                              const struct dml_network_options *options, struct dml_network **out) {
+    *out = NULL;
+    struct cpu_network *network = dml_alloc(1, sizeof *network);
+    if (!network)
+        return DML_ERROR_MEMORY;
+    network->planned.calls = &calls;
+    network->planned.options = *options;
+    enum dml_status status = cpu_engine_create(&network->engine);
+    size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
+    /* Feature maps are bfloat16; tokens stay float32, and their products are of bfloat16. */
+    bool narrow = options->precision == DML_PRECISION_BF16,
+         tokens = dml_planned_has(graph, DML_OP_TOKENS);
+    enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;
+    if (status == DML_OK)
+        status = cpu_params_create(graph, network->engine, batch ? batch : 32, cpu_engine_block(),
+                                   maps, &network->params);
+    if (status != DML_OK) {
+        close_network(network);
+        return status;
+    }
+    network->params.narrow_products = narrow && tokens ? network->engine : NULL;
+    network->planning = (struct cpu_planning){network->engine, &network->params};
+    network->planned.traits = cpu_traits(&network->planning, cpu_engine_block());
+    network->planned.traits.recompute = options->recompute;
+    *out = &network->planned.base;
+    return DML_OK;
 }
 
 static enum dml_status gradients(struct dml_network *network, float **values, size_t *count) {
@@ -366,9 +204,9 @@ const struct dml_backend dml_backend_cpu = {
     .destroy = destroy,
     .read = read_param,
     .write = write_param,
-    .embed = embed,
-    .forward = forward,
-    .backward = backward,
+    .embed = dml_planned_embed,
+    .forward = dml_planned_forward,
+    .backward = dml_planned_backward,
     .gradients = gradients,
     .gradient_size = gradient_size,
     .clip = clip,

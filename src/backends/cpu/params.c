@@ -121,29 +121,17 @@ enum dml_status cpu_params_averages(struct cpu_params *params) {
 }
 
 /* The array of a slot; NULL for states that do not exist yet. */
-static enum dml_status slot_array(struct cpu_params *params, int index, enum dml_slot slot,
-                                  float **out) {
-    if (index < 0 || index >= params->graph->param_count)
-        return dml_fail(DML_ERROR_USAGE, "network: there is no parameter %d", index);
-    bool everywhere = slot == DML_SLOT_VALUE || slot == DML_SLOT_AVERAGE;
-    if (!everywhere && !params->items[index].learnable)
-        return dml_fail(DML_ERROR_USAGE, "network: %s has no gradient or optimiser state",
-                        params->graph->params[index].name);
+static float *slot_array(const struct cpu_params *params, enum dml_slot slot) {
     if (slot == DML_SLOT_VALUE || (slot == DML_SLOT_AVERAGE && !params->average))
-        *out = params->values;
-    else if (slot == DML_SLOT_GRAD)
-        *out = params->grads;
-    else
-        *out = slot == DML_SLOT_AVERAGE ? params->average : params->states[slot - DML_SLOT_STATE];
-    return DML_OK;
+        return params->values;
+    if (slot == DML_SLOT_GRAD)
+        return params->grads;
+    return slot == DML_SLOT_AVERAGE ? params->average : params->states[slot - DML_SLOT_STATE];
 }
 
 enum dml_status cpu_params_read(struct cpu_params *params, int index, enum dml_slot slot,
                                 float *values) {
-    float *array = NULL;
-    enum dml_status status = slot_array(params, index, slot, &array);
-    if (status != DML_OK)
-        return status;
+    const float *array = slot_array(params, slot);
     const struct cpu_param *item = &params->items[index];
     size_t count = params->graph->params[index].count;
     if (!array)
@@ -157,16 +145,14 @@ enum dml_status cpu_params_read(struct cpu_params *params, int index, enum dml_s
 
 enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_slot slot,
                                  const float *values) {
-    float *array = NULL;
     enum dml_status status = DML_OK;
     if (slot >= DML_SLOT_STATE)
         status = cpu_params_states(params, slot - DML_SLOT_STATE + 1);
     else if (slot == DML_SLOT_AVERAGE)
         status = cpu_params_averages(params);
-    if (status == DML_OK)
-        status = slot_array(params, index, slot, &array);
     if (status != DML_OK)
         return status;
+    float *array = slot_array(params, slot);
     params->prepared = CPU_PREPARED_NOT;
     const struct cpu_param *item = &params->items[index];
     if (item->weights)

@@ -59,28 +59,10 @@ static bool reads_input(void *context, const struct plan_unit *unit) {
 static size_t state(void *context, const struct plan *plan, int u) {
     (void)context;
     const struct plan_unit *unit = &plan->units.units[u];
-    size_t values = plan->n * unit->layout.image;
-    size_t channels = plan_layout_channels(&unit->layout);
-    bool training = plan->kind == PLAN_TRAIN;
     const struct cpu_op *op = cpu_op_of(unit->kind);
-    if (op)
-        return op->state ? op->state(plan, unit) : 0;
-    switch (unit->kind) {
-    case PLAN_UNIT_NORM: /* mean, variance; scale and shift */
-        return 4 * channels * sizeof(float);
-    case PLAN_UNIT_L2_NORMALIZE:
-        return plan->n * sizeof(float);
-    case PLAN_UNIT_MAX_POOL:
-        return training ? values : 0;
-    case PLAN_UNIT_GLOBAL_MAX_POOL:
-        return training ? values * sizeof(int32_t) : 0;
-    case PLAN_UNIT_GLOBAL_GEM_POOL:
-        return training ? 2 * values * sizeof(float) : 0;
-    case PLAN_UNIT_POINTWISE: /* scale and shift */
-        return unit->norm >= 0 || unit->affine >= 0 ? 2 * channels * sizeof(float) : 0;
-    default:
-        return 0;
-    }
+    if (!op)
+        return plan_unit_state(plan, unit);
+    return op->state ? op->state(plan, unit) : 0;
 }
 
 static size_t scratch(void *context, const struct plan *plan, const struct plan_step *step) {

@@ -122,21 +122,12 @@ enum dml_status cuda_params_averages(struct cuda_params *params) {
 }
 
 /* The array of a slot; NULL for states that do not exist yet. */
-static enum dml_status slot_array(struct cuda_params *params, int index, enum dml_slot slot,
-                                  float **out) {
-    if (index < 0 || index >= params->graph->param_count)
-        return dml_fail(DML_ERROR_USAGE, "network: there is no parameter %d", index);
-    bool everywhere = slot == DML_SLOT_VALUE || slot == DML_SLOT_AVERAGE;
-    if (!everywhere && !params->items[index].learnable)
-        return dml_fail(DML_ERROR_USAGE, "network: %s has no gradient or optimiser state",
-                        params->graph->params[index].name);
+static float *slot_array(const struct cuda_params *params, enum dml_slot slot) {
     if (slot == DML_SLOT_VALUE || (slot == DML_SLOT_AVERAGE && !params->average))
-        *out = params->values;
-    else if (slot == DML_SLOT_GRAD)
-        *out = params->grads;
-    else
-        *out = slot == DML_SLOT_AVERAGE ? params->average : params->states[slot - DML_SLOT_STATE];
-    return DML_OK;
+        return params->values;
+    if (slot == DML_SLOT_GRAD)
+        return params->grads;
+    return slot == DML_SLOT_AVERAGE ? params->average : params->states[slot - DML_SLOT_STATE];
 }
 
 /* Between the stored layout and PyTorch's (out, in / groups, kernel_h, kernel_w). */
@@ -159,10 +150,7 @@ static void from_plain(const struct cuda_param *item, const float *plain, float 
 enum dml_status cuda_params_read(struct cuda_params *params, int index, enum dml_slot slot,
                                  float *values) {
     const struct cuda_on *on = params->on;
-    float *array = NULL;
-    enum dml_status status = slot_array(params, index, slot, &array);
-    if (status != DML_OK)
-        return status;
+    const float *array = slot_array(params, slot);
     const struct cuda_param *item = &params->items[index];
     if (!array) {
         memset(values, 0, params->graph->params[index].count * sizeof *values);
@@ -172,7 +160,7 @@ enum dml_status cuda_params_read(struct cuda_params *params, int index, enum dml
     if (!stored)
         return DML_ERROR_MEMORY;
     on->api->download(on->device, stored, array + item->offset, item->count * sizeof *stored);
-    status = cuda_finish(on);
+    enum dml_status status = cuda_finish(on);
     if (status == DML_OK && item->conv)
         to_plain(item, stored, values);
     else if (status == DML_OK)
@@ -184,16 +172,15 @@ enum dml_status cuda_params_read(struct cuda_params *params, int index, enum dml
 enum dml_status cuda_params_write(struct cuda_params *params, int index, enum dml_slot slot,
                                   const float *values) {
     const struct cuda_on *on = params->on;
-    float *array = NULL, *stored = NULL;
+    float *stored = NULL;
     enum dml_status status = DML_OK;
     if (slot >= DML_SLOT_STATE)
         status = cuda_params_states(params, slot - DML_SLOT_STATE + 1);
     else if (slot == DML_SLOT_AVERAGE)
         status = cuda_params_averages(params);
-    if (status == DML_OK)
-        status = slot_array(params, index, slot, &array);
     if (status != DML_OK)
         return status;
+    float *array = slot_array(params, slot);
     params->folded_now = false;
     const struct cuda_param *item = &params->items[index];
     if (item->conv) {

@@ -1,0 +1,187 @@
+#include "backends/planned.h"
+
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct dml_planned *planned_of(struct dml_network *network) {
+    return (struct dml_planned *)network; /* which it starts with */
+}
+
+bool dml_planned_has(const struct dml_graph *graph, enum dml_op op) {
+    for (int i = 0; i < graph->node_count; i++)
+        if (graph->nodes[i].op == op)
+            return true;
+    return false;
+}
+
+bool dml_planned_in_pieces(const struct dml_graph *graph) {
+    return graph->frozen || !dml_planned_has(graph, DML_OP_BATCH_NORM);
+}
+
+enum dml_status dml_planned_check(const struct dml_graph *graph,
+                                  const struct dml_network_options *options) {
+    if (options->recompute && !dml_planned_has(graph, DML_OP_ATTENTION))
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--recompute: --arch %s has no transformer's blocks to compute once more "
+                        "(--micro_bs saves memory, too)",
+                        graph->arch);
+    if (options->micro_batch && !dml_planned_in_pieces(graph))
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--micro_bs %zu: batch norm with the batch's statistics ties the images "
+                        "of a batch together; only a frozen one (--arch %s_frozen) allows pieces",
+                        options->micro_batch, graph->arch);
+    return DML_OK;
+}
+
+/* Finds or makes a plan and moves it to the front; the least used one makes room. */
+static enum dml_status plan_for(struct dml_planned *network, enum plan_kind kind, size_t n,
+                                const struct plan **out) {
+    int at = 0;
+    while (at < network->plan_count &&
+           (network->plans[at]->kind != kind || network->plans[at]->n != n))
+        at++;
+    struct plan *plan;
+    if (at < network->plan_count) {
+        plan = network->plans[at];
+    } else {
+        enum dml_status status = plan_create(network->base.graph, &network->traits, kind, n, &plan);
+        if (status != DML_OK)
+            return status;
+        if (network->plan_count == DML_PLANS)
+            plan_destroy(network->plans[--network->plan_count]);
+        at = network->plan_count++;
+    }
+    memmove(network->plans + 1, network->plans, (size_t)at * sizeof(struct plan *));
+    network->plans[0] = plan;
+    *out = plan;
+    return DML_OK;
+}
+
+static enum dml_status check_images(const struct dml_planned *network,
+                                    const struct dml_images *images) {
+    const struct dml_node *input = &network->base.graph->nodes[0];
+    if (!images->pixels == !images->input)
+        return dml_fail(DML_ERROR_USAGE, "images: exactly one of pixels and input must be given");
+    if (input->channels != 3 || images->height != input->height || images->width != input->width)
+        return dml_fail(DML_ERROR_INPUT, "images of %d x %d: the network takes %d x %d",
+                        images->width, images->height, input->width, input->height);
+    return DML_OK;
+}
+
+/* A piece of a batch through a plan of its size. */
+static enum dml_status forward_piece(struct dml_planned *network, enum plan_kind kind,
+                                     const struct dml_images *images, size_t first, size_t n,
+                                     float *embeddings, const struct plan **plan) {
+    enum dml_status status = plan_for(network, kind, n, plan);
+    if (status == DML_OK)
+        status = network->calls->need(network, *plan);
+    if (status == DML_OK)
+        status = network->calls->forward(network, *plan, images, first, embeddings);
+    return status;
+}
+
+/* Images that go through inference at once. */
+static size_t embed_piece(const struct dml_planned *network) {
+    const struct dml_node *input = &network->base.graph->nodes[0];
+    size_t pixels = (size_t)input->height * (size_t)input->width;
+    size_t piece = network->options.micro_batch, most = network->calls->embed_most;
+    if (!piece)
+        piece = network->calls->embed * 224 * 224 / pixels;
+    return piece < 8 ? 8 : piece > most ? most : piece;
+}
+
+/* In whole pieces, then the rest in powers of two, so that there are few sizes to plan for. */
+enum dml_status dml_planned_embed(struct dml_network *base, const struct dml_images *images,
+                                  float *embeddings) {
+    struct dml_planned *network = planned_of(base);
+    enum dml_status status = check_images(network, images);
+    network->waiting.valid = false;
+    size_t piece = embed_piece(network), dim = (size_t)base->graph->embed_dim;
+    for (size_t done = 0; status == DML_OK && done < images->n;) {
+        size_t n = piece;
+        if (images->n - done < piece)
+            for (n = 1; 2 * n <= images->n - done;)
+                n *= 2;
+        const struct plan *plan;
+        status =
+            forward_piece(network, PLAN_EMBED, images, done, n, embeddings + done * dim, &plan);
+        done += n;
+    }
+    return status;
+}
+
+/* The embeddings of a training batch that is computed in pieces. They are those of inference but
+ * for what is random in training. */
+static enum dml_status forward_in_pieces(struct dml_planned *network,
+                                         const struct dml_images *images, float *embeddings) {
+    const struct dml_graph *graph = network->base.graph;
+    size_t dim = (size_t)graph->embed_dim, piece = network->options.micro_batch;
+    enum dml_status status = DML_OK;
+    if (!dml_planned_has(graph, DML_OP_DROP_PATH))
+        return dml_planned_embed(&network->base, images, embeddings);
+    for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
+        size_t n = images->n - done < piece ? images->n - done : piece;
+        const struct plan *plan;
+        status =
+            forward_piece(network, PLAN_TRAIN, images, done, n, embeddings + done * dim, &plan);
+    }
+    return status;
+}
+
+enum dml_status dml_planned_forward(struct dml_network *base, const struct dml_images *images,
+                                    float *embeddings) {
+    struct dml_planned *network = planned_of(base);
+    size_t micro = network->options.micro_batch;
+    const struct plan *plan = NULL;
+    network->waiting.valid = false;
+    enum dml_status status = check_images(network, images);
+    if (status == DML_OK && images->n == 0)
+        status = dml_fail(DML_ERROR_INPUT, "network: an empty batch");
+    if (status != DML_OK)
+        return status;
+    status = micro && micro < images->n
+                 ? forward_in_pieces(network, images, embeddings)
+                 : forward_piece(network, PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
+    if (status != DML_OK)
+        return status;
+    network->waiting.plan = plan;
+    network->waiting.images = *images;
+    network->waiting.valid = true;
+    return DML_OK;
+}
+
+/* Piece by piece forward once more, now keeping activations, and backward. */
+static enum dml_status backward_in_pieces(struct dml_planned *network, const float *grad) {
+    const struct dml_images *images = &network->waiting.images;
+    size_t dim = (size_t)network->base.graph->embed_dim, piece = network->options.micro_batch;
+    float *embeddings = dml_alloc(piece * dim, sizeof *embeddings);
+    enum dml_status status = embeddings ? DML_OK : DML_ERROR_MEMORY;
+    for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
+        size_t n = images->n - done < piece ? images->n - done : piece;
+        const struct plan *plan;
+        status = forward_piece(network, PLAN_TRAIN, images, done, n, embeddings, &plan);
+        if (status == DML_OK)
+            status = network->calls->backward(network, plan, images, done, grad + done * dim);
+    }
+    free(embeddings);
+    return status;
+}
+
+enum dml_status dml_planned_backward(struct dml_network *base, const float *grad) {
+    struct dml_planned *network = planned_of(base);
+    if (!network->waiting.valid)
+        return dml_fail(DML_ERROR_USAGE,
+                        "network: backward without a forward pass since the last embed");
+    network->waiting.valid = false;
+    if (!network->waiting.plan)
+        return backward_in_pieces(network, grad);
+    return network->calls->backward(network, network->waiting.plan, &network->waiting.images, 0,
+                                    grad);
+}
+
+void dml_planned_close(struct dml_planned *network) {
+    for (int i = 0; i < network->plan_count; i++)
+        plan_destroy(network->plans[i]);
+}

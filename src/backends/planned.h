@@ -1,0 +1,66 @@
+#ifndef DML_BACKENDS_PLANNED_H
+#define DML_BACKENDS_PLANNED_H
+
+#include "backends/backend.h"
+#include "plan/plan.h"
+
+/* What networks have in common whose backend works by the plans of src/plan: a few plans of
+ * different batch sizes, batches in pieces, and a forward pass that waits for its backward pass. */
+
+enum { DML_PLANS = 8 };
+
+struct dml_planned;
+
+/* Of a backend. A pass is over images first .. first + plan->n - 1 by a plan of that size, for
+ * which `need` has been called since the last other plan. */
+struct dml_planned_calls {
+    /* Images of 224 x 224 that go through inference at once: enough to keep the device busy; and
+     * how many smaller ones at most. */
+    size_t embed, embed_most;
+    /* Memory for a plan's activations. */
+    enum dml_status (*need)(struct dml_planned *network, const struct plan *plan);
+    enum dml_status (*forward)(struct dml_planned *network, const struct plan *plan,
+                               const struct dml_images *images, size_t first, float *embeddings);
+    /* Gradients replace those that there are where `first` is 0, else they are added. */
+    enum dml_status (*backward)(struct dml_planned *network, const struct plan *plan,
+                                const struct dml_images *images, size_t first, const float *grad);
+};
+
+/* Backends' own networks start with it. */
+struct dml_planned {
+    struct dml_network base;
+    const struct dml_planned_calls *calls;
+    struct dml_network_options options;
+    struct plan_traits traits;
+    struct plan *plans[DML_PLANS]; /* the last used first */
+    int plan_count;
+    /* The forward pass that waits for its backward pass. */
+    struct {
+        bool valid;
+        const struct plan *plan; /* NULL with micro-batches */
+        struct dml_images images;
+    } waiting;
+};
+
+/* Whether the graph has a node with this operation. */
+bool dml_planned_has(const struct dml_graph *graph, enum dml_op op);
+
+/* Whether batches of this network can be computed in pieces: nothing depends on a batch. */
+bool dml_planned_in_pieces(const struct dml_graph *graph);
+
+/* Options that mean the same for every such backend: DML_ERROR_UNSUPPORTED where the graph does not
+ * allow one. */
+enum dml_status dml_planned_check(const struct dml_graph *graph,
+                                  const struct dml_network_options *options);
+
+/* The functions of these names in struct dml_backend. */
+enum dml_status dml_planned_embed(struct dml_network *network, const struct dml_images *images,
+                                  float *embeddings);
+enum dml_status dml_planned_forward(struct dml_network *network, const struct dml_images *images,
+                                    float *embeddings);
+enum dml_status dml_planned_backward(struct dml_network *network, const float *grad);
+
+/* Frees the plans. */
+void dml_planned_close(struct dml_planned *network);
+
+#endif
