@@ -183,8 +183,47 @@ static void embed_files(struct job *job) {
     }
 }
 
-/* Seconds of the fastest call beside the fastest run of all bare primitives, measured in turns so
- * that whatever else the machine does falls on both. */
+/* Bare primitives beside which a network is timed. */
+struct bare {
+    const char *name;
+    void *primitives;
+    void (*run)(void *primitives);
+    double flops;
+};
+
+static void run_convolutions(void *primitives) {
+    conv_bound_run(primitives);
+}
+
+static void run_products(void *primitives) {
+    product_bound_run(primitives);
+}
+
+/* Seconds of the fastest call, which goes over `worked` images, beside the fastest run of all bare
+ * primitives, for `images`, measured in turns so that whatever else the machine does falls on
+ * both. */
+static void measure(const char *name, struct job *job, void (*work)(struct job *), double worked,
+                    double images, int rounds, const struct bare *bare) {
+    struct bench_times best = {INFINITY, INFINITY}, bound = best;
+    work(job);
+    bare->run(bare->primitives);
+    for (int r = 0; r < rounds; r++) {
+        struct bench_times start = bench_times_now();
+        work(job);
+        best = bench_times_best(best, start);
+        start = bench_times_now();
+        bare->run(bare->primitives);
+        bound = bench_times_best(bound, start);
+    }
+    char longer[96];
+    bench_report("train", name, worked / best.wall, "images/s", images / bound.wall);
+    snprintf(longer, sizeof longer, "%s_processor_time", name);
+    bench_report("train", longer, worked / best.processor, "images/s", images / bound.processor);
+    snprintf(longer, sizeof longer, "%s_%s", name, bare->name);
+    bench_report("train", longer, bare->flops / bound.wall / 1e9, "GFLOP/s", 0);
+}
+
+/* A network beside its bare convolutions. */
 static void race(const char *name, const struct what *what, bool training, int rounds, bool files) {
     struct job job;
     open_job(&job, what);
@@ -193,54 +232,23 @@ static void race(const char *name, const struct what *what, bool training, int r
     struct conv_bound *bound = conv_bound_create(job.graph, (int)what->batch, training,
                                                  what->precision == DML_PRECISION_BF16);
     void (*work)(struct job *) = training ? step : files ? embed_files : embed;
-    double images = (double)what->batch,
-           worked = work == embed_files ? FOLDER_BATCHES * images : images;
-    struct bench_times best = {INFINITY, INFINITY}, bare = best;
-    work(&job);
-    conv_bound_run(bound);
-    for (int r = 0; r < rounds; r++) {
-        struct bench_times start = bench_times_now();
-        work(&job);
-        best = bench_times_best(best, start);
-        start = bench_times_now();
-        conv_bound_run(bound);
-        bare = bench_times_best(bare, start);
-    }
-    char longer[96];
-    bench_report("train", name, worked / best.wall, "images/s", images / bare.wall);
-    snprintf(longer, sizeof longer, "%s_processor_time", name);
-    bench_report("train", longer, worked / best.processor, "images/s", images / bare.processor);
-    snprintf(longer, sizeof longer, "%s_convolutions", name);
-    bench_report("train", longer, conv_bound_flops(bound) / bare.wall / 1e9, "GFLOP/s", 0);
+    double images = (double)what->batch;
+    measure(name, &job, work, work == embed_files ? FOLDER_BATCHES * images : images, images,
+            rounds,
+            &(struct bare){"convolutions", bound, run_convolutions, conv_bound_flops(bound)});
     conv_bound_free(bound);
     close_job(&job);
 }
 
-/* The same of a transformer beside its bare matrix products. */
+/* A transformer beside its bare matrix products. */
 static void race_products(const char *name, const struct what *what, bool training, int rounds) {
     struct job job;
     open_job(&job, what);
     struct product_bound *bound = product_bound_create(job.graph, what->batch, training,
                                                        what->precision == DML_PRECISION_BF16);
-    struct bench_times best = {INFINITY, INFINITY}, bare = best;
-    void (*work)(struct job *) = training ? step : embed;
     double images = (double)what->batch;
-    work(&job);
-    product_bound_run(bound);
-    for (int r = 0; r < rounds; r++) {
-        struct bench_times start = bench_times_now();
-        work(&job);
-        best = bench_times_best(best, start);
-        start = bench_times_now();
-        product_bound_run(bound);
-        bare = bench_times_best(bare, start);
-    }
-    char longer[96];
-    bench_report("train", name, images / best.wall, "images/s", images / bare.wall);
-    snprintf(longer, sizeof longer, "%s_processor_time", name);
-    bench_report("train", longer, images / best.processor, "images/s", images / bare.processor);
-    snprintf(longer, sizeof longer, "%s_products", name);
-    bench_report("train", longer, product_bound_flops(bound) / bare.wall / 1e9, "GFLOP/s", 0);
+    measure(name, &job, training ? step : embed, images, images, rounds,
+            &(struct bare){"products", bound, run_products, product_bound_flops(bound)});
     product_bound_free(bound);
     close_job(&job);
 }
