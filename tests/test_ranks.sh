@@ -63,6 +63,7 @@ for ranks in 2 4; do
 done
 grep -q "by rank [123]; another image of its class takes its place" "$work/ranks4.log" ||
     { cat "$work/ranks4.log"; fail "the image is not told"; }
+! grep -q $'\033' "$work/ranks4.log" || fail "a log has a terminal's codes"
 grep -q "^  rank 3  " "$work/ranks4.log" || fail "there is no table of the ranks"
 [ "$(ls "$work/runs/emoji12" | wc -l)" = 4 ] || fail "a run has more than one folder"
 

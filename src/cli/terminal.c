@@ -2,6 +2,7 @@
 
 #include "base/messages.h"
 #include "base/progress.h"
+#include "comm/comm.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -61,7 +62,9 @@ static void show_progress(void *data, const struct dml_progress_report *p) {
 }
 
 void dml_cli_show_messages(void) {
+    /* mpirun gives ranks a terminal of its own, wherever their output goes in the end. */
+    bool terminal = isatty(STDOUT_FILENO) && dml_comm_started(NULL) == 1;
     dml_messages_name_flags(true);
     dml_listen(&(struct dml_listener){
-        .message = show_message, .progress = show_progress, .bold = isatty(STDOUT_FILENO)});
+        .message = show_message, .progress = show_progress, .bold = terminal});
 }
