@@ -347,7 +347,9 @@ static void test_plots_are_drawn(void **state) {
     char *picture =
         read_in(fixture.folder, "Progression_Plots/Graph_Test_discriminative_e_recall.svg");
     assert_non_null(strstr(picture, "<svg"));
-    assert_non_null(strstr(picture, "e_recall@1: 0.5000  |  e_recall@2: 0.7000"));
+    assert_non_null(strstr(picture, "e_recall: e_recall@1: 0.5000  |  e_recall@2: 0.7000"));
+    assert_null(strstr(picture, "> 0</tspan>")); /* epochs count from 1 */
+    assert_non_null(strstr(picture, "> 1</tspan>"));
     free(picture);
     static const char *const others[] = {"Graph_Train_loss.svg", "Graph_Model Grad_L2.svg",
                                          "Graph_Train_loss.gp", "Graph_Train_loss.csv"};

@@ -88,7 +88,8 @@ static void write_script(FILE *out, const char *name, char *header) {
     graph_file(out, name, "csv");
     fputs("\nwhat = ", out);
     dml_text_gnuplot(out, group);
-    fputs(".': '\n", out);
+    fputs("\n", out);
+    const char *separator = ": ";
     for (int i = 0; i < count; i++) {
         char value[32];
         best_value(value, sizeof value, columns[i], i + 1);
@@ -97,14 +98,16 @@ static void write_script(FILE *out, const char *name, char *header) {
                 "if (exists('c%d_records')) { rows = c%d_records;",
                 i + 1, i + 1, i + 1, i + 1);
         if (*value) {
-            fprintf(out, " what = what.sprintf('%s%%s: %%.4f', ", i ? "  |  " : "");
+            fprintf(out, " what = what.sprintf('%s%%s: %%.4f', ", separator);
             dml_text_gnuplot(out, columns[i]);
             fprintf(out, "%s);", value);
+            separator = "  |  ";
         }
         fprintf(out, " }\n");
     }
     fprintf(out,
-            "stride = rows > %d ? rows / %d : 1\nif (rows > 0) {\n"
+            "stride = rows > %d ? rows / %d : 1\nif (rows < 12) { set xtics 1 }\n"
+            "if (rows > 0) {\n"
             "set title what noenhanced\nset output ",
             POINTS, POINTS);
     graph_file(out, name, "svg");
@@ -112,7 +115,7 @@ static void write_script(FILE *out, const char *name, char *header) {
     for (int i = 0; i < count; i++) {
         char title[200];
         snprintf(title, sizeof title, "%.*s %s", (int)strcspn(name, "_"), name, columns[i]);
-        fprintf(out, "%sdata every stride::1 using ($0*stride):%d with %s lw 2 title ",
+        fprintf(out, "%sdata every stride::1 using ($0*stride+1):%d with %s lw 2 title ",
                 i ? ", \\\n " : "", i + 1,
                 strncmp(name, "Model Grad", 10) == 0 ? "lines" : "linespoints pt 7 ps 0.4");
         dml_text_gnuplot(out, title);
