@@ -113,19 +113,18 @@ enum dml_status dml_planned_embed(struct dml_network *base, const struct dml_ima
 }
 
 /* The embeddings of a training batch that is computed in pieces. They are those of inference but
- * for what is random in training. */
+ * for what is random in training, of pieces as large as those of the backward pass: of how many
+ * images a product is may change its last bits. */
 static enum dml_status forward_in_pieces(struct dml_planned *network,
                                          const struct dml_images *images, float *embeddings) {
     const struct dml_graph *graph = network->base.graph;
     size_t dim = (size_t)graph->embed_dim, piece = network->options.micro_batch;
+    enum plan_kind kind = dml_planned_has(graph, DML_OP_DROP_PATH) ? PLAN_TRAIN : PLAN_EMBED;
     enum dml_status status = DML_OK;
-    if (!dml_planned_has(graph, DML_OP_DROP_PATH))
-        return dml_planned_embed(&network->base, images, embeddings);
     for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
         size_t n = images->n - done < piece ? images->n - done : piece;
         const struct plan *plan;
-        status =
-            forward_piece(network, PLAN_TRAIN, images, done, n, embeddings + done * dim, &plan);
+        status = forward_piece(network, kind, images, done, n, embeddings + done * dim, &plan);
     }
     return status;
 }
