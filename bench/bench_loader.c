@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 enum { PHOTOS = 3, BATCH = 60, BATCHES = 10, IMAGES = BATCH * BATCHES };
@@ -79,28 +80,55 @@ static void measure_with(struct dml_loader_options options, const char *name, do
     bench_report("loader", of_processor, IMAGES / busy, "images/s of processor time", 0);
 }
 
-static void measure(const struct dml_part *part, const char *augmentation, bool training,
-                    int threads, const char *cache, const char *name, double bound) {
-    struct dml_loader_options options = {
-        .part = part, .batch_size = BATCH, .threads = threads, .cache = (char *)cache};
-    check(dml_transform_make(augmentation, training, 224, 0, 0.08, &options.transform));
-    measure_with(options, name, bound);
-}
+/* One figure: training or evaluation with an augmentation, or training with --transforms. */
+struct bench_case {
+    const char *name, *augmentation, *list;
+    bool training;
+    int threads;
+    const char *cache;
+};
 
-/* Training with --transforms, on one thread. */
-static void measure_list(const struct dml_part *part, const char *list, const char *name,
-                         double bound) {
-    struct dml_loader_options options = {.part = part, .batch_size = BATCH, .threads = 1};
-    struct dml_pipeline *pipeline;
-    check(dml_transform_make("base", true, 224, 0, 0.08, &options.transform));
-    check(dml_pipeline_parse("transforms", list, true, 224, 256, &pipeline));
-    options.transform.kind = DML_TRANSFORM_LIST;
-    options.transform.list = pipeline;
-    measure_with(options, name, bound);
+static const struct bench_case cases[] = {
+    {"training_1_thread", "base", NULL, true, 1, NULL},
+    {"training_2_threads", "base", NULL, true, 2, NULL},
+    {"evaluation_1_thread", "base", NULL, false, 1, NULL},
+    {"evaluation_2_threads", "base", NULL, false, 2, NULL},
+    {"training_adv_1_thread", "adv", NULL, true, 1, NULL},
+    {"training_list_1_thread", "base", "random_resized_crop flip", true, 1, NULL},
+    {"training_bicubic_1_thread", "base", "random_resized_crop(interpolation=bicubic) flip", true,
+     1, NULL},
+    {"training_rand_augment_1_thread", "base",
+     "random_resized_crop flip rand_augment random_erasing", true, 1, NULL},
+    {"training_cached_1_thread", "base", NULL, true, 1, "memory"},
+    {"evaluation_cached_1_thread", "base", NULL, false, 1, "memory"},
+};
+
+static void measure(const struct bench_case *wanted, const struct dml_part *part, double bound) {
+    struct dml_loader_options options = {.part = part,
+                                         .batch_size = BATCH,
+                                         .threads = wanted->threads,
+                                         .cache = (char *)wanted->cache};
+    struct dml_pipeline *pipeline = NULL;
+    check(dml_transform_make(wanted->augmentation, wanted->training, 224, 0, 0.08,
+                             &options.transform));
+    if (wanted->list) {
+        check(dml_pipeline_parse("transforms", wanted->list, true, 224, 256, &pipeline));
+        options.transform.kind = DML_TRANSFORM_LIST;
+        options.transform.list = pipeline;
+    }
+    measure_with(options, wanted->name, bound);
     dml_pipeline_free(pipeline);
 }
 
-int main(void) {
+/* Without arguments all cases, otherwise those that are named. */
+static bool is_wanted(const char *name, int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], name) == 0)
+            return true;
+    return argc < 2;
+}
+
+int main(int argc, char **argv) {
     const char *folder = getenv("DML_GOLDEN");
     char *paths[PHOTOS], *class_names[] = {"photographs"};
     int32_t labels[PHOTOS] = {0};
@@ -121,18 +149,9 @@ int main(void) {
     dml_reader_free(decoding.reader);
     dml_pixels_free(&decoding.pixels);
 
-    measure(&part, "base", true, 1, NULL, "training_1_thread", whole);
-    measure(&part, "base", true, 2, NULL, "training_2_threads", whole);
-    measure(&part, "base", false, 1, NULL, "evaluation_1_thread", whole);
-    measure(&part, "base", false, 2, NULL, "evaluation_2_threads", whole);
-    measure(&part, "adv", true, 1, NULL, "training_adv_1_thread", whole);
-    measure_list(&part, "random_resized_crop flip", "training_list_1_thread", whole);
-    measure_list(&part, "random_resized_crop(interpolation=bicubic) flip",
-                 "training_bicubic_1_thread", whole);
-    measure_list(&part, "random_resized_crop flip rand_augment random_erasing",
-                 "training_rand_augment_1_thread", whole);
-    measure(&part, "base", true, 1, "memory", "training_cached_1_thread", whole);
-    measure(&part, "base", false, 1, "memory", "evaluation_cached_1_thread", whole);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (is_wanted(cases[i].name, argc, argv))
+            measure(&cases[i], &part, whole);
     for (int i = 0; i < PHOTOS; i++)
         free(paths[i]);
     return 0;
