@@ -65,6 +65,11 @@ grep -q "by rank [123]; another image of its class takes its place" "$work/ranks
     { cat "$work/ranks4.log"; fail "the image is not told"; }
 ! grep -q $'\033' "$work/ranks4.log" || fail "a log has a terminal's codes"
 grep -q "^  rank 3  " "$work/ranks4.log" || fail "there is no table of the ranks"
+[ "$(grep -c "^  rank [0-3]  .*, 1 thread: .* images/s, .* %$" "$work/ranks4.log")" = 4 ] ||
+    fail "how fast the ranks are is not told once"
+"$dml" report --save_path "$work/runs" --html "$work/page.html" >/dev/null 2>"$work/errors" &&
+    [ "$(grep -c "^<tr><td>3</td><td>.*</td><td>1</td><td>.*%</td></tr>$" "$work/page.html")" = 1 ] ||
+    { cat "$work/errors"; fail "the report's page has no table of the ranks"; }
 [ "$(ls "$work/runs/emoji12" | wc -l)" = 4 ] || fail "a run has more than one folder"
 
 echo "a run goes on after it has lost a rank, to what it would have been"

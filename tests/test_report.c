@@ -255,6 +255,8 @@ static void test_figures_and_page(void **state) {
     char *text = read_in(save_path, "page.html");
     assert_non_null(strstr(text, "<td>CUBreg_Margin_b06_Distance</td>"));
     assert_non_null(strstr(text, "data:image/svg+xml;base64,"));
+    assert_non_null(
+        strstr(text, "<tr><td>1</td><td>right</td><td>1</td><td>30</td><td>50.0 %</td>"));
     assert_null(strstr(text, "src=\"/"));
     free(text);
     names[0] = "bmp";

@@ -51,6 +51,7 @@ static void test_a_run_taken_up_again(void **state) {
     sqlite3 *db = open_database();
     assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 40);
     assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 4);
+    assert_true(ask(db, "SELECT COUNT(*) FROM ranks") == 8);
     assert_true(ask(db, "SELECT COUNT(*) FROM runs WHERE status = 'finished'") == 1);
     sqlite3_close_v2(db);
     /* The best of before it was taken up is remembered: the second of four. */
@@ -87,6 +88,7 @@ static void test_a_run_that_moved_or_was_copied(void **state) {
                         " AND command = 'dml train'") == 1);
     assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 10);
     assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 1);
+    assert_true(ask(db, "SELECT COUNT(*) FROM ranks") == 2);
     run->identity = "fedcba9876543210"; /* a copy of it has its rows so far */
     run->copy_of = moved->identity;
     run->resumed = true;
@@ -135,7 +137,7 @@ static void test_an_older_database_is_brought_up_to_date(void **state) {
     assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
     sqlite3 *db = open_database();
     assert_int_equal(sqlite3_exec(db,
-                                  "DROP INDEX runs_by_identity;"
+                                  "DROP TABLE ranks; DROP INDEX runs_by_identity;"
                                   "ALTER TABLE runs DROP COLUMN identity;"
                                   "ALTER TABLE runs DROP COLUMN host; PRAGMA user_version = 1",
                                   NULL, NULL, NULL),

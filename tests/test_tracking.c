@@ -153,6 +153,8 @@ static void test_database_holds_every_value(void **state) {
                 fixture_recall(1, 1));
     assert_true(ask(db, "SELECT epoch FROM largest WHERE part = 'Train' AND name = 'nmi'") == 1);
     assert_true(ask(db, "SELECT COUNT(*) FROM vectors WHERE vector LIKE '[0.5,0.3%'") == 6);
+    assert_true(ask(db, "SELECT COUNT(*) FROM ranks WHERE rank = 1 AND host = 'right'"
+                        " AND threads = 1 AND images_per_second = 30 AND wait_share = 0.5") == 3);
     assert_true(ask(db, "SELECT MIN(value) FROM metrics WHERE part = 'Train'"
                         " AND name = 'never heard of'") == 7);
     assert_true(ask(db,

@@ -98,7 +98,23 @@ static bool is_below(const char *folder) {
            !strstr(folder, "/../") && (length < 3 || strcmp(folder + length - 3, "/..") != 0);
 }
 
-/* A run's progression plots and contact sheet, folded in. */
+static void ranks_table(FILE *out, const struct dml_report_run *run) {
+    if (run->rank_count == 0)
+        return;
+    fputs("<table><tr><th>rank</th><th>host</th><th>threads</th><th>images/s</th>"
+          "<th>waiting</th></tr>\n",
+          out);
+    for (size_t i = 0; i < run->rank_count; i++) {
+        const struct dml_report_rank *rank = &run->ranks[i];
+        fprintf(out, "<tr><td>%lld</td><td>", (long long)rank->rank);
+        dml_html_text(out, rank->host);
+        fprintf(out, "</td><td>%lld</td><td>%.4g</td><td>%.1f %%</td></tr>\n",
+                (long long)rank->threads, rank->images_per_second, 100 * rank->wait_share);
+    }
+    fputs("</table>\n", out);
+}
+
+/* A run's table of ranks, progression plots and contact sheet, folded in. */
 static enum dml_status run_details(FILE *out, const char *save_path,
                                    const struct dml_report_run *run) {
     static const char *const plots[] = {"Train_loss", "Test_discriminative_e_recall",
@@ -107,6 +123,7 @@ static enum dml_status run_details(FILE *out, const char *save_path,
     fputs("<details><summary>", out);
     dml_html_text(out, run->folder);
     fprintf(out, " (best epoch %lld)</summary>\n", (long long)run->epoch);
+    ranks_table(out, run);
     if (!is_below(run->folder)) {
         fputs("<p>Not a folder of this save path.</p></details>\n", out);
         return DML_OK;

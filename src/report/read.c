@@ -143,8 +143,34 @@ static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
     return status ? status : ask(row, out);
 }
 
+static enum dml_status read_ranks(sqlite3 *db, struct dml_report_run *run) {
+    sqlite3_stmt *rows;
+    enum dml_status status = dml_database_query(
+        db, &rows,
+        "SELECT rank, host, threads, AVG(images_per_second), AVG(wait_share) FROM ranks"
+        " WHERE run_id = ? GROUP BY rank, host, threads ORDER BY rank, host",
+        "i", run->id);
+    if (status)
+        return status;
+    while (dml_database_next(rows, &status)) {
+        status =
+            dml_grow(&run->ranks, &run->rank_capacity, run->rank_count + 1, sizeof *run->ranks);
+        if (status)
+            break;
+        run->ranks[run->rank_count++] =
+            (struct dml_report_rank){.rank = sqlite3_column_int64(rows, 0),
+                                     .host = dml_strdup(dml_database_text(rows, 1)),
+                                     .threads = sqlite3_column_int64(rows, 2),
+                                     .images_per_second = sqlite3_column_double(rows, 3),
+                                     .wait_share = sqlite3_column_double(rows, 4)};
+        if (!run->ranks[run->rank_count - 1].host)
+            status = DML_ERROR_MEMORY;
+    }
+    return dml_database_end(rows, status);
+}
+
 static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *options,
-                               struct dml_report *report, sqlite3_stmt *row) {
+                               bool has_ranks, struct dml_report *report, sqlite3_stmt *row) {
     struct dml_report_group *group;
     enum dml_status status =
         find_group(report, dml_database_text(row, 2), dml_database_text(row, 3), &group);
@@ -165,7 +191,7 @@ static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *opt
     group->regularised = group->regularised || sqlite3_column_int(row, 6);
     for (size_t c = 0; c < report->column_count && !status; c++)
         status = read_value(db, run, &report->columns[c], options->own_best, &run->values[c]);
-    return status;
+    return status || !has_ranks ? status : read_ranks(db, run);
 }
 
 /* Runs with the epoch in which the metric, times ?6, is largest, the first of equals. */
@@ -189,9 +215,16 @@ static bool is_wanted(const struct dml_strings *groups, const char *name) {
 static enum dml_status read_runs(sqlite3 *db, const struct dml_report_options *options,
                                  struct dml_report *report) {
     sqlite3_stmt *rows;
+    double ranks = 0; /* a database that no run of this version has written to has no such table */
     enum dml_status status = dml_database_query(
-        db, &rows, runs_query, "ssissi", options->select, options->metric,
-        (int64_t)options->all_runs, options->project, options->dataset, direction(options->metric));
+        db, &rows, "SELECT COUNT(*) FROM sqlite_master WHERE name = 'ranks'", "");
+    if (!status)
+        status = ask(rows, &ranks);
+    if (status)
+        return status;
+    status = dml_database_query(db, &rows, runs_query, "ssissi", options->select, options->metric,
+                                (int64_t)options->all_runs, options->project, options->dataset,
+                                direction(options->metric));
     if (status)
         return status;
     while (dml_database_next(rows, &status)) {
@@ -202,7 +235,7 @@ static enum dml_status read_runs(sqlite3 *db, const struct dml_report_options *o
             sqlite3_column_int64(rows, 8) < options->min_epochs)
             report->left_out++;
         else
-            status = add_run(db, options, report, rows);
+            status = add_run(db, options, ranks > 0, report, rows);
     }
     return dml_database_end(rows, status);
 }
@@ -258,6 +291,9 @@ void dml_report_free(struct dml_report *report) {
         for (size_t r = 0; r < group->run_count; r++) {
             free(group->runs[r].folder);
             free(group->runs[r].values);
+            for (size_t i = 0; i < group->runs[r].rank_count; i++)
+                free(group->runs[r].ranks[i].host);
+            free(group->runs[r].ranks);
         }
         free(group->runs);
         free(group->dataset);

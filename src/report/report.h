@@ -40,11 +40,20 @@ struct dml_report_column {
     char label[64]; /* "R@1", "train intra" */
 };
 
+/* One of a run's ranks: means over its epochs. */
+struct dml_report_rank {
+    int64_t rank, threads;
+    char *host;
+    double images_per_second, wait_share;
+};
+
 struct dml_report_run {
     int64_t id, seed;
     char *folder;   /* below the save path */
     int64_t epoch;  /* the best, from 1 as people count; the database counts from 0 */
     double *values; /* (columns), NAN where not measured */
+    struct dml_report_rank *ranks; /* none of a run on one process */
+    size_t rank_count, rank_capacity;
 };
 
 struct dml_report_group {

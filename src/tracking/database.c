@@ -65,6 +65,14 @@ static const char second_version[] = "ALTER TABLE runs ADD COLUMN identity TEXT;
                                      "ALTER TABLE runs ADD COLUMN host TEXT;"
                                      "CREATE UNIQUE INDEX runs_by_identity ON runs (identity);";
 
+/* What ranks did in an epoch, of runs on many processes. */
+static const char third_version[] =
+    "CREATE TABLE ranks ("
+    " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
+    " epoch INTEGER NOT NULL, rank INTEGER NOT NULL, host TEXT, threads INTEGER,"
+    " images_per_second REAL, wait_share REAL,"
+    " PRIMARY KEY (run_id, epoch, rank)) WITHOUT ROWID;";
+
 enum dml_status dml_database_error(sqlite3 *db) {
     const char *path = sqlite3_db_filename(db, "main");
     int code = sqlite3_errcode(db);
@@ -169,7 +177,8 @@ static enum dml_status make_schema(sqlite3 *db) {
                          "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION,
                          DML_DATABASE_VERSION);
         if ((version == 0 && sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK) ||
-            sqlite3_exec(db, second_version, NULL, NULL, NULL) != SQLITE_OK ||
+            (version < 2 && sqlite3_exec(db, second_version, NULL, NULL, NULL) != SQLITE_OK) ||
+            sqlite3_exec(db, third_version, NULL, NULL, NULL) != SQLITE_OK ||
             sqlite3_exec(db, settings, NULL, NULL, NULL) != SQLITE_OK)
             status = dml_database_error(db);
     }

@@ -119,7 +119,9 @@ static enum dml_status copy_rows(struct recorder *recorder, const struct dml_run
         " train_images, eval_images, active_share, swapped_share, replaced_images"
         " FROM epochs WHERE run_id = ?2",
         "INSERT INTO metrics SELECT ?1, part, name, epoch, value FROM metrics WHERE run_id = ?2",
-        "INSERT INTO vectors SELECT ?1, part, name, epoch, vector FROM vectors WHERE run_id = ?2"};
+        "INSERT INTO vectors SELECT ?1, part, name, epoch, vector FROM vectors WHERE run_id = ?2",
+        "INSERT INTO ranks SELECT ?1, epoch, rank, host, threads, images_per_second, wait_share"
+        " FROM ranks WHERE run_id = ?2"};
     int64_t original;
     enum dml_status status =
         find(recorder->db, &original, "SELECT id FROM runs WHERE identity = ?", run->copy_of);
@@ -133,7 +135,8 @@ static enum dml_status cut(struct recorder *recorder, const struct dml_run *run)
     static const char *const cuts[] = {"DELETE FROM steps WHERE run_id = ? AND step >= ?",
                                        "DELETE FROM epochs WHERE run_id = ? AND epoch >= ?",
                                        "DELETE FROM metrics WHERE run_id = ? AND epoch >= ?",
-                                       "DELETE FROM vectors WHERE run_id = ? AND epoch >= ?"};
+                                       "DELETE FROM vectors WHERE run_id = ? AND epoch >= ?",
+                                       "DELETE FROM ranks WHERE run_id = ? AND epoch >= ?"};
     enum dml_status status = DML_OK;
     for (size_t i = 0; i < sizeof cuts / sizeof cuts[0] && !status; i++)
         status = dml_database_run(recorder->db, cuts[i], "ii", recorder->run,
@@ -260,6 +263,7 @@ static enum dml_status sqlite_open(const struct dml_run *run, void **state) {
 
 static void free_epoch(struct epoch_rows *rows) {
     free((void *)rows->record.values);
+    free((void *)rows->record.ranks);
     for (size_t p = 0; p < rows->record.part_count; p++) {
         struct dml_metric_value *copies = (struct dml_metric_value *)rows->record.parts[p].metrics;
         for (size_t i = 0; copies && i < rows->record.parts[p].count; i++)
@@ -294,15 +298,16 @@ static enum dml_status copy_epoch(struct epoch_rows *rows, const struct dml_epoc
     rows->record = *record;
     rows->record.contact_sheet = NULL;
     rows->record.part_count = 0;
-    rows->record.values = NULL;
-    if (record->value_count) {
-        size_t count = record->value_count;
-        struct dml_named_value *copies = dml_alloc(count, sizeof *copies);
-        if (!copies)
-            return DML_ERROR_MEMORY;
-        memcpy(copies, record->values, count * sizeof *copies);
-        rows->record.values = copies;
-    }
+    struct dml_named_value *values = dml_alloc(record->value_count, sizeof *values);
+    struct dml_rank_record *ranks = dml_alloc(record->rank_count, sizeof *ranks);
+    rows->record.values = values;
+    rows->record.ranks = ranks;
+    if (!values || !ranks)
+        status = DML_ERROR_MEMORY;
+    if (!status && record->value_count)
+        memcpy(values, record->values, record->value_count * sizeof *values);
+    if (!status && record->rank_count)
+        memcpy(ranks, record->ranks, record->rank_count * sizeof *ranks);
     for (size_t p = 0; p < record->part_count && !status; p++) {
         status = copy_part(&rows->record.parts[p]);
         rows->record.part_count++;
@@ -390,6 +395,12 @@ static enum dml_status write_epoch(struct recorder *recorder, const struct epoch
         status = dml_database_run(
             recorder->db, "INSERT OR REPLACE INTO metrics VALUES (?, 'Train', ?, ?, ?)", "isid",
             recorder->run, epoch->values[i].name, (int64_t)epoch->epoch, epoch->values[i].value);
+    for (size_t i = 0; i < epoch->rank_count && !status; i++)
+        status = dml_database_run(
+            recorder->db, "INSERT OR REPLACE INTO ranks VALUES (?, ?, ?, ?, ?, ?, ?)", "iiisidd",
+            recorder->run, (int64_t)epoch->epoch, (int64_t)epoch->ranks[i].rank,
+            epoch->ranks[i].host, (int64_t)epoch->ranks[i].threads,
+            epoch->ranks[i].images_per_second, epoch->ranks[i].wait_share);
     return status;
 }
 

@@ -57,6 +57,14 @@ struct dml_named_value {
     double value;
 };
 
+/* What one of several ranks did in an epoch. `host` lives as long as the run. */
+struct dml_rank_record {
+    int rank, threads;
+    const char *host;
+    double images_per_second; /* of its own images, while it did not wait */
+    double wait_share;        /* of the time of its steps: for other ranks and for their bytes */
+};
+
 /* Three parts, with the weights and with their running average. */
 enum { DML_RECORD_PARTS = 6 };
 
@@ -70,6 +78,8 @@ struct dml_epoch_record {
     size_t part_count;
     const struct dml_named_value *values;
     size_t value_count;
+    const struct dml_rank_record *ranks; /* none of a process on its own */
+    size_t rank_count;
     const char *contact_sheet; /* PNG made after this epoch, or NULL */
 };
 

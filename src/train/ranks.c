@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 #include "base/messages.h"
+#include "base/progress.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,9 @@ enum dml_status dml_ranks_open(struct dml_comm *comm, size_t bs, size_t dim,
     out->labels = dml_alloc(bs, sizeof *out->labels);
     out->indices = dml_alloc(bs, sizeof *out->indices);
     out->messages = dml_alloc(ranks, out->message);
-    return out->embeddings && out->labels && out->indices && out->messages ? DML_OK
-                                                                           : DML_ERROR_MEMORY;
+    out->records = dml_alloc(ranks, sizeof *out->records);
+    bool made = out->embeddings && out->labels && out->indices && out->messages && out->records;
+    return made ? DML_OK : DML_ERROR_MEMORY;
 }
 
 void dml_ranks_close(struct dml_run_ranks *ranks) {
@@ -31,6 +33,7 @@ void dml_ranks_close(struct dml_run_ranks *ranks) {
     free(ranks->labels);
     free(ranks->indices);
     free(ranks->messages);
+    free(ranks->records);
     *ranks = (struct dml_run_ranks){.comm = ranks->comm};
 }
 
@@ -136,6 +139,42 @@ enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_exp
                     tell_of(parts[p], i, flags & (unsigned char)~before, r);
             }
     free(all);
+    return status;
+}
+
+void dml_ranks_begin(struct dml_run_ranks *r) {
+    r->started = dml_now();
+    r->waited_before = r->comm->waited;
+}
+
+static void print_records(const struct dml_run_ranks *r) {
+    dml_inform("\nranks: images a second while computing, share of the time that was waiting");
+    for (int i = 0; i < r->comm->size; i++)
+        dml_inform("  rank %-4d %s, %d thread%s: %.4g images/s, %.1f %%", i, r->records[i].host,
+                   r->records[i].threads, r->records[i].threads == 1 ? "" : "s",
+                   r->records[i].images_per_second, 100 * r->records[i].wait_share);
+}
+
+enum dml_status dml_ranks_measure(struct dml_run_ranks *r, size_t steps, size_t *count) {
+    double own[2] = {dml_now() - r->started, r->comm->waited - r->waited_before};
+    double all[r->comm->size][2];
+    *count = 0;
+    if (r->comm->size == 1 || steps == 0)
+        return DML_OK;
+    enum dml_status status = dml_comm_allgather(r->comm, own, sizeof own, all);
+    for (int i = 0; !status && i < r->comm->size; i++) {
+        double seconds = all[i][0], working = seconds - all[i][1];
+        r->records[i] = (struct dml_rank_record){
+            .rank = i,
+            .threads = r->comm->ranks[i].threads,
+            .host = r->comm->ranks[i].host,
+            .images_per_second = working > 0 ? (double)(steps * r->part) / working : 0,
+            .wait_share = seconds > 0 ? all[i][1] / seconds : 0};
+        *count = (size_t)r->comm->size;
+    }
+    if (!status && r->comm->rank == 0 && !r->shown)
+        print_records(r);
+    r->shown = true;
     return status;
 }
 

@@ -2,6 +2,7 @@
 #define DML_TRAIN_RANKS_H
 
 #include "comm/comm.h"
+#include "tracking/tracker.h"
 #include "train/experiment.h"
 
 /* What the ranks of a run tell each other. Every rank has a part of each batch, and after the
@@ -10,12 +11,15 @@ struct dml_run_ranks {
     struct dml_comm *comm;
     size_t part, first; /* images of a batch that this rank computes, and where they begin in it */
     size_t bs, dim;
-    float *embeddings; /* of the whole batch: (bs, dim) */
-    int32_t *labels;   /* (bs) */
-    uint32_t *indices; /* (bs) */
-    bool stop, save;   /* after this step: the user asked any rank; rank 0 says so */
-    char *messages;    /* (ranks) of a step */
-    size_t message;    /* bytes of one */
+    float *embeddings;             /* of the whole batch: (bs, dim) */
+    int32_t *labels;               /* (bs) */
+    uint32_t *indices;             /* (bs) */
+    bool stop, save;               /* after this step: the user asked any rank; rank 0 says so */
+    char *messages;                /* (ranks) of a step */
+    size_t message;                /* bytes of one */
+    double started, waited_before; /* when dml_ranks_begin was called, and what waiting took then */
+    struct dml_rank_record *records; /* (ranks) of the last epoch, for its record */
+    bool shown;                      /* the first records were printed */
 };
 
 enum dml_status dml_ranks_open(struct dml_comm *comm, size_t bs, size_t dim,
@@ -48,6 +52,12 @@ enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_net
 /* What loaders said of images on any rank becomes known to all; rank 0 tells the user of those that
  * it did not meet itself. */
 enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_experiment *e);
+
+/* Around the steps of an epoch: every rank comes to know how fast each was, of `steps` steps, and
+ * how long it waited. Rank 0 prints it the first time. *count: of r->records, 0 where there was
+ * nothing to measure. */
+void dml_ranks_begin(struct dml_run_ranks *ranks);
+enum dml_status dml_ranks_measure(struct dml_run_ranks *ranks, size_t steps, size_t *count);
 
 /* The table of the ranks: machine, process, threads. */
 void dml_ranks_print(const struct dml_comm *comm);

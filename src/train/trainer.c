@@ -37,6 +37,7 @@ struct trainer {
     uint32_t *plan; /* (batches, batch size) */
     size_t batches;
     struct dml_run_ranks ranks;     /* the batch at hand, of which each has a part */
+    size_t rank_records;            /* of the epoch's, in ranks.records */
     float *gradient;                /* (batch size, dim) */
     struct dml_named_value *values; /* of the last epoch, for its record */
     struct dml_evaluator evaluator;
@@ -199,6 +200,7 @@ static enum dml_status train_epoch(struct trainer *t) {
     snprintf(title, sizeof title, "epoch %llu/%lld", (unsigned long long)t->at.epoch + 1,
              (long long)t->e.training->n_epochs);
     dml_progress_start(&progress, title, "images", t->batches * batch_size);
+    dml_ranks_begin(&t->ranks);
     for (size_t i = 0; !status && i < t->batches && !stopped(t); i++) {
         const struct dml_loaded *batch;
         status = dml_loader_next(t->e.train_loader, &batch);
@@ -222,6 +224,8 @@ static enum dml_status train_epoch(struct trainer *t) {
     if (!status && t->e.network_flags->no_sync_bn)
         status = dml_ranks_share_statistics(t->ranks.comm, t->e.network);
     dml_progress_end(&progress);
+    if (!status)
+        status = dml_ranks_measure(&t->ranks, t->at.epoch_step - before, &t->rank_records);
     return status;
 }
 
@@ -278,7 +282,9 @@ static enum dml_status finish_epoch(struct trainer *t) {
         .epoch = t->at.epoch,
         .loss = t->at.epoch_step ? t->at.epoch_loss / (double)t->at.epoch_step : 0,
         .train_seconds = t->at.epoch_seconds,
-        .train_images = t->at.epoch_step * (size_t)o->bs};
+        .train_images = t->at.epoch_step * (size_t)o->bs,
+        .ranks = t->ranks.records,
+        .rank_count = t->rank_records};
     describe(t, &record);
     bool last = t->at.epoch + 1 >= (uint64_t)o->n_epochs;
     bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
@@ -296,6 +302,7 @@ static enum dml_status finish_epoch(struct trainer *t) {
     dml_evaluator_release(&t->evaluator);
     if (!status) /* a resumed run repeats an evaluation that was interrupted */
         t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
+    t->rank_records = 0;
     return status;
 }
 

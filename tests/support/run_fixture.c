@@ -81,6 +81,8 @@ const struct dml_epoch_record *an_epoch(struct epoch_fixture *fixture, uint64_t 
                                                     {"learning", "lr/all", 0.001},
                                                     {"mining", "swapped_share", 0.25},
                                                     {"new", "never heard of", 7}};
+    static const struct dml_rank_record ranks[] = {{0, 2, "left", 20, 0.25},
+                                                   {1, 1, "right", 30, 0.5}};
     fixture->record = (struct dml_epoch_record){
         .epoch = epoch,
         .loss = 1.0 / (double)(epoch + 1),
@@ -91,6 +93,8 @@ const struct dml_epoch_record *an_epoch(struct epoch_fixture *fixture, uint64_t 
         .lr = 0.001,
         .values = values,
         .value_count = sizeof values / sizeof *values,
+        .ranks = ranks,
+        .rank_count = 2,
         .parts = {{"Test", fixture->metrics[0], 5}, {"Train", fixture->metrics[1], 5}},
         .part_count = 2};
     return &fixture->record;
