@@ -66,6 +66,22 @@ grep -q '^6 runs: 6 finished, 0 failed' "$work/second" || fail "$(cat "$work/sec
 "$dml" sweep "$work/small.txt" >"$work/third" 2>&1
 ! grep -q '^started' "$work/third" || fail "finished runs were repeated"
 
+# Two processes, as on two machines or started by mpirun, share the runs.
+sed "s|--save_path $runs|--save_path $work/shared|; s/--n_epochs 3/--n_epochs 1/; s/nmi.*//" \
+    "$work/small.txt" >"$work/shared.txt"
+OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 "$dml" sweep "$work/shared.txt" >"$work/left" 2>&1 &
+left=$!
+OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=1 "$dml" sweep "$work/shared.txt" >"$work/right" 2>&1 ||
+    fail "$(cat "$work/right")"
+wait $left || fail "$(cat "$work/left")"
+"$dml" sweep "$work/shared.txt" --status >"$work/status"
+grep -q '^6 runs: 6 finished, 0 failed' "$work/status" || fail "$(cat "$work"/{left,right,status})"
+[ "$(cat "$work/left" "$work/right" | grep -c '^started')" = 6 ] &&
+    [ "$(cat "$work/left" "$work/right" | grep '^started' | sort -u | wc -l)" = 6 ] &&
+    grep -q '^started' "$work/left" && grep -q '^started' "$work/right" ||
+    fail "not every run was done once: $(cat "$work/left" "$work/right")"
+! ls "$work/shared/sweeps/shared/"*.lock 2>/dev/null || fail "claims stay"
+
 # Means and deviations by hand from the CSV files of the finished runs.
 "$dml" report --save_path "$runs" --format csv --output "$work/report.csv"
 [ "$(grep -c '^few,' "$work/report.csv")" = 3 ] || fail "$(cat "$work/report.csv")"

@@ -43,6 +43,10 @@ void dml_comm_single(struct dml_comm *out);
  * was started by itself. *rank may be NULL. */
 int dml_comm_started(int *rank);
 
+/* Makes the environment that of a process which was started by itself, for the programs that one of
+ * several starts, each of which is to be a run of its own. */
+void dml_comm_forget_start(void);
+
 /* --ranks N: starts this program N times with these arguments by mpirun on this machine, each with
  * its share of the cores, and waits for them. Ctrl-C and SIGTERM are passed on as SIGUSR1, upon
  * which they are to stop after their step; when they come again, they end the ranks. *exit_status

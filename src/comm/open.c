@@ -24,11 +24,31 @@ void dml_comm_single(struct dml_comm *out) {
     *out = (struct dml_comm){.size = 1, .limit = INFINITY, .lost = -1, .errors = STDERR_FILENO};
 }
 
+/* Open MPI; Slurm's, MPICH's and other PMI. */
+static const char *const names[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
+                                       {"PMI_SIZE", "PMI_RANK"},
+                                       {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}};
+
+void dml_comm_forget_start(void) {
+    static const char *const beginnings[] = {"PMI_",           "PMIX_",        "OMPI_COMM_WORLD_",
+                                             "OMPI_MCA_orte_", "OMPI_MCA_ess", "PRTE_"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        unsetenv(names[i][0]);
+        unsetenv(names[i][1]);
+    }
+    for (size_t i = 0; environ && environ[i];) {
+        char name[256];
+        size_t length = strcspn(environ[i], "=");
+        bool theirs = false;
+        for (size_t b = 0; b < sizeof beginnings / sizeof *beginnings; b++)
+            theirs = theirs || strncmp(environ[i], beginnings[b], strlen(beginnings[b])) == 0;
+        snprintf(name, sizeof name, "%.*s", (int)length, environ[i]);
+        if (!theirs || length >= sizeof name || unsetenv(name))
+            i++;
+    }
+}
+
 int dml_comm_started(int *rank) {
-    /* Open MPI; Slurm's, MPICH's and other PMI. */
-    static const char *const names[][2] = {{"OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"},
-                                           {"PMI_SIZE", "PMI_RANK"},
-                                           {"SLURM_STEP_NUM_TASKS", "SLURM_PROCID"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         const char *size = getenv(names[i][0]), *own = getenv(names[i][1]);
         if (!size || !own || atoi(size) < 1)

@@ -1,8 +1,10 @@
 #include "base/files.h"
+#include "base/lock.h"
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/progress.h"
 #include "base/text.h"
+#include "comm/comm.h"
 #include "sweep/sweep.h"
 #include "tracking/database.h"
 
@@ -11,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -23,14 +24,14 @@ enum { MAX_JOBS = 256 };
 struct job {
     pid_t child; /* 0: free */
     struct dml_sweep_run *run;
+    struct dml_lock claim; /* on the run, against other processes */
     double started;
 };
 
 struct execution {
     struct dml_sweep *sweep;
     sqlite3 *db;
-    char *folder; /* of the logs */
-    int lock;
+    char *folder; /* of the logs and claims */
     struct job jobs[MAX_JOBS];
     size_t running, done, total;
     long slots;
@@ -53,7 +54,7 @@ static enum dml_status note(struct execution *execution, const struct dml_sweep_
 }
 
 /* In the child: signals as usual, output to the log, and an end with the parent's. */
-static void become_run(const struct dml_sweep_run *run, pid_t parent, long jobs) {
+static void become_run(const struct dml_sweep_run *run, int claim, pid_t parent, long jobs) {
     char threads[32];
     char **argv = calloc((size_t)run->argc + 3, sizeof *argv);
     int log = open(run->log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
@@ -66,7 +67,8 @@ static void become_run(const struct dml_sweep_run *run, pid_t parent, long jobs)
     dup2(nothing, STDIN_FILENO);
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
-    setpgid(0, 0); /* Ctrl-C reaches it through the sweep, once */
+    fcntl(claim, F_SETFD, 0); /* until it has ended, even where the sweep ends before */
+    setpgid(0, 0);            /* Ctrl-C reaches it through the sweep, once */
     prctl(PR_SET_PDEATHSIG, SIGINT);
     if (getppid() != parent)
         _exit(125);
@@ -74,13 +76,55 @@ static void become_run(const struct dml_sweep_run *run, pid_t parent, long jobs)
     snprintf(threads, sizeof threads, "%ld", share > 1 ? share : 1);
     if (jobs > 1)
         setenv("OMP_NUM_THREADS", threads, 0);
+    dml_comm_forget_start();
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     execv("/proc/self/exe", argv);
     _exit(127);
 }
 
-static enum dml_status start(struct execution *execution, struct dml_sweep_run *run) {
+/* The file that who works at a run holds, named by a hash (FNV-1a) of its flags. */
+static char *claim_path(const struct execution *execution, const struct dml_sweep_run *run) {
+    uint64_t hash = 14695981039346656037u;
+    for (const char *c = run->flags; *c; c++)
+        hash = (hash ^ (unsigned char)*c) * 1099511628211u;
+    return dml_format("%s/%016llx.lock", execution->folder, (unsigned long long)hash);
+}
+
+/* Takes a run for this process. claim->fd stays -1 where another one is at work at it, or has been:
+ * then its state is what that has left. */
+static enum dml_status take(struct execution *execution, struct dml_sweep_run *run,
+                            struct dml_lock *claim) {
+    *claim = (struct dml_lock){.fd = -1};
+    char *path = claim_path(execution, run);
+    char *before = dml_strdup(run->noted ? run->noted : "");
+    enum dml_status status = path && before ? DML_OK : DML_ERROR_MEMORY;
+    bool unsure, elsewhere = !status && dml_lock_held(path, &unsure);
+    if (!status && !elsewhere) {
+        status = dml_lock_take(path, claim);
+        elsewhere = status && dml_lock_held(path, &unsure); /* since this very moment */
+    }
+    if (elsewhere) {
+        run->state = DML_SWEEP_RUNNING;
+        status = DML_OK;
+    }
+    free(path);
+    if (!status && !elsewhere)
+        status = dml_sweep_look_up(execution->sweep);
+    if (!status && !elsewhere &&
+        (run->state == DML_SWEEP_FINISHED ||
+         (run->state == DML_SWEEP_FAILED && strcmp(before, run->noted) != 0))) {
+        dml_lock_release(claim);
+        execution->done++;
+        dml_inform("%-9s line %zu, by another process (%zu of %zu)",
+                   dml_sweep_state_name(run->state), run->line, execution->done, execution->total);
+    }
+    free(before);
+    return status;
+}
+
+static enum dml_status start(struct execution *execution, struct dml_sweep_run *run,
+                             struct dml_lock claim) {
     struct job *job = execution->jobs;
     while (job->child)
         job++;
@@ -90,15 +134,20 @@ static enum dml_status start(struct execution *execution, struct dml_sweep_run *
     run->log =
         dml_format("%s/%04zu.log", execution->folder, (size_t)(run - execution->sweep->runs) + 1);
     enum dml_status status = run->log ? note(execution, run, "running") : DML_ERROR_MEMORY;
-    if (status)
+    if (status) {
+        dml_lock_release(&claim);
         return status;
+    }
     fflush(stdout);
     pid_t parent = getpid(), child = fork();
-    if (child < 0)
-        return dml_fail(DML_ERROR_IO, "a run cannot be started: %s", strerror(errno));
+    if (child < 0) {
+        status = dml_fail(DML_ERROR_IO, "a run cannot be started: %s", strerror(errno));
+        dml_lock_release(&claim);
+        return status;
+    }
     if (child == 0)
-        become_run(run, parent, execution->slots);
-    *job = (struct job){.child = child, .run = run, .started = dml_now()};
+        become_run(run, claim.fd, parent, execution->slots);
+    *job = (struct job){.child = child, .run = run, .claim = claim, .started = dml_now()};
     run->state = DML_SWEEP_RUNNING;
     execution->running++;
     char *label = dml_text_line(run->label);
@@ -147,8 +196,11 @@ static enum dml_status finish(struct execution *execution, struct job *job, int 
                run->line, seconds, execution->done, execution->total, error ? ": " : "",
                error ? error : "");
     free(error);
-    return note(execution, run,
-                run->state == DML_SWEEP_WAITING ? "interrupted" : dml_sweep_state_name(run->state));
+    enum dml_status status =
+        note(execution, run,
+             run->state == DML_SWEEP_WAITING ? "interrupted" : dml_sweep_state_name(run->state));
+    dml_lock_release(&job->claim); /* whoever takes it now sees that */
+    return status;
 }
 
 /* Waits for the end of one run; passes Ctrl-C on to all. */
@@ -171,46 +223,56 @@ static enum dml_status wait_for_one(struct execution *execution, volatile sig_at
     }
 }
 
-/* Two sweeps of one name would run everything twice. */
-static enum dml_status lock(struct execution *execution) {
-    char *path = dml_path_join(execution->folder, "lock");
-    if (!path)
-        return DML_ERROR_MEMORY;
-    enum dml_status status = DML_OK;
-    execution->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (execution->lock < 0)
-        status = dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(errno));
-    else if (flock(execution->lock, LOCK_EX | LOCK_NB) != 0)
-        status = dml_fail(DML_ERROR_USAGE, "%s: this sweep is under way in another process", path);
-    free(path);
-    return status;
-}
-
 static bool is_due(const struct dml_sweep_run *run, bool retry) {
     return run->state == DML_SWEEP_WAITING || run->state == DML_SWEEP_RUNNING ||
            (retry && run->state == DML_SWEEP_FAILED);
 }
 
+/* Starts the first run that is due and not taken elsewhere; NULL: there is none. `over` marks those
+ * that this process is through with. */
+static enum dml_status start_next(struct execution *execution, bool retry, bool *over,
+                                  struct dml_sweep_run **out) {
+    struct dml_sweep *sweep = execution->sweep;
+    enum dml_status status = DML_OK;
+    *out = NULL;
+    for (size_t i = 0; i < sweep->count && !status && !*out; i++) {
+        struct dml_lock claim;
+        if (over[i] || !is_due(&sweep->runs[i], retry))
+            continue;
+        status = take(execution, &sweep->runs[i], &claim);
+        if (status || claim.fd < 0)
+            continue;
+        over[i] = true;
+        status = start(execution, &sweep->runs[i], claim);
+        *out = &sweep->runs[i];
+    }
+    return status;
+}
+
 static enum dml_status run_all(struct execution *execution, bool retry,
                                volatile sig_atomic_t *stop) {
     struct dml_sweep *sweep = execution->sweep;
-    enum dml_status status = DML_OK;
+    struct dml_sweep_run *started = NULL;
+    bool *over = dml_alloc(sweep->count, sizeof *over);
+    enum dml_status status = over ? DML_OK : DML_ERROR_MEMORY;
     for (size_t i = 0; i < sweep->count; i++)
         execution->total += is_due(&sweep->runs[i], retry);
-    for (size_t i = 0; i < sweep->count && !status && !*stop; i++) {
-        if (!is_due(&sweep->runs[i], retry))
-            continue;
+    do {
         while (!status && (long)execution->running >= execution->slots)
             status = wait_for_one(execution, stop);
         if (!status && !*stop)
-            status = start(execution, &sweep->runs[i]);
-    }
+            status = start_next(execution, retry, over, &started);
+        /* one that another process has left behind may be due when one of these has ended */
+        if (!status && !*stop && !started && execution->running > 0)
+            status = wait_for_one(execution, stop);
+    } while (!status && !*stop && (started || execution->running > 0));
     while (execution->running > 0) {
         enum dml_status waited = wait_for_one(execution, stop);
         status = status ? status : waited;
         if (waited)
             break;
     }
+    free(over);
     return status;
 }
 
@@ -221,19 +283,14 @@ enum dml_status dml_sweep_execute(struct dml_sweep *sweep, long jobs, bool retry
         return DML_ERROR_MEMORY;
     execution->sweep = sweep;
     execution->slots = jobs < 1 ? 1 : jobs > MAX_JOBS ? MAX_JOBS : jobs;
-    execution->lock = -1;
     execution->folder = dml_format("%s/sweeps/%s", sweep->save_path, sweep->name);
     enum dml_status status =
         execution->folder ? dml_make_folders(execution->folder) : DML_ERROR_MEMORY;
-    if (!status)
-        status = lock(execution);
     if (!status)
         status = dml_database_open(sweep->save_path, true, 60000, &execution->db);
     if (!status)
         status = run_all(execution, retry, stop);
     sqlite3_close_v2(execution->db);
-    if (execution->lock >= 0)
-        close(execution->lock);
     free(execution->folder);
     free(execution);
     return status;

@@ -94,35 +94,37 @@ static void take_done(struct dml_sweep *sweep, struct done_list *list) {
             }
 }
 
-/* What an earlier start of the sweep said of runs that are not in the database as finished. */
-static enum dml_status read_failures(sqlite3 *db, struct dml_sweep *sweep) {
+/* What a start of the sweep said of a run. */
+static enum dml_status take_row(sqlite3_stmt *row, struct dml_sweep_run *run) {
+    const char *word = dml_database_text(row, 0);
+    free(run->noted);
+    run->noted = dml_format("%s since %s", word, dml_database_text(row, 3));
+    if (!run->noted)
+        return DML_ERROR_MEMORY;
+    if (strcmp(word, "running") == 0 && run->state != DML_SWEEP_FINISHED)
+        run->state = DML_SWEEP_RUNNING; /* or it was, when the sweep was killed */
+    if (strcmp(word, "failed") != 0 || run->state == DML_SWEEP_FINISHED)
+        return DML_OK;
+    free(run->error);
+    free(run->log);
+    run->state = DML_SWEEP_FAILED;
+    run->error = dml_strdup(dml_database_text(row, 1));
+    run->log = dml_strdup(dml_database_text(row, 2));
+    return run->error && run->log ? DML_OK : DML_ERROR_MEMORY;
+}
+
+static enum dml_status read_rows(sqlite3 *db, struct dml_sweep *sweep) {
     enum dml_status status = DML_OK;
     for (size_t i = 0; i < sweep->count && !status; i++) {
-        struct dml_sweep_run *run = &sweep->runs[i];
         sqlite3_stmt *row;
-        if (run->state == DML_SWEEP_FINISHED)
-            continue;
         status = dml_database_query(db, &row,
-                                    "SELECT status, error, log FROM sweep_runs"
+                                    "SELECT status, error, log, started FROM sweep_runs"
                                     " WHERE sweep = ? AND flags = ?",
-                                    "ss", sweep->name, run->flags);
-        if (status)
-            break;
-        if (dml_database_next(row, &status)) {
-            const char *word = dml_database_text(row, 0);
-            if (strcmp(word, "failed") == 0) {
-                const char *error = dml_database_text(row, 1);
-                const char *log = dml_database_text(row, 2);
-                run->state = DML_SWEEP_FAILED;
-                run->error = dml_strdup(error);
-                run->log = dml_strdup(log);
-            } else if (strcmp(word, "running") == 0) {
-                run->state = DML_SWEEP_RUNNING; /* or it was, when the sweep was killed */
-            }
-        }
-        status = dml_database_end(row, status);
-        if (!status && run->state == DML_SWEEP_FAILED && (!run->error || !run->log))
-            status = DML_ERROR_MEMORY;
+                                    "ss", sweep->name, sweep->runs[i].flags);
+        if (!status && dml_database_next(row, &status))
+            status = take_row(row, &sweep->runs[i]);
+        if (row)
+            status = dml_database_end(row, status);
     }
     return status;
 }
@@ -142,7 +144,7 @@ enum dml_status dml_sweep_look_up(struct dml_sweep *sweep) {
     if (!status)
         take_done(sweep, &list);
     if (!status)
-        status = read_failures(db, sweep);
+        status = read_rows(db, sweep);
     for (size_t i = 0; i < list.count; i++)
         free(list.items[i].identity);
     free(list.items);

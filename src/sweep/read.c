@@ -420,6 +420,7 @@ void dml_sweep_run_free(struct dml_sweep_run *run) {
     free(run->identity);
     free(run->error);
     free(run->log);
+    free(run->noted);
 }
 
 void dml_sweep_free(struct dml_sweep *sweep) {

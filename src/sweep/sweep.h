@@ -30,7 +30,8 @@ struct dml_sweep_run {
         DML_SWEEP_FAILED
     } state;
     char *error, *log; /* of a failed run; NULL else */
-    double result;     /* best e_recall@1 on Test of a finished run, NAN if unknown */
+    char *noted;   /* what the database says of it, to see whether that changes; NULL: nothing */
+    double result; /* best e_recall@1 on Test of a finished run, NAN if unknown */
 };
 
 struct dml_sweep {
@@ -50,10 +51,12 @@ void dml_sweep_free(struct dml_sweep *sweep);
  * that are there twice. DML_ERROR_USAGE: "FILE:LINE: what is wrong". */
 enum dml_status dml_sweep_check(const char *path, struct dml_sweep *sweep);
 
-/* Asks the database below the save path what was done already. */
+/* Asks the database below the save path what was done already; again, what was done meanwhile. */
 enum dml_status dml_sweep_look_up(struct dml_sweep *sweep);
 
-/* Runs what waits (and with `retry` what failed), `jobs` at a time, until done or *stop. */
+/* Runs what waits (and with `retry` what failed), `jobs` at a time, until done or *stop. Other
+ * processes may be at work on the same sweep: each run is done by one of them, and those that are
+ * under way elsewhere are left to it. */
 enum dml_status dml_sweep_execute(struct dml_sweep *sweep, long jobs, bool retry,
                                   volatile sig_atomic_t *stop);
 

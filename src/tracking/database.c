@@ -245,6 +245,15 @@ static enum dml_status prepare(sqlite3 *db) {
     return status;
 }
 
+/* For readers; another process may be about to make the tables. */
+static enum dml_status check(sqlite3 *db, int64_t *version) {
+    enum { LOOKS = 40, LOOK_MICROSECONDS = 50000 };
+    enum dml_status status;
+    for (int i = 0; i < LOOKS && is_new(db, &status); i++)
+        usleep(LOOK_MICROSECONDS);
+    return check_version(db, version);
+}
+
 /* Whether the run of a row is gone: nobody holds its folder. Of another machine's run that is
  * believed only when it was silent for a day, for not every file system shows its locks. */
 static bool is_dead(const char *save_path, sqlite3_stmt *row) {
@@ -307,7 +316,7 @@ enum dml_status dml_database_open(const char *save_path, bool create, int wait_m
         sqlite3_extended_result_codes(db, 0);
         sqlite3_busy_timeout(db, SET_UP_SECONDS * 1000);
         int64_t version = DML_DATABASE_VERSION;
-        status = create ? prepare(db) : check_version(db, &version);
+        status = create ? prepare(db) : check(db, &version);
         if (!status && version >= 2)
             mark_dead(db, save_path);
         sqlite3_busy_timeout(db, wait_ms);
