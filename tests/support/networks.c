@@ -174,7 +174,8 @@ void close_to(const float *a, const float *b, size_t count, double tolerance) {
         difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
         size += (double)b[i] * b[i];
     }
-    assert_true(sqrt(difference) <= tolerance * sqrt(size) + 1e-7);
+    if (!(sqrt(difference) <= tolerance * sqrt(size) + 1e-7))
+        fail_msg("%zu values of length %g differ by %g", count, sqrt(size), sqrt(difference));
 }
 
 void need_bf16(void) {
