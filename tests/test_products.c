@@ -1,6 +1,7 @@
 /* Matrix products against plain sums, and the same bits with any number of threads. */
 #include "dml/rng.h"
 
+#include "criteria/inner_products.h"
 #include "math/gaussian.h"
 #include "math/gram.h"
 #include "math/linear.h"
@@ -244,11 +245,60 @@ static void spectra_with_any_threads(void **state) {
     }
 }
 
+/* Rows about a common one, `apart` from it: inner products to within 1e-6 of what the distances
+ * from the mean are worth, whichever precision was taken. */
+static void check_inner_products(struct dml_rng *rng, size_t n, size_t dim, double common,
+                                 double apart, double slope, bool wide) {
+    float *x = random_floats(rng, n * dim), *centre = random_floats(rng, dim);
+    for (size_t i = 0; i < n * dim; i++)
+        x[i] = (float)(common * centre[i % dim] + apart * x[i]);
+    memcpy(x, x + (n - 1) * dim, dim * sizeof *x); /* a duplicate */
+    struct dml_inner_products products = {0};
+    double *room = malloc(n * sizeof *room);
+    assert_non_null(room);
+    for (int threads = 1; threads <= 2; threads++) {
+        omp_set_num_threads(threads);
+        assert_ok(dml_inner_products(&products, x, n, dim, slope));
+        assert_int_equal(products.wide, wide);
+        for (size_t i = 0; i < n; i++) {
+            const double *row = dml_inner_products_row(&products, i, room);
+            for (size_t j = 0; j < n; j++) {
+                double exact = dml_dot(x + i * dim, x + j * dim, dim);
+                double norms = sqrt(dml_dot(x + i * dim, x + i * dim, dim) *
+                                    dml_dot(x + j * dim, x + j * dim, dim));
+                double most = 1e-14 * norms + (wide ? 0 : 1.5e-7 * products.spread);
+                if (fabs(row[j] - exact) > most)
+                    fail_msg("%zu %zu: %.3g instead of at most %.3g", n, dim, fabs(row[j] - exact),
+                             most);
+            }
+        }
+    }
+    dml_inner_products_free(&products);
+    free(x);
+    free(centre);
+    free(room);
+}
+
+static void inner_products_in_both_precisions(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(8, DML_PURPOSE_OTHER, 0, 0);
+    check_inner_products(&rng, 150, 128, 0, 0.088, 10, false);
+    check_inner_products(&rng, 37, 20, 0.1, 0.001, 1000, false); /* nearly the same */
+    check_inner_products(&rng, 150, 128, 30, 0.1, 10, false);    /* far from 0 */
+    check_inner_products(&rng, 37, 700, 0, 1, 1, true);
+    check_inner_products(&rng, 37, 20, 0, 0.01, INFINITY, true);
+    check_inner_products(&rng, 2, 1, 0, 0.1, 1, false);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gemm_of_all_shapes),        cmocka_unit_test(panels_of_all_shapes),
-        cmocka_unit_test(gram_is_symmetric),         cmocka_unit_test(gemm64_with_any_threads),
-        cmocka_unit_test(planners_with_any_threads), cmocka_unit_test(spectra_with_any_threads),
+        cmocka_unit_test(gemm_of_all_shapes),
+        cmocka_unit_test(panels_of_all_shapes),
+        cmocka_unit_test(gram_is_symmetric),
+        cmocka_unit_test(inner_products_in_both_precisions),
+        cmocka_unit_test(gemm64_with_any_threads),
+        cmocka_unit_test(planners_with_any_threads),
+        cmocka_unit_test(spectra_with_any_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,6 +62,7 @@ struct step {
     const int32_t *labels;
     double tan2, share; /* share: 1 / pairs */
     double *inverse;    /* (n): 1 / ||e_i||, 0 for a zero embedding */
+    double *along;      /* (n): of the gradient by u_i, along u_i */
     double *losses;     /* (pairs) */
     float *slopes;      /* (pairs, n): d angular / df of each sample */
     float *h;           /* (n, n): the angular term's part of dL/ds, beside g */
@@ -96,26 +97,30 @@ static enum dml_status start(struct state *state, const struct dml_batch *batch,
     step->labels = batch->labels;
     step->tan2 = state->tan2;
     step->share = 1 / (double)pairs;
-    step->inverse =
-        dml_buffer_reserve(&state->memory, 2 * (n + pairs) + (n + pairs) * n, sizeof *step->slopes);
+    step->inverse = dml_buffer_reserve(&state->memory, 2 * (2 * n + pairs) + (n + pairs) * n,
+                                       sizeof *step->slopes);
     if (!step->inverse)
         return DML_ERROR_MEMORY;
-    step->losses = step->inverse + n;
+    step->along = step->inverse + n;
+    step->losses = step->along + n;
     step->h = (float *)(step->losses + pairs);
     step->slopes = step->h + n * n;
     memset(step->h, 0, n * n * sizeof *step->h);
-    enum dml_status status = dml_similarities_forward(&state->similarities, batch, pairs);
-    for (size_t i = 0; !status && i < n; i++) {
-        double norm = sqrt(state->similarities.s[i * n + i]);
+    double shortest = INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        const float *x = batch->embeddings + i * batch->dim;
+        double norm = sqrt(dml_dot(x, x, batch->dim));
         step->inverse[i] = norm < 1e-12 ? 0 : 1 / norm;
+        shortest = norm < 1e-12 ? shortest : fmin(shortest, norm);
     }
-    return status;
+    double slope = fmax(1, 4 * step->tan2 / (shortest * shortest));
+    return dml_similarities_forward(&state->similarities, batch, slope, pairs);
 }
 
 /* The N-pair term of one pair; adds its gradient to g. */
 static double npair_term(struct dml_similarities *s, const struct step *step, size_t a, size_t p) {
-    const double *row = s->s + a * s->n, positive = row[p];
     double *x = dml_similarities_room(s), sum = 0;
+    const double *row = dml_inner_products_row(&s->products, a, x + 2 * s->n), positive = row[p];
     float *g = s->g + a * s->n, *e = (float *)(x + s->n), share = (float)step->share;
 #pragma omp simd
     for (size_t j = 0; j < s->n; j++) {
@@ -136,12 +141,14 @@ static double npair_term(struct dml_similarities *s, const struct step *step, si
 /* The angular term of pair t; its slopes, and the part by c_ap. */
 static double angular_term(struct dml_similarities *s, const struct step *step, size_t t, size_t a,
                            size_t p) {
-    const double *row_a = s->s + a * s->n, *row_p = s->s + p * s->n, *inverse = step->inverse;
+    double *x = dml_similarities_room(s);
+    const double *row_a = dml_inner_products_row(&s->products, a, x + 2 * s->n);
+    const double *row_p = dml_inner_products_row(&s->products, p, x + 3 * s->n);
+    const double *inverse = step->inverse;
     const double inverse_a = inverse[a], inverse_p = inverse[p];
     double c_ap = row_a[p] * inverse_a * inverse_p, sum = 0;
     double outer = 4 * step->tan2, inner = 2 * (1 + step->tan2);
     float *e = step->slopes + t * s->n;
-    double *x = dml_similarities_room(s);
 #pragma omp simd
     for (size_t j = 0; j < s->n; j++)
         x[j] = outer * inverse[j] * (row_a[j] * inverse_a + row_p[j] * inverse_p) - inner * c_ap;
@@ -171,25 +178,27 @@ static void add_slopes(struct dml_similarities *s, const struct step *step, size
 static void backward(struct dml_similarities *s, const struct step *step,
                      const struct dml_batch *batch, float *grad) {
     size_t n = s->n, dim = s->dim;
-    double *along = s->x; /* no longer needed */
     dml_fold(step->h, n);
     dml_fold(s->g, n);
-#pragma omp parallel for if (n > 100)
+#pragma omp parallel for if (n > 200)
     for (size_t i = 0; i < n; i++) {
         const float *h = step->h + i * n;
+        const double *row = dml_inner_products_row(&s->products, i, dml_similarities_room(s));
         float *g = s->g + i * n;
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (size_t j = 0; j < n; j++) {
-            sum += h[j] * s->s[i * n + j];
+            sum += h[j] * row[j];
             g[j] += h[j];
         }
-        along[i] = sum * step->inverse[i] * step->inverse[i];
+        step->along[i] = sum * step->inverse[i] * step->inverse[i];
     }
-    dml_gemm(0, 0, n, dim, n, 1, s->g, n, batch->embeddings, dim, 0, grad, dim);
-    for (size_t i = 0; i < n; i++)
+    dml_similarities_product(s, false, grad);
+    for (size_t i = 0; i < n; i++) {
+        const float along = (float)step->along[i];
         for (size_t k = i * dim; k < (i + 1) * dim; k++)
-            grad[k] -= (float)along[i] * batch->embeddings[k];
+            grad[k] -= along * batch->embeddings[k];
+    }
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

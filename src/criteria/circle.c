@@ -33,21 +33,25 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
     const double *c = p->s + i * m;
     const uint8_t *relation = p->relation + i * m;
     double *z = (double *)room;
-    float *pos = room + 2 * m, *neg = room + 3 * m, *g = p->g + i * m;
+    float *e = room + 2 * m, *g = p->g + i * m;
+    const double margin = o->m, gamma = o->gamma;
 #pragma omp simd
     for (size_t j = 0; j < m; j++) {
-        double towards = fmax(1 + o->m - c[j], 0) * (1 - o->m - c[j]);
-        double away = fmax(c[j] + o->m, 0) * (c[j] - o->m);
-        z[j] = o->gamma * (relation[j] == DML_POSITIVE ? towards : away);
+        double below = 1 + margin - c[j], above = c[j] + margin;
+        double towards = (below > 0 ? below : 0) * (1 - margin - c[j]);
+        double away = (above > 0 ? above : 0) * (c[j] - margin);
+        z[j] = gamma * (relation[j] == DML_POSITIVE ? towards : away);
     }
-    double x = dml_row_lse(relation, DML_POSITIVE, m, z, pos) +
-               dml_row_lse(relation, DML_NEGATIVE, m, z, neg);
-    float scale = (float)(dml_sigmoid(x) * o->gamma), margin = (float)o->m;
+    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e);
+    double x = lse.positives + lse.negatives, scale = dml_sigmoid(x) * gamma;
+    const float push = (float)(scale * lse.negative_factor);
+    const float pull = (float)(scale * -lse.positive_factor), near = (float)margin;
 #pragma omp simd
     for (size_t j = 0; j < m; j++) {
-        float cosine = (float)c[j];
-        g[j] =
-            scale * (neg[j] * fmaxf(cosine + margin, 0) - pos[j] * fmaxf(1 + margin - cosine, 0));
+        float cosine = (float)c[j], below = 1 + near - cosine, above = cosine + near;
+        below = below > 0 ? below : 0;
+        above = above > 0 ? above : 0;
+        g[j] = e[j] * (relation[j] == DML_POSITIVE ? pull * below : push * above);
     }
     return dml_softplus(x);
 }

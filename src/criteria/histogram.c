@@ -87,7 +87,7 @@ static void count_pairs(struct state *state, const int32_t *labels, double width
     for (size_t i = 0; i < s->n; i++)
         for (size_t j = i + 1; j < s->n; j++) {
             double fraction;
-            size_t bin = bin_of(s->s[i * s->n + j], width, state->nbins, &fraction);
+            size_t bin = bin_of(s->products.s[i * s->n + j], width, state->nbins, &fraction);
             int same = labels[i] == labels[j];
             state->histograms[same][bin] += 1 - fraction;
             state->histograms[same][bin + 1] += fraction;
@@ -104,7 +104,8 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     (void)tuples, (void)rng;
     struct state *state = data;
     struct dml_similarities *s = &state->similarities;
-    enum dml_status status = dml_similarities_forward(s, batch, 0);
+    /* A similarity on the wrong side of a node changes the gradient. */
+    enum dml_status status = dml_similarities_forward(s, batch, INFINITY, 0);
     if (status)
         return status;
     double width = 2 / (double)(state->nbins - 1), counts[2], below = 0;
@@ -124,7 +125,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 #pragma omp parallel for schedule(dynamic, 16) reduction(+ : active) if (s->n > 64)
     for (size_t i = 0; i < s->n; i++)
         for (size_t j = i + 1; j < s->n; j++) {
-            double fraction, similarity = s->s[i * s->n + j];
+            double fraction, similarity = s->products.s[i * s->n + j];
             size_t bin = bin_of(similarity, width, state->nbins, &fraction);
             double slope = state->slopes[batch->labels[i] == batch->labels[j]][bin];
             s->g[i * s->n + j] = (float)(fabs(similarity) > 1 ? 0 : slope);

@@ -6,7 +6,6 @@
  * them. */
 #include "criteria/pairwise.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,40 +25,127 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: intra_pair_variance", struct options, params);
 
-/* What the pairs of one kind cost; their part of g. `sign` is 1 where cosines shall be high. */
-static double spread(struct dml_pairwise *p, enum dml_relation relation, double eps, double sign) {
-    size_t count = dml_pairwise_count(p, relation);
-    if (count == 0)
-        return 0;
-    double sum = 0, squares = 0, short_by = 0;
-    for (size_t k = 0; k < p->n * p->m; k++)
-        sum += p->relation[k] == relation ? p->s[k] : 0;
-    const double factor = 1 - sign * eps, bound = factor * sum / (double)count;
-    for (size_t k = 0; k < p->n * p->m; k++) {
-        double term = p->relation[k] == relation ? fmax(sign * (bound - p->s[k]), 0) : 0;
-        squares += term * term;
-        short_by += term;
+struct state {
+    struct dml_pairwise_state pairwise;
+    struct dml_buffer memory; /* of sums */
+};
+
+/* Positive and negative pairs. `sign` is 1 where cosines shall be high; a pair's term is
+ * [sign (bound - c)]+. */
+enum { KINDS = 2 };
+static const uint8_t relations[KINDS] = {DML_POSITIVE, DML_NEGATIVE};
+static const double signs[KINDS] = {1, -1};
+
+struct sums {
+    double first[KINDS], second[KINDS];
+};
+
+static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+                              void **out) {
+    (void)context;
+    return dml_pairwise_new(sizeof(struct state), options, out);
+}
+
+static void destroy(void *data) {
+    struct state *state = data;
+    if (state)
+        dml_buffer_free(&state->memory);
+    dml_pairwise_destroy(data);
+}
+
+/* Of a row: its cosines (`bounds` NULL), or the terms and their squares. */
+static struct sums sum_row(const struct dml_pairwise *p, size_t i, const double *bounds) {
+    const double *c = dml_pairwise_row_of(p, i, dml_pairwise_room(p));
+    const uint8_t *relation = p->relation + i * p->m;
+    struct sums sums = {0};
+    for (int kind = 0; kind < KINDS; kind++) {
+        const double sign = signs[kind], bound = bounds ? bounds[kind] : 0;
+        const uint8_t wanted = relations[kind];
+        double first = 0, second = 0;
+        if (!bounds) {
+#pragma omp simd reduction(+ : first)
+            for (size_t j = 0; j < p->m; j++)
+                first += relation[j] == wanted ? c[j] : 0;
+        } else {
+#pragma omp simd reduction(+ : first, second)
+            for (size_t j = 0; j < p->m; j++) {
+                double term = sign * (bound - c[j]);
+                term = (relation[j] == wanted) & (term > 0) ? term : 0;
+                first += term;
+                second += term * term;
+            }
+        }
+        sums.first[kind] = first;
+        sums.second[kind] = second;
     }
-    const double share = 1 / (double)count, mean = factor * short_by * share;
-    for (size_t k = 0; k < p->n * p->m; k++)
-        if (p->relation[k] == relation)
-            p->g[k] = (float)(2 * sign * share * (mean - fmax(sign * (bound - p->s[k]), 0)));
-    return squares * share;
+    return sums;
+}
+
+/* Of all rows, added in their order. */
+static struct sums sum_rows(const struct dml_pairwise *p, const double *bounds,
+                            struct sums *of_rows) {
+    struct sums sums = {0};
+#pragma omp parallel for if (p->n * p->m > 20000)
+    for (size_t i = 0; i < p->n; i++)
+        of_rows[i] = sum_row(p, i, bounds);
+    for (size_t i = 0; i < p->n; i++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            sums.first[kind] += of_rows[i].first[kind];
+            sums.second[kind] += of_rows[i].second[kind];
+        }
+    return sums;
+}
+
+/* g of a row. means: of the terms, times d bound / d mean cosine. */
+static void fill_row(struct dml_pairwise *p, size_t i, const double *bounds, const double *means,
+                     const double *shares) {
+    const double *c = dml_pairwise_row_of(p, i, dml_pairwise_room(p));
+    const uint8_t *relation = p->relation + i * p->m;
+    float *g = p->g + i * p->m;
+    for (int kind = 0; kind < KINDS; kind++) {
+        const double sign = signs[kind], bound = bounds[kind], mean = means[kind];
+        const double slope = 2 * sign * shares[kind];
+        const uint8_t wanted = relations[kind];
+#pragma omp simd
+        for (size_t j = 0; j < p->m; j++) {
+            double term = sign * (bound - c[j]);
+            float value = (float)(slope * (mean - (term > 0 ? term : 0)));
+            g[j] = relation[j] == wanted ? value : g[j];
+        }
+    }
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
     (void)rng;
-    struct dml_pairwise_state *state = data;
-    const struct options *o = state->options;
-    struct dml_pairwise *p = &state->pairs;
-    enum dml_status status = dml_pairwise_cosines(p, batch, tuples);
+    struct state *state = data;
+    const struct options *o = state->pairwise.options;
+    struct dml_pairwise *p = &state->pairwise.pairs;
+    struct sums *rows = dml_buffer_reserve(&state->memory, batch->n, sizeof *rows);
+    if (!rows)
+        return DML_ERROR_MEMORY;
+    enum dml_status status = dml_pairwise_narrow_cosines(p, batch, tuples, 1);
     if (status)
         return status;
-    size_t count = dml_pairwise_count(p, DML_POSITIVE) + dml_pairwise_count(p, DML_NEGATIVE);
+    const size_t counts[KINDS] = {dml_pairwise_count(p, DML_POSITIVE),
+                                  dml_pairwise_count(p, DML_NEGATIVE)};
+    const double factors[KINDS] = {1 - o->pos_eps, 1 + o->neg_eps};
+    double bounds[KINDS], means[KINDS], shares[KINDS];
+    struct sums sums = sum_rows(p, NULL, rows);
+    for (int kind = 0; kind < KINDS; kind++) {
+        shares[kind] = counts[kind] ? 1 / (double)counts[kind] : 0;
+        bounds[kind] = factors[kind] * sums.first[kind] * shares[kind];
+    }
+    sums = sum_rows(p, bounds, rows);
+    for (int kind = 0; kind < KINDS; kind++)
+        means[kind] = factors[kind] * sums.first[kind] * shares[kind];
+#pragma omp parallel for if (p->n * p->m > 20000)
+    for (size_t i = 0; i < p->n; i++)
+        fill_row(p, i, bounds, means, shares);
+    size_t count = counts[0] + counts[1];
     *loss = (struct dml_loss){.tuples = count, .active = count};
-    loss->value = spread(p, DML_POSITIVE, o->pos_eps, 1) + spread(p, DML_NEGATIVE, o->neg_eps, -1);
+    loss->value = sums.second[0] * shares[0] + sums.second[1] * shares[1];
     dml_pairwise_cosines_backward(p, 1, grad);
     return DML_OK;
 }
@@ -72,7 +158,7 @@ const struct dml_criterion dml_criterion_intra_pair_variance = {
     .takes = DML_TUPLES_NONE,
     .may_take = DML_TUPLES_LISTS,
     .takes_reference = true,
-    .create = dml_pairwise_create,
+    .create = create,
     .forward_backward = forward_backward,
-    .destroy = dml_pairwise_destroy,
+    .destroy = destroy,
 };

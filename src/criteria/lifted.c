@@ -14,6 +14,7 @@
 #include "math/linear.h"
 #include "math/transcendental.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,16 +63,19 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 /* One step. */
 struct step {
     const struct dml_batch *batch;
-    double margin, most;    /* most: the largest squared norm */
-    double *sums, *squares; /* (n): of the components of an embedding, and its squared norm */
-    double *offsets;        /* (n): sum_j (w_ij - w_ji) */
-    double *losses;         /* (anchors) */
-    uint8_t *complete;      /* (anchors): has positives and negatives */
+    double margin;
+    double least;          /* squared distances below are computed anew */
+    double *sums;          /* (n): of the components of an embedding */
+    const double *squares; /* (n): squared norms */
+    double *offsets;       /* (n): sum_j (w_ij - w_ji) */
+    double *losses;        /* (anchors) */
+    uint8_t *complete;     /* (anchors): has positives and negatives */
 };
 
-/* Squared distances below this share of the largest squared norm would be lost in rounding: they
- * are computed anew. Below NEAR, pulls are lost in float32. */
-static const double LOST = 1e-7, NEAR = 1e-3;
+/* Squared distances below this share of the largest squared norm (of products in float32: of the
+ * largest squared distance from the mean) would be lost in rounding: they are computed anew. Below
+ * NEAR, pulls are lost in float32. */
+static const double LOST = 1e-7, LOST_NARROW = 1.0 / 32, NEAR = 1e-3;
 
 static enum dml_status start(struct state *state, const struct dml_batch *batch, size_t anchors,
                              struct step *step) {
@@ -79,33 +83,39 @@ static enum dml_status start(struct state *state, const struct dml_batch *batch,
     struct dml_similarities *s = &state->similarities;
     step->batch = batch;
     step->margin = state->options.neg_margin;
-    step->sums = dml_buffer_reserve(&state->memory, 3 * n + 2 * anchors, sizeof *step->sums);
+    step->sums = dml_buffer_reserve(&state->memory, 2 * n + 2 * anchors, sizeof *step->sums);
     if (!step->sums)
         return DML_ERROR_MEMORY;
-    step->squares = step->sums + n;
-    step->offsets = step->squares + n;
+    step->offsets = step->sums + n;
     step->losses = step->offsets + n;
     step->complete = (uint8_t *)(step->losses + anchors);
-    step->most = 0;
     memset(step->offsets, 0, n * sizeof *step->offsets);
-    enum dml_status status = dml_similarities_forward(s, batch, anchors);
-    for (size_t i = 0; !status && i < n; i++) {
-        step->squares[i] = s->s[i * n + i];
-        step->most = step->squares[i] > step->most ? step->squares[i] : step->most;
-        step->sums[i] = 0;
+    enum dml_status status = dml_similarities_forward(s, batch, 1, anchors);
+    if (status)
+        return status;
+    step->squares = s->norms2;
+    double most = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float *x = batch->embeddings + i * batch->dim;
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
         for (size_t k = 0; k < batch->dim; k++)
-            step->sums[i] += s->x[i * batch->dim + k];
+            sum += x[k];
+        step->sums[i] = sum;
+        most = fmax(most, step->squares[i]);
     }
-    return status;
+    step->least = s->products.wide ? LOST * most : LOST_NARROW * s->products.spread;
+    return DML_OK;
 }
 
-/* Distances of sample i to all others into d (n), from inner products. */
+/* Distances of sample i to all others into d (n), from inner products; `room` (n). */
 static void distances(const struct step *step, const struct dml_similarities *s, size_t i,
-                      double *d) {
-    const double *row = s->s + i * s->n, *sums = step->sums, *squares = step->squares;
+                      double *d, double *room) {
+    const double *row = dml_inner_products_row(&s->products, i, room);
+    const double *sums = step->sums, *squares = step->squares;
     const double two_offsets = 2 * DML_PAIR_OFFSET, own = squares[i], sum = sums[i];
     const double constant = (double)s->dim * DML_PAIR_OFFSET * DML_PAIR_OFFSET;
-    const double least = LOST * step->most;
+    const double least = step->least;
     int lost = 0;
 #pragma omp simd reduction(| : lost)
     for (size_t j = 0; j < s->n; j++) {
@@ -164,7 +174,7 @@ static double anchor_terms(const struct step *step, size_t a, const double *d, f
 static void anchor(struct dml_similarities *s, const struct step *step, size_t t, size_t a) {
     double *d = dml_similarities_room(s);
     float *g = s->g + a * s->n, *w = (float *)(d + s->n);
-    distances(step, s, a, d);
+    distances(step, s, a, d, d + 2 * s->n);
     step->losses[t] = anchor_terms(step, a, d, w, &step->complete[t]);
     for (size_t j = 0; step->losses[t] > 0 && j < s->n; j++)
         g[j] += w[j];
@@ -188,37 +198,46 @@ static void sum_offsets(const struct dml_similarities *s, double *offsets) {
  * (dim), and their weight becomes 0. Returns the sum of the other weights. */
 static double pull_near(struct dml_similarities *s, const struct step *step, size_t i,
                         float *pull) {
-    size_t dim = s->dim;
-    float *g = s->g + i * s->n;
-    const double *row = s->s + i * s->n, *x = s->x + i * dim;
+    size_t n = s->n, dim = s->dim;
+    float *g = s->g + i * n;
+    const double *row = dml_inner_products_row(&s->products, i, dml_similarities_room(s));
+    const double *squares = step->squares, own = (1 - NEAR) * squares[i];
+    const float *x = s->embeddings + i * dim;
     double sum = 0;
-    for (size_t k = 0; k < dim; k++)
-        pull[k] = 0;
-    for (size_t j = 0; j < s->n; j++) {
-        double squares = step->squares[i] + step->squares[j];
-        if (g[j] != 0 && squares - 2 * row[j] < NEAR * squares) {
-            for (size_t k = 0; k < dim; k++)
-                pull[k] += (float)(g[j] * (x[k] - s->x[j * dim + k]));
-            g[j] = 0;
-        }
+    int near = 0;
+    memset(pull, 0, dim * sizeof *pull);
+#pragma omp simd reduction(+ : sum) reduction(| : near)
+    for (size_t j = 0; j < n; j++) {
+        near |= own + (1 - NEAR) * squares[j] < 2 * row[j] && g[j] != 0;
         sum += g[j];
+    }
+    for (size_t j = 0; near && j < n; j++) {
+        if (g[j] == 0 || own + (1 - NEAR) * squares[j] >= 2 * row[j])
+            continue;
+        const float *other = s->embeddings + j * dim;
+        for (size_t k = 0; k < dim; k++)
+            pull[k] += (float)(g[j] * ((double)x[k] - other[k]));
+        sum -= g[j];
+        g[j] = 0;
     }
     return sum;
 }
 
-/* dL/dE times the number of anchors into grad. */
+/* dL/dE times the number of anchors into grad, with the sign of -g. */
 static void backward(struct dml_similarities *s, const struct step *step, float *grad) {
     size_t n = s->n, dim = s->dim;
     sum_offsets(s, step->offsets);
     dml_fold(s->g, n);
-#pragma omp parallel for if (n > 64)
+#pragma omp parallel for if (n > 200)
     for (size_t i = 0; i < n; i++) {
+        const float *x = s->embeddings + i * dim;
+        const double offset = DML_PAIR_OFFSET * step->offsets[i];
         double total = pull_near(s, step, i, grad + i * dim);
+#pragma omp simd
         for (size_t k = 0; k < dim; k++)
-            grad[i * dim + k] +=
-                (float)(total * s->x[i * dim + k] + DML_PAIR_OFFSET * step->offsets[i]);
+            grad[i * dim + k] = -(float)(grad[i * dim + k] + total * x[k] + offset);
     }
-    dml_gemm(0, 0, n, dim, n, -1, s->g, n, step->batch->embeddings, dim, 1, grad, dim);
+    dml_similarities_product(s, true, grad);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -248,8 +267,9 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
         return DML_OK;
     double scale = 1 / (double)tuples->count;
     backward(s, &step, grad);
+    const float share = (float)-scale;
     for (size_t i = 0; i < batch->n * batch->dim; i++)
-        grad[i] *= (float)scale;
+        grad[i] *= share;
     loss->value = total * scale + dml_norm_penalty(batch, state->options.l2, grad);
     return DML_OK;
 }

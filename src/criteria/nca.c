@@ -27,17 +27,21 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
     const size_t m = p->m;
     if (p->positives[i] == 0)
         return 0;
-    const double scale = 2 * o->softmax_scale, *c = p->s + i * m;
+    const double scale = 2 * o->softmax_scale, *c = dml_pairwise_row_of(p, i, room);
+    const uint8_t *relation = p->relation + i * m;
     double *z = (double *)room;
-    float *pos = room + 2 * m, *neg = room + 3 * m, *g = p->g + i * m;
+    float *e = room + 2 * m, *g = p->g + i * m;
+#pragma omp simd
     for (size_t j = 0; j < m; j++)
         z[j] = scale * c[j];
     /* log(e^a + e^b) - a = softplus(b - a) */
-    double x = dml_row_lse(p->relation + i * m, DML_NEGATIVE, m, z, neg) -
-               dml_row_lse(p->relation + i * m, DML_POSITIVE, m, z, pos);
-    float share = (float)(scale * dml_sigmoid(x));
+    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e);
+    double x = lse.negatives - lse.positives;
+    const float share = (float)(scale * dml_sigmoid(x));
+    const float away = share * lse.negative_factor, towards = -share * lse.positive_factor;
+#pragma omp simd
     for (size_t j = 0; j < m; j++)
-        g[j] = share * (neg[j] - pos[j]);
+        g[j] = e[j] * (relation[j] == DML_POSITIVE ? towards : away);
     return dml_softplus(x);
 }
 
@@ -45,7 +49,9 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
     (void)rng;
-    return dml_pairwise_step(data, batch, tuples, DML_COSINES, DML_OVER_ANCHORS, row, grad, loss);
+    const struct options *o = ((struct dml_pairwise_state *)data)->options;
+    return dml_pairwise_narrow_step(data, batch, tuples, 2 * o->softmax_scale, DML_OVER_ANCHORS,
+                                    row, grad, loss);
 }
 
 const struct dml_criterion dml_criterion_nca = {

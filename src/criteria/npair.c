@@ -59,8 +59,8 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 /* L_a of tuple t; adds dL_a/ds times the number of pairs to g. */
 static double pair(struct dml_similarities *s, const int32_t *labels, size_t a, size_t p,
                    double scale2) {
-    const double *row = s->s + a * s->n, positive = row[p];
     double *x = dml_similarities_room(s), sum = 0;
+    const double *row = dml_inner_products_row(&s->products, a, x + 2 * s->n), positive = row[p];
     float *g = s->g + a * s->n, *e = (float *)(x + s->n);
 #pragma omp simd
     for (size_t j = 0; j < s->n; j++)
@@ -84,12 +84,12 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     double *losses = dml_buffer_reserve(&state->memory, tuples->count, sizeof *losses);
     if (!losses)
         return DML_ERROR_MEMORY;
-    enum dml_status status = dml_similarities_forward(s, batch, tuples->count);
+    double sum = 0, scale2 = state->scale * state->scale;
+    enum dml_status status = dml_similarities_forward(s, batch, scale2, tuples->count);
     if (status)
         return status;
     dml_loss_none(batch, tuples->count, grad, loss);
     dml_similarities_group(s, tuples->anchors, tuples->count);
-    double sum = 0, scale2 = state->scale * state->scale;
 #pragma omp parallel for schedule(dynamic, 8) if (batch->n > 32)
     for (size_t a = 0; a < batch->n; a++)
         for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t])

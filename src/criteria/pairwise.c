@@ -4,6 +4,7 @@
 #include "criteria/similarities.h"
 #include "math/gram.h"
 #include "math/linear.h"
+#include "math/products.h"
 #include "math/transcendental.h"
 
 #include <omp.h>
@@ -19,8 +20,9 @@ static const double NEAR = 1e-3, SAME = 1e-10;
 static bool lay_out(struct dml_pairwise *p, const struct dml_batch *batch) {
     size_t n = batch->n, m = batch->reference ? batch->reference->n : n, dim = batch->dim;
     size_t threads = (size_t)omp_get_max_threads();
-    size_t doubles = (n + m) * dim + n * m + 2 * n + m;
-    size_t floats = n * m + n * dim + m * dim + n + threads * ROOM * m;
+    size_t doubles = 2 * n + m + (p->narrow ? 0 : (n + m) * dim + n * m);
+    size_t packed = dml_product_room(dim, m);
+    size_t floats = n * m + n * dim + m * dim + n + threads * ROOM * m + packed;
     size_t size = doubles * sizeof(double) + (floats + 2 * n) * sizeof(float) + n * m;
     double *memory = dml_buffer_reserve(&p->memory, size, 1);
     if (!memory)
@@ -29,18 +31,19 @@ static bool lay_out(struct dml_pairwise *p, const struct dml_batch *batch) {
     p->m = m;
     p->dim = dim;
     p->mutual = !batch->reference;
-    p->x = memory;
-    p->y = p->x + n * dim;
-    p->s = p->y + m * dim;
-    p->losses = p->s + n * m;
+    p->losses = memory;
     p->sx = p->losses + n;
     p->sy = p->sx + n;
-    p->g = (float *)(p->sy + m);
+    p->s = p->narrow ? NULL : p->sy + m;
+    p->x = p->narrow ? NULL : p->s + n * m;
+    p->y = p->narrow ? NULL : p->x + n * dim;
+    p->g = (float *)(memory + doubles);
     p->units = p->g + n * m;
     p->floats = p->units + n * dim;
     p->norms = p->floats + m * dim;
     p->rows = p->norms + n;
-    p->positives = (uint32_t *)(p->rows + threads * ROOM * m);
+    p->packed = p->rows + threads * ROOM * m;
+    p->positives = (uint32_t *)(p->packed + packed);
     p->negatives = p->positives + n;
     p->relation = (uint8_t *)(p->negatives + n);
     return true;
@@ -96,23 +99,27 @@ static void relate(struct dml_pairwise *p, const struct dml_batch *batch,
 /* Rows in float64, of length 1 where `unit`, shifted, and their squared norms. */
 static void take_rows(const float *from, size_t count, size_t dim, bool unit, double shift,
                       double *to, double *squares) {
-#pragma omp parallel for if (count * dim > 20000)
+#pragma omp parallel for if (count * dim > 100000)
     for (size_t i = 0; i < count; i++) {
-        double square = dml_dot(from + i * dim, from + i * dim, dim), norm = sqrt(square);
+        const float *row = from + i * dim;
+        double square = dml_dot(row, row, dim), norm = sqrt(square), *out = to + i * dim;
         double scale = !unit ? 1 : norm < 1e-12 ? 0 : 1 / norm;
-        squares[i] = square * scale * scale;
-        if (shift != 0)
-            squares[i] = 0;
-        for (size_t k = 0; k < dim; k++) {
-            double x = scale * from[i * dim + k] + shift;
-            squares[i] += shift != 0 ? x * x : 0;
-            to[i * dim + k] = x;
+#pragma omp simd
+        for (size_t k = 0; k < dim; k++)
+            out[k] = scale * row[k] + shift;
+        square *= scale * scale;
+        if (shift != 0) {
+            square = 0;
+            for (size_t k = 0; k < dim; k++)
+                square += out[k] * out[k];
         }
+        squares[i] = square;
     }
 }
 
 static enum dml_status start(struct dml_pairwise *p, const struct dml_batch *batch,
                              const struct dml_tuples *tuples, bool unit) {
+    p->narrow = false;
     if (!lay_out(p, batch))
         return DML_ERROR_MEMORY;
     p->unit = unit;
@@ -123,7 +130,9 @@ static enum dml_status start(struct dml_pairwise *p, const struct dml_batch *bat
     } else {
         take_rows(batch->reference->embeddings, p->m, p->dim, unit, 0, p->y, p->sy);
     }
-    dml_units_forward(batch->embeddings, p->n, p->dim, p->units, p->norms);
+    if (unit)
+        dml_units_forward(batch->embeddings, p->n, p->dim, p->units, p->norms);
+#pragma omp simd
     for (size_t k = 0; k < p->m * p->dim; k++)
         p->floats[k] = (float)p->y[k];
     if (p->mutual)
@@ -143,6 +152,31 @@ enum dml_status dml_pairwise_cosines(struct dml_pairwise *p, const struct dml_ba
     return status;
 }
 
+enum dml_status dml_pairwise_narrow_cosines(struct dml_pairwise *p, const struct dml_batch *batch,
+                                            const struct dml_tuples *tuples, double slope) {
+    if (batch->reference || slope > DML_NARROW_MOST)
+        return dml_pairwise_cosines(p, batch, tuples);
+    p->narrow = true;
+    if (!lay_out(p, batch))
+        return DML_ERROR_MEMORY;
+    p->unit = true;
+    dml_units_forward(batch->embeddings, p->n, p->dim, p->units, p->norms);
+    memcpy(p->floats, p->units, p->n * p->dim * sizeof *p->floats);
+    memset(p->g, 0, p->n * p->m * sizeof *p->g);
+    relate(p, batch, tuples);
+    return dml_inner_products(&p->products, p->units, p->n, p->dim, slope);
+}
+
+const double *dml_pairwise_row_of(const struct dml_pairwise *p, size_t i, float *room) {
+    if (!p->narrow)
+        return p->s + i * p->m;
+    double *cosines = (double *)(room + (ROOM - 2) * p->m);
+    const double *row = dml_inner_products_row(&p->products, i, cosines);
+    if (row == cosines)
+        cosines[i] = 1;
+    return row;
+}
+
 static double near_distance2(const struct dml_pairwise *p, size_t i, size_t j) {
     double sum = 0;
     for (size_t k = 0; k < p->dim; k++) {
@@ -160,10 +194,20 @@ enum dml_status dml_pairwise_distances(struct dml_pairwise *p, const struct dml_
 #pragma omp parallel for if (p->n * p->m > 20000)
     for (size_t i = 0; i < p->n; i++) {
         double *row = p->s + i * p->m;
+        const double *sy = p->sy, own = p->sx[i];
+        int same = 0;
+#pragma omp simd reduction(| : same)
         for (size_t j = 0; j < p->m; j++) {
-            double squares = p->sx[i] + p->sy[j], d2 = squares - 2 * row[j];
-            row[j] = sqrt(d2 > SAME * squares ? d2 : near_distance2(p, i, j));
+            double d2 = own + sy[j] - 2 * row[j];
+            same |= !(d2 > SAME * (own + sy[j]));
+            row[j] = d2;
         }
+        for (size_t j = 0; same && j < p->m; j++)
+            if (!(row[j] > SAME * (own + sy[j])))
+                row[j] = near_distance2(p, i, j);
+#pragma omp simd
+        for (size_t j = 0; j < p->m; j++)
+            row[j] = sqrt(row[j]);
         if (p->mutual)
             row[i] = 0;
     }
@@ -176,21 +220,30 @@ void dml_pairwise_cosines_backward(struct dml_pairwise *p, double scale, float *
         p->g[i * m + i] = 0;
     if (p->mutual)
         dml_fold(p->g, n);
-    dml_gemm(0, 0, n, dim, m, (float)scale, p->g, m, p->floats, dim, 0, grad, dim);
+    dml_product(0, 0, n, dim, m, p->g, m, p->floats, dim, 0, grad, dim, p->packed);
+    const float factor = (float)scale;
+    for (size_t k = 0; k < n * dim; k++)
+        grad[k] *= factor;
     dml_units_backward(p->units, p->norms, n, dim, grad);
 }
 
 /* Row i: pairs nearly the same pull at each other one by one; their weight in g becomes 0. */
-static void pull_near(struct dml_pairwise *p, size_t i, double scale, float *grad) {
+static void pull_near(struct dml_pairwise *p, size_t i, float *grad) {
     size_t m = p->m, dim = p->dim;
     float *g = p->g + i * m, *to = grad + i * dim;
+    const double *s = p->s + i * m, *sy = p->sy, own = p->sx[i];
+    int near = 0;
+#pragma omp simd reduction(| : near)
     for (size_t j = 0; j < m; j++) {
-        double d = p->s[i * m + j];
-        if (g[j] == 0 || d * d > NEAR * (p->sx[i] + p->sy[j]))
+        g[j] = s[j] > 0 ? g[j] : 0;
+        near |= g[j] != 0 && s[j] * s[j] <= NEAR * (own + sy[j]);
+    }
+    for (size_t j = 0; near && j < m; j++) {
+        if (g[j] == 0 || s[j] * s[j] > NEAR * (own + sy[j]))
             continue;
-        double weight = scale * g[j] / d;
+        double weight = g[j] / s[j];
         for (size_t k = 0; k < dim; k++)
-            to[k] += (float)(weight * (p->x[i * dim + k] - p->y[j * dim + k]));
+            to[k] -= (float)(weight * (p->x[i * dim + k] - p->y[j * dim + k]));
         g[j] = 0;
     }
 }
@@ -203,19 +256,22 @@ void dml_pairwise_distances_backward(struct dml_pairwise *p, double scale, float
 #pragma omp parallel for if (n * m > 20000)
     for (size_t i = 0; i < n; i++) {
         float *g = p->g + i * m;
+        const double *s = p->s + i * m, *x = p->x + i * dim;
         double sum = 0;
-        for (size_t j = 0; j < m; j++)
-            g[j] = p->s[i * m + j] > 0 ? g[j] : 0;
-        pull_near(p, i, scale, grad);
+        pull_near(p, i, grad);
+#pragma omp simd reduction(+ : sum)
         for (size_t j = 0; j < m; j++) {
-            double weight = g[j] == 0 ? 0 : g[j] / p->s[i * m + j];
-            g[j] = (float)weight;
+            g[j] = (float)(g[j] == 0 ? 0 : g[j] / s[j]);
             sum += g[j];
         }
+#pragma omp simd
         for (size_t k = 0; k < dim; k++)
-            grad[i * dim + k] += (float)(scale * sum * p->x[i * dim + k]);
+            grad[i * dim + k] -= (float)(sum * x[k]);
     }
-    dml_gemm(0, 0, n, dim, m, (float)-scale, p->g, m, p->floats, dim, 1, grad, dim);
+    dml_product(0, 0, n, dim, m, p->g, m, p->floats, dim, 1, grad, dim, p->packed);
+    const float factor = (float)-scale;
+    for (size_t k = 0; k < n * dim; k++)
+        grad[k] *= factor;
     if (p->unit)
         dml_units_backward(p->units, p->norms, n, dim, grad);
 }
@@ -276,6 +332,40 @@ double dml_row_lse(const uint8_t *relations, enum dml_relation relation, size_t 
     return most + log(sum);
 }
 
+struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z,
+                                     float *e) {
+    const float none = -INFINITY;
+    float positive = none, negative = none;
+#pragma omp simd reduction(max : positive, negative)
+    for (size_t j = 0; j < m; j++) {
+        float value = (float)z[j];
+        float if_positive = relations[j] == DML_POSITIVE ? value : none;
+        float if_negative = relations[j] == DML_NEGATIVE ? value : none;
+        positive = if_positive > positive ? if_positive : positive;
+        negative = if_negative > negative ? if_negative : negative;
+    }
+    const double most_positive = positive, most_negative = negative;
+    double positives = 0, negatives = 0;
+#pragma omp simd reduction(+ : positives, negatives)
+    for (size_t j = 0; j < m; j++) {
+        double most = relations[j] == DML_POSITIVE ? most_positive : most_negative;
+        float value = dml_expf((float)(relations[j] ? z[j] - most : -1e4));
+        e[j] = value;
+        positives += relations[j] == DML_POSITIVE ? value : 0;
+        negatives += relations[j] == DML_NEGATIVE ? value : 0;
+    }
+    struct dml_row_lses result = {-INFINITY, -INFINITY, 0, 0};
+    if (positives > 0) {
+        result.positives = most_positive + log(positives);
+        result.positive_factor = (float)(1 / positives);
+    }
+    if (negatives > 0) {
+        result.negatives = most_negative + log(negatives);
+        result.negative_factor = (float)(1 / negatives);
+    }
+    return result;
+}
+
 struct dml_hinge dml_pairwise_hinge(const struct dml_pairwise *p, enum dml_relation relation,
                                     double margin, double sign) {
     struct dml_hinge hinge = {0};
@@ -313,16 +403,11 @@ static size_t divisor(const struct dml_pairwise *p, enum dml_pairwise_over over)
     return p->n;
 }
 
-enum dml_status dml_pairwise_step(struct dml_pairwise_state *state, const struct dml_batch *batch,
-                                  const struct dml_tuples *tuples,
-                                  enum dml_pairwise_measure measure, enum dml_pairwise_over over,
-                                  dml_pairwise_row row, float *grad, struct dml_loss *loss) {
+/* From similarities to gradients. */
+static enum dml_status run(struct dml_pairwise_state *state, const struct dml_batch *batch,
+                           enum dml_pairwise_measure measure, enum dml_pairwise_over over,
+                           dml_pairwise_row row, float *grad, struct dml_loss *loss) {
     struct dml_pairwise *p = &state->pairs;
-    enum dml_status status = measure == DML_COSINES
-                                 ? dml_pairwise_cosines(p, batch, tuples)
-                                 : dml_pairwise_distances(p, batch, tuples, true);
-    if (status)
-        return status;
     size_t count = divisor(p, over);
     dml_loss_none(batch, count, grad, loss);
     if (count == 0)
@@ -338,7 +423,27 @@ enum dml_status dml_pairwise_step(struct dml_pairwise_state *state, const struct
     return DML_OK;
 }
 
+enum dml_status dml_pairwise_step(struct dml_pairwise_state *state, const struct dml_batch *batch,
+                                  const struct dml_tuples *tuples,
+                                  enum dml_pairwise_measure measure, enum dml_pairwise_over over,
+                                  dml_pairwise_row row, float *grad, struct dml_loss *loss) {
+    enum dml_status status = measure == DML_COSINES
+                                 ? dml_pairwise_cosines(&state->pairs, batch, tuples)
+                                 : dml_pairwise_distances(&state->pairs, batch, tuples, true);
+    return status ? status : run(state, batch, measure, over, row, grad, loss);
+}
+
+enum dml_status dml_pairwise_narrow_step(struct dml_pairwise_state *state,
+                                         const struct dml_batch *batch,
+                                         const struct dml_tuples *tuples, double slope,
+                                         enum dml_pairwise_over over, dml_pairwise_row row,
+                                         float *grad, struct dml_loss *loss) {
+    enum dml_status status = dml_pairwise_narrow_cosines(&state->pairs, batch, tuples, slope);
+    return status ? status : run(state, batch, DML_COSINES, over, row, grad, loss);
+}
+
 void dml_pairwise_free(struct dml_pairwise *p) {
+    dml_inner_products_free(&p->products);
     dml_buffer_free(&p->memory);
 }
 

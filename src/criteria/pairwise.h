@@ -1,7 +1,7 @@
 #ifndef DML_CRITERIA_PAIRWISE_H
 #define DML_CRITERIA_PAIRWISE_H
 
-#include "criteria/common.h"
+#include "criteria/inner_products.h"
 
 #include <math.h>
 #include <stdbool.h>
@@ -9,30 +9,42 @@
 /* All pairs of a batch, or of a batch (rows) and its reference set (columns): similarities, what
  * the two samples are to each other, and the gradient back. For criteria that take pairs or
  * rankings. Keeps its memory between steps; all zero is empty. Similarities are float64, since
- * temperatures of a hundredth multiply their rounding by a hundred. */
+ * temperatures of a hundredth multiply their rounding by a hundred; cosines are in float32 where a
+ * criterion says that they may be. */
 enum dml_relation { DML_UNRELATED, DML_POSITIVE, DML_NEGATIVE };
 
 struct dml_pairwise {
-    size_t n, m, dim;  /* rows, columns, dimensions */
-    bool mutual;       /* columns are the rows: gradients go to both samples of a pair */
-    bool unit;         /* rows are compared at length 1 */
-    double shift;      /* of the criterion: added to all of x where there is a reference */
-    double *x, *y;     /* (n, dim), (m, dim): what is compared; y is x when mutual */
-    double *sx, *sy;   /* squared norms of the rows of x and y */
-    double *s;         /* (n, m): cosines (1 with itself), or distances (0 with itself) */
-    float *g;          /* (n, m): dL/ds, which the criterion fills in; starts as 0 */
-    uint8_t *relation; /* (n, m): enum dml_relation of the column to the row */
+    size_t n, m, dim; /* rows, columns, dimensions */
+    bool mutual;      /* columns are the rows: gradients go to both samples of a pair */
+    bool unit;        /* rows are compared at length 1 */
+    double shift;     /* of the criterion: added to all of x where there is a reference */
+    double *x, *y;    /* (n, dim), (m, dim): what is compared; y is x when mutual */
+    double *sx, *sy;  /* squared norms of the rows of x and y */
+    double *s;        /* (n, m): cosines (1 with itself), or distances (0 with itself) */
+    bool narrow;      /* s, x and sx are not there: dml_pairwise_row_of gives a row */
+    struct dml_inner_products products; /* where narrow */
+    float *g;                        /* (n, m): dL/ds, which the criterion fills in; starts as 0 */
+    uint8_t *relation;               /* (n, m): enum dml_relation of the column to the row */
     uint32_t *positives, *negatives; /* (n): how many of a row */
     double *losses;                  /* (n): for the criterion */
     float *norms, *units;            /* (n), (n, dim): of the embeddings */
     float *rows;                     /* (threads, 8, m): room for a row's pass */
     float *floats;                   /* (m, dim): y in float32 */
+    float *packed;                   /* room of the product of the backward pass */
     struct dml_buffer memory;
 };
 
 /* Relations by label, or those in `tuples` (DML_TUPLES_LISTS) where it is not NULL. */
 enum dml_status dml_pairwise_cosines(struct dml_pairwise *pairs, const struct dml_batch *batch,
                                      const struct dml_tuples *tuples);
+/* The same in float32 where the errors of that, times `slope`, decide nothing. */
+enum dml_status dml_pairwise_narrow_cosines(struct dml_pairwise *pairs,
+                                            const struct dml_batch *batch,
+                                            const struct dml_tuples *tuples, double slope);
+/* Row i of s, whether it is narrow or not; `room` is a row's, of which it takes the last quarter.
+ */
+const double *dml_pairwise_row_of(const struct dml_pairwise *pairs, size_t i, float *room);
+
 /* Euclidean distances, of the embeddings as given or at length 1 (`unit`). */
 enum dml_status dml_pairwise_distances(struct dml_pairwise *pairs, const struct dml_batch *batch,
                                        const struct dml_tuples *tuples, bool unit);
@@ -60,6 +72,14 @@ size_t dml_pairwise_anchors(const struct dml_pairwise *pairs, bool both);
  * -INFINITY and zeros where there are none. */
 double dml_row_lse(const uint8_t *relations, enum dml_relation relation, size_t m, const double *z,
                    float *e);
+
+/* The same of both relations in one go. e_j = exp(z_j - most) with the `most` of its relation, so
+ * that exp(z_j - its result) is e_j times its relation's factor; 0 for the others. */
+struct dml_row_lses {
+    double positives, negatives;            /* -INFINITY where there are none */
+    float positive_factor, negative_factor; /* 0 where there are none */
+};
+struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z, float *e);
 
 static inline double dml_softplus(double x) {
     return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));
@@ -107,5 +127,11 @@ enum dml_status dml_pairwise_step(struct dml_pairwise_state *state, const struct
                                   const struct dml_tuples *tuples,
                                   enum dml_pairwise_measure measure, enum dml_pairwise_over over,
                                   dml_pairwise_row row, float *grad, struct dml_loss *loss);
+/* The same by cosines that may be narrow, for rows that read them by dml_pairwise_row_of. */
+enum dml_status dml_pairwise_narrow_step(struct dml_pairwise_state *state,
+                                         const struct dml_batch *batch,
+                                         const struct dml_tuples *tuples, double slope,
+                                         enum dml_pairwise_over over, dml_pairwise_row row,
+                                         float *grad, struct dml_loss *loss);
 
 #endif

@@ -10,6 +10,8 @@
  * u is the distance of the normalised embeddings. Gradients flow through the weights. */
 #include "criteria/pairwise.h"
 
+#include "math/transcendental.h"
+
 struct options {
     double margin;
     double alpha;
@@ -35,42 +37,42 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: ranked_list", struct options, params);
 
-/* The pairs of one kind: x = sign (u - bound) > 0, weighted by exp(t x). Adds their part of g. */
+/* The pairs of one kind: x = sign (u - bound) > 0, weighted by exp(t x). Adds their part of g;
+ * `w` is room for m floats. */
 static double side(struct dml_pairwise *p, size_t i, enum dml_relation relation, double bound,
-                   double sign, double t, double share) {
+                   double sign, double t, double share, float *w) {
     const double *u = p->s + i * p->m;
-    const uint8_t *relations = p->relation + i * p->m;
+    const uint8_t *relations = p->relation + i * p->m, wanted = (uint8_t)relation;
+    float *g = p->g + i * p->m;
     double most = 0, weights = 0, sum = 0; /* weights are relative to exp(most) */
-    for (size_t j = 0; j < p->m; j++)
-        if (relations[j] == relation && u[j] > 0)
-            most = fmax(most, t * sign * (u[j] - bound));
+#pragma omp simd reduction(max : most)
+    for (size_t j = 0; j < p->m; j++) {
+        double exponent = t * sign * (u[j] - bound);
+        exponent = (relations[j] == wanted) & (u[j] > 0) ? exponent : 0;
+        most = exponent > most ? exponent : most;
+    }
+#pragma omp simd reduction(+ : weights, sum)
     for (size_t j = 0; j < p->m; j++) {
         double x = sign * (u[j] - bound);
-        if (relations[j] != relation || u[j] <= 0 || x <= 0)
-            continue;
-        double w = exp(t * x - most);
-        weights += w;
-        sum += w * x;
+        int counts = (relations[j] == wanted) & (u[j] > 0) & (x > 0);
+        w[j] = dml_expf((float)(counts ? t * x - most : -1e4));
+        weights += w[j];
+        sum += w[j] * x;
     }
     if (sum == 0)
         return 0;
     weights += (double)p->n * 1e-5 * exp(-most);
-    const double mean = sum / weights;
-    for (size_t j = 0; j < p->m; j++) {
-        double x = sign * (u[j] - bound);
-        if (relations[j] == relation && u[j] > 0 && x > 0) {
-            double w = exp(t * x - most) / weights;
-            p->g[i * p->m + j] = (float)(share * sign * w * (1 + t * (x - mean)));
-        }
-    }
+    const double mean = sum / weights, factor = share * sign / weights;
+#pragma omp simd
+    for (size_t j = 0; j < p->m; j++)
+        g[j] += (float)(factor * w[j] * (1 + t * (sign * (u[j] - bound) - mean)));
     return share * mean;
 }
 
 static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
-    (void)room;
     const struct options *o = data;
-    return side(p, i, DML_POSITIVE, o->alpha - o->margin, 1, o->Tp, 1 - o->imbalance) +
-           side(p, i, DML_NEGATIVE, o->alpha, -1, o->Tn, o->imbalance);
+    return side(p, i, DML_POSITIVE, o->alpha - o->margin, 1, o->Tp, 1 - o->imbalance, room) +
+           side(p, i, DML_NEGATIVE, o->alpha, -1, o->Tn, o->imbalance, room);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

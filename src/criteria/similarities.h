@@ -1,28 +1,31 @@
 #ifndef DML_CRITERIA_SIMILARITIES_H
 #define DML_CRITERIA_SIMILARITIES_H
 
-#include "criteria/common.h"
+#include "criteria/inner_products.h"
 
-/* The inner products of a batch with itself, in float64, and the gradient back through them: for
- * criteria whose distances cancel or whose bins and clamps jump. Exponents of 50 multiply the
+/* The inner products of a batch with itself, s_ij = <e_i, e_j>, and the gradient back through them:
+ * for criteria whose distances cancel or whose bins and clamps jump. Exponents of 50 multiply the
  * rounding of a product by 50, a gradient is a sum of products without such a factor: it is
  * float32. Keeps its memory between steps. All zero is empty. */
 struct dml_similarities {
     size_t n, dim;
-    double *x;      /* (n, dim): the embeddings */
-    double *s;      /* (n, n): s_ij = <e_i, e_j> */
+    struct dml_inner_products products;
     float *g;       /* (n, n): dL/ds_ij, which the criterion fills in; starts as 0 */
     float *back;    /* (n, dim): result of backward */
-    double *rows;   /* (threads, 2 n): room for a row's pass */
+    float *packed;  /* room of the product that gives it */
+    double *norms2; /* (n): <e_i, e_i> */
+    double *rows;   /* (threads, 4 n): room for a row's pass */
     uint32_t *next; /* (count): see dml_similarities_group */
     uint32_t *first;
     const float *embeddings;
     struct dml_buffer memory;
 };
 
-/* `tuples`: how many will be grouped. */
+/* `slope` bounds what errors of s are multiplied by (dml_inner_products); `tuples`: how many will
+ * be grouped. */
 enum dml_status dml_similarities_forward(struct dml_similarities *similarities,
-                                         const struct dml_batch *batch, size_t tuples);
+                                         const struct dml_batch *batch, double slope,
+                                         size_t tuples);
 
 /* Lists the tuples by one of their samples, so that each row of g has one writer: those of sample i
  * are t = first[i], then t = next[t] until DML_NO_TUPLE, in their order. */
@@ -30,14 +33,17 @@ enum dml_status dml_similarities_forward(struct dml_similarities *similarities,
 void dml_similarities_group(struct dml_similarities *similarities, const int32_t *samples,
                             size_t count);
 
-/* The calling thread's room for a row: 2 n doubles. */
+/* The calling thread's room for a row: 4 n doubles. */
 double *dml_similarities_room(const struct dml_similarities *similarities);
 
 /* m (n, n) becomes m + m^T (the diagonal is doubled too). */
 void dml_fold(float *m, size_t n);
 
-/* Makes g symmetric and returns back = g x (n, dim). */
+/* Makes g symmetric and returns back = g e (n, dim). */
 float *dml_similarities_backward(struct dml_similarities *similarities);
+
+/* grad (n, dim) becomes g e, or gains it (`add`). */
+void dml_similarities_product(const struct dml_similarities *similarities, bool add, float *grad);
 
 /* L = log(1 + sum_j exp x_j) over the samples j whose label is not `label`, and
  * e_j = dL/dx_j = exp(x_j - L), 0 for the other samples. */

@@ -27,29 +27,35 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
     const size_t m = p->m;
     if (p->positives[i] == 0)
         return 0;
-    const double inverse = 1 / o->temperature, *c = p->s + i * m, share = 1.0 / p->positives[i];
+    const double inverse = 1 / o->temperature, share = 1.0 / p->positives[i];
+    const double *c = dml_pairwise_row_of(p, i, room);
     const uint8_t *relation = p->relation + i * m;
     double *z = (double *)room, mean = 0;
-    float *pos = room + 2 * m, *neg = room + 3 * m, *g = p->g + i * m;
+    float *e = room + 2 * m, *g = p->g + i * m;
+#pragma omp simd reduction(+ : mean)
     for (size_t j = 0; j < m; j++) {
         z[j] = inverse * c[j];
-        mean += relation[j] == DML_POSITIVE ? share * z[j] : 0;
+        mean += relation[j] == DML_POSITIVE ? z[j] : 0;
     }
-    double lse_p = dml_row_lse(relation, DML_POSITIVE, m, z, pos);
-    double lse_n = dml_row_lse(relation, DML_NEGATIVE, m, z, neg);
-    double of_negatives = dml_sigmoid(lse_n - lse_p);
-    for (size_t j = 0; j < m; j++) {
-        double all = of_negatives * neg[j] + (1 - of_negatives) * pos[j];
-        g[j] = (float)(inverse * (all - (relation[j] == DML_POSITIVE ? share : 0)));
-    }
-    return lse_p + dml_softplus(lse_n - lse_p) - mean;
+    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e);
+    const double of_negatives = dml_sigmoid(lse.negatives - lse.positives);
+    const double of_positives = dml_sigmoid(lse.positives - lse.negatives);
+    const float away = (float)(inverse * of_negatives * lse.negative_factor);
+    const float towards = (float)(inverse * of_positives * lse.positive_factor);
+    const float target = (float)(inverse * share);
+#pragma omp simd
+    for (size_t j = 0; j < m; j++)
+        g[j] = relation[j] == DML_POSITIVE ? e[j] * towards - target : e[j] * away;
+    return lse.positives + dml_softplus(lse.negatives - lse.positives) - share * mean;
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
     (void)rng;
-    return dml_pairwise_step(data, batch, tuples, DML_COSINES, DML_OVER_ANCHORS, row, grad, loss);
+    const struct options *o = ((struct dml_pairwise_state *)data)->options;
+    return dml_pairwise_narrow_step(data, batch, tuples, 1 / o->temperature, DML_OVER_ANCHORS, row,
+                                    grad, loss);
 }
 
 const struct dml_criterion dml_criterion_supcon = {

@@ -2,29 +2,43 @@
 
 #include "math/panels.h"
 
-enum { DEPTH = 512, DEPTH64 = 256 }; /* components at a time, so that a panel lies on the stack */
+#include <string.h>
+
+/* Components at a time, so that a panel lies on the stack; and those that are summed by themselves,
+ * which makes the rounding of a sum of equal signs a quarter. */
+enum { DEPTH = 512, DEPTH64 = 256, STRETCH = 32 };
+
+static size_t least(size_t a, size_t b) {
+    return a < b ? a : b;
+}
 
 /* Columns j..j + DML_PANEL of `out` from row j on. */
 static void fill_columns(const float *x, size_t n, size_t dim, size_t j, float *out) {
     float panel[DEPTH * DML_PANEL];
-    size_t width = n - j < DML_PANEL ? n - j : DML_PANEL;
+    size_t width = least(n - j, DML_PANEL);
     for (size_t l = 0; l < dim; l += DEPTH) {
-        size_t depth = dim - l < DEPTH ? dim - l : DEPTH;
+        size_t depth = least(dim - l, DEPTH);
         dml_panels_pack_transposed(depth, width, x + j * dim + l, dim, panel);
-        dml_panels_multiply(n - j, width, depth, x + j * dim + l, dim, 1, panel, l > 0,
-                            out + j * n + j, n);
+        for (size_t i = j; i < n; i += DML_PANEL_ROWS)
+            for (size_t k = 0; k < depth; k += STRETCH)
+                dml_panels_multiply(least(n - i, DML_PANEL_ROWS), width, least(depth - k, STRETCH),
+                                    x + i * dim + l + k, dim, 1, panel + k * DML_PANEL, l + k > 0,
+                                    out + i * n + j, n);
     }
 }
 
 /* Their mirror images, rows j..j + DML_PANEL right of the diagonal tile, which is symmetric by
  * itself: in squares, because a column of `out` walks through memory in steps that caches cannot
- * hold. */
+ * hold. A square is turned in a room of its own, where it is written by whole lines. */
 static void mirror_columns(float *out, size_t n, size_t j) {
+    float turned[DML_PANEL][DML_PANEL];
     for (size_t i = j + DML_PANEL; i < n; i += DML_PANEL) {
-        size_t height = n - i < DML_PANEL ? n - i : DML_PANEL;
+        size_t height = least(n - i, DML_PANEL);
+        for (size_t r = 0; r < height; r++)
+            for (size_t v = 0; v < DML_PANEL; v++)
+                turned[v][r] = out[(i + r) * n + j + v];
         for (size_t v = 0; v < DML_PANEL; v++)
-            for (size_t r = 0; r < height; r++)
-                out[(j + v) * n + i + r] = out[(i + r) * n + j + v];
+            memcpy(out + (j + v) * n + i, turned[v], height * sizeof *out);
     }
 }
 
@@ -71,12 +85,12 @@ static void fill_columns64(const double *x, size_t n, size_t dim, size_t j, size
                            double *out) {
     double panel[DEPTH64 * PANEL64], narrow[ROWS64 * PANEL64];
     for (size_t l = 0; l < dim; l += DEPTH64) {
-        size_t depth = dim - l < DEPTH64 ? dim - l : DEPTH64;
+        size_t depth = least(dim - l, DEPTH64);
         for (size_t k = 0; k < depth; k++)
             for (size_t v = 0; v < PANEL64; v++)
                 panel[k * PANEL64 + v] = v < width ? x[(j + v) * dim + l + k] : 0;
         for (size_t i = j; i < n; i += ROWS64) {
-            size_t rows = n - i < ROWS64 ? n - i : ROWS64;
+            size_t rows = least(n - i, ROWS64);
             double *to = out + i * n + j;
             const double *from = x + i * dim + l;
             if (rows == ROWS64 && width == PANEL64) {
@@ -92,14 +106,22 @@ static void fill_columns64(const double *x, size_t n, size_t dim, size_t j, size
     }
 }
 
+static void mirror_columns64(double *out, size_t n, size_t j) {
+    double turned[PANEL64][PANEL64];
+    for (size_t i = j + PANEL64; i < n; i += PANEL64) {
+        size_t height = least(n - i, PANEL64);
+        for (size_t r = 0; r < height; r++)
+            for (size_t v = 0; v < PANEL64; v++)
+                turned[v][r] = out[(i + r) * n + j + v];
+        for (size_t v = 0; v < PANEL64; v++)
+            memcpy(out + (j + v) * n + i, turned[v], height * sizeof *out);
+    }
+}
+
 void dml_gram64(const double *x, size_t n, size_t dim, double *out) {
-#pragma omp parallel for schedule(dynamic, 1) if (n > 64)
+#pragma omp parallel for schedule(dynamic, 1) if (n > 128)
     for (size_t j = 0; j < n; j += PANEL64) {
-        size_t width = n - j < PANEL64 ? n - j : PANEL64;
-        fill_columns64(x, n, dim, j, width, out);
-        for (size_t i = j; i < n; i += PANEL64)
-            for (size_t v = 0; v < width; v++)
-                for (size_t r = i > j + v ? i : j + v + 1; r < n && r < i + PANEL64; r++)
-                    out[(j + v) * n + r] = out[r * n + j + v];
+        fill_columns64(x, n, dim, j, least(n - j, PANEL64), out);
+        mirror_columns64(out, n, j);
     }
 }

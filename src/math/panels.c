@@ -16,9 +16,6 @@ static inline __attribute__((always_inline)) void tile(size_t rows, size_t k, co
                                                        size_t row, size_t step, const float *panel,
                                                        bool add, float *c, size_t ldc) {
     vector sums[ROWS][2] = {0};
-    for (size_t i = 0; add && i < rows; i++)
-        for (size_t v = 0; v < 2; v++)
-            sums[i][v] = *(const unaligned *)(c + i * ldc + v * LANES);
     for (size_t l = 0; l < k; l++, a += step, panel += DML_PANEL) {
         vector first = *(const unaligned *)panel, second = *(const unaligned *)(panel + LANES);
         for (size_t i = 0; i < rows; i++) {
@@ -27,8 +24,12 @@ static inline __attribute__((always_inline)) void tile(size_t rows, size_t k, co
         }
     }
     for (size_t i = 0; i < rows; i++)
-        for (size_t v = 0; v < 2; v++)
-            *(unaligned *)(c + i * ldc + v * LANES) = sums[i][v];
+        for (size_t v = 0; v < 2; v++) {
+            unaligned *to = (unaligned *)(c + i * ldc + v * LANES);
+            if (add)
+                sums[i][v] += *to;
+            *to = sums[i][v];
+        }
 }
 
 /* Up to ROWS rows. */
@@ -93,15 +94,14 @@ static void multiply_panel(size_t m, size_t width, size_t k, const float *a, siz
 
 void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t row, size_t step,
                          const float *panels, bool add, float *c, size_t ldc) {
-    /* Many rows come again with every panel: so much of them at a time as stays in cache. */
-    size_t chunk = m > ROWS ? CHUNK : k;
-    for (size_t l = 0; l < k; l += chunk) {
+    /* Rows come again with every panel: so much of them at a time as stays in cache. */
+    for (size_t l = 0; l < k; l += CHUNK) {
         /* Where a's columns lie in memory, the next ones are not those that follow. */
-        for (size_t next = l + chunk; row == 1 && step > 1 && next < k && next < l + 2 * chunk;
+        for (size_t next = l + CHUNK; row == 1 && step > 1 && next < k && next < l + 2 * CHUNK;
              next++)
             dml_prefetch(a + next * step, m);
         for (size_t j = 0; j < n; j += DML_PANEL)
-            multiply_panel(m, n - j < DML_PANEL ? n - j : DML_PANEL, k - l < chunk ? k - l : chunk,
+            multiply_panel(m, n - j < DML_PANEL ? n - j : DML_PANEL, k - l < CHUNK ? k - l : CHUNK,
                            a + l * step, row, step, panels + j * k + l * DML_PANEL, add || l > 0,
                            c + j, ldc);
     }

@@ -7,8 +7,8 @@
 /* Products for loops that use one operand many times, or that go on with a result while it is in
  * cache: operand b is packed once, into panels of DML_PANEL columns, and multiplied by some rows
  * after the other. (BLAS packs both operands anew in every call.) All of it runs on the calling
- * thread, and an element of a result is one sum in the order of k, whatever rows it is computed
- * with: bits depend on the operands alone. */
+ * thread, and an element of a result is a sum in the order of k, whatever rows it is computed with:
+ * bits depend on the operands alone. What a result gains is summed by itself first. */
 
 /* Columns of a panel, two vectors of the level that this is compiled for, and how many rows share a
  * reading of it. For files that are compiled for every level (cmake/levels.cmake) alone. */

@@ -17,7 +17,7 @@ size_t dml_product_room(size_t n, size_t k) {
 
 /* op(b)'s part (k, n), of which `b` is the first element. */
 static void pack(int transpose, size_t n, size_t k, const float *b, size_t ldb, float *room) {
-#pragma omp parallel for schedule(dynamic, 1) if (n * k > 30000)
+#pragma omp parallel for schedule(dynamic, 1) if (n * k > 100000)
     for (size_t j = 0; j < n; j += DML_PANEL) {
         size_t width = least(n - j, DML_PANEL);
         if (transpose)
@@ -37,7 +37,7 @@ void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k,
             bool gains = add || l > 0;
             pack(transpose_b, width, depth, b + (transpose_b ? j * ldb + l : l * ldb + j), ldb,
                  room);
-#pragma omp parallel for schedule(dynamic, 1) if (m * width * depth > 200000)
+#pragma omp parallel for schedule(dynamic, 1) if (m * width * depth > 2000000)
             for (size_t i = 0; i < m; i += ROWS)
                 dml_panels_multiply(least(m - i, ROWS), width, depth, a + i * row + l * step, row,
                                     step, room, gains, c + i * ldc + j, ldc);

@@ -1,0 +1,98 @@
+#include "criteria/inner_products.h"
+
+#include "math/gram.h"
+#include "math/linear.h"
+
+#include <math.h>
+
+/* The mean of the rows into `mean` (dim), by `sums` (dim). */
+static void find_mean(const float *x, size_t n, size_t dim, double *sums, float *mean) {
+    for (size_t k = 0; k < dim; k++)
+        sums[k] = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < dim; k++)
+            sums[k] += x[i * dim + k];
+    for (size_t k = 0; k < dim; k++)
+        mean[k] = (float)(sums[k] / (double)n);
+}
+
+/* Rows less their mean, and shifts; the largest squared norm of a row. */
+static double centre(struct dml_inner_products *p, const float *x, size_t dim, const float *mean) {
+    const double half = dml_dot(mean, mean, dim) / 2;
+    double most = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const float *from = x + i * dim;
+        float *to = p->centred + i * dim;
+#pragma omp simd
+        for (size_t k = 0; k < dim; k++)
+            to[k] = from[k] - mean[k];
+        p->shifts[i] = dml_dot(mean, from, dim) - half;
+        most = fmax(most, dml_dot(to, to, dim));
+    }
+    return most;
+}
+
+static enum dml_status lay_out(struct dml_inner_products *p, size_t n, size_t dim) {
+    size_t numbers = n * n + n * dim;
+    double *memory = dml_buffer_reserve(
+        &p->memory, p->wide ? numbers : numbers / 2 + 1 + n + 2 * dim, sizeof *memory);
+    if (!memory)
+        return DML_ERROR_MEMORY;
+    p->n = n;
+    p->s = p->x = NULL;
+    if (p->wide) {
+        p->s = memory;
+        p->x = memory + n * n;
+    } else {
+        p->shifts = memory;
+        p->products = (float *)(memory + n + 2 * dim);
+        p->centred = p->products + n * n;
+    }
+    return DML_OK;
+}
+
+static enum dml_status compute_wide(struct dml_inner_products *p, const float *x, size_t n,
+                                    size_t dim) {
+    p->wide = true;
+    enum dml_status status = lay_out(p, n, dim);
+    if (status)
+        return status;
+#pragma omp simd
+    for (size_t k = 0; k < n * dim; k++)
+        p->x[k] = x[k];
+    dml_gram64(p->x, n, dim, p->s);
+    return DML_OK;
+}
+
+enum dml_status dml_inner_products(struct dml_inner_products *p, const float *x, size_t n,
+                                   size_t dim, double slope) {
+    if (slope == INFINITY)
+        return compute_wide(p, x, n, dim);
+    p->wide = false;
+    enum dml_status status = lay_out(p, n, dim);
+    if (status)
+        return status;
+    double *sums = p->shifts + n;
+    float *mean = (float *)(sums + dim);
+    find_mean(x, n, dim, sums, mean);
+    p->spread = centre(p, x, dim, mean);
+    if (!(slope * p->spread <= DML_NARROW_MOST))
+        return compute_wide(p, x, n, dim);
+    dml_gram(p->centred, n, dim, p->products);
+    return DML_OK;
+}
+
+const double *dml_inner_products_row(const struct dml_inner_products *p, size_t i, double *room) {
+    if (p->wide)
+        return p->s + i * p->n;
+    const float *row = p->products + i * p->n;
+    const double own = p->shifts[i];
+#pragma omp simd
+    for (size_t j = 0; j < p->n; j++)
+        room[j] = own + p->shifts[j] + row[j];
+    return room;
+}
+
+void dml_inner_products_free(struct dml_inner_products *p) {
+    dml_buffer_free(&p->memory);
+}
