@@ -121,6 +121,12 @@ case $json in
 esac
 again=$("$dml" eval $small --metrics e_recall@1 nmi --ci queries --json 2>/dev/null)
 [ "$json" = "$again" ] || fail "intervals that differ: $json and $again"
+"$dml" eval $small --metrics fnmr@0.1 nmi ami pcf@0.9 --ci classes >"$work/table" 2>"$work/err"
+grep -q "^fnmr@0.1  *0.* (0.* to 0.*)" "$work/table" || fail "of a ratio: $(cat "$work/table")"
+grep -q "^dml eval: --ci: no interval for nmi, ami, pcf@0.9: not a mean over queries" "$work/err" ||
+    fail "without an interval: $(cat "$work/err")"
+"$dml" eval $small --metrics mrr --ci classes 2>&1 | grep -q "no interval" &&
+    fail "an interval that is there is missed"
 "$dml" eval $small --metrics e_recall@1 --queries 100 >"$work/table" 2>/dev/null
 grep -q ", 100 of 300 queries drawn" "$work/table" || fail "a sample: $(cat "$work/table")"
 grep -q "^e_recall@1  *0.* (0.* to 0.*)" "$work/table" || fail "a sample: $(cat "$work/table")"

@@ -336,16 +336,18 @@ static void test_samples(void **state) {
 
 static void test_intervals(void **state) {
     (void)state;
-    static const char *const names[] = {"e_recall@1", "mrr_per_class", "nmi"};
+    static const char *const names[] = {"e_recall@1",  "mrr_per_class", "fnmr@0.1",
+                                        "c_fnmr@0.01", "nmi",           "pcf@0.9"};
+    enum { MEANS = 4, ALL = 6 };
     struct sample_set *s = make(GROUPED, 9);
-    struct dml_metric_value queries[3], classes[3], narrow[3];
+    struct dml_metric_value queries[ALL], classes[ALL], narrow[ALL];
     struct dml_evaluation_options options = {.interval = DML_INTERVAL_QUERIES, .seed = 3};
-    assert_ok(dml_evaluate(&s->set, names, 3, &options, queries));
+    assert_ok(dml_evaluate(&s->set, names, ALL, &options, queries));
     options.interval = DML_INTERVAL_CLASSES;
-    assert_ok(dml_evaluate(&s->set, names, 3, &options, classes));
+    assert_ok(dml_evaluate(&s->set, names, ALL, &options, classes));
     options.level = 0.5;
-    assert_ok(dml_evaluate(&s->set, names, 3, &options, narrow));
-    for (int i = 0; i < 2; i++) {
+    assert_ok(dml_evaluate(&s->set, names, ALL, &options, narrow));
+    for (int i = 0; i < MEANS; i++) {
         assert_true(queries[i].low < queries[i].value && queries[i].value < queries[i].high);
         assert_true(classes[i].low < narrow[i].low && narrow[i].high < classes[i].high);
     }
@@ -354,7 +356,8 @@ static void test_intervals(void **state) {
     /* Of a share p of n it is about 2 * 1.96 sqrt(p (1 - p) / n) wide. */
     double p = queries[0].value, width = 2 * 1.96 * sqrt(p * (1 - p) / N);
     assert_true(fabs((queries[0].high - queries[0].low) / width - 1) < 0.15);
-    assert_true(isnan(queries[2].low) && isnan(classes[2].high));
+    for (int i = MEANS; i < ALL; i++)
+        assert_true(isnan(queries[i].low) && isnan(classes[i].high));
     free(s);
 }
 

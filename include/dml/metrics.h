@@ -61,7 +61,7 @@ struct dml_evaluation_options {
      * that of `interval`, or without one the sampling error. More than there are: all of them. */
     size_t sample;
 
-    enum dml_interval interval; /* of metrics that are means over queries */
+    enum dml_interval interval; /* of metrics that are means or ratios of sums over queries */
     double level;               /* of the interval, 0..1; 0: 0.95 */
     size_t resamples;           /* 0: 1000 */
     uint64_t seed;              /* of the sample and the bootstrap */
@@ -225,6 +225,13 @@ struct dml_metric {
     /* In place of `compute`, for a family whose number is a share, 0 < at < 1 ("fnmr@0.001"). */
     enum dml_status (*compute_at)(const struct dml_metric_inputs *inputs, double at,
                                   struct dml_metric_value *out);
+
+    /* In place of compute_at, where the value is a ratio of two sums over queries: for each sample
+     * that is asked, how many were counted out of how many; both (n) start as 0, and a query with
+     * 0 of 0 is left out. Such a metric has intervals, in which what else it found is held fixed.
+     */
+    enum dml_status (*ratio_at)(const struct dml_metric_inputs *inputs, double at, double *counted,
+                                double *of);
 };
 
 #ifdef __cplusplus

@@ -13,7 +13,7 @@ extern "C" {
 #endif
 
 /* Raised whenever a descriptor or a struct that methods see changes its layout. */
-#define DML_PLUGIN_INTERFACE 3
+#define DML_PLUGIN_INTERFACE 4
 
 /* What a shared object given with --plugin exports as the symbol `dml_plugin`. Lists end with
  * NULL; a list that is NULL is empty. */

@@ -32,7 +32,7 @@ static const struct dml_method *entry(const struct dml_plugin *plugin, enum dml_
 
 /* A metric computes its value in one of three ways. */
 static bool has_value(const struct dml_metric *metric) {
-    return metric->compute || metric->of_query || metric->compute_at;
+    return metric->compute || metric->of_query || metric->compute_at || metric->ratio_at;
 }
 
 /* The member that a method of this kind cannot do without, where it is missing. */

@@ -72,8 +72,10 @@ static const struct dml_param rows[] = {
      .help = "What to compute; without it what the checkpoint's run evaluated, or the study's "
              "defaults. `dml list` shows all metrics."},
     {"ci", DML_PARAM_CHOICE, AT(ci), "none", .choices = intervals,
-     .help = "Intervals by the bootstrap for all metrics that are means over queries: queries, or "
-             "classes with all their queries, are drawn anew."},
+     .help = "Intervals by the bootstrap: queries, or classes with all their queries, are drawn "
+             "anew. Metrics that are means over queries have them, and fnmr@f, whose threshold is "
+             "held fixed; clusterings (nmi, f1, ami), dists@, rho_spectrum@ and pcf@ look at all "
+             "samples at once and have none."},
     {"ci_level", DML_PARAM_FLOAT, AT(ci_level), "0.95", 0.01, 0.9999,
      .help = "How often such an interval holds the value."},
     {"ci_resamples", DML_PARAM_INT, AT(ci_resamples), "1000", 10, 1000000,
@@ -197,6 +199,19 @@ static void tell_lone(const struct dml_evaluation_set *set, const struct dml_que
                 counts->lone, counts->queries, counts->first_lone);
 }
 
+/* Metrics that have no interval where one is asked for. */
+static void tell_without_interval(const struct dml_metric_value *values, size_t count) {
+    bool any = false;
+    for (size_t i = 0; i < count; i++)
+        if (!isnan(values[i].value) && isnan(values[i].low)) {
+            fprintf(stderr, "%s%s", any ? ", " : "dml eval: --ci: no interval for ",
+                    values[i].name);
+            any = true;
+        }
+    if (any)
+        fputs(": not a mean over queries, but of all samples at once\n", stderr);
+}
+
 /* The values of `names`, printed, and the table of queries; `paths` (n) or NULL. */
 static enum dml_status measure(const struct dml_evaluation_set *set,
                                const struct dml_strings *names, const struct eval_options *o,
@@ -225,6 +240,8 @@ static enum dml_status measure(const struct dml_evaluation_set *set,
     if (!status) {
         dml_progress_end(&progress);
         tell_lone(set, &counts);
+        if (o->ci != DML_INTERVAL_NONE)
+            tell_without_interval(values, names->count);
         if (*o->per_query)
             status = dml_per_query_write(o->per_query, &per_query, set->labels, paths);
         if (!status && o->json)

@@ -11,6 +11,11 @@
 
 const char *const dml_default_metrics[] = {DML_DEFAULT_METRICS(DML_COMMA), NULL};
 
+/* The number of a family is a share. */
+static bool takes_share(const struct dml_metric *metric) {
+    return metric->compute_at || metric->ratio_at;
+}
+
 enum dml_status dml_metric_resolve(const char *name, struct dml_metric_request *out) {
     *out = (struct dml_metric_request){.name = name};
     if (strlen(name) >= sizeof((struct dml_metric_value *)0)->name)
@@ -28,11 +33,11 @@ enum dml_status dml_metric_resolve(const char *name, struct dml_metric_request *
         return dml_method_unknown(DML_METRIC, name);
     if (!at || at[1] == 0)
         return dml_fail(DML_ERROR_USAGE, "metric '%s': needs a number, as in %s%s", name, family,
-                        ((const struct dml_metric *)method)->compute_at ? "0.1" : "1");
+                        takes_share((const struct dml_metric *)method) ? "0.1" : "1");
     out->metric = (const struct dml_metric *)method;
     char *end;
     errno = 0;
-    if (out->metric->compute_at) {
+    if (takes_share(out->metric)) {
         out->at = strtod(at + 1, &end);
         if (errno || *end || strspn(at + 1, "0123456789.eE-") != strlen(at + 1))
             return dml_fail(DML_ERROR_USAGE, "metric '%s': '%s' is not a number", name, at + 1);
@@ -132,7 +137,7 @@ static enum dml_status compute(const struct dml_prepared *prepared,
                                struct dml_metric_value *out) {
     const struct dml_metric *metric = request->metric;
     out->low = out->high = NAN;
-    if (metric->of_query)
+    if (metric->of_query || metric->ratio_at)
         return dml_metric_mean(prepared, request, out);
     if (metric->compute_at)
         return metric->compute_at(&prepared->inputs, request->at, out);

@@ -1,16 +1,18 @@
 /* fnmr@f, c_fnmr@f: the false non-match rate at a false match rate of f. T is the f-quantile of the
  * distances between queries and gallery samples of other classes, linear between order statistics;
- * the value is the share of distances within classes that are at least T. Smaller is better. */
+ * the value is the share of distances within classes that are at least T. Smaller is better.
+ *
+ * Intervals are those of the share at this T, which is held fixed: queries with all their pairs are
+ * drawn anew (Bolle, Ratha, Pankanti 2004, "Error analysis of pattern recognition systems - the
+ * subsets bootstrap"). */
 #include "metrics/families.h"
 #include "metrics/pairs.h"
 
 #include <math.h>
 
-static enum dml_status rate(const struct dml_metric_inputs *in, bool cosine, double f,
-                            double *out) {
+static enum dml_status rate(const struct dml_metric_inputs *in, bool cosine, double f, double *far,
+                            double *count) {
     struct dml_pairs pairs;
-    uint64_t count = 0, far = 0;
-    *out = NAN;
     enum dml_status status = dml_pairs_open(in, cosine, &pairs);
     if (status)
         return status;
@@ -20,23 +22,21 @@ static enum dml_status rate(const struct dml_metric_inputs *in, bool cosine, dou
         if (!status) {
             double low = dml_pairs_distance(&pairs, keys[0]);
             double threshold = low + (dml_pairs_distance(&pairs, keys[1]) - low) * (at - whole);
-            status = dml_pairs_count(&pairs, threshold, &count, &far);
+            status = dml_pairs_count(&pairs, threshold, count, far);
         }
     }
-    if (!status && count > 0)
-        *out = (double)far / (double)count;
     dml_pairs_close(&pairs);
     return status;
 }
 
-static enum dml_status euclidean(const struct dml_metric_inputs *in, double f,
-                                 struct dml_metric_value *out) {
-    return rate(in, false, f, &out->value);
+static enum dml_status euclidean(const struct dml_metric_inputs *in, double f, double *far,
+                                 double *count) {
+    return rate(in, false, f, far, count);
 }
 
-static enum dml_status cosine(const struct dml_metric_inputs *in, double f,
-                              struct dml_metric_value *out) {
-    return rate(in, true, f, &out->value);
+static enum dml_status cosine(const struct dml_metric_inputs *in, double f, double *far,
+                              double *count) {
+    return rate(in, true, f, far, count);
 }
 
 static const char paper[] = "ISO/IEC 19795-1, Biometric performance testing and reporting";
@@ -46,7 +46,7 @@ const struct dml_metric dml_metric_e_fnmr = {
                .summary = "False non-match rate at a false match rate of f (Euclidean)",
                .paper = paper},
     .order = DML_METRIC_SMALLER,
-    .compute_at = euclidean,
+    .ratio_at = euclidean,
 };
 
 const struct dml_metric dml_metric_c_fnmr = {
@@ -55,5 +55,5 @@ const struct dml_metric dml_metric_c_fnmr = {
                .paper = paper},
     .order = DML_METRIC_SMALLER,
     .needs = DML_NEEDS_INVERSE_NORMS,
-    .compute_at = cosine,
+    .ratio_at = cosine,
 };

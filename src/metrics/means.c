@@ -7,18 +7,30 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* The values of the queries that count, class by class. */
+/* The values of the queries that count, class by class. Their mean is that of value / weight,
+ * weighted. */
 struct values {
     size_t n, classes;
-    double *value; /* (n) */
-    size_t *start; /* (classes + 1) */
-    size_t *class; /* (n) */
+    double *value;  /* (n) */
+    double *weight; /* (n), above 0; NULL: 1 each */
+    size_t *start;  /* (classes + 1) */
+    size_t *class;  /* (n) */
 };
 
 static void free_values(struct values *values) {
     free(values->value);
+    free(values->weight);
     free(values->start);
     free(values->class);
+}
+
+/* The next query, of class `class` of the set. */
+static void add(struct values *values, int32_t *last, int32_t class, double value) {
+    if (class != *last)
+        values->start[values->classes++] = values->n;
+    *last = class;
+    values->class[values->n] = values->classes - 1;
+    values->value[values->n++] = value;
 }
 
 /* Ranks are ordered by class already. */
@@ -32,17 +44,38 @@ static enum dml_status collect(const struct dml_metric_inputs *in, const struct 
     int32_t last = -1;
     for (size_t q = 0; q < ranks->queries; q++) {
         double value = request->metric->of_query(ranks, request->k, q);
-        if (isnan(value))
-            continue;
-        int32_t class = in->class_of[ranks->query[q]];
-        if (class != last)
-            out->start[out->classes++] = out->n;
-        last = class;
-        out->class[out->n] = out->classes - 1;
-        out->value[out->n++] = value;
+        if (!isnan(value))
+            add(out, &last, in->class_of[ranks->query[q]], value);
     }
     out->start[out->classes] = out->n;
     return DML_OK;
+}
+
+/* Of a ratio: queries that have something to count. */
+static enum dml_status collect_ratio(const struct dml_metric_inputs *in,
+                                     const struct dml_metric_request *request, struct values *out) {
+    size_t n = in->set->n;
+    double *counted = dml_alloc(n, sizeof *counted), *of = dml_alloc(n, sizeof *of);
+    *out = (struct values){.value = dml_alloc(n, sizeof *out->value),
+                           .weight = dml_alloc(n, sizeof *out->weight),
+                           .start = dml_alloc(n + 1, sizeof *out->start),
+                           .class = dml_alloc(n, sizeof *out->class)};
+    enum dml_status status = DML_ERROR_MEMORY;
+    if (counted && of && out->value && out->weight && out->start && out->class)
+        status = request->metric->ratio_at(in, request->at, counted, of);
+    int32_t last = -1;
+    for (size_t r = 0; !status && r < n; r++) {
+        uint32_t i = in->by_class[r];
+        if (of[i] > 0) {
+            out->weight[out->n] = of[i];
+            add(out, &last, in->class_of[i], counted[i]);
+        }
+    }
+    if (!status)
+        out->start[out->classes] = out->n;
+    free(counted);
+    free(of);
+    return status;
 }
 
 static double sum_of_class(const struct values *values, size_t c) {
@@ -52,8 +85,15 @@ static double sum_of_class(const struct values *values, size_t c) {
     return sum;
 }
 
+static double weight_of(const struct values *values, size_t i) {
+    return values->weight ? values->weight[i] : 1;
+}
+
 static double size_of_class(const struct values *values, size_t c) {
-    return (double)(values->start[c + 1] - values->start[c]);
+    double size = 0;
+    for (size_t i = values->start[c]; i < values->start[c + 1]; i++)
+        size += weight_of(values, i);
+    return size;
 }
 
 static double mean_of(const struct values *values, bool over_classes) {
@@ -63,28 +103,32 @@ static double mean_of(const struct values *values, bool over_classes) {
             sum += sum_of_class(values, c) / size_of_class(values, c);
         return sum / (double)values->classes;
     }
-    for (size_t i = 0; i < values->n; i++)
+    double weights = 0;
+    for (size_t i = 0; i < values->n; i++) {
         sum += values->value[i];
-    return sum / (double)values->n;
+        weights += weight_of(values, i);
+    }
+    return sum / weights;
 }
 
 /* The mean of queries drawn anew; `sums` and `counts` (classes) are its own. */
 static double draw_queries(const struct values *values, bool over_classes, struct dml_rng *rng,
                            double *sums, double *counts) {
-    double sum = 0;
+    double sum = 0, weights = 0;
     size_t drawn = 0;
     for (size_t c = 0; over_classes && c < values->classes; c++)
         sums[c] = counts[c] = 0;
     for (size_t i = 0; i < values->n; i++) {
         size_t q = dml_rng_below(rng, values->n);
         sum += values->value[q];
+        weights += weight_of(values, q);
         if (over_classes) {
             sums[values->class[q]] += values->value[q];
             counts[values->class[q]]++;
         }
     }
     if (!over_classes)
-        return sum / (double)values->n;
+        return sum / weights;
     sum = 0;
     for (size_t c = 0; c < values->classes; c++)
         if (counts[c] > 0) {
@@ -94,15 +138,14 @@ static double draw_queries(const struct values *values, bool over_classes, struc
     return sum / (double)drawn;
 }
 
-/* The mean of classes drawn anew, with all their queries; `sums` holds each class's. */
+/* The mean of classes drawn anew, with all their queries; `sums` and `sizes` hold each class's. */
 static double draw_classes(const struct values *values, bool over_classes, struct dml_rng *rng,
-                           const double *sums) {
+                           const double *sums, const double *sizes) {
     double sum = 0, count = 0;
     for (size_t i = 0; i < values->classes; i++) {
         size_t c = dml_rng_below(rng, values->classes);
-        double size = size_of_class(values, c);
-        sum += over_classes ? sums[c] / size : sums[c];
-        count += over_classes ? 1 : size;
+        sum += over_classes ? sums[c] / sizes[c] : sums[c];
+        count += over_classes ? 1 : sizes[c];
     }
     return sum / count;
 }
@@ -126,10 +169,13 @@ static enum dml_status bootstrap(const struct values *values, bool over_classes,
     size_t resamples = options->resamples ? options->resamples : 1000;
     double level = options->level > 0 ? options->level : 0.95;
     double *means = dml_alloc(resamples, sizeof *means);
-    double *class_sums = dml_alloc(values->classes, sizeof *class_sums);
+    double *class_sums = dml_alloc(2 * values->classes, sizeof *class_sums);
+    double *sizes = class_sums + values->classes;
     bool failed = !means || !class_sums;
-    for (size_t c = 0; !failed && c < values->classes; c++)
+    for (size_t c = 0; !failed && c < values->classes; c++) {
         class_sums[c] = sum_of_class(values, c);
+        sizes[c] = size_of_class(values, c);
+    }
 #pragma omp parallel if (!failed)
     {
         double *sums = dml_alloc(2 * values->classes, sizeof *sums);
@@ -137,7 +183,7 @@ static enum dml_status bootstrap(const struct values *values, bool over_classes,
         for (size_t b = 0; b < resamples; b++) {
             struct dml_rng rng = dml_rng_make(options->seed, DML_PURPOSE_OTHER, PURPOSE_INDEX, b);
             if (sums && !failed)
-                means[b] = classes ? draw_classes(values, over_classes, &rng, class_sums)
+                means[b] = classes ? draw_classes(values, over_classes, &rng, class_sums, sizes)
                                    : draw_queries(values, over_classes, &rng, sums,
                                                   sums + values->classes);
         }
@@ -165,7 +211,8 @@ enum dml_status dml_metric_mean(const struct dml_prepared *prepared,
     bool cosine = metric->needs & DML_NEEDS_RANKS_COSINE, classes = metric->over_classes;
     const struct dml_ranks *ranks = cosine ? in->cosine.ranks : in->euclidean.ranks;
     struct values values = {0};
-    enum dml_status status = collect(in, ranks, request, &values);
+    enum dml_status status = metric->ratio_at ? collect_ratio(in, request, &values)
+                                              : collect(in, ranks, request, &values);
     out->value = NAN;
     if (!status && values.n > 0) {
         out->value = mean_of(&values, classes);

@@ -3,8 +3,8 @@
 
 #include "metrics/evaluator.h"
 
-/* A metric that is a mean over queries (of_query): its value, NaN where every query is left out,
- * and the interval that the options ask for.
+/* A metric that is a mean over queries (of_query), or a ratio of sums over them (ratio_at): its
+ * value, NaN where every query is left out, and the interval that the options ask for.
  *
  * Intervals are the bootstrap's percentiles (Efron and Tibshirani 1993, "An introduction to the
  * bootstrap", 13.3): queries, or classes with all their queries, drawn anew with replacement. Where

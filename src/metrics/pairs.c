@@ -282,13 +282,12 @@ enum dml_status dml_pairs_order(const struct dml_pairs *pairs, uint64_t rank, do
     return status;
 }
 
-enum dml_status dml_pairs_count(const struct dml_pairs *pairs, double least, uint64_t *count,
-                                uint64_t *far) {
+enum dml_status dml_pairs_count(const struct dml_pairs *pairs, double least, double *count,
+                                double *far) {
     const struct dml_metric_inputs *in = pairs->in;
     const struct dml_evaluation_set *set = in->set;
     enum dml_status status = DML_OK;
-    uint64_t all = 0, beyond = 0;
-#pragma omp parallel reduction(+ : all, beyond)
+#pragma omp parallel
     {
         double *row = pairs->source ? dml_alloc_aligned(set->n, sizeof *row) : NULL;
         enum dml_status failed = pairs->source && !row ? DML_ERROR_MEMORY : DML_OK;
@@ -296,6 +295,7 @@ enum dml_status dml_pairs_count(const struct dml_pairs *pairs, double least, uin
         for (size_t q = 0; q < pairs->queries.n; q++) {
             uint32_t query = pairs->queries.index[q];
             int32_t class = in->class_of[query];
+            size_t all = 0, beyond = 0;
             if (!failed && row)
                 failed = pairs->source->rows(pairs->source->data, &query, 1, row);
             for (size_t r = in->class_start[class]; !failed && r < in->class_start[class + 1];
@@ -308,14 +308,14 @@ enum dml_status dml_pairs_count(const struct dml_pairs *pairs, double least, uin
                 all++;
                 beyond += dml_pairs_distance(pairs, key) >= least;
             }
+            count[query] = (double)all;
+            far[query] = (double)beyond;
         }
         if (failed)
 #pragma omp critical
             status = failed;
         free(row);
     }
-    *count = all;
-    *far = beyond;
     return status ? dml_fail(status, "distances could not be computed") : DML_OK;
 }
 

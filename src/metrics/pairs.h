@@ -25,9 +25,10 @@ void dml_pairs_close(struct dml_pairs *pairs);
  * of different classes, exact. Memory does not grow with their number. */
 enum dml_status dml_pairs_order(const struct dml_pairs *pairs, uint64_t rank, double keys[2]);
 
-/* How many pairs of one class there are, and how many of them are at least as far as `least`. */
-enum dml_status dml_pairs_count(const struct dml_pairs *pairs, double least, uint64_t *count,
-                                uint64_t *far);
+/* For each query, by its sample (n): how many pairs of its class it has, and how many of them are
+ * at least as far as `least`. The others are left as they are. */
+enum dml_status dml_pairs_count(const struct dml_pairs *pairs, double least, double *count,
+                                double *far);
 
 /* The distance that a key stands for. */
 double dml_pairs_distance(const struct dml_pairs *pairs, double key);
