@@ -33,7 +33,7 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
     const double *c = p->s + i * m;
     const uint8_t *relation = p->relation + i * m;
     double *z = (double *)room;
-    float *e = room + 2 * m, *g = p->g + i * m;
+    float *e = room + 2 * m, *signs = room + 3 * m, *g = p->g + i * m;
     const double margin = o->m, gamma = o->gamma;
 #pragma omp simd
     for (size_t j = 0; j < m; j++) {
@@ -42,7 +42,7 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
         double away = (above > 0 ? above : 0) * (c[j] - margin);
         z[j] = gamma * (relation[j] == DML_POSITIVE ? towards : away);
     }
-    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e);
+    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e, signs);
     double x = lse.positives + lse.negatives, scale = dml_sigmoid(x) * gamma;
     const float push = (float)(scale * lse.negative_factor);
     const float pull = (float)(scale * -lse.positive_factor), near = (float)margin;
@@ -51,7 +51,7 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
         float cosine = (float)c[j], below = 1 + near - cosine, above = cosine + near;
         below = below > 0 ? below : 0;
         above = above > 0 ? above : 0;
-        g[j] = e[j] * (relation[j] == DML_POSITIVE ? pull * below : push * above);
+        g[j] = e[j] * (signs[j] > 0 ? pull * below : push * above);
     }
     return dml_softplus(x);
 }

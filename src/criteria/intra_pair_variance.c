@@ -33,8 +33,7 @@ struct state {
 /* Positive and negative pairs. `sign` is 1 where cosines shall be high; a pair's term is
  * [sign (bound - c)]+. */
 enum { KINDS = 2 };
-static const uint8_t relations[KINDS] = {DML_POSITIVE, DML_NEGATIVE};
-static const double signs[KINDS] = {1, -1};
+static const float signs[KINDS] = {1, -1};
 
 struct sums {
     double first[KINDS], second[KINDS];
@@ -55,22 +54,23 @@ static void destroy(void *data) {
 
 /* Of a row: its cosines (`bounds` NULL), or the terms and their squares. */
 static struct sums sum_row(const struct dml_pairwise *p, size_t i, const double *bounds) {
-    const double *c = dml_pairwise_row_of(p, i, dml_pairwise_room(p));
-    const uint8_t *relation = p->relation + i * p->m;
+    float *room = dml_pairwise_room(p);
+    const double *c = dml_pairwise_row_of(p, i, room);
+    dml_row_signs(p->relation + i * p->m, p->m, room);
     struct sums sums = {0};
     for (int kind = 0; kind < KINDS; kind++) {
-        const double sign = signs[kind], bound = bounds ? bounds[kind] : 0;
-        const uint8_t wanted = relations[kind];
+        const double bound = bounds ? bounds[kind] : 0;
+        const float sign = signs[kind];
         double first = 0, second = 0;
         if (!bounds) {
 #pragma omp simd reduction(+ : first)
             for (size_t j = 0; j < p->m; j++)
-                first += relation[j] == wanted ? c[j] : 0;
+                first += room[j] == sign ? c[j] : 0;
         } else {
 #pragma omp simd reduction(+ : first, second)
             for (size_t j = 0; j < p->m; j++) {
                 double term = sign * (bound - c[j]);
-                term = (relation[j] == wanted) & (term > 0) ? term : 0;
+                term = (room[j] == sign) & (term > 0) ? term : 0;
                 first += term;
                 second += term * term;
             }
@@ -99,18 +99,19 @@ static struct sums sum_rows(const struct dml_pairwise *p, const double *bounds,
 /* g of a row. means: of the terms, times d bound / d mean cosine. */
 static void fill_row(struct dml_pairwise *p, size_t i, const double *bounds, const double *means,
                      const double *shares) {
-    const double *c = dml_pairwise_row_of(p, i, dml_pairwise_room(p));
-    const uint8_t *relation = p->relation + i * p->m;
+    float *room = dml_pairwise_room(p);
+    const double *c = dml_pairwise_row_of(p, i, room);
+    dml_row_signs(p->relation + i * p->m, p->m, room);
     float *g = p->g + i * p->m;
     for (int kind = 0; kind < KINDS; kind++) {
-        const double sign = signs[kind], bound = bounds[kind], mean = means[kind];
-        const double slope = 2 * sign * shares[kind];
-        const uint8_t wanted = relations[kind];
+        const double bound = bounds[kind], mean = means[kind];
+        const double slope = 2 * signs[kind] * shares[kind];
+        const float sign = signs[kind];
 #pragma omp simd
         for (size_t j = 0; j < p->m; j++) {
             double term = sign * (bound - c[j]);
             float value = (float)(slope * (mean - (term > 0 ? term : 0)));
-            g[j] = relation[j] == wanted ? value : g[j];
+            g[j] = room[j] == sign ? value : g[j];
         }
     }
 }

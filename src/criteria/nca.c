@@ -30,18 +30,18 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
     const double scale = 2 * o->softmax_scale, *c = dml_pairwise_row_of(p, i, room);
     const uint8_t *relation = p->relation + i * m;
     double *z = (double *)room;
-    float *e = room + 2 * m, *g = p->g + i * m;
+    float *e = room + 2 * m, *signs = room + 3 * m, *g = p->g + i * m;
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         z[j] = scale * c[j];
     /* log(e^a + e^b) - a = softplus(b - a) */
-    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e);
+    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e, signs);
     double x = lse.negatives - lse.positives;
     const float share = (float)(scale * dml_sigmoid(x));
     const float away = share * lse.negative_factor, towards = -share * lse.positive_factor;
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
-        g[j] = e[j] * (relation[j] == DML_POSITIVE ? towards : away);
+        g[j] = e[j] * (signs[j] > 0 ? towards : away);
     return dml_softplus(x);
 }
 

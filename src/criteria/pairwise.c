@@ -332,35 +332,64 @@ double dml_row_lse(const uint8_t *relations, enum dml_relation relation, size_t 
     return most + log(sum);
 }
 
-struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z,
-                                     float *e) {
+void dml_row_signs(const uint8_t *relations, size_t m, float *signs) {
+#pragma omp simd
+    for (size_t j = 0; j < m; j++)
+        signs[j] = (float)((relations[j] == DML_POSITIVE) - (relations[j] == DML_NEGATIVE));
+}
+
+/* e_j = exp(z_j - shift of its relation). */
+static void relative_exponentials(const float *signs, size_t m, const double *z, double positive,
+                                  double negative, float *e) {
+    if (positive == negative) {
+#pragma omp simd
+        for (size_t j = 0; j < m; j++)
+            e[j] = (float)(z[j] - positive);
+    } else {
+#pragma omp simd
+        for (size_t j = 0; j < m; j++)
+            e[j] = (float)(z[j] - (signs[j] > 0 ? positive : negative));
+    }
+#pragma omp simd
+    for (size_t j = 0; j < m; j++) {
+        float value = dml_expf(e[j]);
+        e[j] = signs[j] != 0 ? value : 0.0f;
+    }
+}
+
+struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z, float *e,
+                                     float *signs) {
     const float none = -INFINITY;
+    const double apart = 30; /* exponentials of one shift are normal numbers for both relations */
     float positive = none, negative = none;
+    dml_row_signs(relations, m, signs);
+#pragma omp simd
+    for (size_t j = 0; j < m; j++)
+        e[j] = (float)z[j];
 #pragma omp simd reduction(max : positive, negative)
     for (size_t j = 0; j < m; j++) {
-        float value = (float)z[j];
-        float if_positive = relations[j] == DML_POSITIVE ? value : none;
-        float if_negative = relations[j] == DML_NEGATIVE ? value : none;
+        float if_positive = signs[j] > 0 ? e[j] : none, if_negative = signs[j] < 0 ? e[j] : none;
         positive = if_positive > positive ? if_positive : positive;
         negative = if_negative > negative ? if_negative : negative;
     }
-    const double most_positive = positive, most_negative = negative;
-    double positives = 0, negatives = 0;
-#pragma omp simd reduction(+ : positives, negatives)
+    double of_positives = positive, of_negatives = negative;
+    if (fabs(of_positives - of_negatives) < apart)
+        of_positives = of_negatives = fmax(of_positives, of_negatives);
+    relative_exponentials(signs, m, z, of_positives, of_negatives, e);
+    double negatives = 0, positives = 0;
+#pragma omp simd reduction(+ : negatives, positives)
     for (size_t j = 0; j < m; j++) {
-        double most = relations[j] == DML_POSITIVE ? most_positive : most_negative;
-        float value = dml_expf((float)(relations[j] ? z[j] - most : -1e4));
-        e[j] = value;
-        positives += relations[j] == DML_POSITIVE ? value : 0;
-        negatives += relations[j] == DML_NEGATIVE ? value : 0;
+        float value = signs[j] > 0 ? e[j] : 0.0f;
+        positives += value;
+        negatives += e[j] - value;
     }
     struct dml_row_lses result = {-INFINITY, -INFINITY, 0, 0};
     if (positives > 0) {
-        result.positives = most_positive + log(positives);
+        result.positives = of_positives + log(positives);
         result.positive_factor = (float)(1 / positives);
     }
     if (negatives > 0) {
-        result.negatives = most_negative + log(negatives);
+        result.negatives = of_negatives + log(negatives);
         result.negative_factor = (float)(1 / negatives);
     }
     return result;

@@ -73,13 +73,18 @@ size_t dml_pairwise_anchors(const struct dml_pairwise *pairs, bool both);
 double dml_row_lse(const uint8_t *relations, enum dml_relation relation, size_t m, const double *z,
                    float *e);
 
-/* The same of both relations in one go. e_j = exp(z_j - most) with the `most` of its relation, so
- * that exp(z_j - its result) is e_j times its relation's factor; 0 for the others. */
+/* 1 for a positive, -1 for a negative, else 0: loops over bytes beside floats or doubles become
+ * vectors of as many lanes as there are bytes, whose sums take longer than the loop. */
+void dml_row_signs(const uint8_t *relations, size_t m, float *signs);
+
+/* dml_row_lse of both relations in one go. exp(z_j - its result) is e_j times its relation's
+ * factor; e_j is 0 for the others. `signs` (m) becomes the row's. */
 struct dml_row_lses {
     double positives, negatives;            /* -INFINITY where there are none */
     float positive_factor, negative_factor; /* 0 where there are none */
 };
-struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z, float *e);
+struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z, float *e,
+                                     float *signs);
 
 static inline double dml_softplus(double x) {
     return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));

@@ -38,23 +38,22 @@ static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: ranked_list", struct options, params);
 
 /* The pairs of one kind: x = sign (u - bound) > 0, weighted by exp(t x). Adds their part of g;
- * `w` is room for m floats. */
-static double side(struct dml_pairwise *p, size_t i, enum dml_relation relation, double bound,
-                   double sign, double t, double share, float *w) {
+ * `w` is room for m floats. A pair of the kind has sign `sign` in `signs`. */
+static double side(struct dml_pairwise *p, size_t i, const float *signs, double bound, float sign,
+                   double t, double share, float *w) {
     const double *u = p->s + i * p->m;
-    const uint8_t *relations = p->relation + i * p->m, wanted = (uint8_t)relation;
     float *g = p->g + i * p->m;
     double most = 0, weights = 0, sum = 0; /* weights are relative to exp(most) */
 #pragma omp simd reduction(max : most)
     for (size_t j = 0; j < p->m; j++) {
         double exponent = t * sign * (u[j] - bound);
-        exponent = (relations[j] == wanted) & (u[j] > 0) ? exponent : 0;
+        exponent = (signs[j] == sign) & (u[j] > 0) ? exponent : 0;
         most = exponent > most ? exponent : most;
     }
 #pragma omp simd reduction(+ : weights, sum)
     for (size_t j = 0; j < p->m; j++) {
         double x = sign * (u[j] - bound);
-        int counts = (relations[j] == wanted) & (u[j] > 0) & (x > 0);
+        int counts = (signs[j] == sign) & (u[j] > 0) & (x > 0);
         w[j] = dml_expf((float)(counts ? t * x - most : -1e4));
         weights += w[j];
         sum += w[j] * x;
@@ -71,8 +70,10 @@ static double side(struct dml_pairwise *p, size_t i, enum dml_relation relation,
 
 static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
     const struct options *o = data;
-    return side(p, i, DML_POSITIVE, o->alpha - o->margin, 1, o->Tp, 1 - o->imbalance, room) +
-           side(p, i, DML_NEGATIVE, o->alpha, -1, o->Tn, o->imbalance, room);
+    float *signs = room + p->m;
+    dml_row_signs(p->relation + i * p->m, p->m, signs);
+    return side(p, i, signs, o->alpha - o->margin, 1, o->Tp, 1 - o->imbalance, room) +
+           side(p, i, signs, o->alpha, -1, o->Tn, o->imbalance, room);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

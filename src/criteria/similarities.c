@@ -114,12 +114,17 @@ double dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n, co
         double value = labels[j] != label ? x[j] : 0;
         most = value > most ? value : most;
     }
-#pragma omp simd reduction(+ : sum)
+#pragma omp simd
+    for (size_t j = 0; j < n; j++)
+        e[j] = (float)(x[j] - most);
+#pragma omp simd
     for (size_t j = 0; j < n; j++) {
-        float value = dml_expf((float)(labels[j] != label ? x[j] - most : 0));
+        float value = dml_expf(e[j]);
         e[j] = labels[j] != label ? value : 0.0f;
-        sum += e[j];
     }
+#pragma omp simd reduction(+ : sum)
+    for (size_t j = 0; j < n; j++)
+        sum += e[j];
     double value = most == 0 ? log1p(sum) : most + log(exp(-most) + sum);
     float scale = (float)exp(most - value);
     for (size_t j = 0; j < n; j++)

@@ -31,13 +31,14 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
     const double *c = dml_pairwise_row_of(p, i, room);
     const uint8_t *relation = p->relation + i * m;
     double *z = (double *)room, mean = 0;
-    float *e = room + 2 * m, *g = p->g + i * m;
-#pragma omp simd reduction(+ : mean)
-    for (size_t j = 0; j < m; j++) {
+    float *e = room + 2 * m, *signs = room + 3 * m, *g = p->g + i * m;
+#pragma omp simd
+    for (size_t j = 0; j < m; j++)
         z[j] = inverse * c[j];
-        mean += relation[j] == DML_POSITIVE ? z[j] : 0;
-    }
-    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e);
+    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e, signs);
+#pragma omp simd reduction(+ : mean)
+    for (size_t j = 0; j < m; j++)
+        mean += signs[j] > 0 ? z[j] : 0;
     const double of_negatives = dml_sigmoid(lse.negatives - lse.positives);
     const double of_positives = dml_sigmoid(lse.positives - lse.negatives);
     const float away = (float)(inverse * of_negatives * lse.negative_factor);
@@ -45,7 +46,7 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
     const float target = (float)(inverse * share);
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
-        g[j] = relation[j] == DML_POSITIVE ? e[j] * towards - target : e[j] * away;
+        g[j] = signs[j] > 0 ? e[j] * towards - target : e[j] * away;
     return lse.positives + dml_softplus(lse.negatives - lse.positives) - share * mean;
 }
 
