@@ -118,7 +118,12 @@ static enum dml_status check_options(const struct eval_options *o, const struct 
         return dml_fail(DML_ERROR_USAGE, "--gallery_groups: goes with --gallery_embeddings");
     if (*o->whiten_from && !whiten)
         return dml_fail(DML_ERROR_USAGE, "--whiten_from: goes with --whiten");
-    return *o->per_query ? dml_per_query_check(o->per_query) : DML_OK;
+    if (o->ci == DML_INTERVAL_NONE && o->queries == 0 &&
+        (dml_params_given(params, "ci_level") || dml_params_given(params, "ci_resamples")))
+        return dml_fail(DML_ERROR_USAGE, "--%s: goes with --ci or --queries",
+                        dml_params_given(params, "ci_level") ? "ci_level" : "ci_resamples");
+    enum dml_status status = dml_postprocess_flags_check(params);
+    return !status && *o->per_query ? dml_per_query_check(o->per_query) : status;
 }
 
 static void show_progress(void *data, double share, const char *what) {

@@ -360,7 +360,9 @@ static enum dml_status run(const struct search_options *o, struct dml_params *pa
     struct side queries = {0}, gallery = {0};
     const struct dml_postprocess_options *post =
         dml_params_options(params, &dml_postprocess_params);
-    enum dml_status status = DML_OK;
+    enum dml_status status = dml_postprocess_flags_check(params);
+    if (status)
+        return status;
     if (o->query.count == 0)
         return dml_fail(DML_ERROR_USAGE, "--query is missing");
     if (o->gallery.count == 0 && !*o->checkpoint)

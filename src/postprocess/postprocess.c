@@ -44,6 +44,23 @@ static bool in_mask(const uint8_t *mask, size_t i) {
     return !mask || mask[i];
 }
 
+enum dml_status dml_postprocess_flags_check(const struct dml_params *params) {
+    const struct dml_postprocess_options *o = dml_params_options(params, &dml_postprocess_params);
+    const struct {
+        const char *flag, *method;
+        bool asked;
+    } flags[] = {
+        {"dba_alpha", "dba", o->augment > 0},   {"aqe_alpha", "aqe", o->expand > 0},
+        {"rerank_k1", "rerank", o->rerank},     {"rerank_k2", "rerank", o->rerank},
+        {"rerank_weight", "rerank", o->rerank},
+    };
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (!flags[i].asked && dml_params_given(params, flags[i].flag))
+            return dml_fail(DML_ERROR_USAGE, "--%s: goes with --%s", flags[i].flag,
+                            flags[i].method);
+    return DML_OK;
+}
+
 enum dml_status dml_postprocess_check(const struct dml_postprocess_options *o,
                                       const struct dml_evaluation_set *set) {
     if ((size_t)o->whiten > set->dim)

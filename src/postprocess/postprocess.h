@@ -25,6 +25,9 @@ struct dml_processed {
 /* Whether the flags ask for anything. */
 bool dml_postprocess_any(const struct dml_postprocess_options *options);
 
+/* DML_ERROR_USAGE: a parameter of a method that is not asked for. */
+enum dml_status dml_postprocess_flags_check(const struct dml_params *params);
+
 /* What can be told without embeddings: DML_ERROR_USAGE. */
 enum dml_status dml_postprocess_check(const struct dml_postprocess_options *options,
                                       const struct dml_evaluation_set *set);
