@@ -6,12 +6,15 @@ dml=$1 source=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*" >&2; exit 1; }
+# plain FILE...: nothing in them controls a terminal
+plain() { ! LC_ALL=C grep -q $'[\001-\010\013-\037\177]' "$@" || { cat -v "$@"; fail "control characters"; }; }
 # says STATUS TEXT ARGUMENTS...: one line on stderr that holds TEXT
 says() {
     local status=0 wanted=$1 text=$2
     shift 2
     "$dml" "$@" >"$work/out" 2>"$work/err" || status=$?
     [ "$status" = "$wanted" ] || { cat "$work/err"; fail "status $status of dml $*"; }
+    plain "$work/out" "$work/err"
     [ -z "$text" ] || grep -qF -- "$text" "$work/err" || { cat "$work/err"; fail "dml $* does not say '$text'"; }
     [ "$wanted" = 0 ] || [ "$(grep -vc '^dml: ' "$work/err")" = 1 ] ||
         { cat "$work/err"; fail "several lines"; }
@@ -58,7 +61,7 @@ echo "lists: remarks, blank lines, CRLF, a byte order mark, and any name"
 image=$(find "$work/$folder/$set/images/001"* -type f | head -1)
 mkdir "$work/pictures"
 cd "$work/pictures"
-names=("#1.png" $'a\nb.png' $'c\rd.png' $'e\xe9.png' 'f\x41.png' "plain.png")
+names=("#1.png" $'a\nb.png' $'c\rd.png' $'e\xe9.png' 'f\x41.png' $'g\e]0;x\a.png' "plain.png")
 for name in "${names[@]}"; do
     cp "$image" "./$name"
 done
@@ -66,15 +69,60 @@ printf '\xEF\xBB\xBF# a remark\r\n#1.png\r\n\r\nplain.png\r\n%s\n' $'c\rd.png' >
 says 0 "" embed --checkpoint "$checkpoint" --images list --out "$work/listed"
 shows "3 embeddings"
 says 0 "" embed --checkpoint "$checkpoint" --images . --out "$work/all"
-shows "6 embeddings"
-[ "$(wc -l <"$work/all_paths.txt")" = 6 ] || fail "a name has broken a line"
+shows "7 embeddings"
+[ "$(wc -l <"$work/all_paths.txt")" = 7 ] || fail "a name has broken a line"
 valid "$work/all_paths.txt"
 says 0 "" embed --checkpoint "$checkpoint" --images "$work/all_paths.txt" --out "$work/again"
 cmp "$work/all_paths.txt" "$work/again_paths.txt" || fail "the list does not give itself"
 cmp "$work/all_embeddings.npy" "$work/again_embeddings.npy" || fail "other embeddings"
 says 0 "" search --gallery "$work/all_embeddings.npy" --gallery_paths "$work/all_paths.txt" \
     --query "$work/all_embeddings.npy" --html "$work/page.html"
-[ "$(grep -o '<img' "$work/page.html" | wc -l)" -ge 6 ] || fail "pictures are missing on the page"
+[ "$(grep -o '<img' "$work/page.html" | wc -l)" -ge 7 ] || fail "pictures are missing on the page"
+
+plain "$work/page.html"
+
+echo "names of files control no terminal"
+hostile=$'o\e[2J\a\xe9'
+says 0 "" embed --checkpoint "$checkpoint" --images . --out "$hostile"
+shows 'o\x1b[2J\x07\xe9_embeddings.npy'
+says 0 "" augment $'g\e]0;x\a.png' --out "$hostile.png" --rows 1 --columns 1
+says 0 "" convert "$checkpoint" "$hostile.safetensors"
+says 0 "" dataset check "$work/$folder/$set"
+says 0 "" dataset convert "$work/$folder/$set" "$hostile.csv"
+says 1 "cannot be opened" convert "$hostile.none" x.pth
+status=0
+"$dml" "$hostile" 2>"$work/err" || status=$?
+[ "$status" = 2 ] || fail "status $status of a command that is none"
+plain "$work/err"
+says 2 "takes no flags" devices "$hostile"
+says 0 "" eval --checkpoint "$checkpoint" --per_query "$work/queries.csv"
+valid "$work/queries.csv"
+rm "$hostile"*
+
+echo "a page shows pictures alone, whatever links a folder of runs has"
+plots=$run/Progression_Plots
+mkdir -p "$plots"
+echo "the secret" >"$work/secret.txt"
+ln -sf "$work/secret.txt" "$plots/Graph_Train_loss.svg"
+ln -sf "$work/secret.txt" "$run/sample_recoveries.png"
+says 0 "" report --save_path "$work/runs" --html "$work/report.html"
+! grep -q "$(base64 <"$work/secret.txt")" "$work/report.html" ||
+    fail "the report shows a file that is no image"
+cp "$source/tests/images/rgb.png" "$work/rgb.png"
+ln -sf "$work/rgb.png" "$run/sample_recoveries.png"
+printf '<?xml version="1.0"?>\n<svg xmlns="x"/>' >"$work/drawn.svg"
+ln -sf "$work/drawn.svg" "$plots/Graph_Train_loss.svg"
+says 0 "" report --save_path "$work/runs" --html "$work/report.html"
+grep -q 'class="sheet".*image/png' "$work/report.html" || fail "no picture"
+grep -q 'class="plot".*image/svg+xml' "$work/report.html" || fail "no plot"
+mkfifo pipe.png "$work/runs/pipe"
+says 1 "pipe.png: is not a file" embed --checkpoint "$checkpoint" --images . --out x
+rm pipe.png
+for words in "convert $work/runs/pipe x.pth" "sweep $work/runs/pipe" "train --params $work/runs/pipe" \
+    "eval --embeddings $work/runs/pipe --labels $work/runs/pipe"; do
+    # shellcheck disable=SC2086
+    says 1 "is not a file" $words
+done
 
 echo "a list shows and embeds images alone"
 echo "the secret" >secret.txt
@@ -97,7 +145,7 @@ mkdir deep
 ln -s ../.. deep/up
 says 0 "" embed --checkpoint "$checkpoint" --images . --out "$work/all"
 rm -r loop up deep
-[ "$(sort "$work/all_paths.txt" | grep -c '^\./[^/]*$')" = 6 ] || fail "images of a folder itself"
+[ "$(sort "$work/all_paths.txt" | grep -c '^\./[^/]*$')" = 7 ] || fail "images of a folder itself"
 [ "$(sort "$work/all_paths.txt" | grep -c 'loop')" = 0 ] || fail "a loop multiplies images"
 
 echo "more pixels than allowed are told by name before anything is decoded"

@@ -205,6 +205,9 @@ static void test_names_of_a_foreign_database(void **state) {
         char *latex = printed(&report, DML_REPORT_LATEX),
              *markdown = printed(&report, DML_REPORT_MARKDOWN);
         assert_plain_lines(terminal);
+        assert_plain_lines(csv);
+        assert_plain_lines(latex);
+        assert_plain_lines(markdown);
         assert_well_formed_csv(csv);
         assert_well_formed_markdown(markdown);
         assert_harmless_latex(latex);
@@ -212,6 +215,7 @@ static void test_names_of_a_foreign_database(void **state) {
         options.project = text;
         assert_ok(dml_report_write_html(&report, &options, page));
         char *html = read_in(save_path, "page.html");
+        assert_plain_lines(html);
         assert_null(strstr(html, "<script"));
         assert_null(strstr(html, "<img src=x"));
         assert_non_null(strstr(html, "class=\"figure\""));

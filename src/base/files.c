@@ -142,7 +142,7 @@ enum dml_status dml_map_file(const char *path, struct dml_mapping *mapping) {
     enum dml_status status = DML_OK;
     struct stat info;
     memset(mapping, 0, sizeof *mapping);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* no pipe is waited for */
     if (fd < 0)
         return dml_fail(DML_ERROR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &info) != 0)

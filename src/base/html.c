@@ -1,7 +1,8 @@
 #include "base/html.h"
 
-#include "base/utf8.h"
+#include "base/text.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 void dml_html_begin(FILE *out, const char *title, const char *style) {
@@ -19,7 +20,7 @@ void dml_html_end(FILE *out) {
 void dml_html_text(FILE *out, const char *text) {
     size_t left = strlen(text), length;
     for (const char *at = text; left; at += length, left -= length) {
-        length = dml_utf8_length(at, left);
+        length = dml_text_plain(at, left);
         if (length != 1) {
             fwrite(length ? at : "?", 1, length ? length : 1, out);
             length = length ? length : 1;
@@ -45,6 +46,26 @@ void dml_html_text(FILE *out, const char *text) {
             fputc(*at, out);
         }
     }
+}
+
+static bool begins_with(const unsigned char *data, size_t size, const char *bytes, size_t count) {
+    return size > count && memcmp(data, bytes, count) == 0;
+}
+
+const char *dml_html_picture(const unsigned char *data, size_t size) {
+    static const char xml[] = "<?xml ", svg[] = "<svg ";
+    if (begins_with(data, size, "\x89PNG\r\n\x1A\n", 8))
+        return "png";
+    if (begins_with(data, size, "\xFF\xD8\xFF", 3))
+        return "jpeg";
+    if (begins_with(data, size, svg, sizeof svg - 1))
+        return "svg+xml";
+    /* a prologue, as gnuplot writes it, and then the picture; within the first kilobyte */
+    size_t left = size < 1024 ? size : 1024;
+    for (size_t at = 0; begins_with(data, size, xml, sizeof xml - 1) && at < left; at++)
+        if (begins_with(data + at, size - at, svg, sizeof svg - 1))
+            return "svg+xml";
+    return NULL;
 }
 
 static void write_base64(FILE *out, const unsigned char *data, size_t size) {

@@ -11,8 +11,13 @@
 void dml_html_begin(FILE *out, const char *title, const char *style);
 void dml_html_end(FILE *out);
 
-/* Writes text with what HTML treats specially escaped; bytes that are not UTF-8 become '?'. */
+/* Writes text with what HTML treats specially escaped; bytes that are not UTF-8 and control
+ * characters become '?'. */
 void dml_html_text(FILE *out, const char *text);
+
+/* What kind of picture a file is by its first bytes, as dml_html_source takes it: "png", "jpeg",
+ * "svg+xml", or NULL for anything else, which has no business on a page. */
+const char *dml_html_picture(const unsigned char *data, size_t size);
 
 /* Writes an attribute src="..." that holds a picture file itself, of the type image/<kind>. */
 void dml_html_source(FILE *out, const char *kind, const unsigned char *data, size_t size);

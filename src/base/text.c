@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Bytes of the character at `text`, 0 where it is none or controls a terminal (C0, DEL, C1). */
-static size_t plain_length(const char *text, size_t left) {
+size_t dml_text_plain(const char *text, size_t left) {
     unsigned char first = (unsigned char)text[0], second = left > 1 ? (unsigned char)text[1] : 0;
     if (first < 0x20 || first == 0x7f || (first == 0xc2 && second < 0xa0))
         return 0;
@@ -20,7 +19,7 @@ static size_t plain_length(const char *text, size_t left) {
 static void printable(const char *text, const char *keep, char *out, size_t size) {
     size_t at = 0, left = strlen(text);
     while (left) {
-        size_t length = strchr(keep, *text) ? 1 : plain_length(text, left);
+        size_t length = strchr(keep, *text) ? 1 : dml_text_plain(text, left);
         if (at + (length ? length : 4) >= size)
             break;
         if (length)
@@ -49,7 +48,7 @@ static bool is_escape(const char *text) {
 char *dml_text_escape(const char *text) {
     char *out = dml_alloc(4 * strlen(text) + 1, 1), *to = out;
     for (size_t left = strlen(text), length; out && left; text += length, left -= length) {
-        length = is_escape(text) ? 0 : plain_length(text, left);
+        length = is_escape(text) ? 0 : dml_text_plain(text, left);
         if (length)
             memcpy(to, text, length);
         else
@@ -82,7 +81,7 @@ char *dml_text_line(const char *text) {
 int dml_text_put_line(FILE *out, const char *text) {
     int columns = 0;
     for (size_t left = strlen(text), length; left; text += length, left -= length) {
-        length = plain_length(text, left);
+        length = dml_text_plain(text, left);
         columns += length ? 1 : 4;
         if (length)
             fwrite(text, 1, length, out);
@@ -97,7 +96,7 @@ int dml_text_put_line(FILE *out, const char *text) {
 static void put(FILE *out, const char *text, const char *const (*replaced)[2]) {
     for (size_t left = strlen(text), length; left; text += length, left -= length) {
         const char *const(*rule)[2] = replaced;
-        length = plain_length(text, left);
+        length = dml_text_plain(text, left);
         while ((*rule)[0] && (*rule)[0][0] != *text)
             rule++;
         if (length == 1 && (*rule)[0])
@@ -179,17 +178,30 @@ void dml_text_markdown(FILE *out, const char *text) {
     put(out, text, rules);
 }
 
-void dml_text_csv(FILE *out, const char *text) {
+static void put_field(FILE *out, const char *text, bool escaped) {
     bool quoted = text[strcspn(text, ",\"\r\n")] != 0;
     if (quoted)
         fputc('"', out);
-    for (; *text; text++) {
+    for (size_t left = strlen(text), length; left; text += length, left -= length) {
+        length = escaped ? dml_text_plain(text, left) : 1;
         if (*text == '"')
             fputc('"', out);
-        fputc(*text, out);
+        if (length)
+            fwrite(text, 1, length, out);
+        else
+            fprintf(out, "\\x%02x", (unsigned char)*text);
+        length = length ? length : 1;
     }
     if (quoted)
         fputc('"', out);
+}
+
+void dml_text_csv(FILE *out, const char *text) {
+    put_field(out, text, false);
+}
+
+void dml_text_csv_line(FILE *out, const char *text) {
+    put_field(out, text, true);
 }
 
 static bool in_file_names(unsigned char c) {

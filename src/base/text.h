@@ -8,6 +8,10 @@
 /* Text from files, names and flags on its way to a reader that would take some characters for
  * instructions. Everything that writes such text goes through one of these (HTML: html.h). */
 
+/* Bytes of the character at `text`, which has `left` > 0 bytes; 0 where it is none or controls a
+ * terminal (C0, DEL, C1). */
+size_t dml_text_plain(const char *text, size_t left);
+
 /* For a terminal or a line of a log: control characters and bytes that are not UTF-8 become \x1b
  * and the like; newlines and tabs stay. Writes at most `size` bytes, the 0 included. */
 void dml_text_printable(const char *text, char *out, size_t size);
@@ -41,8 +45,10 @@ void dml_text_latex(FILE *out, const char *text);
 /* A cell of a Markdown table. */
 void dml_text_markdown(FILE *out, const char *text);
 
-/* A field of a CSV file (RFC 4180), quoted where it has to be. */
+/* A field of a CSV file (RFC 4180), quoted where it has to be: bytes as they are, for paths that a
+ * program reads back; and as dml_text_put_line writes them, for names that are shown. */
 void dml_text_csv(FILE *out, const char *text);
+void dml_text_csv_line(FILE *out, const char *text);
 
 /* Part of a file's name: everything but letters, digits, '.', '-', '_' and characters beyond ASCII
  * becomes '_', and a number that tells such names apart follows where anything did. free() it.

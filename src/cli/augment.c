@@ -93,8 +93,8 @@ static enum dml_status draw(const char *image, const struct dml_transforms *tran
     free(sheet);
     free(tile);
     if (!status)
-        printf("%s: the evaluation view and %lld training views of %s\n", o->out,
-               (long long)(o->rows * o->columns - 1), image);
+        dml_cli_print("%s: the evaluation view and %lld training views of %s\n", o->out,
+                      (long long)(o->rows * o->columns - 1), image);
     return status;
 }
 

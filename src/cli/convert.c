@@ -25,9 +25,9 @@ static enum dml_status convert(const char *in, const char *out) {
         size_t elements = 0;
         for (size_t i = 0; i < tensors.count; i++)
             elements += tensors.items[i].count;
-        printf("%s: %zu tensors, %zu values\n", out, tensors.count, elements);
+        dml_cli_print("%s: %zu tensors, %zu values\n", out, tensors.count, elements);
         if (tensors.remark)
-            printf("%s: %s\n", in, tensors.remark);
+            dml_cli_print("%s: %s\n", in, tensors.remark);
     }
     dml_tensors_free(&tensors);
     return status;

@@ -231,7 +231,7 @@ static enum dml_status convert(const struct dml_dataset *dataset, const char *pa
     free(folder);
     status = dml_output_commit(&output);
     if (!status)
-        printf("%s: %s images\n", path, dml_thousands(images));
+        dml_cli_print("%s: %s images\n", path, dml_thousands(images));
     return status;
 }
 

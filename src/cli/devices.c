@@ -46,8 +46,8 @@ int dml_devices_main(int argc, char **argv) {
         return 0;
     }
     if (argc > 1) {
-        fprintf(stderr, "dml devices: '%s': takes no flags\n", argv[1]);
-        return 2;
+        return dml_cli_finish("devices",
+                              dml_fail(DML_ERROR_USAGE, "'%s': takes no flags", argv[1]));
     }
     printf("processor: %d threads, kernels %s\n", omp_get_max_threads(), dml_level_name());
     print_gpus();

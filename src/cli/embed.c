@@ -115,8 +115,9 @@ static enum dml_status write_all(const struct dml_embedded *embedded, const stru
     if (!status)
         status = write_paths(names->paths, part);
     if (!status)
-        printf("%s: %zu embeddings of %zu dimensions\n%s: %zu classes\n%s\n", names->embeddings,
-               part->images, embedded->dim, names->labels, part->classes, names->paths);
+        dml_cli_print("%s: %zu embeddings of %zu dimensions\n%s: %zu classes\n%s\n",
+                      names->embeddings, part->images, embedded->dim, names->labels, part->classes,
+                      names->paths);
     return status;
 }
 

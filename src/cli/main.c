@@ -2,10 +2,13 @@
 
 #include "base/level.h"
 #include "base/suggest.h"
+#include "base/text.h"
 #include "cli/starved.h"
 #include "cli/terminal.h"
 #include "dml/dml.h"
 
+#include <limits.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +51,16 @@ int dml_cli_finish(const char *name, enum dml_status status) {
             *dml_error() ? dml_error() : "failed without a message, as a plugin may",
             status == DML_ERROR_MEMORY ? dml_starved_advice(name) : "");
     return status == DML_ERROR_USAGE ? 2 : 1;
+}
+
+void dml_cli_print(const char *format, ...) {
+    char text[4 * PATH_MAX], clean[4 * sizeof text];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    dml_text_printable(text, clean, sizeof clean);
+    fputs(clean, stdout);
 }
 
 int dml_cli_wants_help(int argc, char **argv) {
@@ -125,7 +138,9 @@ int main(int argc, char **argv) {
         }
         dml_suggestion_offer(&nearest, commands[i].name);
     }
-    fprintf(stderr, "dml: there is no command '%s'", name);
+    fputs("dml: there is no command '", stderr);
+    dml_text_put_line(stderr, name);
+    fputc('\'', stderr);
     if (nearest.best)
         fprintf(stderr, "; did you mean '%s'?", nearest.best);
     fprintf(stderr, "\n`dml --help` lists the commands\n");

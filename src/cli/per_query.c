@@ -72,7 +72,7 @@ static enum dml_status write_csv(const char *path, const struct dml_per_query *p
                     isnan(row[c]) ? "" : dml_number_text(row[c], text));
             if (c == 0 && paths) {
                 fputc(',', output.file);
-                dml_text_csv(output.file, paths[p->query[q]]);
+                dml_text_csv_line(output.file, paths[p->query[q]]);
             }
         }
         fputs("\n", output.file);

@@ -164,19 +164,14 @@ static const char style[] =
     ".missing { overflow: hidden; font-size: 11px }\n"
     "figcaption { font-size: 12px; overflow-wrap: anywhere }\n";
 
-static bool begins_with(const struct dml_mapping *file, const char *bytes, size_t count) {
-    return file->size > count && memcmp(file->data, bytes, count) == 0;
-}
-
 /* The JPEG or PNG file, or a grey box where it is none, cannot be read or there is none (NULL). */
 static void write_picture(FILE *out, const char *path, const char *label) {
     struct dml_mapping file;
-    bool found = path && dml_map_file(path, &file) == DML_OK;
-    bool png = found && begins_with(&file, "\x89PNG\r\n\x1A\n", 8);
-    if (found && !png && !begins_with(&file, "\xFF\xD8\xFF", 3)) {
+    bool mapped = path && dml_map_file(path, &file) == DML_OK;
+    const char *kind = mapped ? dml_html_picture(file.data, file.size) : NULL;
+    bool found = kind && strcmp(kind, "svg+xml") != 0;
+    if (mapped && !found)
         dml_unmap_file(&file);
-        found = false;
-    }
     fputs(found ? "<img alt=\"" : "<div class=missing>", out);
     dml_html_text(out, label);
     if (!found) {
@@ -184,7 +179,7 @@ static void write_picture(FILE *out, const char *path, const char *label) {
         return;
     }
     fputs("\" ", out);
-    dml_html_source(out, png ? "png" : "jpeg", file.data, file.size);
+    dml_html_source(out, kind, file.data, file.size);
     fputc('>', out);
     dml_unmap_file(&file);
 }

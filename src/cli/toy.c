@@ -32,8 +32,8 @@ static enum dml_status run_toy(const void *flags) {
         status = dml_toy_draw(&data, &results[0], &results[1], options);
     }
     if (!status)
-        printf("figure: %s/diagonal_lines.%s\n", options->output,
-               options->figure_formats.count ? options->figure_formats.items[0] : "gp");
+        dml_cli_print("figure: %s/diagonal_lines.%s\n", options->output,
+                      options->figure_formats.count ? options->figure_formats.items[0] : "gp");
     free(results);
     return status;
 }

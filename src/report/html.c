@@ -23,13 +23,14 @@ static enum dml_status picture(FILE *out, char *path, const char *kind) {
         free(path);
         return DML_OK;
     }
-    size_t length = strlen(path);
-    bool svg = length > 4 && strcmp(path + length - 4, ".svg") == 0;
-    fprintf(out, "<img class=\"%s\" alt=\"", kind);
-    dml_html_text(out, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
-    fputs("\" ", out);
-    dml_html_source(out, svg ? "svg+xml" : "png", file.data, file.size);
-    fputs(">\n", out);
+    const char *type = dml_html_picture(file.data, file.size);
+    if (type) {
+        fprintf(out, "<img class=\"%s\" alt=\"", kind);
+        dml_html_text(out, strrchr(path, '/') ? strrchr(path, '/') + 1 : path);
+        fputs("\" ", out);
+        dml_html_source(out, type, file.data, file.size);
+        fputs(">\n", out);
+    }
     dml_unmap_file(&file);
     free(path);
     return DML_OK;

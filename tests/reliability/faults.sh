@@ -7,11 +7,13 @@
 #
 #     faults.sh DML SOURCE RUN_TEXT FAULTS
 #
-# DML_FAULTS: how many of each command and kind (8); 0: all there are.
+# DML_FAULTS: how many of each command and kind (8); 0: all there are. DML_FAULTS_ONLY: which
+# commands. DML_FAULTS_PART=I/N: of all there are every N-th, from the I-th on.
 set -euo pipefail
 dml=$1 source=$2 run_text=$3 faults=$4
 wanted=${DML_FAULTS:-8}
 only=${DML_FAULTS_ONLY:-}
+part=${DML_FAULTS_PART:-1/1}
 RANDOM=${DML_FAULTS_SEED:-1}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -53,6 +55,10 @@ convert() { "$dml" convert "$source/tests/golden/weights/legacy.pth" out.safeten
 back() { "$dml" convert "$work/made/weights.safetensors" out.pth; }
 check() { "$dml" dataset check "$work/data/emoji8"; }
 table() { "$dml" dataset convert "$work/data/emoji8" out.csv; }
+augment() {
+    "$dml" augment "$source"/tests/images/odd.jpg --rows 2 --columns 2 --image_size 32 \
+        --transforms 'random_resized_crop flip rand_augment random_erasing' --out sheet.png
+}
 sweep() {
     printf 'all --dataset emoji8 --source_path %s\n--loss {margin,triplet} --seed {0..2} %s\n' \
         "$work/data" "--group G --batch_mining {1:a,b}_x" | sed 's/{1:a,b}_x/random/' >list.txt
@@ -128,7 +134,7 @@ printf '#!/bin/sh\n[ -n "$DML_PRELOAD" ] && LD_PRELOAD=$DML_PRELOAD && export LD
     "$real" >"$dml"
 chmod +x "$dml"
 
-for command in ${only:-report latex search sweep convert back check table evaluate model embed train}; do
+for command in ${only:-report latex search sweep convert back check table augment evaluate model embed train}; do
     for kind in disk memory library; do
         go "$command" "$kind" 0 "$work/plain"
         [ "$status" = 0 ] || { cat "$work/plain/stderr"; echo "FAILED: $command without faults"; exit 1; }
@@ -139,7 +145,7 @@ for command in ${only:-report latex search sweep convert back check table evalua
         most=$wanted
         [ "$command" != train ] || most=$(((wanted + 2) / 3)) # each is two runs of training
         if [ "$wanted" = 0 ] || [ "$count" -le "$most" ]; then
-            for ((n = 1; n <= count; n++)); do inspect "$command" "$kind" "$n"; done
+            for ((n = ${part%/*}; n <= count; n += ${part#*/})); do inspect "$command" "$kind" "$n"; done
         else
             for ((i = 0; i < most; i++)); do
                 inspect "$command" "$kind" $(((RANDOM * 32768 + RANDOM) % count + 1))
