@@ -65,6 +65,8 @@ if(NOT DML_SANITIZE)
   target_compile_options(reliability_faults PRIVATE -fvisibility=default) # what it stands before
   dml_test_script(reliability_faults ${DML_RELIABILITY}/faults.sh
                   $<TARGET_FILE:reliability_run_text> $<TARGET_FILE:reliability_faults>)
+  dml_test_script(reliability_failures ${DML_RELIABILITY}/failures.sh
+                  $<TARGET_FILE:reliability_faults>)
   dml_test_script(reliability_limits ${DML_RELIABILITY}/limits.sh
                   $<TARGET_FILE:reliability_run_text>)
 endif()

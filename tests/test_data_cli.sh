@@ -163,6 +163,7 @@ says 1 "claims.jpg: is cut short" embed --checkpoint "$checkpoint" --images \
     "$work/big/images/b/claims.jpg" --max_image_pixels 300000000 --out x
 says 1 "more than the 100 allowed" embed --checkpoint "$checkpoint" --images plain.png \
     --max_image_pixels 100 --out x
+says 1 "more than the 100 allowed" augment plain.png --max_image_pixels 100 --out x.png
 
 echo "dml dataset check and convert"
 says 1 "1 images cannot be used" dataset check "$work/big"

@@ -138,6 +138,66 @@ static void test_beyond_float64(void **state) {
     dml_embedding_set_close(&set);
 }
 
+/* Labels that pandas made floats of. */
+static void test_labels_that_are_floats(void **state) {
+    (void)state;
+    double values[N * DIM], floats[N], expected[3], found[3];
+    int32_t labels[N];
+    bool exact;
+    fill(values, labels);
+    for (size_t i = 0; i < N; i++)
+        floats[i] = labels[i];
+    assert_ok(dml_npy_write(scratch_path("y.npy"), DML_NPY_I32, labels, (size_t[]){N}, 1));
+    assert_ok(dml_npy_write(scratch_path("f.npy"), DML_NPY_F64, floats, (size_t[]){N}, 1));
+    assert_ok(dml_npy_write(scratch_path("e.npy"), DML_NPY_F64, values, (size_t[]){N, DIM}, 2));
+    evaluate(scratch_path("e.npy"), scratch_path("y.npy"), expected, &exact);
+    evaluate(scratch_path("e.npy"), scratch_path("f.npy"), found, &exact);
+    for (int i = 0; i < 3; i++)
+        assert_true(found[i] == expected[i]);
+    const double wrong[] = {0.5, NAN, INFINITY, 1e300};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        floats[7] = wrong[i];
+        assert_ok(dml_npy_write(scratch_path("f.npy"), DML_NPY_F64, floats, (size_t[]){N}, 1));
+        const struct dml_embedding_files files = {.embeddings = scratch_path("e.npy"),
+                                                  .labels = scratch_path("f.npy")};
+        struct dml_embedding_set set;
+        assert_int_equal(dml_embedding_set_open(&files, &set), DML_ERROR_INPUT);
+        assert_non_null(strstr(dml_error(), "f.npy: number 7 (from 0) is "));
+        dml_embedding_set_close(&set);
+    }
+}
+
+/* float64 whose squares are not: infinite distances, or none, would be ranked as if equal. */
+static void test_squares_beyond_float64(void **state) {
+    (void)state;
+    double values[N * DIM], scaled[N * DIM], expected[3], found[3];
+    const double good[] = {1e-30, 1e30, 1e-120, 1e120}, bad[] = {1e-200, 1e160, 1e300};
+    int32_t labels[N];
+    bool exact;
+    fill(values, labels);
+    assert_ok(dml_npy_write(scratch_path("y.npy"), DML_NPY_I32, labels, (size_t[]){N}, 1));
+    assert_ok(dml_npy_write(scratch_path("e.npy"), DML_NPY_F64, values, (size_t[]){N, DIM}, 2));
+    evaluate(scratch_path("e.npy"), scratch_path("y.npy"), expected, &exact);
+    for (size_t s = 0; s < sizeof good / sizeof *good; s++) {
+        for (size_t i = 0; i < N * DIM; i++)
+            scaled[i] = ldexp(values[i], (int)(log2(good[s])));
+        assert_ok(dml_npy_write(scratch_path("e.npy"), DML_NPY_F64, scaled, (size_t[]){N, DIM}, 2));
+        evaluate(scratch_path("e.npy"), scratch_path("y.npy"), found, &exact);
+        for (int i = 0; i < 3; i++)
+            assert_true(found[i] == expected[i]);
+    }
+    for (size_t s = 0; s < sizeof bad / sizeof *bad; s++) {
+        for (size_t i = 0; i < N * DIM; i++)
+            scaled[i] = values[i] * bad[s];
+        assert_ok(dml_npy_write(scratch_path("e.npy"), DML_NPY_F64, scaled, (size_t[]){N, DIM}, 2));
+        const struct dml_embedding_files files = {.embeddings = scratch_path("e.npy")};
+        struct dml_embedding_set set;
+        assert_int_equal(dml_embedding_set_open(&files, &set), DML_ERROR_INPUT);
+        assert_non_null(strstr(dml_error(), "whose square float64 cannot hold"));
+        dml_embedding_set_close(&set);
+    }
+}
+
 static int open_folder(void **state) {
     (void)state;
     scratch_open();
@@ -156,6 +216,8 @@ int main(void) {
         cmocka_unit_test(test_far_coordinates),
         cmocka_unit_test(test_gallery_of_another_type),
         cmocka_unit_test(test_beyond_float64),
+        cmocka_unit_test(test_labels_that_are_floats),
+        cmocka_unit_test(test_squares_beyond_float64),
     };
     return cmocka_run_group_tests(tests, open_folder, close_folder);
 }

@@ -179,7 +179,7 @@ says "--gallery_labels is missing" "$dml" eval $small --gallery_embeddings "$wor
 says "no.npy" "$dml" eval --embeddings "$work/no.npy" --labels "$work/y.npy"
 says "small/labels.npy: has 1 axes" "$dml" eval --embeddings $golden/small/labels.npy --labels "$work/y.npy"
 says "4 labels for the 300 embeddings" "$dml" eval --embeddings $golden/small/features.npy --labels "$work/y.npy"
-says "holds float32, labels are integers" "$dml" eval --embeddings "$work/e.npy" --labels $golden/small/features.npy
+says "has 2 axes, labels have one" "$dml" eval --embeddings "$work/e.npy" --labels $golden/small/features.npy
 says "dimensions" "$dml" eval $small --gallery_embeddings "$work/e.npy" --gallery_labels "$work/y.npy"
 head -c 300 $golden/small/features.npy >"$work/short.npy"
 says "cut short" "$dml" eval --embeddings "$work/short.npy" --labels "$work/y.npy"

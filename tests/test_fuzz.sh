@@ -18,7 +18,7 @@ cmake -S "$source_folder" -B "$work/build" -DCMAKE_C_COMPILER=clang -DDML_FUZZ=O
 cmake --build "$work/build" -j 2 >"$work/build.log" 2>&1 ||
     { tail -30 "$work/build.log"; exit 1; }
 
-mkdir -p "$work"/seeds/{torch,safetensors,npy,lists,params,sweep,image,mat,report}
+mkdir -p "$work"/seeds/{torch,safetensors,npy,lists,params,sweep,image,mat,report,resume}
 golden=$source_folder/tests/golden
 cp "$golden"/weights/*.pth "$work/seeds/torch/"
 cp "$golden"/weights/*.npy "$golden"/criteria/triplet__small/*.npy "$work/seeds/npy/"
@@ -34,6 +34,10 @@ printf '%s' '{"flag":true,"number":7,"share":0.25,"text":"caf\u00e9","choice":"f
 grep -v '^ *$' "$source_folder/experiments/study.txt" | head -5 >"$work/seeds/sweep/study"
 printf 'all --bs 8 \\\r\n --lr 1\r\n--loss {1:a,b} --group {1:A,B}_$HOME "x y" --seed {0..2}\n"""Title\n' \
     >"$work/seeds/sweep/lists"
+printf '%s\0loss\n0.5\n0.25\n' '{"csv":{"Data_Train_loss.csv":9},"summary.json":{"epochs":1,"seconds":2.5,"best_loss":0.5,'\
+'"best_loss_epoch":0,"bests":[{"part":"Test","metric":"e_recall@1","last":0.5,"best":0.5,"epoch":0}]},'\
+'"TensorBoard":{"file":"events.out.tfevents.1.h.1.0","bytes":9},"W&B":{"folder":"offline-run-1-be4ddpsv",'\
+'"bytes":9,"records":3,"steps":1,"seconds":2,"grad_rms":0.5,"grad_max":1}}' >"$work/seeds/resume/notes"
 find "$source_folder/tests/images" -name '*.jpg' -size -8k -o -name '*.png' -size -8k |
     xargs -d '\n' cp -t "$work/seeds/image"
 # A database of runs, as only a run makes it.
@@ -50,7 +54,7 @@ if [ ! -e "$work/seeds/report/runs" ]; then
 fi
 
 failed=0
-for target in torch safetensors npy lists params sweep image mat report; do
+for target in torch safetensors npy lists params sweep image mat report resume; do
     largest=16384
     [ $target != report ] || largest=262144
     corpus=$work/corpus/$target

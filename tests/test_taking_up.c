@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* The notes of a state, as a run that goes on from it finds them. */
 static void take_up(struct dml_run *run, struct dml_tracking *tracking, uint64_t step,
@@ -176,6 +177,51 @@ static void test_a_log_that_was_changed(void **state) {
     cJSON_Delete((cJSON *)run->notes);
 }
 
+/* A folder from elsewhere, whose logs are links and whose notes name other files: what they lead to
+ * stays as it is. */
+static void test_a_foreign_folder_reaches_nothing_else(void **state) {
+    (void)state;
+    struct fixture fixture;
+    struct dml_run *run = make_run(&fixture, 0);
+    void *tracker;
+    char *precious = dml_path_join(save_path, "precious");
+    assert_ok(dml_write_file(precious, "precious\nlines\n", 15));
+    char *logs = dml_path_join(fixture.folder, "CSV_Logs");
+    assert_ok(dml_make_folders(logs));
+    char *log = dml_path_join(logs, "Data_Train_loss.csv");
+    char *events = dml_path_join(fixture.folder, "events.out.tfevents.1");
+    assert_int_equal(symlink(precious, log), 0);
+    assert_int_equal(symlink(precious, events), 0);
+    static const char *const notes[] = {
+        "{\"csv\":{\"Data_Train_loss.csv\":9},"
+        "\"TensorBoard\":{\"file\":\"events.out.tfevents.1\",\"bytes\":9},"
+        "\"W&B\":{\"folder\":\"..\",\"bytes\":9,\"records\":1}}",
+        "{\"csv\":{\"Data_Train_loss.csv\":1e300},"
+        "\"TensorBoard\":{\"file\":\"../../precious\",\"bytes\":9},"
+        "\"W&B\":{\"folder\":\"../..\",\"bytes\":1e300,\"records\":-1}}"};
+    run->resumed = true;
+    for (size_t i = 0; i < 2; i++) {
+        run->notes = cJSON_Parse(notes[i]);
+        assert_non_null(run->notes);
+        if (i == 0) {
+            assert_int_equal(dml_tracker_csv.open(run, &tracker), DML_ERROR_INPUT);
+            assert_non_null(strstr(dml_error(), "Data_Train_loss.csv: is not a file of this run"));
+        }
+        assert_ok(dml_tracker_tensorboard.open(run, &tracker));
+        dml_tracker_tensorboard.close(tracker, DML_RUN_INTERRUPTED, NULL);
+        assert_ok(dml_tracker_wandb.open(run, &tracker));
+        dml_tracker_wandb.close(tracker, DML_RUN_INTERRUPTED, NULL);
+        cJSON_Delete((cJSON *)run->notes);
+        char *text = read_in(save_path, "precious");
+        assert_string_equal(text, "precious\nlines\n");
+        free(text);
+    }
+    free(events);
+    free(log);
+    free(logs);
+    free(precious);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_a_run_taken_up_again),
@@ -183,6 +229,7 @@ int main(void) {
         TEST(test_a_dead_run_does_not_stay_running),
         TEST(test_an_older_database_is_brought_up_to_date),
         TEST(test_a_log_that_was_changed),
+        TEST(test_a_foreign_folder_reaches_nothing_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

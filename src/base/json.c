@@ -36,3 +36,11 @@ enum dml_status dml_json_parse(const char *text, size_t size, cJSON **out, const
     va_end(arguments);
     return dml_fail(DML_ERROR_INPUT, "%s", message);
 }
+
+bool dml_json_count(const cJSON *item, uint64_t *out) {
+    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble > 0x1p53 ||
+        item->valuedouble != (double)(uint64_t)item->valuedouble)
+        return false;
+    *out = (uint64_t)item->valuedouble;
+    return true;
+}

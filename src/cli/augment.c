@@ -76,13 +76,14 @@ static enum dml_status place(struct dml_transformer *transformer, const char *im
 }
 
 static enum dml_status draw(const char *image, const struct dml_transforms *transforms,
-                            const struct options *o) {
+                            int64_t max_pixels, const struct options *o) {
     size_t cell = (size_t)transforms->training.crop + GAP;
     size_t width = (size_t)o->columns * cell + GAP, height = (size_t)o->rows * cell + GAP;
     uint8_t *sheet = dml_alloc(width * height, 3), *tile = dml_alloc(cell * cell, 3);
     struct dml_transformer transformer;
     enum dml_status status = sheet && tile ? dml_transformer_init(&transformer) : DML_ERROR_MEMORY;
     if (!status) {
+        dml_reader_limit(transformer.reader, max_pixels);
         memset(sheet, 255, width * height * 3);
         for (int64_t i = 0; !status && i < o->rows * o->columns; i++)
             status = place(&transformer, image, transforms, o, i, tile, sheet);
@@ -104,7 +105,7 @@ static enum dml_status run(const char *image, const struct dml_dataset_options *
     enum dml_status status = dml_transforms_open(data, (int)o->side, &transforms);
     if (status)
         return status;
-    status = draw(image, &transforms, o);
+    status = draw(image, &transforms, data->max_image_pixels, o);
     dml_transforms_close(&transforms);
     return status;
 }

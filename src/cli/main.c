@@ -8,6 +8,7 @@
 #include "dml/dml.h"
 
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -116,6 +117,7 @@ static int delivered(const char *name, int status) {
 }
 
 int main(int argc, char **argv) {
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is told, as a full disk is */
     dml_cli_show_messages();
     if (dml_level_check())
         return fprintf(stderr, "dml: %s\n", dml_error()), 1;

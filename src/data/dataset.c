@@ -56,7 +56,7 @@ static const struct dml_param params[] = {
      .max = DML_IMAGE_MOST_PIXELS,
      .help = "A file whose header says more pixels is refused before training. The default is "
              "Pillow's.",
-     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE | DML_PARAM_IMAGES},
     {.name = "use_tv_split",
      .type = DML_PARAM_FLAG,
      .offset = FIELD(use_tv_split),

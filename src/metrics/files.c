@@ -2,6 +2,7 @@
 
 #include "base/memory.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,29 @@ static enum dml_status check_integers(const char *path, const struct dml_npy *np
     return DML_OK;
 }
 
+/* Distances are of squares, which float64 holds of values between these. */
+static enum dml_status check_range(const char *path, const struct dml_npy *npy) {
+    double largest = 0, *row = npy->type == DML_NPY_F64 ? dml_alloc(npy->dims[1], 8) : NULL;
+    if (npy->type != DML_NPY_F64)
+        return DML_OK;
+    for (size_t i = 0; row && i < npy->dims[0]; i++) {
+        dml_npy_rows64(npy, i, 1, row);
+        for (size_t d = 0; d < npy->dims[1]; d++) {
+            double size = fabs(row[d]);
+            largest = size > largest && isfinite(size) ? size : largest;
+        }
+    }
+    free(row);
+    if (!row)
+        return DML_ERROR_MEMORY;
+    if (largest > 1e150 || (largest > 0 && largest < 1e-140))
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: its largest value is %g, whose square float64 cannot hold; scale the "
+                        "embeddings",
+                        path, largest);
+    return DML_OK;
+}
+
 static enum dml_status open_embeddings(const char *path, struct dml_npy *out) {
     enum dml_status status = dml_npy_open(path, out);
     if (status)
@@ -31,7 +55,8 @@ static enum dml_status open_embeddings(const char *path, struct dml_npy *out) {
     if (out->count == 0)
         return dml_fail(DML_ERROR_INPUT, "%s: is an empty array (%zu, %zu)", path, out->dims[0],
                         out->dims[1]);
-    return check_integers(path, out);
+    status = check_integers(path, out);
+    return status ? status : check_range(path, out);
 }
 
 struct label {
@@ -44,6 +69,23 @@ static int by_value(const void *a, const void *b) {
     return (x->value > y->value) - (x->value < y->value);
 }
 
+/* Floats that are whole numbers, as pandas makes of integers, are integers. */
+static enum dml_status take_whole(const char *path, const char *what, const struct dml_npy *npy,
+                                  struct label *out) {
+    const double *values;
+    double *owned;
+    enum dml_status status = dml_npy_view64(npy, &values, &owned);
+    for (size_t i = 0; !status && i < npy->count; i++) {
+        if (fabs(values[i]) <= 9007199254740992.0 && values[i] == trunc(values[i])) /* 2^53 */
+            out[i].value = (__int128)values[i];
+        else
+            status = dml_fail(DML_ERROR_INPUT, "%s: number %zu (from 0) is %g, %s are integers",
+                              path, i, values[i], what);
+    }
+    free(owned);
+    return status;
+}
+
 /* Takes the labels (or groups, as `what` says) of a file, one for each of `count` embeddings of
  * another. */
 static enum dml_status read_labels(const char *path, const char *what, const char *embeddings,
@@ -53,17 +95,17 @@ static enum dml_status read_labels(const char *path, const char *what, const cha
     if (status)
         return status;
     bool column = npy.dim_count == 1 || (npy.dim_count == 2 && npy.dims[1] == 1);
-    if (!dml_npy_is_integer(&npy))
-        status = dml_fail(DML_ERROR_INPUT, "%s: holds %s, %s are integers", path,
-                          dml_npy_type_name(npy.type), what);
-    else if (!column)
+    if (!column)
         status = dml_fail(DML_ERROR_INPUT, "%s: has %d axes, %s have one (n)", path, npy.dim_count,
                           what);
     else if (npy.count != count)
         status = dml_fail(DML_ERROR_INPUT, "%s: has %zu %s for the %zu embeddings of %s", path,
                           npy.count, what, count, embeddings);
-    for (size_t i = 0; !status && i < count; i++)
+    bool floats = !dml_npy_is_integer(&npy);
+    for (size_t i = 0; !status && !floats && i < count; i++)
         out[i].value = dml_npy_integer(&npy, i);
+    if (!status && floats)
+        status = take_whole(path, what, &npy, out);
     dml_npy_close(&npy);
     return status;
 }

@@ -1,5 +1,6 @@
 #include "tracking/best.h"
 
+#include "base/json.h"
 #include "base/memory.h"
 #include "base/number.h"
 #include "tracking/names.h"
@@ -102,6 +103,12 @@ double dml_note_value(const cJSON *note, const char *name) {
     return cJSON_IsNumber(item) ? item->valuedouble : NAN;
 }
 
+uint64_t dml_note_count(const cJSON *note, const char *name) {
+    uint64_t count = 0;
+    dml_json_count(cJSON_GetObjectItemCaseSensitive(note, name), &count);
+    return count;
+}
+
 bool dml_bests_note(const struct dml_bests *bests, cJSON *note) {
     cJSON *list = cJSON_AddArrayToObject(note, "bests");
     bool complete = list != NULL;
@@ -123,16 +130,18 @@ enum dml_status dml_bests_restore(struct dml_bests *bests, const cJSON *note) {
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(note, "bests")) {
         const cJSON *part = cJSON_GetObjectItem(item, "part");
         const cJSON *metric = cJSON_GetObjectItem(item, "metric");
-        double epoch = dml_note_value(item, "epoch");
         struct dml_best *best;
-        if (!cJSON_IsString(part) || !cJSON_IsString(metric) || !(epoch >= 0))
+        if (!cJSON_IsString(part) || !cJSON_IsString(metric) ||
+            strlen(part->valuestring) >= sizeof best->part ||
+            strlen(metric->valuestring) >= sizeof best->metric ||
+            !(dml_note_value(item, "epoch") >= 0))
             continue;
         enum dml_status status = obtain(bests, part->valuestring, metric->valuestring, &best);
         if (status)
             return status;
         best->last = dml_note_value(item, "last");
         best->best = dml_note_value(item, "best");
-        best->epoch = (uint64_t)epoch;
+        best->epoch = dml_note_count(item, "epoch");
     }
     return DML_OK;
 }

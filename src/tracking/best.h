@@ -41,6 +41,9 @@ enum dml_status dml_bests_restore(struct dml_bests *bests, const struct cJSON *n
 bool dml_note_number(struct cJSON *note, const char *name, double value);
 double dml_note_value(const struct cJSON *note, const char *name); /* NAN where there is none */
 
+/* A count or a length of a note; 0 where there is none, or no number that it could be. */
+uint64_t dml_note_count(const struct cJSON *note, const char *name);
+
 /* How a tracker's sync ends. */
 enum dml_status dml_note_status(bool complete);
 

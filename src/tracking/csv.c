@@ -139,8 +139,10 @@ static enum dml_status last_row(const char *path, off_t length, off_t *out) {
 static enum dml_status cut(const char *path, off_t length) {
     struct stat info;
     off_t end = 0;
-    if (stat(path, &info) != 0)
+    if (lstat(path, &info) != 0)
         return dml_fail(DML_ERROR_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(info.st_mode)) /* a link may lead to what is not the run's to cut */
+        return dml_fail(DML_ERROR_INPUT, "%s: is not a file of this run; move it away", path);
     enum dml_status status = info.st_size > 0 ? last_row(path, length, &end) : DML_OK;
     if (status)
         return status;
@@ -159,7 +161,7 @@ static enum dml_status cut_all(const char *folder, const cJSON *note) {
         if (!is_log(entry->d_name))
             continue;
         char *path = dml_path_join(folder, entry->d_name);
-        double length = dml_note_value(note, entry->d_name);
+        uint64_t length = dml_note_count(note, entry->d_name);
         if (!path)
             status = DML_ERROR_MEMORY;
         else if (length > 0)

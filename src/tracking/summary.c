@@ -30,11 +30,6 @@ static void destroy(struct summary *summary) {
     free(summary);
 }
 
-static uint64_t count_of(const cJSON *note, const char *name) {
-    double value = dml_note_value(note, name);
-    return value >= 0 ? (uint64_t)value : 0;
-}
-
 static double seconds_of(const cJSON *note, const char *name) {
     double value = dml_note_value(note, name);
     return value >= 0 ? value : 0;
@@ -43,16 +38,16 @@ static double seconds_of(const cJSON *note, const char *name) {
 static enum dml_status take_up(struct summary *summary, const cJSON *note) {
     if (!note)
         return DML_OK;
-    summary->epochs = count_of(note, "epochs");
+    summary->epochs = dml_note_count(note, "epochs");
     summary->started -= seconds_of(note, "seconds");
     summary->train_seconds = seconds_of(note, "train_seconds");
     summary->eval_seconds = seconds_of(note, "eval_seconds");
-    summary->train_images = count_of(note, "train_images");
-    summary->eval_images = count_of(note, "eval_images");
-    summary->replaced_images = count_of(note, "replaced_images");
+    summary->train_images = dml_note_count(note, "train_images");
+    summary->eval_images = dml_note_count(note, "eval_images");
+    summary->replaced_images = dml_note_count(note, "replaced_images");
     summary->last_loss = dml_note_value(note, "last_loss");
     summary->best_loss = dml_note_value(note, "best_loss");
-    summary->best_loss_epoch = count_of(note, "best_loss_epoch");
+    summary->best_loss_epoch = dml_note_count(note, "best_loss_epoch");
     return dml_bests_restore(&summary->bests, note);
 }
 

@@ -146,13 +146,16 @@ static void destroy(struct board *board) {
 
 static const char event_files[] = "events.out.tfevents.";
 
+static bool is_event_file(const char *name) {
+    return strncmp(name, event_files, strlen(event_files)) == 0 && !strchr(name, '/');
+}
+
 /* Removes event files that the run's state does not know: a part of the run that was killed before
  * its first state made them. */
 static void remove_others(const char *folder, const char *own) {
     DIR *entries = opendir(folder);
     for (struct dirent *entry; entries && (entry = readdir(entries));)
-        if (strncmp(entry->d_name, event_files, strlen(event_files)) == 0 &&
-            (!own || strcmp(entry->d_name, own) != 0))
+        if (is_event_file(entry->d_name) && (!own || strcmp(entry->d_name, own) != 0))
             unlinkat(dirfd(entries), entry->d_name, 0);
     if (entries)
         closedir(entries);
@@ -163,8 +166,8 @@ static void remove_others(const char *folder, const char *own) {
 static enum dml_status take_up(struct board *board, const struct dml_run *run, bool *found) {
     const cJSON *note = dml_run_note(run, dml_tracker_tensorboard.name);
     const cJSON *file = cJSON_GetObjectItemCaseSensitive(note, "file");
-    double bytes = dml_note_value(note, "bytes");
-    const char *name = cJSON_IsString(file) && !strchr(file->valuestring, '/') && bytes > 0
+    uint64_t bytes = dml_note_count(note, "bytes");
+    const char *name = cJSON_IsString(file) && is_event_file(file->valuestring) && bytes > 0
                            ? file->valuestring
                            : NULL;
     struct stat info;
@@ -175,7 +178,7 @@ static enum dml_status take_up(struct board *board, const struct dml_run *run, b
     board->path = dml_path_join(run->folder, name);
     if (!board->path)
         return DML_ERROR_MEMORY;
-    board->fd = open(board->path, O_WRONLY | O_APPEND | O_CLOEXEC);
+    board->fd = open(board->path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
     *found = board->fd >= 0 && fstat(board->fd, &info) == 0 && info.st_size >= (off_t)bytes;
     board->size = (off_t)bytes;
     if (*found && ftruncate(board->fd, board->size) != 0)

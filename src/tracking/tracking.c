@@ -205,8 +205,9 @@ enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_e
     else if (!first && tracking && *tracking->lost)
         first =
             dml_fail(DML_ERROR_IO,
-                     "the run %s, but not all that it leaves could be written: %s is incomplete",
-                     end == DML_RUN_FINISHED ? "finished" : "was interrupted", tracking->lost);
+                     "the run %s, but not all that it leaves could be written: %s %s incomplete",
+                     end == DML_RUN_FINISHED ? "finished" : "was interrupted", tracking->lost,
+                     strchr(tracking->lost, ',') ? "are" : "is");
     free(message);
     free(reason);
     free(tracking);

@@ -188,15 +188,19 @@ static char *runs_folder(const struct dml_run *run) {
     return dml_path_join(run->save_path, "wandb");
 }
 
+/* Whether a folder is called as one of this run's logs is. */
+static bool is_own_folder(const struct wandb *wandb, const char *name) {
+    size_t length = strlen(name);
+    return strncmp(name, offline, strlen(offline)) == 0 && length > ID_SIZE && !strchr(name, '/') &&
+           strcmp(name + length - ID_SIZE + 1, wandb->id) == 0;
+}
+
 /* Removes what a part of the run that was killed before its first state left. */
 static void remove_others(const struct wandb *wandb, const struct dml_run *run, const char *own) {
     char *parent = runs_folder(run);
     DIR *entries = parent ? opendir(parent) : NULL;
     for (struct dirent *entry; entries && (entry = readdir(entries));) {
-        size_t length = strlen(entry->d_name);
-        bool ours = strncmp(entry->d_name, offline, strlen(offline)) == 0 && length > ID_SIZE &&
-                    strcmp(entry->d_name + length - ID_SIZE + 1, wandb->id) == 0;
-        if (!ours || (own && strcmp(entry->d_name, own) == 0))
+        if (!is_own_folder(wandb, entry->d_name) || (own && strcmp(entry->d_name, own) == 0))
             continue;
         char *file = dml_format("%s/%s/run-%s.wandb", parent, entry->d_name, wandb->id);
         char *files = dml_format("%s/%s/files", parent, entry->d_name);
@@ -220,9 +224,9 @@ static void remove_others(const struct wandb *wandb, const struct dml_run *run, 
 static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, bool *found) {
     const cJSON *note = dml_run_note(run, dml_tracker_wandb.name);
     const cJSON *folder = cJSON_GetObjectItemCaseSensitive(note, "folder");
-    double bytes = dml_note_value(note, "bytes"), records = dml_note_value(note, "records");
-    bool noted = cJSON_IsString(folder) && !strchr(folder->valuestring, '/') && bytes > 0 &&
-                 records >= 0 && !run->copy_of; /* W&B has the run that this is a copy of */
+    uint64_t bytes = dml_note_count(note, "bytes");
+    bool noted = cJSON_IsString(folder) && is_own_folder(wandb, folder->valuestring) && bytes > 0 &&
+                 !run->copy_of; /* W&B has the run that this is a copy of */
     remove_others(wandb, run, noted ? folder->valuestring : NULL);
     if (!noted)
         return DML_OK;
@@ -240,9 +244,9 @@ static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, b
         wandb->folder = NULL;
         return DML_OK;
     }
-    wandb->records = (uint64_t)records;
-    double steps = dml_note_value(note, "steps"), seconds = dml_note_value(note, "seconds");
-    wandb->steps = steps > 0 ? (uint64_t)steps : 0;
+    double seconds = dml_note_value(note, "seconds");
+    wandb->records = dml_note_count(note, "records");
+    wandb->steps = dml_note_count(note, "steps");
     wandb->started -= seconds > 0 ? seconds : 0;
     wandb->grad_rms = wandb->steps ? dml_note_value(note, "grad_rms") : 0;
     wandb->grad_max = wandb->steps ? dml_note_value(note, "grad_max") : 0;

@@ -37,7 +37,7 @@ enum dml_status dml_wandb_log_take_up(struct dml_wandb_log *log, const char *pat
     struct stat info;
     *log = (struct dml_wandb_log){.fd = -1, .path = dml_strdup(path), .size = size};
     enum dml_status status = log->path ? DML_OK : DML_ERROR_MEMORY;
-    if (!status && (log->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC)) < 0)
+    if (!status && (log->fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW)) < 0)
         status = dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(errno));
     if (!status && (fstat(log->fd, &info) != 0 || info.st_size < size))
         status = dml_fail(DML_ERROR_INPUT, "%s: is shorter than the run left it", path);

@@ -403,18 +403,15 @@ static enum dml_status read_position(const char *text, const char *path, struct 
         return status;
     for (size_t i = 0; !status && i < sizeof names / sizeof names[0]; i++) {
         const cJSON *item = cJSON_GetObjectItem(json, names[i]);
-        if (!cJSON_IsNumber(item) || item->valuedouble < 0)
+        if (!dml_json_count(item, fields[i]))
             status = missing(path, "dml_position");
-        else
-            *fields[i] = (uint64_t)item->valuedouble;
     }
     const cJSON *loss = cJSON_GetObjectItem(json, "epoch_loss");
     const cJSON *seconds = cJSON_GetObjectItem(json, "epoch_seconds");
     out->epoch_loss = cJSON_IsNumber(loss) ? loss->valuedouble : 0;
     out->epoch_seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
-    const cJSON *clipped = cJSON_GetObjectItem(json, "clipped"); /* none in older files */
-    out->clipped =
-        cJSON_IsNumber(clipped) && clipped->valuedouble > 0 ? (uint64_t)clipped->valuedouble : 0;
+    out->clipped = 0;
+    dml_json_count(cJSON_GetObjectItem(json, "clipped"), &out->clipped); /* none in older files */
     cJSON_Delete(json);
     return status;
 }

@@ -247,12 +247,12 @@ enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *json)
         const cJSON *part = cJSON_GetObjectItem(item, "part");
         const cJSON *metric = cJSON_GetObjectItem(item, "metric");
         const cJSON *value = cJSON_GetObjectItem(item, "value");
-        const cJSON *epoch = cJSON_GetObjectItem(item, "epoch");
+        uint64_t epoch;
         if (!cJSON_IsString(part) || !cJSON_IsString(metric) || !cJSON_IsNumber(value) ||
-            !cJSON_IsNumber(epoch))
+            !dml_json_count(cJSON_GetObjectItem(item, "epoch"), &epoch))
             continue;
         status = dml_bests_restore_one(&v->bests, part->valuestring, metric->valuestring,
-                                       value->valuedouble, (uint64_t)epoch->valuedouble);
+                                       value->valuedouble, epoch);
         if (status)
             break;
     }

@@ -67,9 +67,9 @@ static enum dml_status make_identity(char identity[DML_IDENTITY_SIZE]) {
     return DML_OK;
 }
 
-/* JSON is UTF-8; what else a path may be is escaped. */
-static bool add_path(cJSON *root, const char *name, const char *path) {
-    char *escaped = dml_text_escape(path);
+/* JSON is UTF-8; what else a path or a command may be is escaped. */
+static bool add_text(cJSON *root, const char *name, const char *text) {
+    char *escaped = dml_text_escape(text);
     bool added = escaped && cJSON_AddStringToObject(root, name, escaped);
     free(escaped);
     return added;
@@ -84,8 +84,9 @@ static enum dml_status write_run(const struct dml_run_folder *folder, const char
     if (root && cJSON_AddNumberToObject(root, "format", RUN_FORMAT) &&
         cJSON_AddStringToObject(root, "identity", folder->identity) &&
         (!*folder->copy_of || cJSON_AddStringToObject(root, "copy_of", folder->copy_of)) &&
-        add_path(root, "folder", real) &&
-        add_path(root, "save_path", save_path ? save_path : folder->save_path) &&
+        add_text(root, "folder", real) &&
+        add_text(root, "save_path", save_path ? save_path : folder->save_path) &&
+        (!folder->command || add_text(root, "command", folder->command)) &&
         (!folder->finished ||
          cJSON_AddNumberToObject(root, "finished_step", (double)folder->finished_step)))
         text = cJSON_Print(root);
@@ -200,14 +201,17 @@ static enum dml_status settle(struct dml_run_folder *folder, const char *parent,
     return folder->lock.path ? DML_OK : DML_ERROR_MEMORY;
 }
 
-enum dml_status dml_run_folder_make(const struct dml_params *params, struct dml_run_folder *out) {
+enum dml_status dml_run_folder_make(const struct dml_params *params, const char *command,
+                                    struct dml_run_folder *out) {
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
-    *out = (struct dml_run_folder){.save_path = dml_strdup(setup->save_path), .lock.fd = -1};
+    *out = (struct dml_run_folder){
+        .save_path = dml_strdup(setup->save_path), .command = dml_strdup(command), .lock.fd = -1};
     char *parent = dml_path_join(setup->save_path, data->dataset);
     char *wanted = wanted_name(params, data->dataset);
-    enum dml_status status =
-        parent && wanted && out->save_path ? dml_make_folders(parent) : DML_ERROR_MEMORY;
+    enum dml_status status = parent && wanted && out->save_path && out->command
+                                 ? dml_make_folders(parent)
+                                 : DML_ERROR_MEMORY;
     if (!status)
         status = make_identity(out->identity);
     char *place = status ? NULL : dml_format("%s/" NEW_FOLDER "%s", parent, out->identity);
@@ -332,11 +336,14 @@ static enum dml_status identify(const struct dml_params *params, struct dml_run_
     const cJSON *step = cJSON_GetObjectItemCaseSensitive(own, "finished_step");
     snprintf(out->identity, sizeof out->identity, "%s", word(own, "identity"));
     snprintf(out->copy_of, sizeof out->copy_of, "%s", word(own, "copy_of"));
-    out->finished = cJSON_IsNumber(step) && step->valuedouble >= 0;
-    out->finished_step = out->finished ? (uint64_t)step->valuedouble : 0;
+    out->finished_step = 0;
+    out->finished = dml_json_count(step, &out->finished_step);
     out->save_path = find_save_path(params, own, out->path);
-    if (!out->save_path)
+    out->command = *word(own, "command") ? dml_strdup(word(own, "command")) : NULL;
+    if (!out->save_path || (*word(own, "command") && !out->command))
         status = DML_ERROR_MEMORY;
+    if (out->command)
+        dml_text_unescape(out->command);
     bool elsewhere = strcmp(word(own, "folder"), out->path) != 0 ||
                      (out->save_path && strcmp(word(own, "save_path"), out->save_path) != 0);
     if (!status && *out->identity && is_copy(own, out->path)) {
@@ -416,5 +423,6 @@ void dml_run_folder_close(struct dml_run_folder *folder) {
     free(folder->path);
     free(folder->name);
     free(folder->save_path);
+    free(folder->command);
     *folder = (struct dml_run_folder){.lock.fd = -1};
 }

@@ -5,13 +5,15 @@
 #include "train/options.h"
 
 /* The folder of a run, held by this process alone. run.json in it says who the run is: a random
- * identity that it keeps wherever its folder goes, and where it was last. A folder that is a copy
+ * identity that it keeps wherever its folder goes, the command that it began with, and where it was
+ * last. A folder that is a copy
  * of another run's gets an identity of its own. */
 enum { DML_IDENTITY_SIZE = 33 };
 
 struct dml_run_folder {
     char *path, *name; /* name: its last component */
     char *save_path;   /* that holds the run's database */
+    char *command;     /* that the run began with; NULL: not noted */
     char identity[DML_IDENTITY_SIZE];
     char copy_of[DML_IDENTITY_SIZE]; /* the identity that a copy had, or "" */
     bool in_place;                   /* the run was here before */
@@ -32,7 +34,8 @@ enum dml_status dml_run_folder_take_up(const struct dml_params *params, struct d
 /* Makes the folder of a new run, <save_path>/<dataset>/<savename>, by the study's rules: an empty
  * name becomes data set, backbone and time; a name that is taken gets _1, _2, ... It appears whole,
  * with run.json and parameters.json. */
-enum dml_status dml_run_folder_make(const struct dml_params *params, struct dml_run_folder *out);
+enum dml_status dml_run_folder_make(const struct dml_params *params, const char *command,
+                                    struct dml_run_folder *out);
 
 /* The run's parameters.json. */
 enum dml_status dml_run_folder_params(const struct dml_run_folder *folder,

@@ -355,13 +355,13 @@ static enum dml_status resume(struct trainer *t) {
 
 /* Folder and parameters of the run. What it goes on from in its own folder is not a parameter of
  * it: it stays the run that it was. */
-static enum dml_status settle(struct trainer *t, struct dml_params *params) {
+static enum dml_status settle(struct trainer *t, struct dml_params *params, const char *command) {
     struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     setup->changed_data = false; /* these are the run's data from here on */
     if (!leads(t))
         return DML_OK;
     if (!t->folder.in_place)
-        return dml_run_folder_make(params, &t->folder);
+        return dml_run_folder_make(params, command, &t->folder);
     if (t->over)
         return DML_OK;
     enum dml_status status = dml_params_parse(params, 1, &(char *){"--resume="});
@@ -371,7 +371,9 @@ static enum dml_status settle(struct trainer *t, struct dml_params *params) {
 }
 
 static enum dml_status open_tracking(struct trainer *t, const char *command) {
-    dml_experiment_describe(&t->e, &t->folder, command, &t->run);
+    /* one that was killed before the database knew it has the command that it began with */
+    dml_experiment_describe(&t->e, &t->folder, t->folder.command ? t->folder.command : command,
+                            &t->run);
     if (t->folder.in_place) {
         t->run.first_step = t->at.step;
         t->run.first_epoch = t->at.epoch;
@@ -410,7 +412,7 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     if (!status && !has_state)
         status = fill_store(t);
     if (!status)
-        status = settle(t, params);
+        status = settle(t, params, command);
     if (!status)
         status = dml_comm_broadcast(comm, &t->over, sizeof t->over);
     if (status || !leads(t))

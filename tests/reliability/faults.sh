@@ -56,7 +56,7 @@ back() { "$dml" convert "$work/made/weights.safetensors" out.pth; }
 check() { "$dml" dataset check "$work/data/emoji8"; }
 table() { "$dml" dataset convert "$work/data/emoji8" out.csv; }
 augment() {
-    "$dml" augment "$source"/tests/images/odd.jpg --rows 2 --columns 2 --image_size 32 \
+    "$dml" augment "$source"/tests/images/420.jpg --rows 2 --columns 2 --image_size 32 \
         --transforms 'random_resized_crop flip rand_augment random_erasing' --out sheet.png
 }
 sweep() {

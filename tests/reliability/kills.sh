@@ -21,18 +21,23 @@ victim=$(find "$work/data/emoji20/images/001."* -name '*.jpg' | sort | head -1)
 printf '\377\320\377\320\377\320' |
     dd of="$victim" bs=1 seek=$(($(stat -c %s "$victim") * 3 / 4)) conv=notrunc status=none
 
-base=(--dataset emoji20 --source_path "$work/data" --arch resnet18_normalize --not_pretrained
+base=(--dataset emoji20 --source_path "$work/data" --not_pretrained
     --image_size 32 --embed_dim 16 --bs 16 --lr 0.001 --n_epochs 3 --savename run --kernels 2
     --evaluation_metrics e_recall@1 mAP@R dists@intra rho_spectrum@1 rho_spectrum@0)
 kinds=(every_step sampler proxies boards plots)
-flags_every_step=(--state_minutes 0 --no_plots --loss margin --batch_mining distance)
-flags_sampler=(--state_minutes 0.01 --no_plots --data_sampler greedy_coreset
-    --data_batchmatch_bigbs 48 --data_mb_mom 0.9 --no_train_metrics --storage_metrics mAP@R)
-flags_proxies=(--state_minutes 0.02 --no_plots --loss proxynca --optim sgd --eval_every 2
+# every kind of state is in one of them: moments, averages, memories, the classes drawn, the views
+flags_every_step=(--arch vitt16_normalize --state_minutes 0 --no_plots --loss contrastive
+    --batch_mining distance --ema 0.9 --xbm_size 64 --clip_norm 1
+    --transforms 'random_resized_crop flip rand_augment random_erasing')
+flags_sampler=(--arch resnet18_normalize --state_minutes 0.01 --no_plots --data_sampler
+    greedy_coreset --data_batchmatch_bigbs 48 --data_mb_mom 0.9 --no_train_metrics --storage_metrics mAP@R)
+flags_proxies=(--arch resnet18_normalize --state_minutes 0.02 --no_plots --loss proxynca+arcface
+    --loss_arcface_class_share 0.5 --optim sgd --eval_every 2
     --use_tv_split --tv_split_perc 0.5 --storage_metrics e_recall@1 mAP@R --cache_images memory)
-flags_boards=(--state_minutes 0.005 --no_plots --tensorboard --log_online --loss multisimilarity
-    --group boards)
-flags_plots=(--batch_mining rho_distance --loss triplet --eval_every 1) # its first state alone
+flags_boards=(--arch resnet18_normalize --state_minutes 0.005 --no_plots --tensorboard --log_online
+    --loss multisimilarity --group boards)
+# its first state alone
+flags_plots=(--arch resnet18_normalize --batch_mining rho_distance --loss triplet --eval_every 1)
 
 # start FOLDER FLAGS... begins a run there in the background
 start() {

@@ -110,6 +110,13 @@ rm "$work/results/emoji16/two/state.safetensors"
 in_folder "$work" train --resume results/emoji16/two
 good "before the first state"
 says "two: was left before its first state; the run begins anew with its parameters"
+in_folder "$work" train "${base[@]}" --save_path early --savename early --n_epochs 0
+good "a run that the database is to forget"
+rm "$work/early/emoji16/early/state.safetensors" "$work/early/runs.sqlite"*
+in_folder "$work" train --resume early/emoji16/early
+good "before the database knew the run"
+grep -aq "dml train --dataset emoji16 .*--savename early" "$work/early/runs.sqlite"* ||
+    fail "the command that the run began with is lost"
 mkdir "$work/empty"
 in_folder "$work" train --resume empty
 bad "empty: holds neither state.safetensors nor parameters.json"
@@ -142,4 +149,8 @@ sed 's/"dml_state_format"/"not_state_format"/' "$work/results/emoji16/two/state.
     >"$work/results/emoji16/two/old.safetensors"
 in_folder "$work" train --resume results/emoji16/two/old.safetensors
 bad "old.safetensors: is a state of format 1, of an older version"
+sed 's/\\"epoch\\": \([0-9]\), /\\"epoch\\":\1.5,/' "$work/results/emoji16/two/state.safetensors" \
+    >"$work/results/emoji16/two/half.safetensors"
+in_folder "$work" train --resume results/emoji16/two/half.safetensors
+bad "half.safetensors: has no dml_position"
 echo "all passed"

@@ -23,13 +23,12 @@ bool dml_safetensors_detect(const void *bytes, size_t size) {
     return size > LENGTH_BYTES && text[LENGTH_BYTES] == '{';
 }
 
-/* A whole number that a size_t holds and a double states exactly. */
 static bool whole(const cJSON *item, size_t *out) {
-    if (!cJSON_IsNumber(item) || !(item->valuedouble >= 0) || item->valuedouble > 0x1p53 ||
-        item->valuedouble != (double)(uint64_t)item->valuedouble)
-        return false;
-    *out = (size_t)item->valuedouble;
-    return true;
+    uint64_t count;
+    bool is = dml_json_count(item, &count);
+    if (is)
+        *out = (size_t)count;
+    return is;
 }
 
 static bool parse_dtype(const cJSON *item, enum dml_dtype *out) {
