@@ -38,7 +38,7 @@ enum dml_status dml_batch_check(const struct dml_batch *batch, size_t dim, size_
         while (fabsf(row[k]) <= FLT_MAX)
             k++;
         return dml_fail(DML_ERROR_INPUT, "embedding %zu is not finite: component %zu is %g", i, k,
-                        row[k]);
+                        isnan(row[k]) ? fabsf(row[k]) : row[k]); /* printf tells nan from -nan */
     }
     return DML_OK;
 }

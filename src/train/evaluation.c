@@ -239,10 +239,10 @@ char *dml_evaluator_bests(const struct dml_evaluator *v) {
     return text;
 }
 
-enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *json) {
+enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *path, const char *json) {
     cJSON *list, *item;
     enum dml_status status =
-        dml_json_parse(json, strlen(json), &list, "a state's best values cannot be read");
+        dml_json_parse(json, strlen(json), &list, "%s: its best values cannot be read", path);
     cJSON_ArrayForEach(item, list) {
         const cJSON *part = cJSON_GetObjectItem(item, "part");
         const cJSON *metric = cJSON_GetObjectItem(item, "metric");

@@ -32,8 +32,9 @@ void dml_evaluator_close(struct dml_evaluator *evaluator);
 /* ", best e_recall@1 0.553" once there is one, else "": for the progress bar. */
 const char *dml_evaluator_best_text(const struct dml_evaluator *evaluator);
 
-/* The bests as JSON for a state file (free() it), and back. */
+/* The bests as JSON for a state file (free() it), and back; `path` is the file's, for messages. */
 char *dml_evaluator_bests(const struct dml_evaluator *evaluator);
-enum dml_status dml_evaluator_restore(struct dml_evaluator *evaluator, const char *json);
+enum dml_status dml_evaluator_restore(struct dml_evaluator *evaluator, const char *path,
+                                      const char *json);
 
 #endif
