@@ -231,6 +231,16 @@ static void test_folders(void **state) {
     make_image("both/images/cars_test/1.jpg");
     options = options_here("both");
     data_open_fails(&options, DML_ERROR_INPUT, "cars_test and cars_train", "not like classes");
+    /* Among many classes such names are classes. */
+    for (int i = 0; i < 7; i++) {
+        char *path = dml_format("both/images/%d.bus/1.jpg", i);
+        make_image(path);
+        free(path);
+    }
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 4, 4);
+    data_check_part(&dataset.testing, 5, 5);
+    dml_dataset_close(&dataset);
 }
 
 /* --- .mat files --- */

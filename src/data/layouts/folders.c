@@ -166,18 +166,20 @@ static bool is_part_name(const char *name) {
     return false;
 }
 
+/* A few such names among many are classes: emoji have a bullet-train and a high-speed-train. */
 static enum dml_status check_names(const char *root, const struct dml_class_list *classes) {
-    const char *first = NULL;
-    for (size_t c = 0; c < classes->count; c++) {
-        const char *name = classes->items[c].name;
-        if (first && is_part_name(name))
-            return dml_fail(DML_ERROR_INPUT,
-                            "%s: its folders %s and %s look like parts of a data set, not like "
-                            "classes; the lists or annotations that say the classes are missing",
-                            root, first, name);
-        if (is_part_name(name))
-            first = name;
-    }
+    const char *parts[2] = {NULL, NULL};
+    size_t count = 0;
+    for (size_t c = 0; c < classes->count; c++)
+        if (is_part_name(classes->items[c].name)) {
+            parts[count > 0] = classes->items[c].name;
+            count++;
+        }
+    if (count >= 2 && count * 4 >= classes->count)
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: its folders %s and %s look like parts of a data set, not like "
+                        "classes; the lists or annotations that say the classes are missing",
+                        root, parts[0], parts[1]);
     return DML_OK;
 }
 
