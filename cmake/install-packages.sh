@@ -24,6 +24,7 @@ esac
     "fuzzing: clang"
     "the format of the sources: clang-format"
     "bare systems to test in: debootstrap"
+    "networks to test in: iproute2"
     "clones to test in: git ca-certificates"
 )
 

@@ -50,6 +50,11 @@ foreach(script ${DML_TEST_SCRIPTS})
   dml_test_script(${name} ${script})
 endforeach()
 
+# Ranks on two hosts, and the link between them.
+add_executable(hosts_link ${CMAKE_SOURCE_DIR}/tests/hosts/link.c)
+dml_test_script(test_ranks_hosts ${CMAKE_SOURCE_DIR}/tests/hosts/ranks.sh $<TARGET_FILE:hosts_link>)
+set_tests_properties(test_ranks_hosts PROPERTIES SKIP_RETURN_CODE 77)
+
 include(cmake/cuda_tests.cmake)
 
 # What runs survive: scripts that kill and starve the program, and what they need for it.

@@ -135,6 +135,7 @@ static void pause_for(unsigned turn) {
 /* Until nothing is under way. */
 static enum dml_status wait_for(struct dml_comm *comm) {
     enum { LOOK_MS = 50 };
+    static const double END_SECONDS = 0.5;
     double started = dml_now(), looked = started, patience = comm->limit;
     enum dml_status status = test_all(comm);
     for (unsigned turn = 0; !status && comm->calls->count > 0; turn++) {
@@ -147,6 +148,8 @@ static enum dml_status wait_for(struct dml_comm *comm) {
         patience -= now - looked < 10 * LOOK_MS * 1e-3 ? now - looked : LOOK_MS * 1e-3;
         looked = now;
         status = hear(comm);
+        if (!status && now - started > END_SECONDS)
+            dml_comm_tell_of_end(comm, comm->calls->items[0].rank);
         if (!status)
             status = look_around(comm);
         if (!status && patience < 0)
@@ -172,12 +175,13 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
     return status;
 }
 
-/* To all other ranks that are left, for as long as a second: some may be gone. */
+/* To all other ranks, for as long as a second: some may be gone. One that only did not answer may
+ * wake up, and is to know why it ends. */
 static void send_all(struct dml_comm *comm, const void *data, size_t bytes, int tag) {
     struct dml_request requests[comm->size];
     bool done[comm->size];
     for (int r = 0; r < comm->size; r++)
-        done[r] = r == comm->rank || r == comm->lost ||
+        done[r] = r == comm->rank || dml_comm_ended(comm, r) ||
                   comm->transport->send(data, bytes, r, tag, &requests[r]) != NULL;
     for (double until = dml_now() + 1; dml_now() < until;) {
         bool all = true;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { LOOK_MS = 50 }; /* between two looks */
 
@@ -23,6 +24,18 @@ struct dml_comm_watch {
 /* Set by SIGUSR2, which a rank that has told the user sends to those of its machine: they have
  * nothing to add, least of all that its process has ended. */
 static volatile sig_atomic_t told;
+
+/* SIGTERM, by which mpirun ends the ranks that are left, a second before it kills them. */
+static volatile sig_atomic_t ended;
+static struct sigaction before_ended;
+
+static void on_ended(int number) {
+    ended = 1;
+    if (before_ended.sa_handler != SIG_IGN && before_ended.sa_handler != SIG_DFL)
+        before_ended.sa_handler(number);
+    if (before_ended.sa_handler == SIG_DFL)
+        _exit(128 + number);
+}
 
 static void on_told(int number) {
     (void)number;
@@ -78,6 +91,20 @@ static void tell(const struct dml_comm *comm, int lost) {
 
 void dml_comm_watch_listen(void) {
     sigaction(SIGUSR2, &(struct sigaction){.sa_handler = on_told}, NULL);
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_ended}, &before_ended);
+}
+
+void dml_comm_tell_of_end(const struct dml_comm *comm, int rank) {
+    static bool done;
+    const struct dml_rank *other = &comm->ranks[rank];
+    if (!ended || done || other->machine == comm->ranks[comm->rank].machine ||
+        comm->rank != speaker(rank))
+        return;
+    done = true;
+    dprintf(comm->errors,
+            "dml train: this run is ended from outside while rank %d of %d, process %d on %s, does "
+            "not answer: it may be lost\n",
+            rank, comm->size, (int)other->pid, other->host);
 }
 
 bool dml_comm_told(void) {
