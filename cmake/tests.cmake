@@ -54,6 +54,11 @@ endforeach()
 add_executable(hosts_link ${CMAKE_SOURCE_DIR}/tests/hosts/link.c)
 dml_test_script(test_ranks_hosts ${CMAKE_SOURCE_DIR}/tests/hosts/ranks.sh $<TARGET_FILE:hosts_link>)
 set_tests_properties(test_ranks_hosts PROPERTIES SKIP_RETURN_CODE 77)
+if(MPI_C_FOUND)
+  add_library(hosts_strike MODULE ${CMAKE_SOURCE_DIR}/tests/hosts/strike.c)
+  target_compile_options(hosts_strike PRIVATE -fvisibility=default)
+  target_link_libraries(hosts_strike PRIVATE MPI::MPI_C ${CMAKE_DL_LIBS})
+endif()
 
 include(cmake/cuda_tests.cmake)
 

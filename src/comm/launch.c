@@ -101,7 +101,7 @@ static int wait_and_pass_on(pid_t child) {
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     int code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
-    return code > 128 && !passed ? 1 : code; /* of a rank that was lost, which has been told */
+    return code > 2 && !passed ? 1 : code; /* of a rank that was lost, which has been told */
 }
 
 static void on_child(int number) {

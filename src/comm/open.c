@@ -62,7 +62,8 @@ int dml_comm_started(int *rank) {
     return 1;
 }
 
-/* A thread that ends the process where MPI does not return in time. */
+/* A thread that ends the process where MPI does not return in time, or when it is to end meanwhile.
+ */
 struct guard {
     pthread_t thread;
     pthread_mutex_t lock;
@@ -70,25 +71,34 @@ struct guard {
     bool done;
     double limit;
     int exit_status, file;
-    const char *text; /* written to the file then; NULL: nothing */
+    const char *late, *ended; /* written to the file then; NULL: nothing */
 };
+
+/* Waits for a moment, or less when it is over. */
+static void guard_wait(struct guard *guard) {
+    enum { LOOK_NS = 50000000 };
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOOK_NS;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_cond_timedwait(&guard->over, &guard->lock, &until);
+}
 
 static void *watch(void *data) {
     struct guard *guard = data;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    double seconds = fmin(guard->limit, 1e8);
-    until.tv_sec += (time_t)seconds;
-    until.tv_nsec += (long)(fmod(seconds, 1) * 1e9);
-    until.tv_sec += until.tv_nsec / 1000000000;
-    until.tv_nsec %= 1000000000;
-    int code = 0;
+    double until = dml_now() + guard->limit;
+    const char *text = NULL;
+    bool end = false;
     pthread_mutex_lock(&guard->lock);
-    while (!guard->done && code != ETIMEDOUT)
-        code = pthread_cond_timedwait(&guard->over, &guard->lock, &until);
+    while (!guard->done && !end) {
+        guard_wait(guard);
+        end = dml_now() > until || (guard->ended && dml_comm_watch_ended());
+        text = dml_now() > until ? guard->late : guard->ended;
+    }
     if (!guard->done) {
-        if (guard->text)
-            dprintf(guard->file, "%s\n", guard->text);
+        if (text)
+            dprintf(guard->file, "%s\n", text);
         _exit(guard->exit_status);
     }
     pthread_mutex_unlock(&guard->lock);
@@ -189,7 +199,6 @@ static enum dml_status introduce(struct dml_comm *comm) {
     for (int r = 0; r < comm->size; r++) /* until they are known */
         comm->ranks[r] = (struct dml_rank){.host = "a machine not yet known"};
     comm->ranks[comm->rank] = own;
-    dml_comm_watch_listen();
     enum dml_status status = dml_comm_listen(comm);
     if (!status)
         status = dml_comm_allgather(comm, &own, sizeof own, comm->ranks);
@@ -237,11 +246,21 @@ enum dml_status dml_comm_open(double limit, struct dml_comm *out) {
     enum dml_status status = find_transport(started, &transport);
     if (status)
         return status;
-    char text[160];
-    snprintf(text, sizeof text,
+    char late[160], ended[160];
+    snprintf(late, sizeof late,
              "dml train: rank %d of %d: not all ranks have come within %.4g s (--rank_limit)", rank,
              started, limit);
-    struct guard guard = {.limit = limit, .exit_status = 1, .text = text, .file = out->errors};
+    snprintf(
+        ended, sizeof ended,
+        "dml train: rank %d of %d is ended from outside before all ranks have come: one of them "
+        "may be lost",
+        rank, started);
+    dml_comm_watch_listen();
+    struct guard guard = {.limit = limit,
+                          .exit_status = 1,
+                          .late = late,
+                          .ended = rank == 0 ? ended : NULL,
+                          .file = out->errors};
     bool guarded = guard_start(&guard);
     const char *error = transport->open(&out->rank, &out->size);
     if (guarded)
@@ -282,11 +301,11 @@ void dml_comm_close(struct dml_comm *comm, int exit_status) {
         struct guard guard = {.limit = comm->limit};
         bool guarded = guard_start(&guard);
         fflush(NULL);
+        dml_comm_deafen(comm);
         comm->transport->close();
         if (guarded)
             guard_end(&guard);
     }
-    dml_comm_deafen(comm);
     free(comm->ranks);
     dml_comm_single(comm);
 }

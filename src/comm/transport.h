@@ -8,7 +8,7 @@
  * calls nothing of dml and exports one struct called dml_transport, so that one program works with
  * and without MPI. All calls come from one thread. Those that fail return a text, constant or valid
  * until the next call; NULL is success. */
-enum { DML_TRANSPORT_INTERFACE = 1 };
+enum { DML_TRANSPORT_INTERFACE = 2 };
 
 /* A message under way. */
 struct dml_request {
@@ -24,6 +24,7 @@ struct dml_transport {
     const char *(*send)(const void *data, size_t bytes, int rank, int tag, struct dml_request *out);
     const char *(*receive)(void *data, size_t bytes, int rank, int tag, struct dml_request *out);
     const char *(*test)(struct dml_request *request, bool *done);
+    const char *(*cancel)(struct dml_request *receive); /* it does not come any more */
     /* Takes leave of the others: waits for them to do the same. */
     const char *(*close)(void);
     const char *(*version)(void); /* "Open MPI v4.1.4" */

@@ -41,8 +41,11 @@ enum dml_status dml_comm_listen(struct dml_comm *comm) {
 }
 
 void dml_comm_deafen(struct dml_comm *comm) {
+    bool heard = false;
     if (!comm->calls)
         return;
+    if (!comm->broken && !comm->transport->test(&comm->calls->listening, &heard) && !heard)
+        comm->transport->cancel(&comm->calls->listening);
     free(comm->calls->items);
     free(comm->calls);
     comm->calls = NULL;

@@ -38,6 +38,9 @@ int dml_comm_watch_lost(struct dml_comm *comm);
 /* The rank that tells the user of failures: the first that is left. */
 int dml_comm_speaker(const struct dml_comm *comm);
 
+/* Whether SIGTERM has come. */
+bool dml_comm_watch_ended(void);
+
 /* Where SIGTERM has come while `rank` of another machine is waited for, tells the user that:
  * mpirun, which sees all machines, sends it when it has lost a rank. */
 void dml_comm_tell_of_end(const struct dml_comm *comm, int rank);

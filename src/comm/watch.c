@@ -94,6 +94,10 @@ void dml_comm_watch_listen(void) {
     sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_ended}, &before_ended);
 }
 
+bool dml_comm_watch_ended(void) {
+    return ended;
+}
+
 void dml_comm_tell_of_end(const struct dml_comm *comm, int rank) {
     static bool done;
     const struct dml_rank *other = &comm->ranks[rank];

@@ -61,6 +61,13 @@ static const char *test(struct dml_request *request, bool *done) {
     return told(code);
 }
 
+static const char *cancel(struct dml_request *receive) {
+    MPI_Request own;
+    memcpy(&own, receive, sizeof own);
+    int code = MPI_Cancel(&own);
+    return told(code == MPI_SUCCESS ? MPI_Wait(&own, MPI_STATUS_IGNORE) : code);
+}
+
 static const char *leave(void) {
     return told(MPI_Finalize());
 }
@@ -70,6 +77,8 @@ static const char *version(void) {
     if (MPI_Get_library_version(library, &length) != MPI_SUCCESS)
         return "MPI";
     library[strcspn(library, ",\n")] = 0;
+    for (char *tab = library; (tab = strchr(tab, '\t'));)
+        *tab = ' ';
     return library;
 }
 
@@ -79,6 +88,7 @@ __attribute__((visibility("default"))) const struct dml_transport dml_transport 
     .send = start_send,
     .receive = start_receive,
     .test = test,
+    .cancel = cancel,
     .close = leave,
     .version = version,
 };
