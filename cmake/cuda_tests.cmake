@@ -32,11 +32,11 @@ function(dml_cuda_test name)
   dml_test(test_cuda_${name} 1200 test_cuda_${name})
 endfunction()
 
-foreach(name kernels device)
+foreach(name kernels device ranks)
   dml_cuda_test(${name} tests/cuda_host/test_${name}.c)
 endforeach()
 # Tests of networks once more, on this backend.
-foreach(name backend backbones grouped transformer_operations golden_architectures
+foreach(name backend backbones bf16 grouped transformer_operations golden_architectures
         golden_architectures2 golden_vit golden_trajectory golden_trajectory2)
   dml_cuda_test(${name} tests/test_${name}.c tests/cuda_host/use.c)
 endforeach()

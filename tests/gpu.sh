@@ -31,12 +31,21 @@ same_weights() { # a run in one go, and one that is resumed after its first epoc
             "$work"/parts/emoji200/run/checkpoint*e_recall@1*.safetensors
 }
 
+same_ranks() { # the same values by ranks counted on the card and on the processor
+    local files=(--embeddings "$work/set_embeddings.npy" --labels "$work/set_labels.npy" --json)
+    "$build/dml" embed --checkpoint "$work"/whole/emoji200/run/checkpoint*e_recall@1*.safetensors \
+        --source_path "$source/data/emoji200" --part training --out "$work/set" &&
+        "$build/dml" eval "${files[@]}" >"$work/a" &&
+        "$build/dml" eval "${files[@]}" --evaluate_on_gpu >"$work/b" 2>"$work/said" &&
+        [ ! -s "$work/said" ] && cmp "$work/a" "$work/b"
+}
+
 "$build/dml" devices
 if "$build/dml" devices | grep -q '^GPU: none'; then
     echo "no card can be used: nothing was tested"
     exit 77
 fi
-for name in backend backbones grouped transformer_operations golden_architectures \
+for name in backend backbones bf16 grouped transformer_operations golden_architectures \
     golden_architectures2 golden_vit golden_trajectory golden_trajectory2; do
     step "$name" "$build/test_cuda_$name"
 done
@@ -44,7 +53,8 @@ if command -v compute-sanitizer >/dev/null; then
     step "memcheck" compute-sanitizer --error-exitcode 9 "$build/test_cuda_grouped"
 fi
 step "resumed to the same bits" same_weights
-for precision in fp32 tf32; do
+step "ranks as the processor's" same_ranks
+for precision in fp32 tf32 bf16; do
     step "one epoch, resnet18, $precision" train "$precision" --n_epochs 1 --precision "$precision"
 done
 printf '%s\n' "${rows[@]}"

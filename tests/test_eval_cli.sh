@@ -54,6 +54,14 @@ for name in e_recall@1 e_recall@2 e_recall@4 nmi f1 mAP_1000 mAP_lim mAP_c dists
     grep -q "^$name " "$work/table" || fail "the table has no $name"
 done
 
+# --- On a GPU, or without one by the processor, which is told once: the same table
+"$dml" eval $small --evaluate_on_gpu >"$work/counted" 2>"$work/err" || fail "--evaluate_on_gpu"
+cmp -s "$work/table" "$work/counted" || fail "--evaluate_on_gpu gives other values"
+if "$dml" devices | grep -q '^GPU: none'; then
+    [ "$(grep -c '^.*--evaluate_on_gpu: .*; the processor counts ranks$' "$work/err")" = 1 ] ||
+        fail "--evaluate_on_gpu without a GPU says: $(cat "$work/err")"
+fi
+
 # --- A gallery that holds every query: the nearest is its copy
 json=$("$dml" eval $small --gallery_embeddings $golden/small/features.npy \
     --gallery_labels $golden/small/labels.npy --metrics e_recall@1 c_recall@1 --json 2>/dev/null)

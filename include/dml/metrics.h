@@ -48,6 +48,7 @@ struct dml_evaluation_set {
 enum dml_interval { DML_INTERVAL_NONE, DML_INTERVAL_QUERIES, DML_INTERVAL_CLASSES };
 
 struct dml_per_query;
+struct dml_rank_counter;
 
 /* All zero: nothing beyond the values. */
 struct dml_evaluation_options {
@@ -66,8 +67,9 @@ struct dml_evaluation_options {
     size_t resamples;           /* 0: 1000 */
     uint64_t seed;              /* of the sample and the bootstrap */
 
-    struct dml_per_query *per_query; /* NULL, or filled; dml_per_query_free */
-    struct dml_query_counts *counts; /* NULL, or filled */
+    const struct dml_rank_counter *counter; /* dml's own: a GPU that counts ranks; NULL: none */
+    struct dml_per_query *per_query;        /* NULL, or filled; dml_per_query_free */
+    struct dml_query_counts *counts;        /* NULL, or filled */
 };
 
 struct dml_query_counts {

@@ -15,7 +15,8 @@ static enum dml_status refuse_gpu(const struct dml_backend_wishes *wishes,
         return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu %d: GPUs are counted from 0, and there %s %d",
                         wishes->device, can->devices == 1 ? "is" : "are", can->devices);
     if (can->devices)
-        return dml_fail(DML_ERROR_UNSUPPORTED, "--precision %s: the GPU backend has fp32 and tf32",
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--precision %s: the GPU backend does not compute so",
                         precision_names[wishes->precision]);
     return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu %d: %s; without --gpu the processor computes",
                     wishes->device, can->reason);

@@ -153,6 +153,9 @@ struct dml_backend {
     /* Exchanges values and averages, as evaluation with the latter begins and ends. */
     enum dml_status (*exchange)(struct dml_network *network);
 
+    /* What it computes on, for logs: "cpu, 8 threads". */
+    void (*describe)(const struct dml_network *network, char *text, size_t size);
+
     /* Bytes held for activations and workspaces at their peak, for logs and benches. */
     size_t (*memory)(const struct dml_network *network);
 };

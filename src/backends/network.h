@@ -61,6 +61,10 @@ static inline enum dml_status dml_network_average(struct dml_network *network, d
 static inline enum dml_status dml_network_exchange(struct dml_network *network) {
     return network->backend->exchange(network);
 }
+static inline void dml_network_describe(const struct dml_network *network, char *text,
+                                        size_t size) {
+    network->backend->describe(network, text, size);
+}
 static inline size_t dml_network_memory(const struct dml_network *network) {
     return network->backend->memory(network);
 }

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "backends/cuda/ranks.h"
 #include "base/memory.h"
 #include "base/number.h"
 #include "base/progress.h"
@@ -25,9 +26,8 @@ static const char usage[] =
     "network or a pretrained backbone gives the images of a data set. Every sample is a query\n"
     "against all others. With a gallery of its own, queries\n"
     "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n"
-    "Distances are Euclidean, of metrics that begin with c_ cosine. Embeddings may be whitened "
-    "and\n"
-    "re-ranked, queries expanded.\n"
+    "Distances are Euclidean, of metrics that begin with c_ cosine. Embeddings may be whitened\n"
+    "and re-ranked, queries expanded. With --evaluate_on_gpu a GPU counts ranks.\n"
     "\n"
     "  dml eval --embeddings photos_embeddings.npy --labels photos_labels.npy \\\n"
     "      --metrics e_recall@1 e_recall@10 mAP@R nmi\n";
@@ -220,10 +220,15 @@ static void tell_without_interval(const struct dml_metric_value *values, size_t 
 /* The values of `names`, printed, and the table of queries; `paths` (n) or NULL. */
 static enum dml_status measure(const struct dml_evaluation_set *set,
                                const struct dml_strings *names, const struct eval_options *o,
-                               uint64_t seed, char *const *paths) {
+                               const struct dml_params *params, char *const *paths) {
+    const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
+    const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
+    const struct dml_evaluation_flags *flags = dml_params_options(params, &dml_evaluation_params);
     struct dml_metric_value *values = dml_alloc(names->count, sizeof *values);
     if (!values)
         return DML_ERROR_MEMORY;
+    struct cuda_ranker *ranker =
+        flags->evaluate_on_gpu ? cuda_ranker_open((int)setup->gpu.items[0]) : NULL;
     struct dml_progress progress;
     dml_progress_start(&progress, "Metrics", "percent", 100);
     progress.brief = true;
@@ -236,7 +241,8 @@ static enum dml_status measure(const struct dml_evaluation_set *set,
         .interval = o->ci,
         .level = o->ci_level,
         .resamples = (size_t)o->ci_resamples,
-        .seed = seed,
+        .seed = (uint64_t)run->seed,
+        .counter = cuda_ranker_counter(ranker),
         .per_query = *o->per_query ? &per_query : NULL,
         .counts = &counts,
     };
@@ -256,6 +262,7 @@ static enum dml_status measure(const struct dml_evaluation_set *set,
         dml_metric_values_free(values, names->count);
     }
     dml_per_query_free(&per_query);
+    cuda_ranker_close(ranker);
     free(values);
     return status;
 }
@@ -289,10 +296,8 @@ static enum dml_status evaluate(const struct dml_evaluation_set *set,
                                 const struct dml_params *params, char *const *paths) {
     const struct dml_postprocess_options *post =
         dml_params_options(params, &dml_postprocess_params);
-    const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
-    uint64_t seed = (uint64_t)run->seed;
     if (!dml_postprocess_any(post))
-        return measure(set, names, o, seed, paths);
+        return measure(set, names, o, params, paths);
     struct dml_embedding_set fit = {0};
     double *fitted = NULL;
     bool euclidean = *o->per_query, cosine = false;
@@ -308,7 +313,7 @@ static enum dml_status evaluate(const struct dml_evaluation_set *set,
     if (!status)
         status = dml_postprocess_apply(post, set, fitted, fit.set.n, euclidean, cosine, &processed);
     if (!status)
-        status = measure(&processed.set, names, o, seed, paths);
+        status = measure(&processed.set, names, o, params, paths);
     dml_processed_free(&processed);
     dml_embedding_set_close(&fit);
     free(fitted);

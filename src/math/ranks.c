@@ -32,6 +32,7 @@ struct pass {
     const struct dml_rank_task *task;
     size_t first, end, base;
     bool symmetric;   /* a tile serves its rows and its columns */
+    bool counted;     /* by the task's counter: all buckets are as for queries with more than FEW */
     double *key;      /* of each positive, ascending for a query */
     float *level;     /* its u + half of the query, as the tiles compare: descending */
     uint32_t *index;  /* its sample */
@@ -152,6 +153,13 @@ static float error_bound(size_t dim, double own, double longest, double level) {
     return (float)((units + 2 * level) * 0x1.02p-24 + 1e-30);
 }
 
+static float error_of(const struct pass *pass, size_t q, size_t active, float longest) {
+    const struct dml_rank_task *task = pass->task;
+    const float *level = pass->level + (task->start[q] - pass->base);
+    return error_bound(task->frame->dim, task->queries->norm[q], longest,
+                       fmax(fabs(level[0]), fabs(level[active - 1])));
+}
+
 /* One query's levels and its row of a tile. */
 struct row {
     struct pass *pass;
@@ -251,14 +259,14 @@ static size_t first_below(const float *level, size_t count, float value) {
     return low;
 }
 
-/* The first positive that a sample is nearer than, decided in float64. */
-static size_t first_behind(const struct row *row, uint32_t sample) {
-    const struct dml_rank_task *task = row->pass->task;
-    size_t at = task->start[row->q] - row->pass->base, low = 0, count = row->active;
-    double key = dml_frame_key(task->frame, task->queries->index[row->q], sample);
+/* The first of a query's `count` positives that a sample is nearer than, decided in float64. */
+static size_t first_behind(const struct pass *pass, size_t q, size_t count, uint32_t sample) {
+    const struct dml_rank_task *task = pass->task;
+    size_t at = task->start[q] - pass->base, low = 0;
+    double key = dml_frame_key(task->frame, task->queries->index[q], sample);
     while (count > 0) {
         size_t half = count / 2, p = at + low + half;
-        if (before(key, sample, row->pass->key[p], row->pass->index[p])) {
+        if (before(key, sample, pass->key[p], pass->index[p])) {
             count = half;
         } else {
             low += half + 1;
@@ -292,7 +300,8 @@ static void count_many(const struct row *row, float far) {
         size_t p = first_below(row->level, row->active, value);
         if ((p < row->active && value - row->level[p] <= row->error) ||
             (p > 0 && row->level[p - 1] - value <= row->error))
-            p = first_behind(row, row->pass->task->gallery->index[row->column + j]);
+            p = first_behind(row->pass, row->q, row->active,
+                             row->pass->task->gallery->index[row->column + j]);
         if (p < row->active)
             row->bucket[p]++;
     }
@@ -318,8 +327,7 @@ static void count_row(struct pass *pass, struct bench *bench, size_t q, size_t c
                       .bucket = pass->bucket + at};
     if (row.active == 0)
         return;
-    row.error = error_bound(task->frame->dim, task->queries->norm[q], longest,
-                            fmax(fabs(row.level[0]), fabs(row.level[row.active - 1])));
+    row.error = error_of(pass, q, row.active, longest);
     float far = row.level[row.active - 1] - row.error;
     if (task->start[q + 1] - task->start[q] <= FEW)
         count_few(&row, bench->above, far);
@@ -472,6 +480,36 @@ static void count_tiles(struct pass *pass, struct bench *benches) {
     }
 }
 
+float dml_rank_error(const struct dml_rank_work *work, size_t q, float longest) {
+    const size_t *start = work->task->start;
+    return error_of(work->pass, q, start[q + 1] - start[q], longest);
+}
+
+void dml_rank_settle(const struct dml_rank_work *work, size_t q, size_t j) {
+    const struct dml_rank_task *task = work->task;
+    size_t count = task->start[q + 1] - task->start[q];
+    size_t p = first_behind(work->pass, q, count, task->gallery->index[j]);
+    if (p < count)
+        __atomic_fetch_add(&work->nearer[task->start[q] - task->start[work->first] + p], 1,
+                           __ATOMIC_RELAXED);
+}
+
+/* Lets the task's counter count; false where there is none, or it cannot. */
+static bool count_elsewhere(struct pass *pass) {
+    const struct dml_rank_task *task = pass->task;
+    const struct dml_rank_work work = {task,        pass->first,  pass->end,
+                                       pass->level, pass->bucket, pass};
+    size_t positives = task->start[pass->end] - pass->base;
+    if (!task->counter || positives == 0)
+        return false;
+    pass->counted = task->counter->count(task->counter->data, &work);
+    if (!pass->counted)
+        memset(pass->bucket, 0, positives * sizeof *pass->bucket);
+    else if (task->progress)
+        task->progress(task->data, (double)pass->end / (double)task->queries->n);
+    return pass->counted;
+}
+
 /* Turns the counts of a pass into ranks, in place. */
 static void finish_ranks(struct pass *pass) {
 #pragma omp parallel for schedule(static)
@@ -480,7 +518,8 @@ static void finish_ranks(struct pass *pass) {
         size_t count = pass->task->start[q + 1] - pass->task->start[q];
         uint64_t nearer = 0, limit = pass->task->limit[q];
         for (size_t p = 0; p < count; p++) {
-            nearer = count > FEW ? nearer + pass->bucket[at + p] : pass->bucket[at + p];
+            nearer =
+                count > FEW || pass->counted ? nearer + pass->bucket[at + p] : pass->bucket[at + p];
             uint64_t rank = nearer + p + 1;
             pass->bucket[at + p] = p < pass->active[q - pass->first] && rank <= limit ? rank : 0;
         }
@@ -510,7 +549,8 @@ static enum dml_status run_pass(struct pass *pass, struct bench *benches) {
         for (size_t q = pass->first; q < pass->end; q++)
             collect_positives(pass, &benches[omp_get_thread_num()], q);
     }
-    count_tiles(pass, benches);
+    if (!count_elsewhere(pass))
+        count_tiles(pass, benches);
     finish_ranks(pass);
 out:
     free(pass->key);

@@ -115,6 +115,7 @@ static enum dml_status rank_rows(struct dml_prepared *p, const struct dml_prepar
                                        .groups = set->groups,
                                        .limit = limit,
                                        .start = space->start,
+                                       .counter = p->options ? p->options->counter : NULL,
                                        .progress = pass_on,
                                        .data = p};
     if (!status)

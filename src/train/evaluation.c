@@ -1,5 +1,6 @@
 #include "train/evaluation.h"
 
+#include "backends/cuda/ranks.h"
 #include "base/files.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -41,9 +42,10 @@ static void show_progress(void *data, double share, const char *what) {
     dml_progress_update(progress, (size_t)(share * 100));
 }
 
-static enum dml_status measure(const struct dml_experiment *e, const struct dml_part *part,
-                               const char *name, const float *embeddings, const char *const *names,
-                               size_t count, struct dml_metric_value *values) {
+static enum dml_status measure(const struct dml_evaluator *v, const struct dml_experiment *e,
+                               const struct dml_part *part, const char *name,
+                               const float *embeddings, const char *const *names, size_t count,
+                               struct dml_metric_value *values) {
     const struct dml_evaluation_set set = {.n = part->images,
                                            .dim = dml_network_dim(e->network),
                                            .embeddings = embeddings,
@@ -56,7 +58,8 @@ static enum dml_status measure(const struct dml_experiment *e, const struct dml_
     snprintf(title, sizeof title, "%s metrics", name);
     dml_progress_start(&progress, title, "percent", 100);
     progress.brief = true;
-    const struct dml_evaluation_options options = {.progress = show_progress, .data = &progress};
+    const struct dml_evaluation_options options = {
+        .progress = show_progress, .data = &progress, .counter = cuda_ranker_counter(v->ranker)};
     enum dml_status status = dml_evaluate(&set, names, count, &options, values);
     if (!status)
         dml_progress_end(&progress);
@@ -134,7 +137,7 @@ static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_e
         free(embeddings);
         return status;
     }
-    status = measure(e, part, name, embeddings, names, v->value_count, v->values[which]);
+    status = measure(v, e, part, name, embeddings, names, v->value_count, v->values[which]);
     if (!status)
         status = store_improvements(v, e, folder, name, v->values[which], epoch, &improved);
     if (!status && improved && which == DML_EVALUATE_TEST && part->images > 1) {
@@ -186,6 +189,9 @@ enum dml_status dml_evaluator_run(struct dml_evaluator *v, const struct dml_expe
                                   struct dml_epoch_record *record) {
     double started = dml_now();
     const char **names;
+    if (e->evaluation->evaluate_on_gpu && !v->ranker_tried && e->comm->rank == 0)
+        v->ranker = cuda_ranker_open((int)e->setup->gpu.items[0]);
+    v->ranker_tried = true;
     enum dml_status status = metric_names(e->evaluation, &names, &v->value_count);
     if (!status)
         status = evaluate_parts(v, e, 0, names, folder, stop, record);
@@ -211,6 +217,7 @@ void dml_evaluator_release(struct dml_evaluator *v) {
 void dml_evaluator_close(struct dml_evaluator *v) {
     dml_evaluator_release(v);
     dml_bests_free(&v->bests);
+    cuda_ranker_close(v->ranker);
     *v = (struct dml_evaluator){0};
 }
 

@@ -14,6 +14,8 @@ struct dml_evaluator {
     size_t value_count;
     char *contact_sheet; /* of the last run, NULL when none was made */
     char best_text[80];
+    struct cuda_ranker *ranker; /* with --evaluate_on_gpu, from the first run on, where it can */
+    bool ranker_tried;
 };
 
 /* Embeds and, on rank 0, measures every part, with the weights and then, where the run keeps one,

@@ -277,10 +277,11 @@ static enum dml_status fill_network(struct dml_experiment *e) {
         status = load_backbone(e);
     if (status)
         return status;
-    dml_inform("network: %s, %s parameters, %s; %s, %d threads", e->network_flags->arch,
+    char device[256];
+    dml_network_describe(e->network, device, sizeof device);
+    dml_inform("network: %s, %s parameters, %s; %s", e->network_flags->arch,
                dml_thousands(parameter_count(e->network->graph)),
-               e->weights ? e->weights : "random weights", e->network->backend->name,
-               omp_get_max_threads());
+               e->weights ? e->weights : "random weights", device);
     return DML_OK;
 }
 

@@ -222,7 +222,8 @@ static const struct dml_param evaluation[] = {
     {"eval_every", DML_PARAM_INT, AT(eval_every), "1", 1, 1000000,
      .help = "Evaluate after every so many epochs, and after the last."},
     {"evaluate_on_gpu", DML_PARAM_FLAG, AT(evaluate_on_gpu),
-     .help = "Accepted; metrics are computed on the processor.", .facts = DML_PARAM_SAME_RUN},
+     .help = "Count the ranks of positives on the GPU: the same values, sooner for large sets.",
+     .facts = DML_PARAM_SAME_RUN},
 };
 #undef AT
 const struct dml_param_table dml_evaluation_params =

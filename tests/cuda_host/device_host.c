@@ -1,5 +1,6 @@
 #include "cuda_host/device_host.h"
 
+#include "base/half.h"
 #include "math/linear.h"
 
 #include <assert.h>
@@ -10,10 +11,12 @@
 
 struct cuda_device {
     bool failed;
+    enum cuda_math math;
 };
 
 struct cuda_conv {
     struct cuda_conv_shape shape;
+    bool narrow;
 };
 
 /* A piece of memory begins with its size, in front of what is handed out. */
@@ -82,16 +85,18 @@ static bool card(int index, struct cuda_card *out, char *reason) {
     return true;
 }
 
-static struct cuda_device *open_device(int index, bool tf32, char *reason) {
+static struct cuda_device *open_device(int index, enum cuda_math math, char *reason) {
     struct cuda_card there;
-    (void)tf32;
     if (!card(index, &there, reason))
         return NULL;
     if (fails()) {
         snprintf(reason, CUDA_REASON, "it is in use");
         return NULL;
     }
-    return calloc(1, sizeof(struct cuda_device));
+    struct cuda_device *device = calloc(1, sizeof *device);
+    if (device)
+        device->math = math;
+    return device;
 }
 
 static void close_device(struct cuda_device *device) {
@@ -142,24 +147,62 @@ static const char *finish(struct cuda_device *device) {
     return works(device) ? NULL : "the card is lost";
 }
 
+/* Arrays of float32 that stand for those of bfloat16, rounded where they are written back. */
+static float *widened(const uint16_t *from, size_t count) {
+    float *to = malloc((count ? count : 1) * sizeof *to);
+    assert(to);
+    for (size_t i = 0; from && i < count; i++)
+        to[i] = dml_bfloat16_value(from[i]);
+    return to;
+}
+static void narrow_back(float *from, uint16_t *to, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        to[i] = dml_bfloat16_bits(from[i]);
+    free(from);
+}
+
+/* A factor's rows without gaps, its values rounded to bfloat16. */
+static float *rounded(const float *x, size_t rows, size_t columns, size_t stride) {
+    float *to = malloc(rows * columns * sizeof *to);
+    assert(to);
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            to[r * columns + c] = dml_bfloat16_value(dml_bfloat16_bits(x[r * stride + c]));
+    return to;
+}
+
 static void gemm(struct cuda_device *device, const struct cuda_gemm *g) {
     if (!works(device))
         return;
-    for (size_t i = 0; i < g->batch; i++)
-        dml_gemm(g->transpose_a, g->transpose_b, g->m, g->n, g->k, 1.0f, g->a + i * g->stride_a,
-                 g->lda, g->b + i * g->stride_b, g->ldb, g->beta, g->c + i * g->stride_c, g->ldc);
+    bool narrow = g->narrow && device->math == CUDA_BF16;
+    for (size_t i = 0; i < g->batch; i++) {
+        const float *a = g->a + i * g->stride_a, *b = g->b + i * g->stride_b;
+        size_t lda = g->lda, ldb = g->ldb;
+        if (narrow) {
+            size_t across_a = g->transpose_a ? g->m : g->k, across_b = g->transpose_b ? g->k : g->n;
+            a = rounded(a, g->transpose_a ? g->k : g->m, across_a, lda);
+            b = rounded(b, g->transpose_b ? g->n : g->k, across_b, ldb);
+            lda = across_a;
+            ldb = across_b;
+        }
+        dml_gemm(g->transpose_a, g->transpose_b, g->m, g->n, g->k, 1.0f, a, lda, b, ldb, g->beta,
+                 g->c + i * g->stride_c, g->ldc);
+        if (narrow) {
+            free((float *)(uintptr_t)a);
+            free((float *)(uintptr_t)b);
+        }
+    }
 }
 
 static struct cuda_conv *conv_create(struct cuda_device *device,
                                      const struct cuda_conv_shape *shape, char *reason) {
-    (void)device;
     if (fails()) {
         snprintf(reason, CUDA_REASON, "no plan was found");
         return NULL;
     }
     struct cuda_conv *conv = calloc(1, sizeof *conv);
     if (conv)
-        conv->shape = *shape;
+        *conv = (struct cuda_conv){*shape, device->math == CUDA_BF16};
     return conv;
 }
 
@@ -215,14 +258,9 @@ static struct sizes sizes_of(const struct cuda_conv_shape *s) {
                           (size_t)(s->out_c / s->groups), (size_t)s->out_c};
 }
 
-static void conv_forward(struct cuda_device *device, struct cuda_conv *conv, const float *x,
-                         const float *weights, const float *bias, const float *residual, float *y,
-                         void *scratch) {
-    const struct cuda_conv_shape *s = &conv->shape;
+static void forward(const struct cuda_conv_shape *s, const float *x, const float *weights,
+                    const float *bias, const float *residual, float *y, float *scratch) {
     struct sizes z = sizes_of(s);
-    assert(!bias == !s->bias && !residual == !s->residual);
-    if (!works(device))
-        return;
     for (size_t i = 0; i < s->n; i++)
         for (int g = 0; g < s->groups; g++) {
             walk_columns(s, g, (float *)(uintptr_t)x + i * z.in_image, scratch, take);
@@ -241,13 +279,9 @@ static void conv_forward(struct cuda_device *device, struct cuda_conv *conv, con
         }
 }
 
-static void conv_data(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
-                      const float *weights, float *grad_x, void *scratch) {
-    const struct cuda_conv_shape *s = &conv->shape;
+static void data(const struct cuda_conv_shape *s, const float *grad, const float *weights,
+                 float *grad_x, float *scratch) {
     struct sizes z = sizes_of(s);
-    assert(s->training && s->input_gradient);
-    if (!works(device))
-        return;
     memset(grad_x, 0, s->n * z.in_image * sizeof *grad_x);
     for (size_t i = 0; i < s->n; i++)
         for (int g = 0; g < s->groups; g++) {
@@ -258,13 +292,9 @@ static void conv_data(struct cuda_device *device, struct cuda_conv *conv, const 
         }
 }
 
-static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
-                         const float *x, float *grad_weights, void *scratch) {
-    const struct cuda_conv_shape *s = &conv->shape;
+static void weights_gradient(const struct cuda_conv_shape *s, const float *grad, const float *x,
+                             float *grad_weights, float *scratch) {
     struct sizes z = sizes_of(s);
-    assert(s->training);
-    if (!works(device))
-        return;
     memset(grad_weights, 0, z.out_c * z.width * sizeof *grad_weights);
     for (size_t i = 0; i < s->n; i++)
         for (int g = 0; g < s->groups; g++) {
@@ -273,6 +303,66 @@ static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, con
                      grad + i * z.pixels * z.out_c + (size_t)g * z.outs, z.out_c, scratch, z.width,
                      1.0f, grad_weights + (size_t)g * z.outs * z.width, z.width);
         }
+}
+
+static void conv_forward(struct cuda_device *device, struct cuda_conv *conv, const void *x,
+                         const void *weights, const void *bias, const void *residual, void *y,
+                         void *scratch) {
+    const struct cuda_conv_shape *s = &conv->shape;
+    struct sizes z = sizes_of(s);
+    assert(!bias == !s->bias && !residual == !s->residual);
+    if (!works(device))
+        return;
+    if (!conv->narrow) {
+        forward(s, x, weights, bias, residual, y, scratch);
+        return;
+    }
+    size_t made = s->n * z.pixels * z.out_c;
+    float *wide[] = {widened(x, s->n * z.in_image), widened(weights, z.out_c * z.width),
+                     widened(bias, z.out_c), widened(residual, made)};
+    float *out = widened(NULL, made);
+    forward(s, wide[0], wide[1], bias ? wide[2] : NULL, residual ? wide[3] : NULL, out, scratch);
+    narrow_back(out, y, made);
+    for (int i = 0; i < 4; i++)
+        free(wide[i]);
+}
+
+static void conv_data(struct cuda_device *device, struct cuda_conv *conv, const void *grad,
+                      const void *weights, void *grad_x, void *scratch) {
+    const struct cuda_conv_shape *s = &conv->shape;
+    struct sizes z = sizes_of(s);
+    assert(s->training && s->input_gradient);
+    if (!works(device))
+        return;
+    if (!conv->narrow) {
+        data(s, grad, weights, grad_x, scratch);
+        return;
+    }
+    float *wide[] = {widened(grad, s->n * z.pixels * z.out_c), widened(weights, z.out_c * z.width)};
+    float *out = widened(NULL, s->n * z.in_image);
+    data(s, wide[0], wide[1], out, scratch);
+    narrow_back(out, grad_x, s->n * z.in_image);
+    free(wide[0]);
+    free(wide[1]);
+}
+
+static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, const void *grad,
+                         const void *x, void *grad_weights, void *scratch) {
+    const struct cuda_conv_shape *s = &conv->shape;
+    struct sizes z = sizes_of(s);
+    assert(s->training);
+    if (!works(device))
+        return;
+    if (!conv->narrow) {
+        weights_gradient(s, grad, x, grad_weights, scratch);
+        return;
+    }
+    float *wide[] = {widened(grad, s->n * z.pixels * z.out_c), widened(x, s->n * z.in_image)};
+    float *out = widened(NULL, z.out_c * z.width);
+    weights_gradient(s, wide[0], wide[1], out, scratch);
+    narrow_back(out, grad_weights, z.out_c * z.width);
+    free(wide[0]);
+    free(wide[1]);
 }
 
 const struct cuda_api *cuda_host_api(void) {

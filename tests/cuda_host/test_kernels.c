@@ -1,4 +1,5 @@
 #include "backends/cpu/kernels.h"
+#include "base/half.h"
 #include "cuda_host/device_host.h"
 #include "math/descent.h"
 #include "support/golden.h"
@@ -154,7 +155,7 @@ static void input(void **state) {
 static void check_pointwise(const struct size *s) {
     struct plan_layout layout = plain(s);
     size_t count = values_of(s), channels = (size_t)s->channels;
-    struct cuda_rows rows = {s->n * pixels_of(s), channels, channels};
+    struct cuda_rows rows = {s->n * pixels_of(s), channels, channels, false};
     float *x = random_values(count, 1), *r = random_values(count, 2), *right = empty(count);
     float *scale = random_values(channels, 3), *shift = random_values(channels, 4);
     float *x2 = last(x, s), *r2 = last(r, s), *got = empty(count);
@@ -194,15 +195,15 @@ static void check_combine(const struct size *s) {
         memcpy(view + r * wide + 2, b2 + r * channels, channels * sizeof *view);
     const struct cpu_term terms[3] = {
         {a, layout.image, false, 0}, {b, layout.image, false, 0}, {vector, channels, true, 0.25f}};
-    const struct cuda_terms others = {{{a2, pixels * channels, channels, 0, false},
-                                       {view + 2, pixels * wide, wide, 0, false},
-                                       {vector, channels, 0, 0.25f, true}},
+    const struct cuda_terms others = {{{a2, pixels * channels, channels, 0, false, false},
+                                       {view + 2, pixels * wide, wide, 0, false, false},
+                                       {vector, channels, 0, 0.25f, true, false}},
                                       3};
-    const struct cuda_term gate = {mask2, pixels * channels, channels, 0, false};
+    const struct cuda_term gate = {mask2, pixels * channels, channels, 0, false, false};
     for (int kind = 0; kind < 2; kind++) {
         cpu_kernels_float32()->combine(&layout, s->n, terms, 3, kind ? mask : NULL, layout.image,
                                        right);
-        card()->combine(NULL, s->n, pixels, channels, &others, kind ? &gate : NULL, got);
+        card()->combine(NULL, s->n, pixels, channels, &others, kind ? &gate : NULL, false, got);
         equal_maps(got, right, s, 1e-6);
     }
     float *const all[] = {a, b, mask, vector, right, got, a2, b2, mask2, view};
@@ -217,7 +218,7 @@ static void combine(void **state) {
 static void check_statistics(const struct size *s) {
     struct plan_layout layout = plain(s);
     size_t count = values_of(s), channels = (size_t)s->channels;
-    struct cuda_rows rows = {s->n * pixels_of(s), channels, channels};
+    struct cuda_rows rows = {s->n * pixels_of(s), channels, channels, false};
     float *x = random_values(count, 1), *g = random_values(count, 2);
     for (size_t i = 0; i < count; i++)
         x[i] += 30; /* far from 0: a difference of large sums would show */
@@ -273,7 +274,7 @@ static void sums_of_many_rows(void **state) {
     assert_non_null(partial);
     for (size_t k = 0; k < sizeof counts / sizeof *counts; k++) {
         float *x = random_values(counts[k] * WIDTH, k);
-        const struct cuda_rows rows = {counts[k], WIDTH, WIDTH};
+        const struct cuda_rows rows = {counts[k], WIDTH, WIDTH, false};
         card()->sums(NULL, &(struct cuda_sums){CUDA_SUM, rows, x, NULL, NULL}, partial, sums);
         for (size_t c = 0; c < WIDTH; c++) {
             double right = 0;
@@ -305,19 +306,19 @@ static void check_pools(const struct size *s) {
         const struct cuda_window window = {w->kernel_h, w->kernel_w, w->stride_h,      w->stride_w,
                                            w->pad_h,    w->pad_w,    w->count_padding, s->height,
                                            s->width,    o.height,    o.width,          s->channels,
-                                           s->n};
+                                           s->n,        false};
         float *y = empty(made), *y2 = empty(made), *g = random_values(made, 2), *g2 = last(g, &o);
         uint8_t *won = malloc(made), *won2 = malloc(made);
         assert_true(won && won2);
         const struct cpu_term term = {g, out.image, false, 0};
-        const struct cuda_term term2 = {g2, pixels * channels, channels, 0, false};
+        const struct cuda_term term2 = {g2, pixels * channels, channels, 0, false, false};
         cpu_kernels_float32()->max_pool(w, &in, &out, s->n, x, y, won);
         card()->max_pool(NULL, &window, x2, y2, won2);
         equal_maps(y2, y, &o, 0);
         uint8_t *turn = turned(won2, &o, 1, true);
         assert_memory_equal(turn, won, made);
         for (int positive = 0; positive < 2; positive++) {
-            const struct cuda_term gate = {y2, pixels * channels, channels, 0, false};
+            const struct cuda_term gate = {y2, pixels * channels, channels, 0, false, false};
             cpu_kernels_float32()->max_pool_gradient(w, &in, &out, s->n, &term, positive ? y : NULL,
                                                      won, back);
             card()->max_pool_gradient(NULL, &window, &term2, positive ? &gate : NULL, won2, back2);
@@ -351,27 +352,28 @@ static void check_global_pools(const struct size *s) {
     size_t count = values_of(s), channels = (size_t)s->channels, vectors = s->n * channels;
     size_t pixels = pixels_of(s);
     const struct cpu_kernels *cpu = cpu_kernels_float32();
+    const struct cuda_pool pool = {s->n, pixels, channels, false};
     float *x = random_values(count, 1), *x2 = last(x, s), *y = empty(vectors), *y2 = empty(vectors);
     float *g = random_values(vectors, 2), *back = empty(count), *back2 = empty(count), p = 3.5f;
     float *kept = empty(2 * vectors), *kept2 = empty(2 * vectors);
     int32_t *won = malloc(vectors * sizeof *won), *won2 = malloc(vectors * sizeof *won2);
     assert_true(won && won2);
     cpu->global_avg_pool(&in, s->n, x, y);
-    card()->global_avg(NULL, s->n, pixels, channels, x2, y2);
+    card()->global_avg(NULL, &pool, x2, y2);
     equal(y2, y, vectors, 1e-6);
     cpu->global_max_pool(&in, s->n, x, y, won);
-    card()->global_max(NULL, s->n, pixels, channels, x2, y2, won2);
+    card()->global_max(NULL, &pool, x2, y2, won2);
     equal(y2, y, vectors, 0);
     assert_memory_equal(won, won2, vectors * sizeof *won);
     cpu->global_max_pool_gradient(&in, s->n, g, won, back);
-    card()->global_max_gradient(NULL, s->n, pixels, channels, g, won2, back2);
+    card()->global_max_gradient(NULL, &pool, g, won2, back2);
     equal_maps(back2, back, s, 0);
     cpu->global_gem_pool(&in, s->n, x, p, y, kept);
-    card()->global_gem(NULL, s->n, pixels, channels, x2, &p, y2, kept2);
+    card()->global_gem(NULL, &pool, x2, &p, y2, kept2);
     equal(y2, y, vectors, 1e-5);
     equal(kept2, kept, 2 * vectors, 1e-5);
     cpu->global_gem_pool_gradient(&in, s->n, g, x, p, kept, back);
-    card()->global_gem_gradient(NULL, s->n, pixels, channels, g, x2, &p, kept2, back2);
+    card()->global_gem_gradient(NULL, &pool, g, x2, &p, kept2, back2);
     equal_maps(back2, back, s, 1e-4);
     double sum, right = 0;
     card()->gem_power(NULL, vectors, g, &p, kept2, &sum);
@@ -393,7 +395,7 @@ static void global_pools(void **state) {
 
 static void check_rows(const struct size *s) {
     size_t count = s->n * pixels_of(s), width = (size_t)s->channels;
-    struct cuda_rows rows = {count, width, width};
+    struct cuda_rows rows = {count, width, width, false};
     float *x = random_values(count * width, 1), *g = random_values(count * width, 2);
     float *y = empty(count * width), *y2 = empty(count * width), *norms = empty(count);
     float *norms2 = empty(count), *back = empty(count * width), *back2 = empty(count * width);
@@ -459,22 +461,43 @@ static void folding(void **state) {
         card()->scale_outputs(NULL, OUTPUTS, inner, w, scale, got);
         for (size_t i = 0; i < count; i++)
             assert_true(got[i] == w[i] * scale[i / inner]);
-        card()->unfold(NULL, OUTPUTS, inner, e, w, scale, true, grads, dots);
+        card()->unfold(NULL, OUTPUTS, inner, false, e, w, scale, grads, dots);
         for (size_t o = 0; o < OUTPUTS; o++) {
             double dot = 0;
             for (size_t i = o * inner; i < (o + 1) * inner; i++) {
-                float sum = old[i] + e[i] * scale[o];
-                equal(&grads[i], &sum, 1, 1e-6);
+                assert_true(grads[i] == e[i] * scale[o]);
                 dot += (double)e[i] * w[i];
             }
             assert_true(fabs(dots[o] - dot) <= 1e-9 * (double)inner);
         }
-        card()->unfold(NULL, OUTPUTS, inner, e, w, NULL, false, grads, NULL);
+        card()->unfold(NULL, OUTPUTS, inner, false, e, w, NULL, grads, NULL);
         assert_memory_equal(grads, e, count * sizeof *e);
+        card()->add(NULL, count, old, grads);
+        for (size_t i = 0; i < count; i++)
+            assert_true(grads[i] == e[i] + old[i]);
         float *const all[] = {w, e, got, grads, old, scale};
         for (size_t i = 0; i < sizeof all / sizeof *all; i++)
             free(all[i]);
     }
+}
+
+/* To the nearest bfloat16, of two equally near ones the even; NaN and infinity stay. */
+static void narrowing(void **state) {
+    (void)state;
+    enum { COUNT = 3000 };
+    float *values = random_values(COUNT, 9);
+    const uint32_t special[] = {0x3f808000, 0x3f818000, 0x3f808001, 0x3f807fff,
+                                0x7f7fffff, 0x7f800000, 0xff800000, 0x7f800001,
+                                0x7fc00000, 0x80000000, 0x00000001, 0x80008000};
+    memcpy(values, special, sizeof special);
+    uint16_t narrow[COUNT], copied[COUNT];
+    card()->narrow(NULL, COUNT, values, narrow);
+    for (size_t i = 0; i < COUNT; i++)
+        assert_int_equal(narrow[i], dml_bfloat16_bits(values[i]));
+    const struct cuda_rows rows = {COUNT, 1, 1, true};
+    card()->copy(NULL, rows, narrow, copied, 1);
+    assert_memory_equal(copied, narrow, sizeof narrow);
+    free(values);
 }
 
 /* None of the tests above ran on nothing. */
@@ -495,6 +518,7 @@ int main(void) {
         cmocka_unit_test(rows),
         cmocka_unit_test(gradients_are_measured),
         cmocka_unit_test(folding),
+        cmocka_unit_test(narrowing),
         cmocka_unit_test(kernels_ran),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

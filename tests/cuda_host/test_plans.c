@@ -10,61 +10,68 @@
 
 /* cuDNN's planner itself, with cards as they are described in tests/cuda_host/cards: every
  * convolution of every architecture has a plan, forward with residual, bias and relu fused, for
- * both gradients, in float32 and in tf32. */
+ * both gradients, in float32, tf32 and bfloat16. */
 
-enum { MOST_SHAPES = 4096 };
+enum { MOST_WORK = 4096 };
 
-static struct {
-    struct cudnn_target target;
-    struct cuda_conv_shape seen[MOST_SHAPES]; /* on this card */
-    int count, convolutions;
-    const char *arch, *card;
-} now;
+/* The passes to be planned, each once, and an architecture that has it. */
+static struct work {
+    struct cuda_conv_shape shape;
+    enum cuda_pass pass;
+    const struct dml_architecture *architecture;
+} all[MOST_WORK];
+static int work_count, convolutions;
+static const struct dml_architecture *collected;
 
-/* Of a shape that was not planned yet. */
-static void plan_pass(const struct cuda_conv_shape *s, enum cuda_pass pass, bool fused) {
-    struct cudnn_plan plan;
-    char reason[CUDA_REASON];
-    if (!cudnn_plans(&now.target, s, pass, fused, &plan, 1, reason))
-        fail_msg("%s, %s, tf32 %d: pass %d of %d x %d x %d to %d channels, kernel %d x %d, stride "
-                 "%d, groups %d: %s",
-                 now.card, now.arch, now.target.tf32, pass, s->in_c, s->in_h, s->in_w, s->out_c,
-                 s->kernel_h, s->kernel_w, s->stride_h, s->groups, reason);
-    /* The largest activations are some 360 MB: more for scratch memory would be a wrong plan. */
-    if (plan.scratch > (size_t)4 << 30)
-        fail_msg("%s, %s: %zu bytes of scratch memory", now.card, now.arch, plan.scratch);
-    cudnn_plan_destroy(&plan);
+static void collect(const struct cuda_conv_shape *shape, enum cuda_pass pass) {
+    for (int i = 0; i < work_count; i++)
+        if (all[i].pass == pass && cudnn_same(&all[i].shape, shape, pass == CUDA_FORWARD))
+            return;
+    assert_true(work_count < MOST_WORK);
+    all[work_count++] = (struct work){*shape, pass, collected};
 }
 
 static struct cuda_conv *conv_create(struct cuda_device *device,
                                      const struct cuda_conv_shape *shape, char *reason) {
-    now.convolutions++;
-    for (int i = 0; i < now.count; i++)
-        if (memcmp(&now.seen[i], shape, sizeof *shape) == 0)
-            return cuda_host_api()->conv_create(device, shape, reason);
-    assert_true(now.count < MOST_SHAPES);
-    memcpy(&now.seen[now.count++], shape, sizeof *shape);
-    plan_pass(shape, CUDA_FORWARD, true);
+    convolutions++;
+    collect(shape, CUDA_FORWARD);
     if (shape->training)
-        plan_pass(shape, CUDA_WEIGHTS, false);
+        collect(shape, CUDA_WEIGHTS);
     if (shape->input_gradient)
-        plan_pass(shape, CUDA_DATA, false);
+        collect(shape, CUDA_DATA);
     return cuda_host_api()->conv_create(device, shape, reason);
 }
 
-static void plan_network(const char *name, const char *options) {
+/* Parameters are never looked at, so they need no memory. */
+static void *lend(struct cuda_device *device, size_t bytes) {
+    static char memory[64];
+    (void)device;
+    (void)bytes;
+    return memory;
+}
+static void keep(struct cuda_device *device, void *memory) {
+    (void)device;
+    (void)memory;
+}
+static void leave(struct cuda_device *device, void *memory, size_t bytes) {
+    (void)device;
+    (void)memory;
+    (void)bytes;
+}
+
+static void collect_network(const char *options) {
     struct cuda_api api = *cuda_host_api();
     char reason[CUDA_REASON], arch[128];
-    snprintf(arch, sizeof arch, "%s%s", name, options);
-    now.arch = arch;
+    snprintf(arch, sizeof arch, "%s%s", collected->name, options);
     api.conv_create = conv_create;
-    struct cuda_on on = {&api, api.kernels, api.open(0, false, reason), NULL};
+    api.alloc = lend;
+    api.release = keep;
+    api.zero = leave;
+    struct cuda_on on = {&api, api.kernels, api.open(0, CUDA_FP32, reason), NULL};
     struct cuda_params params;
     struct dml_graph *graph;
-    const struct dml_architecture *architecture = dml_architecture_find(arch);
-    assert_non_null(architecture);
-    assert_ok(dml_graph_build(arch, 128, architecture->crop, &graph));
-    assert_ok(cuda_params_create(graph, &on, &params));
+    assert_ok(dml_graph_build(arch, 128, collected->crop, &graph));
+    assert_ok(cuda_params_create(graph, &on, PLAN_FLOAT32, &params));
     struct cuda_planning planning = {&on, &params};
     struct plan_traits traits = cuda_traits(&planning);
     for (int kind = PLAN_EMBED; kind <= PLAN_TRAIN; kind++) {
@@ -77,6 +84,19 @@ static void plan_network(const char *name, const char *options) {
     api.close(on.device);
 }
 
+static int collect_all(void **state) {
+    (void)state;
+    for (size_t i = 0; (collected = dml_architecture_at(i)); i++) {
+        if (collected->vit) /* patches are a matrix product */
+            continue;
+        collect_network("_frozen");
+        collect_network("");
+    }
+    printf("%d convolutions of the architectures, %d different passes\n", convolutions, work_count);
+    assert_true(work_count > 500);
+    return 0;
+}
+
 static char *text_of(const char *path) {
     FILE *file = fopen(path, "r");
     char *text = calloc(1, 8192);
@@ -86,27 +106,34 @@ static char *text_of(const char *path) {
     return text;
 }
 
-static void plan_card(const char *file, bool tf32) {
+static void plan_work(const struct cudnn_target *target, const char *card, const struct work *w) {
+    const struct cuda_conv_shape *s = &w->shape;
+    struct cudnn_plan plan;
+    char reason[CUDA_REASON];
+    if (!cudnn_plans(target, s, w->pass, w->pass == CUDA_FORWARD, &plan, 1, reason))
+        fail_msg("%s, %s, math %d: pass %d of %d x %d x %d to %d channels, kernel %d x %d, stride "
+                 "%d, groups %d: %s",
+                 card, w->architecture->name, target->math, w->pass, s->in_c, s->in_h, s->in_w,
+                 s->out_c, s->kernel_h, s->kernel_w, s->stride_h, s->groups, reason);
+    /* The largest activations are some 360 MB: more for scratch memory would be a wrong plan. */
+    if (plan.scratch > (size_t)4 << 30)
+        fail_msg("%s, %s: %zu bytes of scratch memory", card, w->architecture->name, plan.scratch);
+    cudnn_plan_destroy(&plan);
+}
+
+static void plan_card(const char *file) {
     char path[512], reason[CUDA_REASON];
     snprintf(path, sizeof path, "%s/tests/cuda_host/cards/%s", DML_SOURCE_DIR, file);
     char *text = text_of(path);
-    memset(&now, 0, sizeof now);
-    now.card = file;
-    if (!cudnn_describe(text, &now.target, reason))
+    struct cudnn_target target;
+    if (!cudnn_describe(text, &target, reason))
         fail_msg("%s: %s", file, reason);
-    now.target.tf32 = tf32;
-    const struct dml_architecture *architecture;
-    size_t architectures = 0;
-    for (; (architecture = dml_architecture_at(architectures)); architectures++) {
-        if (architecture->vit) /* patches are a matrix product */
-            continue;
-        plan_network(architecture->name, "_frozen");
-        plan_network(architecture->name, "");
+    for (int math = CUDA_FP32; math <= CUDA_BF16; math++) {
+        target.math = (enum cuda_math)math;
+        for (int i = 0; i < work_count; i++)
+            plan_work(&target, file, &all[i]);
     }
-    printf("%s, %s: %d convolutions of %zu architectures, %d shapes\n", file,
-           tf32 ? "tf32" : "fp32", now.convolutions, architectures, now.count);
-    assert_true(now.count > 100);
-    cudnn_undescribe(&now.target);
+    cudnn_undescribe(&target);
     free(text);
 }
 
@@ -124,8 +151,7 @@ static void every_convolution_has_a_plan(void **state) {
     assert_non_null(folder);
     for (struct dirent *entry; (entry = readdir(folder));)
         if (entry->d_name[0] != '.') {
-            plan_card(entry->d_name, false);
-            plan_card(entry->d_name, true);
+            plan_card(entry->d_name);
             cards++;
         }
     closedir(folder);
@@ -160,7 +186,7 @@ static void refusals_have_reasons(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_convolution_has_a_plan),
+        cmocka_unit_test_setup(every_convolution_has_a_plan, collect_all),
         cmocka_unit_test(refusals_have_reasons),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

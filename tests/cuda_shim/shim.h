@@ -29,6 +29,13 @@ extern struct shim_index threadIdx, blockIdx, blockDim, gridDim;
 
 using std::fmax;
 
+/* Threads run one at a time. */
+static inline unsigned atomicAdd(unsigned *at, unsigned value) {
+    unsigned old = *at;
+    *at += value;
+    return old;
+}
+
 void shim_launch(size_t blocks, unsigned threads, const char *name,
                  const std::function<void()> &thread);
 void *shim_shared(const void *key, size_t bytes);

@@ -8,4 +8,8 @@
 const struct dml_backend *tested(void);
 void test_backend(const struct dml_backend *backend);
 
+/* Whether that is a card in plain C, on which all golden cases would take minutes: what differs in
+ * nothing that a backend sees is then left to the CPU's test and to a real card's. */
+bool tested_slowly(void);
+
 #endif

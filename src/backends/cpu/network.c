@@ -4,6 +4,8 @@
 #include "backends/cpu/traits.h"
 #include "base/memory.h"
 
+#include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,6 +194,11 @@ static size_t memory(const struct dml_network *network) {
     return ((const struct cpu_network *)network)->arena_bytes;
 }
 
+static void describe(const struct dml_network *network, char *text, size_t size) {
+    (void)network;
+    snprintf(text, size, "cpu, %d threads", omp_get_max_threads());
+}
+
 static void destroy(struct dml_network *network) {
     close_network(cpu_of(network));
 }
@@ -213,5 +220,6 @@ const struct dml_backend dml_backend_cpu = {
     .step = step,
     .average = average,
     .exchange = exchange,
+    .describe = describe,
     .memory = memory,
 };

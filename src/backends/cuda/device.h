@@ -24,8 +24,12 @@ struct cuda_versions {
 
 struct cuda_device; /* a card that is in use */
 
+/* How convolutions and products are computed, all with sums in float32: of float32; of float32 with
+ * 10 bits of mantissa; of bfloat16, where all that convolutions take and make is bfloat16. */
+enum cuda_math { CUDA_FP32, CUDA_TF32, CUDA_BF16 };
+
 /* out = relu?(convolution(x) + residual + bias), all (n, height, width, channels); weights (out_c,
- * kernel_h, kernel_w, in_c / groups). */
+ * kernel_h, kernel_w, in_c / groups). Values are float32, or bfloat16 by the device's math. */
 struct cuda_conv_shape {
     size_t n;
     int in_c, in_h, in_w, out_c, out_h, out_w;
@@ -37,11 +41,12 @@ struct cuda_conv_shape {
 struct cuda_conv;
 enum cuda_pass { CUDA_FORWARD, CUDA_DATA, CUDA_WEIGHTS };
 
-/* c (m, n) = a b + beta c for each of `batch` matrices, row-major, `lda` and so on floats from one
- * row to the next, `stride_a` and so on from one matrix to the next. a is (m, k), or (k, m) where
- * transpose_a, and so for b. */
+/* c (m, n) = a b + beta c, of float32, for each of `batch` matrices, row-major, `lda` and so on
+ * floats from one row to the next, `stride_a` and so on from one matrix to the next. a is (m, k),
+ * or (k, m) where transpose_a, and so for b. narrow: on a device of CUDA_BF16 the factors are
+ * rounded to bfloat16. */
 struct cuda_gemm {
-    bool transpose_a, transpose_b;
+    bool transpose_a, transpose_b, narrow;
     size_t m, n, k, batch;
     const float *a, *b;
     float *c;
@@ -58,8 +63,8 @@ struct cuda_api {
     /* Cards there are; -1: none can be used, for this reason. */
     int (*count)(char *reason);
     bool (*card)(int index, struct cuda_card *out, char *reason);
-    /* NULL: it cannot be used. tf32: float32 is multiplied with 10 bits of mantissa. */
-    struct cuda_device *(*open)(int index, bool tf32, char *reason);
+    /* NULL: it cannot be used. */
+    struct cuda_device *(*open)(int index, enum cuda_math math, char *reason);
     void (*close)(struct cuda_device *device);
 
     /* Memory of the card; NULL: there is not so much. What is released waits for its last use. */
@@ -83,13 +88,13 @@ struct cuda_api {
                                      const struct cuda_conv_shape *shape, char *reason);
     void (*conv_destroy)(void *conv); /* a struct cuda_conv */
     size_t (*conv_scratch)(const struct cuda_conv *conv, enum cuda_pass pass); /* bytes */
-    void (*conv_forward)(struct cuda_device *device, struct cuda_conv *conv, const float *x,
-                         const float *weights, const float *bias, const float *residual, float *y,
+    void (*conv_forward)(struct cuda_device *device, struct cuda_conv *conv, const void *x,
+                         const void *weights, const void *bias, const void *residual, void *y,
                          void *scratch);
-    void (*conv_data)(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
-                      const float *weights, float *grad_x, void *scratch);
-    void (*conv_weights)(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
-                         const float *x, float *grad_weights, void *scratch);
+    void (*conv_data)(struct cuda_device *device, struct cuda_conv *conv, const void *grad,
+                      const void *weights, void *grad_x, void *scratch);
+    void (*conv_weights)(struct cuda_device *device, struct cuda_conv *conv, const void *grad,
+                         const void *x, void *grad_weights, void *scratch);
 };
 
 /* The one symbol of libdml_cuda.so. */

@@ -11,20 +11,22 @@ extern "C" {
 
 /* What a card computes beside convolutions and matrix products. All pointers are to the card's
  * memory. Feature maps lie (n, height, width, channels): as rows, one a pixel, of `width` channels,
- * and `stride` floats from one row to the next. Sums over many values are taken in float64, in an
+ * and `stride` values from one row to the next. They are float32, or bfloat16 where something is
+ * `narrow`: then they are of type void here. Sums over many values are taken in float64, in an
  * order that depends on sizes alone, so results repeat to the bit. */
 
 struct cuda_rows {
     size_t count, width, stride;
+    bool narrow;
 };
 
 /* One of the gradients that add up to a tensor's gradient: at data + image * i + pixel * s for
  * pixel s of image i. `broadcast`: the same for each pixel, times `scale`. */
 struct cuda_term {
-    const float *data;
+    const void *data;
     size_t image, pixel;
     float scale;
-    bool broadcast;
+    bool broadcast, narrow;
 };
 enum { CUDA_MOST_TERMS = 12 };
 struct cuda_terms {
@@ -38,6 +40,13 @@ struct cuda_window {
     bool count_padding;
     int in_h, in_w, out_h, out_w, channels;
     size_t n;
+    bool narrow; /* input and output, and their gradients */
+};
+
+/* A pool over all pixels. */
+struct cuda_pool {
+    size_t n, pixels, channels;
+    bool narrow; /* maps and their gradients */
 };
 
 /* Images as they come: 8-bit (n, pixels, 3) by a table (3, 256) of what values become, or floats
@@ -50,6 +59,7 @@ struct cuda_input {
     const int *erased;        /* (n, 4): left, top, width, height; NULL: nothing */
     float scale[3], shift[3]; /* of floats, and `shift` of what is erased */
     size_t n, height, width, stride;
+    bool narrow; /* what comes out */
 };
 
 /* What is summed over the rows of x for each channel. */
@@ -62,8 +72,8 @@ enum cuda_sum {
 struct cuda_sums {
     enum cuda_sum kind;
     struct cuda_rows rows;
-    const float *x, *y, *center; /* y of x's strides; of CUDA_SUM_NORMED center is mean, then
-                                    inverse, of each row */
+    const void *x, *y;   /* y of x's strides */
+    const float *center; /* of CUDA_SUM_NORMED mean, then inverse, of each row */
 };
 
 /* A batch norm, arrays of `channels`. Sums, statistics and coefficients beside it have `stride`
@@ -103,26 +113,45 @@ struct cuda_mean {
     size_t first, count, to;
 };
 
+/* Samples of a gallery that are nearer to queries than their positives: math/ranks.h. A tile of
+ * `queries` rows and `columns` gallery rows, the first of which is row `column` of all. */
+struct cuda_ranking {
+    size_t queries, columns, column;
+    const float *product;  /* (queries, columns) */
+    const float *half;     /* (columns) */
+    const float *error;    /* (queries) */
+    const uint32_t *start; /* (queries + 1) in level and nearer */
+    const uint32_t *own;   /* (queries, 2) from and to in the gallery: these do not count */
+    const float *level;
+    uint32_t *nearer;
+    /* Pairs that float32 cannot decide: how many, then query and column of each of the first
+     * `most`. */
+    uint32_t *unsure, most;
+};
+
 typedef void *cuda_stream;
 
 struct cuda_kernels {
-    void (*input)(cuda_stream s, const struct cuda_input *in, float *out);
+    void (*input)(cuda_stream s, const struct cuda_input *in, void *out);
     /* out = relu?(scale[c] x + shift[c] + residual); x, scale, shift and residual may be NULL.
      * `out` may be x or residual. */
-    void (*affine)(cuda_stream s, struct cuda_rows rows, const float *x, const float *scale,
-                   const float *shift, const float *residual, bool relu, float *out);
+    void (*affine)(cuda_stream s, struct cuda_rows rows, const void *x, const float *scale,
+                   const float *shift, const void *residual, bool relu, void *out);
     /* out = sum of terms where mask > 0 (NULL: everywhere); `out` may be a term of its layout. */
     void (*combine)(cuda_stream s, size_t n, size_t pixels, size_t channels,
-                    const struct cuda_terms *terms, const struct cuda_term *mask, float *out);
-    /* out[r * to_stride + c] = x[r * from_stride + c] for `width` channels. */
-    void (*copy)(cuda_stream s, size_t rows, size_t width, const float *x, size_t from_stride,
-                 float *out, size_t to_stride);
+                    const struct cuda_terms *terms, const struct cuda_term *mask, bool narrow,
+                    void *out);
+    /* out[r * to_stride + c] = x[r * rows.stride + c]. */
+    void (*copy)(cuda_stream s, struct cuda_rows rows, const void *x, void *out, size_t to_stride);
+    /* float32 to bfloat16, to the nearest. */
+    void (*narrow)(cuda_stream s, size_t count, const float *x, void *out);
+    /* out += x. */
+    void (*add)(cuda_stream s, size_t count, const float *x, float *out);
 
     /* sums (2, width) in float64. partial: cuda_sums_scratch(rows) floats64. */
     void (*sums)(cuda_stream s, const struct cuda_sums *sums, double *partial, double *out);
-    /* grad[c] = (accumulate ? grad[c] : 0) + sums[c] * factor. */
-    void (*store)(cuda_stream s, size_t count, const double *sums, double factor, bool accumulate,
-                  float *grad);
+    /* grad[c] = sums[c] * factor. */
+    void (*store)(cuda_stream s, size_t count, const double *sums, double factor, float *grad);
 
     /* Statistics (4, stride): mean, variance, then scale and shift of the normalisation. The first
      * makes the mean of sums; the second, of sums of squares, the others, and moves the running
@@ -134,56 +163,52 @@ struct cuda_kernels {
     /* From CUDA_SUM_PRODUCT of gradient and input: gradients of weight and bias, and coefficients
      * (3, stride) for norm_input. */
     void (*norm_backward)(cuda_stream s, const struct cuda_norm *norm, const double *sums,
-                          double count, const float *statistics, bool accumulate,
-                          float *grad_weight, float *grad_bias, float *coefficients);
+                          double count, const float *statistics, float *grad_weight,
+                          float *grad_bias, float *coefficients);
     /* out = a[c] grad + b[c] (x - mean[c]) + d[c]; `out` may be grad. */
-    void (*norm_input)(cuda_stream s, struct cuda_rows rows, const float *grad, const float *x,
-                       const float *mean, const float *coefficients, float *out);
+    void (*norm_input)(cuda_stream s, struct cuda_rows rows, const void *grad, const void *x,
+                       const float *mean, const float *coefficients, void *out);
     /* scale[c] and shift[c] (0 behind the channels, up to `room`) of running statistics; `bias`, a
      * convolution's, is added before, where it is not NULL. */
     void (*norm_affine)(cuda_stream s, const struct cuda_norm *norm, const float *bias, size_t room,
                         float *scale, float *shift);
     /* Gradients of a norm with running statistics from CUDA_SUM_PRODUCT with center 0. */
     void (*frozen_norm)(cuda_stream s, const struct cuda_norm *norm, const double *sums,
-                        bool accumulate, float *grad_weight, float *grad_bias);
+                        float *grad_weight, float *grad_bias);
 
     /* target[o, i] = values[o, i] * scale[o]. */
     void (*scale_outputs)(cuda_stream s, size_t outputs, size_t inner, const float *values,
                           const float *scale, float *target);
-    /* grads[o, i] = (accumulate ? grads : 0) + effective * scale[o] (NULL: 1); dots[o] = the sum of
-     * effective * values over i, where dots is not NULL. */
-    void (*unfold)(cuda_stream s, size_t outputs, size_t inner, const float *effective,
-                   const float *values, const float *scale, bool accumulate, float *grads,
-                   double *dots);
+    /* grads[o, i] = effective * scale[o] (NULL: 1); dots[o] = the sum of effective * values over i,
+     * where dots is not NULL. narrow: `effective` is. */
+    void (*unfold)(cuda_stream s, size_t outputs, size_t inner, bool narrow, const void *effective,
+                   const float *values, const float *scale, float *grads, double *dots);
     /* The folded norm's gradients and that of the convolution's bias (NULL: none); plan/fold.h. */
     void (*unfold_norm)(cuda_stream s, const struct cuda_norm *norm, const double *dots,
                         const float *grad_shift, const float *bias, const float *scale,
-                        bool accumulate, float *grad_weight, float *grad_norm_bias,
-                        float *grad_bias);
+                        float *grad_weight, float *grad_norm_bias, float *grad_bias);
 
     /* `winner` (like y): the position in its window of each maximum; NULL: not kept. */
-    void (*max_pool)(cuda_stream s, const struct cuda_window *w, const float *x, float *y,
+    void (*max_pool)(cuda_stream s, const struct cuda_window *w, const void *x, void *y,
                      uint8_t *winner);
     /* `positive` (like y, or NULL): only where it is above 0 a gradient passes. */
     void (*max_pool_gradient)(cuda_stream s, const struct cuda_window *w,
                               const struct cuda_term *grad, const struct cuda_term *positive,
-                              const uint8_t *winner, float *out);
-    void (*avg_pool)(cuda_stream s, const struct cuda_window *w, const float *x, float *y);
+                              const uint8_t *winner, void *out);
+    void (*avg_pool)(cuda_stream s, const struct cuda_window *w, const void *x, void *y);
     void (*avg_pool_gradient)(cuda_stream s, const struct cuda_window *w,
-                              const struct cuda_term *grad, float *out);
-    /* (n, pixels, channels) to (n, channels). */
-    void (*global_avg)(cuda_stream s, size_t n, size_t pixels, size_t channels, const float *x,
-                       float *y);
-    void (*global_max)(cuda_stream s, size_t n, size_t pixels, size_t channels, const float *x,
-                       float *y, int32_t *winner);
-    void (*global_max_gradient)(cuda_stream s, size_t n, size_t pixels, size_t channels,
-                                const float *grad, const int32_t *winner, float *out);
+                              const struct cuda_term *grad, void *out);
+    /* Maps (n, pixels, channels) to (n, channels). */
+    void (*global_avg)(cuda_stream s, const struct cuda_pool *p, const void *x, float *y);
+    void (*global_max)(cuda_stream s, const struct cuda_pool *p, const void *x, float *y,
+                       int32_t *winner);
+    void (*global_max_gradient)(cuda_stream s, const struct cuda_pool *p, const float *grad,
+                                const int32_t *winner, void *out);
     /* state (2, n, channels): log of the mean of powers, and the mean of x^p log x over it. */
-    void (*global_gem)(cuda_stream s, size_t n, size_t pixels, size_t channels, const float *x,
-                       const float *p, float *y, float *state);
-    void (*global_gem_gradient)(cuda_stream s, size_t n, size_t pixels, size_t channels,
-                                const float *grad, const float *x, const float *p,
-                                const float *state, float *out);
+    void (*global_gem)(cuda_stream s, const struct cuda_pool *p, const void *x, const float *power,
+                       float *y, float *state);
+    void (*global_gem_gradient)(cuda_stream s, const struct cuda_pool *p, const float *grad,
+                                const void *x, const float *power, const float *state, void *out);
     /* sum (1) becomes dL/dp. */
     void (*gem_power)(cuda_stream s, size_t count, const float *grad, const float *p,
                       const float *state, double *sum);
@@ -207,7 +232,7 @@ struct cuda_kernels {
                  const float *residual, float *out);
     void (*tokens)(cuda_stream s, const struct cuda_tokens *t, const float *x, float *y);
     void (*tokens_gradient)(cuda_stream s, const struct cuda_tokens *t, const float *grad,
-                            bool accumulate, const struct cuda_token_grads *grads, float *out);
+                            const struct cuda_token_grads *grads, float *out);
     void (*token_mean)(cuda_stream s, size_t n, size_t tokens, size_t channels,
                        const struct cuda_mean *mean, const float *x, size_t image, float *y);
     /* Adds to `out`. */
@@ -230,6 +255,8 @@ struct cuda_kernels {
      * partial: 2 * CUDA_MEASURE_PARTS float64. */
     void (*measure)(cuda_stream s, size_t count, const float *grad, double *partial,
                     double *measure);
+    /* Adds to nearer and unsure. */
+    void (*count_nearer)(cuda_stream s, const struct cuda_ranking *ranking);
     void (*clip)(cuda_stream s, size_t count, float scale, float limit, float *grad);
     void (*average)(cuda_stream s, size_t count, float fresh, const float *values, float *average);
 };

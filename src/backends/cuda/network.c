@@ -35,21 +35,16 @@ static void close_network(struct cuda_network *network) {
     free(network);
 }
 
-static enum dml_status check_options(const struct dml_graph *graph,
-                                     const struct dml_network_options *options) {
-    if (options->precision == DML_PRECISION_BF16)
-        return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "--precision bf16: the GPU backend has fp32 and tf32");
-    return dml_planned_check(graph, options);
-}
-
 static enum dml_status open_card(const struct dml_network_options *options, struct cuda_on *on) {
+    static const enum cuda_math math[] = {[DML_PRECISION_FP32] = CUDA_FP32,
+                                          [DML_PRECISION_TF32] = CUDA_TF32,
+                                          [DML_PRECISION_BF16] = CUDA_BF16};
     char reason[CUDA_REASON] = "";
     on->api = dml_cuda_find(reason);
     if (!on->api)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu %d: %s", options->device, reason);
     on->kernels = on->api->kernels;
-    on->device = on->api->open(options->device, options->precision == DML_PRECISION_TF32, reason);
+    on->device = on->api->open(options->device, math[options->precision], reason);
     if (!on->device)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu %d: %s", options->device, reason);
     on->stream = on->api->stream(on->device);
@@ -62,7 +57,10 @@ static enum dml_status too_little(const struct cuda_network *network, const stru
     const struct cuda_on *on = &network->on;
     size_t free_bytes, total;
     on->api->free_memory(on->device, &free_bytes, &total);
-    size_t fits = (size_t)((double)plan->n * 0.9 * (double)free_bytes / (double)bytes);
+    /* Pieces want gradients of their own. */
+    size_t piece = network->params.piece ? 0 : network->params.learnable * sizeof(float);
+    size_t left = free_bytes > piece ? free_bytes - piece : 0;
+    size_t fits = (size_t)((double)plan->n * 0.9 * (double)left / (double)bytes);
     if (dml_planned_in_pieces(network->planned.base.graph) && fits > 0 && fits < plan->n)
         return dml_fail(DML_ERROR_MEMORY,
                         "GPU: activations of %zu images need %.2f GB, and %.2f of its %.2f GB are "
@@ -110,8 +108,7 @@ static struct cuda_run run_of(struct cuda_network *network, const struct plan *p
                              .images = images,
                              .pixels = network->pixels,
                              .host = network->host,
-                             .first = first,
-                             .accumulate = first > 0};
+                             .first = first};
 }
 
 static enum dml_status run_forward(struct dml_planned *planned, const struct plan *plan,
@@ -121,11 +118,25 @@ static enum dml_status run_forward(struct dml_planned *planned, const struct pla
     return cuda_run_forward(&run, embeddings);
 }
 
+/* The gradients of a further piece of a batch are complete before they are added, as those of ranks
+ * are: both give the same bits. */
+static enum dml_status add_piece(struct cuda_network *network, const struct cuda_run *run,
+                                 const float *grad) {
+    struct cuda_params *params = &network->params;
+    float *sums = params->grads;
+    params->grads = params->piece;
+    enum dml_status status = cuda_run_backward(run, grad);
+    params->grads = sums;
+    run->on->kernels->add(run->on->stream, params->learnable, params->piece, sums);
+    return status != DML_OK ? status : cuda_finish(run->on);
+}
+
 static enum dml_status run_backward(struct dml_planned *planned, const struct plan *plan,
                                     const struct dml_images *images, size_t first,
                                     const float *grad) {
-    const struct cuda_run run = run_of((struct cuda_network *)planned, plan, images, first);
-    return cuda_run_backward(&run, grad);
+    struct cuda_network *network = (struct cuda_network *)planned;
+    const struct cuda_run run = run_of(network, plan, images, first);
+    return first ? add_piece(network, &run, grad) : cuda_run_backward(&run, grad);
 }
 
 static const struct dml_planned_calls calls = {.embed = 128,
@@ -142,13 +153,20 @@ static enum dml_status create(const struct dml_graph *graph,
         return DML_ERROR_MEMORY;
     network->planned.calls = &calls;
     network->planned.options = *options;
+    /* Feature maps are bfloat16; tokens stay float32, and their products are of bfloat16. */
+    bool narrow = options->precision == DML_PRECISION_BF16,
+         tokens = dml_planned_has(graph, DML_OP_TOKENS);
+    enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;
     enum dml_status status = open_card(options, &network->on);
     if (status == DML_OK)
-        status = cuda_params_create(graph, &network->on, &network->params);
+        status = cuda_params_create(graph, &network->on, maps, &network->params);
+    if (status == DML_OK && options->micro_batch)
+        status = cuda_params_pieces(&network->params);
     if (status != DML_OK) {
         close_network(network);
         return status;
     }
+    network->params.narrow_products = narrow && tokens;
     network->planning = (struct cuda_planning){&network->on, &network->params};
     network->planned.traits = cuda_traits(&network->planning);
     network->planned.traits.recompute = options->recompute;
@@ -192,6 +210,20 @@ static size_t memory(const struct dml_network *network) {
     return ((const struct cuda_network *)network)->arena_bytes;
 }
 
+static void describe(const struct dml_network *network, char *text, size_t size) {
+    const struct cuda_network *own = (const struct cuda_network *)network;
+    const struct cuda_api *api = own->on.api;
+    struct cuda_card card = {0};
+    struct cuda_versions v;
+    char reason[CUDA_REASON];
+    api->versions(&v);
+    if (!api->card(own->planned.options.device, &card, reason))
+        snprintf(card.name, sizeof card.name, "a GPU");
+    snprintf(text, size, "%s of %.1f GB, driver for CUDA %d.%d, cuDNN %d.%d.%d", card.name,
+             (double)card.memory / 1e9, v.driver / 1000, v.driver % 1000 / 10, v.cudnn / 10000,
+             v.cudnn % 10000 / 100, v.cudnn % 100);
+}
+
 static void destroy(struct dml_network *network) {
     close_network(cuda_of(network));
 }
@@ -200,8 +232,9 @@ static struct dml_backend_abilities abilities(void) {
     static _Thread_local char reason[CUDA_REASON];
     struct dml_backend_abilities can = {.gpu = true,
                                         .built = dml_cuda_built(),
-                                        .precisions =
-                                            1u << DML_PRECISION_FP32 | 1u << DML_PRECISION_TF32,
+                                        .precisions = 1u << DML_PRECISION_FP32 |
+                                                      1u << DML_PRECISION_BF16 |
+                                                      1u << DML_PRECISION_TF32,
                                         .micro_batches = true,
                                         .reason = reason};
     if (can.built && !dml_cuda_driver()) {
@@ -219,7 +252,7 @@ static struct dml_backend_abilities abilities(void) {
 const struct dml_backend dml_backend_cuda = {
     .name = "cuda",
     .abilities = abilities,
-    .check = check_options,
+    .check = dml_planned_check,
     .create = create,
     .destroy = destroy,
     .read = read_param,
@@ -232,5 +265,6 @@ const struct dml_backend dml_backend_cuda = {
     .step = step,
     .average = average,
     .exchange = exchange,
+    .describe = describe,
     .memory = memory,
 };

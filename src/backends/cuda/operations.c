@@ -33,18 +33,18 @@ static struct cuda_rows in_rows(const struct cuda_run *run, const struct plan_st
 static void multiply(const struct cuda_run *run, struct cuda_gemm gemm) {
     if (gemm.batch == 0)
         gemm.batch = 1;
+    gemm.narrow = run->params->narrow_products;
     run->on->api->gemm(run->on->device, &gemm);
 }
 
-/* grad[c] = (accumulate ? grad[c] : 0) + the sum over rows of x[c], or of x[c] y[c]. */
+/* grad[c] = the sum over rows of x[c], or of x[c] y[c]. */
 static void column_sums(const struct cuda_run *run, const struct plan_step *step,
                         struct cuda_carving *carving, const float *x, const float *y, float *grad) {
     struct cuda_rows rows = out_rows(run, step);
     struct cuda_summing room = cuda_carve_sums(carving, rows.width);
     enum cuda_sum kind = y ? CUDA_SUM_PRODUCT : CUDA_SUM;
     cuda_sum(run, &room, &(struct cuda_sums){kind, rows, x, y, NULL});
-    run->on->kernels->store(run->on->stream, rows.width, room.sums + (y ? rows.width : 0), 1,
-                            run->accumulate, grad);
+    run->on->kernels->store(run->on->stream, rows.width, room.sums + (y ? rows.width : 0), 1, grad);
 }
 
 /* y = x W^T + b + residual, of each row. */
@@ -82,8 +82,7 @@ static void linear_backward(const struct cuda_run *run, const struct plan_step *
                                      .b = cuda_at(run, step->other),
                                      .ldb = in.stride,
                                      .c = gradient(run, step, DML_ROLE_WEIGHT),
-                                     .ldc = width,
-                                     .beta = run->accumulate ? 1.0f : 0.0f});
+                                     .ldc = width});
     if (bias)
         column_sums(run, step, &carving, grad, NULL, bias);
     if (!grad_x)
@@ -120,10 +119,9 @@ static void layer_norm_backward(const struct cuda_run *run, const struct plan_st
     if (weight) {
         struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
         cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_NORMED, rows, grad, x, mean});
-        k->store(s, rows.width, room.sums + rows.width, 1, run->accumulate,
+        k->store(s, rows.width, room.sums + rows.width, 1,
                  gradient(run, step, DML_ROLE_NORM_WEIGHT));
-        k->store(s, rows.width, room.sums, 1, run->accumulate,
-                 gradient(run, step, DML_ROLE_NORM_BIAS));
+        k->store(s, rows.width, room.sums, 1, gradient(run, step, DML_ROLE_NORM_BIAS));
     }
     if (step->out.slot >= 0)
         k->layer_norm_gradient(s, rows, grad, x, weight, mean, mean + rows.count,
@@ -186,8 +184,7 @@ static void patches_backward(const struct cuda_run *run, const struct plan_step 
                                      .b = patches,
                                      .ldb = width,
                                      .c = gradient(run, step, DML_ROLE_WEIGHT),
-                                     .ldc = width,
-                                     .beta = run->accumulate ? 1.0f : 0.0f});
+                                     .ldc = width});
     if (bias)
         column_sums(run, step, &carving, grad, NULL, bias);
 }
@@ -220,8 +217,8 @@ static void tokens_backward(const struct cuda_run *run, const struct plan_step *
     struct cuda_token_grads grads = {
         gradient(run, step, DML_ROLE_CLASS_TOKEN), gradient(run, step, DML_ROLE_DISTILLATION_TOKEN),
         gradient(run, step, DML_ROLE_REGISTERS), gradient(run, step, DML_ROLE_POSITIONS)};
-    run->on->kernels->tokens_gradient(run->on->stream, &tokens, cuda_at(run, step->in),
-                                      run->accumulate, &grads, cuda_at(run, step->out));
+    run->on->kernels->tokens_gradient(run->on->stream, &tokens, cuda_at(run, step->in), &grads,
+                                      cuda_at(run, step->out));
 }
 
 /* softmax(q k^T / sqrt(d)) v: the products of one head in all images at once. The scores of a step

@@ -122,7 +122,7 @@ enum dml_status cuda_params_step(struct cuda_params *params,
                                  const struct dml_optimiser_step *step) {
     const struct cuda_on *on = params->on;
     enum dml_status status = cuda_params_states(params, step->optimiser->states);
-    params->folded_now = false;
+    params->ready = CUDA_STALE;
     for (size_t s = 0; status == DML_OK && s < step->spans.count; s++) {
         const struct dml_span *span = &step->spans.items[s];
         struct range range = range_of(params, span);
@@ -211,6 +211,6 @@ enum dml_status cuda_params_exchange(struct cuda_params *params) {
     float *values = params->values;
     params->values = params->average;
     params->average = values;
-    params->folded_now = false;
+    params->ready = CUDA_STALE;
     return cuda_finish(params->on);
 }

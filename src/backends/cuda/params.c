@@ -65,9 +65,9 @@ static float *floats(struct cuda_params *params, size_t count) {
 }
 
 enum dml_status cuda_params_create(const struct dml_graph *graph, const struct cuda_on *on,
-                                   struct cuda_params *out) {
+                                   enum plan_element element, struct cuda_params *out) {
     size_t most = 1;
-    *out = (struct cuda_params){.graph = graph, .on = on};
+    *out = (struct cuda_params){.graph = graph, .on = on, .element = element};
     out->items = dml_alloc((size_t)graph->param_count, sizeof *out->items);
     if (!out->items)
         return DML_ERROR_MEMORY;
@@ -85,6 +85,10 @@ enum dml_status cuda_params_create(const struct dml_graph *graph, const struct c
         !(out->measure = cuda_zeros(on, (2 + 2 * CUDA_MEASURE_PARTS) * sizeof(double),
                                     "parameters of the network")))
         return DML_ERROR_MEMORY;
+    if (element == PLAN_BFLOAT16 &&
+        !(out->narrow = cuda_zeros(on, out->learnable * plan_element_size(element),
+                                   "parameters of the network")))
+        return DML_ERROR_MEMORY;
     return cuda_finish(on);
 }
 
@@ -92,13 +96,14 @@ void cuda_params_destroy(struct cuda_params *params) {
     const struct cuda_on *on = params->on;
     if (!on)
         return;
-    float *const arrays[] = {params->values, params->grads, params->folded, params->scale,
-                             params->average};
+    float *const arrays[] = {params->values, params->grads,   params->folded,
+                             params->scale,  params->average, params->piece};
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         on->api->release(on->device, arrays[i]);
     for (int i = 0; i < DML_OPTIMISER_STATES; i++)
         on->api->release(on->device, params->states[i]);
     on->api->release(on->device, params->measure);
+    on->api->release(on->device, params->narrow);
     free(params->items);
     *params = (struct cuda_params){0};
 }
@@ -119,6 +124,11 @@ enum dml_status cuda_params_averages(struct cuda_params *params) {
         return DML_ERROR_MEMORY;
     on->api->copy(on->device, params->average, params->values, params->total * sizeof(float));
     return DML_OK;
+}
+
+enum dml_status cuda_params_pieces(struct cuda_params *params) {
+    params->piece = floats(params, params->learnable);
+    return params->piece ? DML_OK : DML_ERROR_MEMORY;
 }
 
 /* The array of a slot; NULL for states that do not exist yet. */
@@ -181,7 +191,7 @@ enum dml_status cuda_params_write(struct cuda_params *params, int index, enum dm
     if (status != DML_OK)
         return status;
     float *array = slot_array(params, slot);
-    params->folded_now = false;
+    params->ready = CUDA_STALE;
     const struct cuda_param *item = &params->items[index];
     if (item->conv) {
         stored = dml_alloc(item->count, sizeof *stored);
@@ -217,23 +227,65 @@ struct cuda_norm cuda_norm_of(const struct cuda_params *params, int node) {
     };
 }
 
-void cuda_params_fold(struct cuda_params *params, const struct plan_units *units) {
+/* Into `folded`. */
+static void fold(struct cuda_params *params, const struct plan_unit *unit) {
     const struct cuda_on *on = params->on;
-    for (int u = 0; !params->folded_now && u < units->count; u++) {
-        const struct plan_unit *unit = &units->units[u];
-        if (unit->kind != PLAN_UNIT_CONV || unit->norm < 0)
-            continue;
-        const struct dml_graph *graph = params->graph;
-        int weight = dml_graph_find_param(graph, unit->node, DML_ROLE_WEIGHT);
-        int shift = dml_graph_find_param(graph, unit->norm, DML_ROLE_NORM_BIAS);
-        const struct cuda_param *item = &params->items[weight];
-        struct cuda_norm norm = cuda_norm_of(params, unit->norm);
-        on->kernels->norm_affine(on->stream, &norm, cuda_value(params, unit->node, DML_ROLE_BIAS),
-                                 norm.channels, params->scale,
-                                 params->folded + params->items[shift].offset);
-        on->kernels->scale_outputs(on->stream, item->out, item->taps * item->stored_in,
-                                   params->values + item->offset, params->scale,
-                                   params->folded + item->offset);
+    const struct dml_graph *graph = params->graph;
+    int weight = dml_graph_find_param(graph, unit->node, DML_ROLE_WEIGHT);
+    int shift = dml_graph_find_param(graph, unit->norm, DML_ROLE_NORM_BIAS);
+    const struct cuda_param *item = &params->items[weight];
+    struct cuda_norm norm = cuda_norm_of(params, unit->norm);
+    on->kernels->norm_affine(on->stream, &norm, cuda_value(params, unit->node, DML_ROLE_BIAS),
+                             norm.channels, params->scale,
+                             params->folded + params->items[shift].offset);
+    on->kernels->scale_outputs(on->stream, item->out, item->taps * item->stored_in,
+                               params->values + item->offset, params->scale,
+                               params->folded + item->offset);
+}
+
+/* The parameter that a convolution's bias lies at; -1: it has none. */
+static int bias_of(const struct dml_graph *graph, int node, int norm) {
+    return norm >= 0 ? dml_graph_find_param(graph, norm, DML_ROLE_NORM_BIAS)
+                     : dml_graph_find_param(graph, node, DML_ROLE_BIAS);
+}
+
+/* Into `narrow`. */
+static void narrow(struct cuda_params *params, const struct plan_unit *unit) {
+    const struct cuda_on *on = params->on;
+    const float *from = unit->norm >= 0 ? params->folded : params->values;
+    const int indices[2] = {dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT),
+                            bias_of(params->graph, unit->node, unit->norm)};
+    for (int i = 0; i < 2; i++) {
+        const struct cuda_param *item = &params->items[indices[i]];
+        if (indices[i] >= 0)
+            on->kernels->narrow(on->stream, item->count, from + item->offset,
+                                params->narrow + item->offset * plan_element_size(PLAN_BFLOAT16));
     }
-    params->folded_now = true;
+}
+
+void cuda_params_prepare(struct cuda_params *params, const struct plan_units *units, bool folds) {
+    if ((int)params->ready == (folds ? CUDA_FOLDED : CUDA_PLAIN))
+        return;
+    for (int u = 0; u < units->count; u++) {
+        const struct plan_unit *unit = &units->units[u];
+        if (unit->kind != PLAN_UNIT_CONV)
+            continue;
+        if (unit->norm >= 0)
+            fold(params, unit);
+        if (params->element == PLAN_BFLOAT16)
+            narrow(params, unit);
+    }
+    params->ready = folds ? CUDA_FOLDED : CUDA_PLAIN;
+}
+
+const void *cuda_conv_values(const struct cuda_params *params, int node, int norm,
+                             const void **bias) {
+    int weight = dml_graph_find_param(params->graph, node, DML_ROLE_WEIGHT);
+    int shift = bias_of(params->graph, node, norm);
+    size_t size = plan_element_size(params->element);
+    const char *from = params->element == PLAN_BFLOAT16 ? params->narrow
+                       : norm >= 0                      ? (char *)params->folded
+                                                        : (char *)params->values;
+    *bias = shift >= 0 ? from + params->items[shift].offset * size : NULL;
+    return from + params->items[weight].offset * size;
 }

@@ -38,14 +38,20 @@ struct cuda_params {
     float *values, *grads;
     float *states[DML_OPTIMISER_STATES]; /* NULL until they are used, then of `learnable` floats */
     float *average;                      /* NULL until it is used, then of `total` floats */
+    float *piece;                        /* NULL, or the gradients of a piece of a batch */
     float *folded;   /* as the CPU backend's: weights, and biases at the batch norm's bias */
     float *scale;    /* of one norm: what weights are folded with */
     double *measure; /* (2), then CUDA_MEASURE_PARTS pairs */
-    bool folded_now; /* `folded` is up to date */
+    /* What convolutions compute with is bfloat16: `narrow` then holds that of their parameters, at
+     * their offsets. Masters, gradients and states are float32 always. */
+    enum plan_element element;
+    char *narrow;
+    bool narrow_products; /* products round their factors to bfloat16 */
+    enum { CUDA_STALE, CUDA_PLAIN, CUDA_FOLDED } ready; /* which of them is up to date */
 };
 
 enum dml_status cuda_params_create(const struct dml_graph *graph, const struct cuda_on *on,
-                                   struct cuda_params *out);
+                                   enum plan_element element, struct cuda_params *out);
 void cuda_params_destroy(struct cuda_params *params);
 
 enum dml_status cuda_params_read(struct cuda_params *params, int index, enum dml_slot slot,
@@ -65,6 +71,8 @@ enum dml_status cuda_params_exchange(struct cuda_params *params);
 /* Makes the first `count` states, or the averages, where they are not there yet. */
 enum dml_status cuda_params_states(struct cuda_params *params, size_t count);
 enum dml_status cuda_params_averages(struct cuda_params *params);
+/* Makes `piece`. */
+enum dml_status cuda_params_pieces(struct cuda_params *params);
 
 /* A node's values or gradients of that role; NULL where it has no such parameter. */
 float *cuda_value(const struct cuda_params *params, int node, enum dml_param_role role);
@@ -72,8 +80,13 @@ float *cuda_grad(const struct cuda_params *params, int node, enum dml_param_role
 /* A batch norm's, for kernels. */
 struct cuda_norm cuda_norm_of(const struct cuda_params *params, int node);
 
-/* Brings `folded` up to date for the convolutions of these units. */
-void cuda_params_fold(struct cuda_params *params, const struct plan_units *units);
+/* Brings what the convolutions of these units compute with up to date: folded, and narrow. */
+void cuda_params_prepare(struct cuda_params *params, const struct plan_units *units, bool folds);
+
+/* A convolution's weights and bias (NULL: none) as it computes with them: its own, or folded with a
+ * norm (-1: none). */
+const void *cuda_conv_values(const struct cuda_params *params, int node, int norm,
+                             const void **bias);
 
 /* Memory of the card, zeroed; NULL and an error that says how much was wanted. */
 void *cuda_zeros(const struct cuda_on *on, size_t bytes, const char *what);

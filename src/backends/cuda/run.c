@@ -54,7 +54,8 @@ static void run_input(const struct cuda_run *run, const struct plan_step *step) 
                             .n = n,
                             .height = (size_t)images->height,
                             .width = (size_t)images->width,
-                            .stride = channels_of(unit)};
+                            .stride = channels_of(unit),
+                            .narrow = unit->layout.element == PLAN_BFLOAT16};
     for (int c = 0; c < 3; c++) {
         in.source[c] = graph->input.bgr ? 2 - c : c;
         in.scale[c] = affine ? affine->scale[c] : 1.0f;
@@ -85,24 +86,10 @@ static void run_input(const struct cuda_run *run, const struct plan_step *step) 
     on->kernels->input(on->stream, &in, cuda_at(run, step->out));
 }
 
-/* The weights and bias that a convolution computes with: its own, or folded. */
-static const float *effective(const struct cuda_run *run, const struct plan_unit *unit,
-                              const float **bias) {
-    const struct cuda_params *params = run->params;
-    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
-    if (unit->norm >= 0) {
-        int shift = dml_graph_find_param(params->graph, unit->norm, DML_ROLE_NORM_BIAS);
-        *bias = params->folded + params->items[shift].offset;
-        return params->folded + params->items[weight].offset;
-    }
-    *bias = cuda_value(params, unit->node, DML_ROLE_BIAS);
-    return params->values + params->items[weight].offset;
-}
-
 static void run_conv(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const float *bias;
-    const float *weights = effective(run, unit_at(run, step->unit), &bias);
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const void *bias, *weights = cuda_conv_values(run->params, unit->node, unit->norm, &bias);
     on->api->conv_forward(on->device, run->plan->kernels[step->unit], cuda_at(run, step->in),
                           weights, bias, cuda_at(run, step->other), cuda_at(run, step->out),
                           cuda_at(run, step->scratch));
@@ -123,12 +110,12 @@ static enum dml_status run_norm(const struct cuda_run *run, const struct plan_st
     struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
     norm.stride = channels_of(unit);
     float *statistics = cuda_at(run, step->state);
-    const float *x = cuda_at(run, step->in);
+    const void *x = cuda_at(run, step->in);
     cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM, rows, x, NULL, NULL});
     on->kernels->norm_mean(on->stream, rows.width, room.sums, count, statistics);
     cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_SQUARES, rows, x, NULL, statistics});
     on->kernels->norm_variance(on->stream, &norm, room.sums, count, node->momentum, statistics);
-    run->params->folded_now = false;
+    run->params->ready = CUDA_STALE;
     on->kernels->affine(on->stream, rows, x, statistics + 2 * rows.width,
                         statistics + 3 * rows.width, cuda_at(run, step->other), unit->relu,
                         cuda_at(run, step->out));
@@ -155,33 +142,54 @@ static void run_pointwise(const struct cuda_run *run, const struct plan_step *st
                         cuda_at(run, step->other), unit->relu, cuda_at(run, step->out));
 }
 
-/* Copies of channels between two tensors of the same pixels, whose rows begin at a and b. */
-static void copy_channels(const struct cuda_run *run, size_t rows, size_t channels,
-                          const float *from, size_t from_stride, float *to, size_t to_stride) {
-    run->on->kernels->copy(run->on->stream, rows, channels, from, from_stride, to, to_stride);
-}
-
 static void run_concat(const struct cuda_run *run, const struct plan_step *step) {
     const struct plan_unit *unit = unit_at(run, step->unit);
     struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
-    float *out = cuda_at(run, step->out);
+    char *out = cuda_at(run, step->out);
     for (int k = 0; k < step->term_count; k++) {
         const struct plan_layout *input = &unit_at(run, unit->inputs[k])->layout;
-        size_t channels = (size_t)input->channels;
-        copy_channels(run, rows.count, channels, cuda_at(run, step->terms[k]),
-                      plan_layout_channels(input), out, rows.width);
-        out += channels;
+        struct cuda_rows part = cuda_rows_of(input, run->plan->n);
+        part.width = (size_t)input->channels;
+        run->on->kernels->copy(run->on->stream, part, cuda_at(run, step->terms[k]), out,
+                               rows.width);
+        out += part.width * plan_element_size(input->element);
     }
+}
+
+static void run_split(const struct cuda_run *run, const struct plan_step *step) {
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_layout *input = &unit_at(run, unit->inputs[step->input])->layout;
+    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    const char *in = cuda_at(run, step->in);
+    rows.width = (size_t)input->channels;
+    run->on->kernels->copy(run->on->stream, rows,
+                           in + (size_t)step->channel * plan_element_size(input->element),
+                           cuda_at(run, step->out), plan_layout_channels(input));
 }
 
 static struct cuda_window window_of(const struct cuda_run *run, const struct plan_unit *unit) {
     const struct dml_node *node = &run->plan->graph->nodes[unit->node];
     const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
-    return (struct cuda_window){node->kernel_h,      node->kernel_w, node->stride_h,
-                                node->stride_w,      node->pad_h,    node->pad_w,
-                                node->count_padding, in->height,     in->width,
-                                node->height,        node->width,    (int)plan_layout_channels(in),
-                                run->plan->n};
+    return (struct cuda_window){.kernel_h = node->kernel_h,
+                                .kernel_w = node->kernel_w,
+                                .stride_h = node->stride_h,
+                                .stride_w = node->stride_w,
+                                .pad_h = node->pad_h,
+                                .pad_w = node->pad_w,
+                                .count_padding = node->count_padding,
+                                .in_h = in->height,
+                                .in_w = in->width,
+                                .out_h = node->height,
+                                .out_w = node->width,
+                                .channels = (int)plan_layout_channels(in),
+                                .n = run->plan->n,
+                                .narrow = in->element == PLAN_BFLOAT16};
+}
+
+/* A global pool of maps like these. */
+static struct cuda_pool pool_of(const struct cuda_run *run, const struct plan_layout *from) {
+    return (struct cuda_pool){run->plan->n, from->pixels, plan_layout_channels(from),
+                              from->element == PLAN_BFLOAT16};
 }
 
 static enum dml_status forward_step(const struct cuda_run *run, const struct plan_step *step) {
@@ -190,8 +198,8 @@ static enum dml_status forward_step(const struct cuda_run *run, const struct pla
     const struct plan_unit *unit = unit_at(run, step->unit);
     const struct plan_layout *from =
         unit->input_count ? &plan_input_of(run->plan, unit)->layout : &unit->layout;
-    size_t n = run->plan->n, channels = plan_layout_channels(from);
-    const float *in = cuda_at(run, step->in);
+    const struct cuda_pool pool = pool_of(run, from);
+    const void *in = cuda_at(run, step->in);
     void *out = cuda_at(run, step->out), *state = cuda_at(run, step->state);
     struct cuda_window window;
     if (plan_is_operation(unit->kind)) {
@@ -219,20 +227,20 @@ static enum dml_status forward_step(const struct cuda_run *run, const struct pla
         k->avg_pool(s, &window, in, out);
         break;
     case PLAN_UNIT_GLOBAL_AVG_POOL:
-        k->global_avg(s, n, from->pixels, channels, in, out);
+        k->global_avg(s, &pool, in, out);
         break;
     case PLAN_UNIT_GLOBAL_MAX_POOL:
-        k->global_max(s, n, from->pixels, channels, in, out, state);
+        k->global_max(s, &pool, in, out, state);
         break;
     case PLAN_UNIT_GLOBAL_GEM_POOL:
-        k->global_gem(s, n, from->pixels, channels, in,
-                      cuda_value(run->params, unit->node, DML_ROLE_POOL_POWER), out, state);
+        k->global_gem(s, &pool, in, cuda_value(run->params, unit->node, DML_ROLE_POOL_POWER), out,
+                      state);
         break;
     case PLAN_UNIT_CONCAT:
         run_concat(run, step);
         break;
     case PLAN_UNIT_L2_NORMALIZE:
-        k->l2_normalize(s, cuda_rows_of(&unit->layout, n), in, out, state);
+        k->l2_normalize(s, cuda_rows_of(&unit->layout, run->plan->n), in, out, state);
         break;
     default: /* operations */
         break;
@@ -244,8 +252,7 @@ enum dml_status cuda_run_forward(const struct cuda_run *run, float *embeddings) 
     const struct cuda_on *on = run->on;
     const struct plan *plan = run->plan;
     enum dml_status status = DML_OK;
-    if (plan_folds(plan))
-        cuda_params_fold(run->params, &plan->units);
+    cuda_params_prepare(run->params, &plan->units, plan_folds(plan));
     for (size_t s = 0; status == DML_OK && s < plan->forward_steps; s++)
         status = forward_step(run, &plan->steps[s]);
     if (status != DML_OK)
@@ -271,12 +278,13 @@ static void conv_weights(const struct cuda_run *run, const struct plan_step *ste
                         (struct cuda_carving){cuda_at(run, step->scratch), 0});
     int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
     const struct cuda_param *item = &params->items[weight];
-    const float *grad = cuda_at(run, step->in), *values = params->values + item->offset;
+    const void *grad = cuda_at(run, step->in);
+    const float *values = params->values + item->offset;
     const float *bias = cuda_value(params, unit->node, DML_ROLE_BIAS);
     float *target = params->grads + item->offset, *target_bias = NULL;
     struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
     size_t inner = item->taps * item->stored_in;
-    bool folded = unit->norm >= 0;
+    bool folded = unit->norm >= 0, narrow = params->element == PLAN_BFLOAT16;
     if (bias)
         target_bias = cuda_grad(params, unit->node, DML_ROLE_BIAS);
     on->api->conv_weights(on->device, conv, grad, cuda_at(run, step->other), parts.weights,
@@ -284,25 +292,24 @@ static void conv_weights(const struct cuda_run *run, const struct plan_step *ste
     if (folded || bias)
         cuda_sum(run, &parts.summing, &(struct cuda_sums){CUDA_SUM, rows, grad, NULL, NULL});
     if (!folded) { /* its own parameters are those that it computes with */
-        k->unfold(on->stream, item->out, inner, parts.weights, values, NULL, run->accumulate,
-                  target, NULL);
+        k->unfold(on->stream, item->out, inner, narrow, parts.weights, values, NULL, target, NULL);
         if (bias)
-            k->store(on->stream, item->out, parts.summing.sums, 1, run->accumulate, target_bias);
+            k->store(on->stream, item->out, parts.summing.sums, 1, target_bias);
         return;
     }
     struct cuda_norm norm = cuda_norm_of(params, unit->norm);
-    k->store(on->stream, item->out, parts.summing.sums, 1, false, parts.shift);
+    k->store(on->stream, item->out, parts.summing.sums, 1, parts.shift);
     k->norm_affine(on->stream, &norm, NULL, norm.channels, parts.scale, parts.offset);
-    k->unfold(on->stream, item->out, inner, parts.weights, values, parts.scale, run->accumulate,
-              target, parts.dots);
-    k->unfold_norm(on->stream, &norm, parts.dots, parts.shift, bias, parts.scale, run->accumulate,
+    k->unfold(on->stream, item->out, inner, narrow, parts.weights, values, parts.scale, target,
+              parts.dots);
+    k->unfold_norm(on->stream, &norm, parts.dots, parts.shift, bias, parts.scale,
                    cuda_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT),
                    cuda_grad(params, unit->norm, DML_ROLE_NORM_BIAS), target_bias);
 }
 
 static void conv_data(const struct cuda_run *run, const struct plan_step *step) {
-    const float *bias;
-    const float *weights = effective(run, unit_at(run, step->unit), &bias);
+    const struct plan_unit *unit = unit_at(run, step->unit);
+    const void *bias, *weights = cuda_conv_values(run->params, unit->node, unit->norm, &bias);
     run->on->api->conv_data(run->on->device, run->plan->kernels[step->unit], cuda_at(run, step->in),
                             weights, cuda_at(run, step->out), cuda_at(run, step->scratch));
 }
@@ -314,15 +321,15 @@ static void norm_backward(const struct cuda_run *run, const struct plan_step *st
     struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
     struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
     float *coefficients = cuda_carve(&carving, 3 * rows.width * sizeof(float));
-    const float *grad = cuda_at(run, step->in), *x = cuda_at(run, step->other);
+    const void *grad = cuda_at(run, step->in), *x = cuda_at(run, step->other);
     const float *statistics = cuda_at(run, step->state);
     struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
     norm.stride = channels_of(unit);
     cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_PRODUCT, rows, grad, x, statistics});
-    on->kernels->norm_backward(
-        on->stream, &norm, room.sums, (double)rows.count, statistics, run->accumulate,
-        cuda_grad(run->params, unit->norm, DML_ROLE_NORM_WEIGHT),
-        cuda_grad(run->params, unit->norm, DML_ROLE_NORM_BIAS), coefficients);
+    on->kernels->norm_backward(on->stream, &norm, room.sums, (double)rows.count, statistics,
+                               cuda_grad(run->params, unit->norm, DML_ROLE_NORM_WEIGHT),
+                               cuda_grad(run->params, unit->norm, DML_ROLE_NORM_BIAS),
+                               coefficients);
     on->kernels->norm_input(on->stream, rows, grad, x, statistics, coefficients,
                             cuda_at(run, step->out));
 }
@@ -338,13 +345,14 @@ static void frozen_norm_backward(const struct cuda_run *run, const struct plan_s
     cuda_sum(run, &room,
              &(struct cuda_sums){CUDA_SUM_PRODUCT, rows, cuda_at(run, step->in),
                                  cuda_at(run, step->other), NULL});
-    on->kernels->frozen_norm(on->stream, &norm, room.sums, run->accumulate,
+    on->kernels->frozen_norm(on->stream, &norm, room.sums,
                              cuda_grad(run->params, unit->norm, DML_ROLE_NORM_WEIGHT),
                              cuda_grad(run->params, unit->norm, DML_ROLE_NORM_BIAS));
 }
 
 static struct cuda_term term_of(const struct cuda_run *run, struct plan_ref ref) {
-    return (struct cuda_term){cuda_at(run, ref), ref.image, ref.pixel, ref.scale, ref.broadcast};
+    return (struct cuda_term){cuda_at(run, ref), ref.image,     ref.pixel,
+                              ref.scale,         ref.broadcast, ref.element == PLAN_BFLOAT16};
 }
 
 static void combine(const struct cuda_run *run, const struct plan_step *step) {
@@ -355,7 +363,7 @@ static void combine(const struct cuda_run *run, const struct plan_step *step) {
         terms.items[t] = term_of(run, step->terms[t]);
     run->on->kernels->combine(run->on->stream, run->plan->n, unit->layout.pixels, channels_of(unit),
                               &terms, step->other.slot >= 0 ? &mask : NULL,
-                              cuda_at(run, step->out));
+                              unit->layout.element == PLAN_BFLOAT16, cuda_at(run, step->out));
 }
 
 static void pool_backward(const struct cuda_run *run, const struct plan_step *step) {
@@ -378,14 +386,13 @@ static void gem_backward(const struct cuda_run *run, const struct plan_step *ste
     const float *power = cuda_value(run->params, unit->node, DML_ROLE_POOL_POWER);
     const float *grad = cuda_at(run, step->in), *state = cuda_at(run, step->state);
     double *sum = cuda_at(run, step->scratch);
-    size_t n = run->plan->n, channels = plan_layout_channels(in);
-    on->kernels->gem_power(on->stream, n * channels, grad, power, state, sum);
-    on->kernels->store(on->stream, 1, sum, 1, run->accumulate,
+    const struct cuda_pool pool = pool_of(run, in);
+    on->kernels->gem_power(on->stream, pool.n * pool.channels, grad, power, state, sum);
+    on->kernels->store(on->stream, 1, sum, 1,
                        cuda_grad(run->params, unit->node, DML_ROLE_POOL_POWER));
     if (step->out.slot >= 0)
-        on->kernels->global_gem_gradient(on->stream, n, in->pixels, channels, grad,
-                                         cuda_at(run, step->other), power, state,
-                                         cuda_at(run, step->out));
+        on->kernels->global_gem_gradient(on->stream, &pool, grad, cuda_at(run, step->other), power,
+                                         state, cuda_at(run, step->out));
 }
 
 static enum dml_status backward_step(const struct cuda_run *run, const struct plan_step *step) {
@@ -394,8 +401,8 @@ static enum dml_status backward_step(const struct cuda_run *run, const struct pl
     const struct plan_unit *unit = unit_at(run, step->unit);
     const struct plan_layout *layout = &unit->layout;
     struct cuda_rows rows = cuda_rows_of(layout, run->plan->n);
-    const float *in = cuda_at(run, step->in);
-    float *out = cuda_at(run, step->out);
+    const void *in = cuda_at(run, step->in);
+    void *out = cuda_at(run, step->out);
     switch (step->kind) {
     case PLAN_STEP_FORWARD: /* once more */
         return forward_step(run, step);
@@ -424,9 +431,8 @@ static enum dml_status backward_step(const struct cuda_run *run, const struct pl
         pool_backward(run, step);
         break;
     case PLAN_STEP_GLOBAL_MAX_POOL: {
-        const struct plan_layout *from = &plan_input_of(run->plan, unit)->layout;
-        k->global_max_gradient(s, run->plan->n, from->pixels, plan_layout_channels(from), in,
-                               cuda_at(run, step->state), out);
+        const struct cuda_pool pool = pool_of(run, &plan_input_of(run->plan, unit)->layout);
+        k->global_max_gradient(s, &pool, in, cuda_at(run, step->state), out);
         break;
     }
     case PLAN_STEP_GLOBAL_GEM_POOL:
@@ -440,10 +446,7 @@ static enum dml_status backward_step(const struct cuda_run *run, const struct pl
                                  out);
         break;
     case PLAN_STEP_SPLIT:
-        copy_channels(run, rows.count,
-                      (size_t)unit_at(run, unit->inputs[step->input])->layout.channels,
-                      in + step->channel, rows.width, out,
-                      channels_of(unit_at(run, unit->inputs[step->input])));
+        run_split(run, step);
         break;
     }
     return DML_OK;

@@ -21,7 +21,6 @@ struct cuda_run {
     char *pixels; /* the card's room for images of the plan's size, cuda_room bytes */
     char *host;   /* as much of the host's */
     size_t first; /* image of the batch that the plan's first one is */
-    bool accumulate;
 };
 
 /* Bytes that the images of a plan take on the card, with the tables that are used with them. */
@@ -48,7 +47,7 @@ static inline void *cuda_at(const struct cuda_run *run, struct plan_ref ref) {
 /* A unit's tensor as rows of channels, those that fill up included. */
 static inline struct cuda_rows cuda_rows_of(const struct plan_layout *layout, size_t n) {
     size_t width = plan_layout_channels(layout);
-    return (struct cuda_rows){n * layout->pixels, width, width};
+    return (struct cuda_rows){n * layout->pixels, width, width, layout->element == PLAN_BFLOAT16};
 }
 
 /* Pieces of a step's scratch memory, one behind the other. With memory NULL it only adds up. */
@@ -69,7 +68,8 @@ void cuda_sum(const struct cuda_run *run, const struct cuda_summing *room,
 
 /* What the gradients of a convolution's parameters are made of. */
 struct cuda_conv_parts {
-    float *weights, *shift; /* of the weights and bias that it computes with */
+    void *weights; /* of the weights that it computes with, */
+    float *shift;  /* and of the bias */
     double *dots;
     float *scale, *offset; /* of the batch norm that is folded in */
     struct cuda_summing summing;

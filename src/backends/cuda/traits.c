@@ -19,7 +19,8 @@ struct cuda_conv_parts cuda_conv_grads(const struct cuda_params *params,
     int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
     size_t channels = plan_layout_channels(&unit->layout);
     struct cuda_conv_parts parts;
-    parts.weights = cuda_carve(&carving, params->items[weight].count * sizeof(float));
+    parts.weights =
+        cuda_carve(&carving, params->items[weight].count * plan_element_size(params->element));
     parts.dots = cuda_carve(&carving, channels * sizeof(double));
     parts.shift = cuda_carve(&carving, channels * sizeof(float));
     parts.scale = cuda_carve(&carving, channels * sizeof(float));
@@ -138,7 +139,7 @@ struct plan_traits cuda_traits(struct cuda_planning *planning) {
         .order = PLAN_CHANNELS_LAST,
         .block = 1,
         .image_block = CUDA_IMAGE_CHANNELS,
-        .element = PLAN_FLOAT32,
+        .element = planning->params->element,
         .alignment = 256,
         .patches = true,
         .pool_masks = true,

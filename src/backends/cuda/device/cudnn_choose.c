@@ -29,34 +29,25 @@ void cudnn_choices_free(struct cudnn_choices *choices) {
     free(choices);
 }
 
-/* What a pass depends on: the backward passes do not see what is fused, nor each other. */
-static bool same(const struct cuda_conv_shape *a, const struct cuda_conv_shape *b, bool fused) {
-    return a->n == b->n && a->in_c == b->in_c && a->in_h == b->in_h && a->in_w == b->in_w &&
-           a->out_c == b->out_c && a->out_h == b->out_h && a->out_w == b->out_w &&
-           a->kernel_h == b->kernel_h && a->kernel_w == b->kernel_w && a->stride_h == b->stride_h &&
-           a->stride_w == b->stride_w && a->pad_h == b->pad_h && a->pad_w == b->pad_w &&
-           a->groups == b->groups &&
-           (!fused || (a->bias == b->bias && a->residual == b->residual && a->relu == b->relu));
-}
-
 /* Memory of the card for one trial of a plan. */
 struct trial {
     void *x, *weights, *y, *bias, *residual, *scratch;
 };
 
-static bool allocate(const struct cuda_conv_shape *s, size_t scratch, bool fused,
-                     struct trial *out) {
-    size_t in = s->n * (size_t)s->in_h * (size_t)s->in_w * (size_t)s->in_c * sizeof(float);
-    size_t made = s->n * (size_t)s->out_h * (size_t)s->out_w * (size_t)s->out_c * sizeof(float);
+static bool allocate(const struct cuda_conv_shape *s, enum cuda_math math, size_t scratch,
+                     bool fused, struct trial *out) {
+    size_t size = math == CUDA_BF16 ? sizeof(uint16_t) : sizeof(float);
+    size_t in = s->n * (size_t)s->in_h * (size_t)s->in_w * (size_t)s->in_c * size;
+    size_t made = s->n * (size_t)s->out_h * (size_t)s->out_w * (size_t)s->out_c * size;
     size_t taps = (size_t)s->kernel_h * (size_t)s->kernel_w;
-    size_t weights = (size_t)s->out_c * taps * (size_t)(s->in_c / s->groups) * sizeof(float);
+    size_t weights = (size_t)s->out_c * taps * (size_t)(s->in_c / s->groups) * size;
     const struct {
         void **at;
         size_t bytes;
     } wanted[] = {{&out->x, in},
                   {&out->weights, weights},
                   {&out->y, made},
-                  {&out->bias, fused && s->bias ? (size_t)s->out_c * sizeof(float) : 0},
+                  {&out->bias, fused && s->bias ? (size_t)s->out_c * size : 0},
                   {&out->residual, fused && s->residual ? made : 0},
                   {&out->scratch, scratch}};
     memset(out, 0, sizeof *out);
@@ -114,7 +105,7 @@ static int fastest(const struct cudnn_target *target, cudaStream_t stream,
     float least = -1;
     for (int i = 0; i < count; i++)
         scratch = plans[i].scratch > scratch ? plans[i].scratch : scratch;
-    bool ready = count > 1 && allocate(shape, scratch, fused, &trial);
+    bool ready = count > 1 && allocate(shape, target->math, scratch, fused, &trial);
     for (int i = 0; ready && i < count; i++) {
         float taken = time_plan(target->handle, stream, &plans[i], &trial);
         if (taken >= 0 && (least < 0 || taken < least)) {
@@ -134,7 +125,7 @@ const struct cudnn_plan *cudnn_choose(struct cudnn_choices *choices,
                                       bool fused, char *reason) {
     struct cudnn_plan plans[CUDNN_MOST_PLANS];
     for (struct choice *c = choices->first; c; c = c->next)
-        if (c->pass == pass && c->fused == fused && same(&c->shape, shape, fused))
+        if (c->pass == pass && c->fused == fused && cudnn_same(&c->shape, shape, fused))
             return &c->plan;
     int count = cudnn_plans(target, shape, pass, fused, plans, CUDNN_MOST_PLANS, reason);
     struct choice *choice = count ? calloc(1, sizeof *choice) : NULL;

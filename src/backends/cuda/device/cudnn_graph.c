@@ -46,12 +46,11 @@ static void destroy_all(struct building *b) {
         cudnnBackendDestroyDescriptor(b->made[--b->count]);
 }
 
-/* A float32 tensor of (n, c, h, w) that lies (n, h, w, c). */
-static cudnnBackendDescriptor_t tensor(struct building *b, int64_t name, const int64_t dims[4],
-                                       bool is_virtual) {
+/* A tensor of (n, c, h, w) that lies (n, h, w, c). */
+static cudnnBackendDescriptor_t tensor(struct building *b, int64_t name, cudnnDataType_t type,
+                                       const int64_t dims[4], bool is_virtual) {
     const int64_t strides[4] = {dims[1] * dims[2] * dims[3], 1, dims[1] * dims[3], dims[1]};
     const int64_t alignment = 16;
-    const cudnnDataType_t type = CUDNN_DATA_FLOAT;
     cudnnBackendDescriptor_t made = make(b, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     set(b, made, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
     set(b, made, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
@@ -139,15 +138,18 @@ static cudnnBackendDescriptor_t build(struct building *b, const struct cudnn_tar
     const int64_t filter[4] = {s->out_c, s->in_c / s->groups, s->kernel_h, s->kernel_w};
     const int64_t vector[4] = {1, s->out_c, 1, 1};
     const float one = 1, zero = 0;
+    const cudnnDataType_t map = target->math == CUDA_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     cudnnBackendDescriptor_t operations[4], other[3] = {NULL}, graph;
     int count = 0, behind = 0;
     if (fused && s->residual)
-        other[behind++] = tensor(b, RESIDUAL, out, false);
+        other[behind++] = tensor(b, RESIDUAL, map, out, false);
     if (fused && s->bias)
-        other[behind++] = tensor(b, BIAS, vector, false);
+        other[behind++] = tensor(b, BIAS, map, vector, false);
     behind += fused && s->relu;
-    cudnnBackendDescriptor_t x = tensor(b, X, in, false), w = tensor(b, WEIGHTS, filter, false);
-    cudnnBackendDescriptor_t now = tensor(b, behind ? INNER : Y, out, behind > 0);
+    cudnnBackendDescriptor_t x = tensor(b, X, map, in, false);
+    cudnnBackendDescriptor_t w = tensor(b, WEIGHTS, map, filter, false);
+    cudnnBackendDescriptor_t now =
+        tensor(b, behind ? INNER : Y, behind ? CUDNN_DATA_FLOAT : map, out, behind > 0);
     operations[count] = make(b, passes[pass].type);
     set_descriptor(b, operations[count], passes[pass].conv, convolution(b, s));
     set_descriptor(b, operations[count], passes[pass].x, x);
@@ -158,7 +160,8 @@ static cudnnBackendDescriptor_t build(struct building *b, const struct cudnn_tar
     finalize(b, operations[count++]);
     for (int k = 0; k < behind; k++) {
         bool last = k + 1 == behind;
-        cudnnBackendDescriptor_t next = tensor(b, last ? Y : INNER + 1 + k, out, !last);
+        cudnnBackendDescriptor_t next =
+            tensor(b, last ? Y : INNER + 1 + k, last ? map : CUDNN_DATA_FLOAT, out, !last);
         operations[count++] = pointwise(b, now, other[k], next);
         now = next;
     }
@@ -170,8 +173,9 @@ static cudnnBackendDescriptor_t build(struct building *b, const struct cudnn_tar
     return graph;
 }
 
-/* Whether an engine computes what is promised: float32, and the same bits every time. */
-static bool is_allowed(cudnnBackendDescriptor_t config, bool tf32) {
+/* Whether an engine computes what is promised: sums in float32, in fp32 of float32 products, and
+ * the same bits every time. */
+static bool is_allowed(cudnnBackendDescriptor_t config, enum cuda_math math) {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
     cudnnBackendDescriptor_t engine = NULL;
     int64_t count = 0, one = 0;
@@ -188,7 +192,8 @@ static bool is_allowed(cudnnBackendDescriptor_t config, bool tf32) {
         bool less = notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE ||
                     notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS;
         allowed = notes[i] != CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC &&
-                  notes[i] != CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION && (tf32 || !less);
+                  notes[i] != CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION &&
+                  (math != CUDA_FP32 || !less);
     }
     if (engine)
         cudnnBackendDestroyDescriptor(engine);
@@ -238,7 +243,7 @@ static int propose(const struct cudnn_target *target, cudnnBackendDescriptor_t g
             cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS,
                                      CUDNN_TYPE_BACKEND_DESCRIPTOR, CONFIGS, &found, configs);
     for (int64_t i = 0; b.status == CUDNN_STATUS_SUCCESS && i < found && count < most; i++)
-        if (is_allowed(configs[i], target->tf32) && make_plan(target, configs[i], &plans[count]))
+        if (is_allowed(configs[i], target->math) && make_plan(target, configs[i], &plans[count]))
             count++;
     destroy_all(&b);
     return count;
@@ -258,10 +263,19 @@ int cudnn_plans(const struct cudnn_target *target, const struct cuda_conv_shape 
         bool built = b.status == CUDNN_STATUS_SUCCESS;
         snprintf(reason, CUDA_REASON, "cuDNN %s: %s",
                  built ? "has no plan for the convolution" : "takes no such convolution",
-                 built ? "none is deterministic float32" : cudnnGetErrorString(b.status));
+                 built ? "none is deterministic and precise" : cudnnGetErrorString(b.status));
     }
     destroy_all(&b);
     return count;
+}
+
+bool cudnn_same(const struct cuda_conv_shape *a, const struct cuda_conv_shape *b, bool fused) {
+    return a->n == b->n && a->in_c == b->in_c && a->in_h == b->in_h && a->in_w == b->in_w &&
+           a->out_c == b->out_c && a->out_h == b->out_h && a->out_w == b->out_w &&
+           a->kernel_h == b->kernel_h && a->kernel_w == b->kernel_w && a->stride_h == b->stride_h &&
+           a->stride_w == b->stride_w && a->pad_h == b->pad_h && a->pad_w == b->pad_w &&
+           a->groups == b->groups &&
+           (!fused || (a->bias == b->bias && a->residual == b->residual && a->relu == b->relu));
 }
 
 void cudnn_plan_destroy(struct cudnn_plan *plan) {

@@ -13,14 +13,14 @@
 struct cudnn_target {
     cudnnHandle_t handle;               /* NULL: a described one */
     cudnnBackendDescriptor_t described; /* NULL: that of the handle */
-    bool tf32;
+    enum cuda_math math;
 };
 bool cudnn_describe(const char *json, struct cudnn_target *out, char *reason);
 void cudnn_undescribe(struct cudnn_target *target);
 
 /* Of `pass`, the best first as heuristics see it, at most `most`; returns how many. None that
- * computes float32 with less than float32 (without tf32), or that gives other bits when it is
- * repeated. `fused`: residual, bias and relu of the shape are part of a forward pass. */
+ * computes with less than the target's math, or that gives other bits when it is repeated. `fused`:
+ * residual, bias and relu of the shape are part of a forward pass. */
 struct cudnn_plan {
     cudnnBackendDescriptor_t plan;
     size_t scratch; /* bytes */
@@ -29,6 +29,10 @@ enum { CUDNN_MOST_PLANS = 8 };
 int cudnn_plans(const struct cudnn_target *target, const struct cuda_conv_shape *shape,
                 enum cuda_pass pass, bool fused, struct cudnn_plan *plans, int most, char *reason);
 void cudnn_plan_destroy(struct cudnn_plan *plan);
+
+/* Whether one plan of a pass does for both shapes: the backward passes do not see what is fused,
+ * nor each other. */
+bool cudnn_same(const struct cuda_conv_shape *a, const struct cuda_conv_shape *b, bool fused);
 
 /* What a plan reads and writes; of the tensors that its pass has not, NULL. */
 struct cudnn_operands {

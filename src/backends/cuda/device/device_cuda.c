@@ -111,14 +111,15 @@ static void close_device(struct cuda_device *device) {
 }
 
 /* Libraries on the device's stream. cuBLAS repeats to the bit on one stream with a workspace of its
- * own; without tf32 it must not use tensor cores. */
+ * own; with fp32 it must not use tensor cores. */
 static bool open_libraries(struct cuda_device *device, char *reason) {
+    static const cublasMath_t math_modes[] = {[CUDA_FP32] = CUBLAS_PEDANTIC_MATH,
+                                              [CUDA_TF32] = CUBLAS_TF32_TENSOR_OP_MATH,
+                                              [CUDA_BF16] = CUBLAS_DEFAULT_MATH};
     if (cublasCreate(&device->blas) != CUBLAS_STATUS_SUCCESS ||
         cublasSetStream(device->blas, device->stream) != CUBLAS_STATUS_SUCCESS ||
         cublasSetAtomicsMode(device->blas, CUBLAS_ATOMICS_NOT_ALLOWED) != CUBLAS_STATUS_SUCCESS ||
-        cublasSetMathMode(device->blas, device->target.tf32
-                                            ? CUBLAS_TF32_TENSOR_OP_MATH
-                                            : CUBLAS_PEDANTIC_MATH) != CUBLAS_STATUS_SUCCESS) {
+        cublasSetMathMode(device->blas, math_modes[device->target.math]) != CUBLAS_STATUS_SUCCESS) {
         snprintf(reason, CUDA_REASON, "cuBLAS cannot be used");
         return false;
     }
@@ -130,7 +131,7 @@ static bool open_libraries(struct cuda_device *device, char *reason) {
     return status == CUDNN_STATUS_SUCCESS;
 }
 
-static struct cuda_device *open_device(int index, bool tf32, char *reason) {
+static struct cuda_device *open_device(int index, enum cuda_math math, char *reason) {
     struct cuda_card there;
     if (!card(index, &there, reason))
         return NULL;
@@ -139,7 +140,7 @@ static struct cuda_device *open_device(int index, bool tf32, char *reason) {
     if (!device)
         return NULL;
     device->index = index;
-    device->target.tf32 = tf32;
+    device->target.math = math;
     device->choices = cudnn_choices_new();
     if (!device->choices || failed(cudaStreamCreate(&device->stream), reason) ||
         !open_libraries(device, reason)) {
@@ -204,6 +205,11 @@ static const char *finish(struct cuda_device *device) {
 /* cuBLAS is column-major: the product of the transposes, in the other order. */
 static void gemm(struct cuda_device *device, const struct cuda_gemm *g) {
     const float one = 1;
+    cublasComputeType_t compute = CUBLAS_COMPUTE_32F_PEDANTIC;
+    if (device->target.math == CUDA_TF32)
+        compute = CUBLAS_COMPUTE_32F_FAST_TF32;
+    else if (device->target.math == CUDA_BF16 && g->narrow)
+        compute = CUBLAS_COMPUTE_32F_FAST_16BF;
     if (!works(device) || !g->m || !g->n || !g->batch)
         return;
     cublasStatus_t status = cublasGemmStridedBatchedEx(
@@ -211,9 +217,7 @@ static void gemm(struct cuda_device *device, const struct cuda_gemm *g) {
         g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, (int)g->n, (int)g->m, (int)g->k, &one, g->b,
         CUDA_R_32F, (int)g->ldb, (long long)g->stride_b, g->a, CUDA_R_32F, (int)g->lda,
         (long long)g->stride_a, &g->beta, g->c, CUDA_R_32F, (int)g->ldc, (long long)g->stride_c,
-        (int)g->batch,
-        device->target.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC,
-        CUBLAS_GEMM_DEFAULT);
+        (int)g->batch, compute, CUBLAS_GEMM_DEFAULT);
     if (status != CUBLAS_STATUS_SUCCESS)
         note(device, "cuBLAS", cublasGetStatusString(status));
 }
@@ -265,28 +269,44 @@ static void run(struct cuda_device *device, struct cuda_conv *conv, enum cuda_pa
         note(device, "cuDNN", cudnnGetErrorString(status));
 }
 
-static void conv_forward(struct cuda_device *device, struct cuda_conv *conv, const float *x,
-                         const float *weights, const float *bias, const float *residual, float *y,
+/* y = relu?(y + residual + bias). */
+static void add_unfused(struct cuda_device *device, const struct cuda_conv_shape *s,
+                        const void *bias, const void *residual, void *y) {
+    const struct cuda_kernels *k = dml_cuda_kernels();
+    const bool narrow = device->target.math == CUDA_BF16;
+    const size_t width = (size_t)s->out_c, pixels = (size_t)s->out_h * (size_t)s->out_w;
+    struct cuda_terms terms = {{{y, pixels * width, width, 0, false, narrow}}, 1};
+    if (residual)
+        terms.items[terms.count++] =
+            (struct cuda_term){residual, pixels * width, width, 0, false, narrow};
+    if (bias)
+        terms.items[terms.count++] = (struct cuda_term){bias, 0, 0, 1, true, narrow};
+    if (terms.count > 1)
+        k->combine(device->stream, s->n, pixels, width, &terms, NULL, narrow, y);
+    if (s->relu)
+        k->affine(device->stream, (struct cuda_rows){s->n * pixels, width, width, narrow}, y, NULL,
+                  NULL, NULL, true, y);
+}
+
+static void conv_forward(struct cuda_device *device, struct cuda_conv *conv, const void *x,
+                         const void *weights, const void *bias, const void *residual, void *y,
                          void *scratch) {
     const struct cuda_conv_shape *s = &conv->shape;
     const struct cudnn_operands operands = {x, weights, conv->fused ? bias : NULL,
                                             conv->fused ? residual : NULL, y};
     run(device, conv, CUDA_FORWARD, &operands, scratch);
-    if (!conv->fused && (bias || residual || s->relu)) {
-        const size_t width = (size_t)s->out_c;
-        const struct cuda_rows rows = {s->n * (size_t)s->out_h * (size_t)s->out_w, width, width};
-        dml_cuda_kernels()->affine(device->stream, rows, y, NULL, bias, residual, s->relu, y);
-    }
+    if (!conv->fused)
+        add_unfused(device, s, bias, residual, y);
 }
 
-static void conv_data(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
-                      const float *weights, float *grad_x, void *scratch) {
+static void conv_data(struct cuda_device *device, struct cuda_conv *conv, const void *grad,
+                      const void *weights, void *grad_x, void *scratch) {
     const struct cudnn_operands operands = {grad_x, weights, NULL, NULL, (void *)(size_t)grad};
     run(device, conv, CUDA_DATA, &operands, scratch);
 }
 
-static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, const float *grad,
-                         const float *x, float *grad_weights, void *scratch) {
+static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, const void *grad,
+                         const void *x, void *grad_weights, void *scratch) {
     const struct cudnn_operands operands = {x, grad_weights, NULL, NULL, (void *)(size_t)grad};
     run(device, conv, CUDA_WEIGHTS, &operands, scratch);
 }

@@ -6,5 +6,6 @@ extern "C" const struct cuda_kernels *dml_cuda_kernels(void) {
     cuda_fill_pools(&table);
     cuda_fill_rows(&table);
     cuda_fill_params(&table);
+    cuda_fill_ranks(&table);
     return &table;
 }

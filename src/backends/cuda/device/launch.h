@@ -17,6 +17,8 @@
 
 #include "backends/cuda/kernels.h"
 
+#include <string.h>
+
 /* Threads of a block, of kernels that do not say otherwise. */
 enum { THREADS = 256 };
 
@@ -25,6 +27,7 @@ void cuda_fill_maps(struct cuda_kernels *table);
 void cuda_fill_pools(struct cuda_kernels *table);
 void cuda_fill_rows(struct cuda_kernels *table);
 void cuda_fill_params(struct cuda_kernels *table);
+void cuda_fill_ranks(struct cuda_kernels *table);
 
 static inline size_t blocks_for(size_t count, size_t threads) {
     return (count + threads - 1) / threads;
@@ -85,8 +88,34 @@ static __device__ inline double block_max(double value, double *part) {
     return most;
 }
 
-static __device__ inline void store_gradient(float *grad, double value, bool accumulate) {
-    *grad = (float)(accumulate ? *grad + value : value);
+/* A value of a feature map. bfloat16 is the upper half of a float32; the nearest is stored, of two
+ * equally near ones the even. */
+static __device__ inline float value_of(const void *x, size_t at, bool narrow) {
+    if (!narrow)
+        return ((const float *)x)[at];
+    uint32_t wide = (uint32_t)((const uint16_t *)x)[at] << 16;
+    float value;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+static __device__ inline void store_value(void *x, size_t at, bool narrow, float value) {
+    if (!narrow) {
+        ((float *)x)[at] = value;
+        return;
+    }
+    uint32_t wide;
+    memcpy(&wide, &value, sizeof wide);
+    bool nan = (wide & 0x7fffffff) > 0x7f800000;
+    uint32_t nearest = (wide + 0x7fff + (wide >> 16 & 1)) >> 16;
+    ((uint16_t *)x)[at] = (uint16_t)(nan ? wide >> 16 | 0x40 : nearest);
+}
+
+/* Of pixel s and channel c of image i. */
+static __device__ inline float term_value(const struct cuda_term *term, size_t i, size_t s,
+                                          size_t c) {
+    size_t at = i * term->image + c;
+    return term->broadcast ? value_of(term->data, at, term->narrow) * term->scale
+                           : value_of(term->data, at + s * term->pixel, term->narrow);
 }
 
 #endif

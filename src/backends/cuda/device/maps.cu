@@ -3,12 +3,12 @@
 #include "backends/cuda/device/launch.h"
 
 /* A thread makes one pixel. */
-static __global__ void input_kernel(struct cuda_input in, float *out) {
+static __global__ void input_kernel(struct cuda_input in, void *out) {
     size_t at = thread_number(), pixels = in.height * in.width, s;
     if (at >= in.n * pixels)
         return;
     size_t i = row_of(at, pixels, &s);
-    float *to = out + at * in.stride;
+    size_t to = at * in.stride;
     bool erased = false;
     if (in.erased) {
         const int *rect = in.erased + 4 * i;
@@ -17,77 +17,84 @@ static __global__ void input_kernel(struct cuda_input in, float *out) {
                  y < rect[1] + rect[3];
     }
     for (int c = 0; c < 3; c++) {
+        float value;
         if (erased)
-            to[c] = in.shift[c];
+            value = in.shift[c];
         else if (in.pixels)
-            to[c] = in.table[c * 256 + in.pixels[at * 3 + in.source[c]]];
+            value = in.table[c * 256 + in.pixels[at * 3 + in.source[c]]];
         else
-            to[c] = in.floats[(i * 3 + c) * pixels + s] * in.scale[c] + in.shift[c];
+            value = in.floats[(i * 3 + c) * pixels + s] * in.scale[c] + in.shift[c];
+        store_value(out, to + c, in.narrow, value);
     }
     for (size_t c = 3; c < in.stride; c++)
-        to[c] = 0;
+        store_value(out, to + c, in.narrow, 0);
 }
-static void input(cuda_stream s, const struct cuda_input *in, float *out) {
+static void input(cuda_stream s, const struct cuda_input *in, void *out) {
     LAUNCH(input_kernel, blocks_for(in->n * in->height * in->width, THREADS), THREADS, s, *in, out);
 }
 
-static __global__ void affine_kernel(struct cuda_rows rows, const float *x, const float *scale,
-                                     const float *shift, const float *residual, bool relu,
-                                     float *out) {
+static __global__ void affine_kernel(struct cuda_rows rows, const void *x, const float *scale,
+                                     const float *shift, const void *residual, bool relu,
+                                     void *out) {
     size_t c, at = thread_number();
     if (at >= rows.count * rows.width)
         return;
     at = row_of(at, rows.width, &c) * rows.stride + c;
-    float value = x ? x[at] : 0.0f;
+    float value = x ? value_of(x, at, rows.narrow) : 0.0f;
     if (scale)
         value *= scale[c];
     if (shift)
         value += shift[c];
     if (residual)
-        value += residual[at];
-    out[at] = relu && value < 0.0f ? 0.0f : value;
+        value += value_of(residual, at, rows.narrow);
+    store_value(out, at, rows.narrow, relu && value < 0.0f ? 0.0f : value);
 }
-static void affine(cuda_stream s, struct cuda_rows rows, const float *x, const float *scale,
-                   const float *shift, const float *residual, bool relu, float *out) {
+static void affine(cuda_stream s, struct cuda_rows rows, const void *x, const float *scale,
+                   const float *shift, const void *residual, bool relu, void *out) {
     LAUNCH(affine_kernel, blocks_for(rows.count * rows.width, THREADS), THREADS, s, rows, x, scale,
            shift, residual, relu, out);
 }
 
-static __device__ float term_at(const struct cuda_term *term, size_t i, size_t s, size_t c) {
-    size_t at = i * term->image + c;
-    return term->broadcast ? term->data[at] * term->scale : term->data[at + s * term->pixel];
-}
-
 static __global__ void combine_kernel(size_t n, size_t pixels, size_t channels,
-                                      struct cuda_terms terms, struct cuda_term mask, float *out) {
+                                      struct cuda_terms terms, struct cuda_term mask, bool narrow,
+                                      void *out) {
     size_t at = thread_number(), c, s;
     if (at >= n * pixels * channels)
         return;
     size_t i = row_of(row_of(at, channels, &c), pixels, &s);
-    float sum = term_at(&terms.items[0], i, s, c);
+    float sum = term_value(&terms.items[0], i, s, c);
     for (int t = 1; t < terms.count; t++)
-        sum += term_at(&terms.items[t], i, s, c);
-    out[at] = !mask.data || term_at(&mask, i, s, c) > 0.0f ? sum : 0.0f;
+        sum += term_value(&terms.items[t], i, s, c);
+    bool passes = !mask.data || term_value(&mask, i, s, c) > 0.0f;
+    store_value(out, at, narrow, passes ? sum : 0.0f);
 }
 static void combine(cuda_stream s, size_t n, size_t pixels, size_t channels,
-                    const struct cuda_terms *terms, const struct cuda_term *mask, float *out) {
-    struct cuda_term none = {NULL, 0, 0, 0, false};
+                    const struct cuda_terms *terms, const struct cuda_term *mask, bool narrow,
+                    void *out) {
+    struct cuda_term none = {NULL, 0, 0, 0, false, false};
     LAUNCH(combine_kernel, blocks_for(n * pixels * channels, THREADS), THREADS, s, n, pixels,
-           channels, *terms, mask ? *mask : none, out);
+           channels, *terms, mask ? *mask : none, narrow, out);
 }
 
-static __global__ void copy_kernel(size_t rows, size_t width, const float *x, size_t from,
-                                   float *out, size_t to) {
+static __global__ void copy_kernel(struct cuda_rows rows, const void *x, void *out, size_t to) {
     size_t c, at = thread_number();
-    if (at >= rows * width)
+    if (at >= rows.count * rows.width)
         return;
-    size_t r = row_of(at, width, &c);
-    out[r * to + c] = x[r * from + c];
+    size_t r = row_of(at, rows.width, &c);
+    store_value(out, r * to + c, rows.narrow, value_of(x, r * rows.stride + c, rows.narrow));
 }
-static void copy(cuda_stream s, size_t rows, size_t width, const float *x, size_t from_stride,
-                 float *out, size_t to_stride) {
-    LAUNCH(copy_kernel, blocks_for(rows * width, THREADS), THREADS, s, rows, width, x, from_stride,
-           out, to_stride);
+static void copy(cuda_stream s, struct cuda_rows rows, const void *x, void *out, size_t to_stride) {
+    LAUNCH(copy_kernel, blocks_for(rows.count * rows.width, THREADS), THREADS, s, rows, x, out,
+           to_stride);
+}
+
+static __global__ void narrow_kernel(size_t count, const float *x, void *out) {
+    size_t i = thread_number();
+    if (i < count)
+        store_value(out, i, true, x[i]);
+}
+static void narrow(cuda_stream s, size_t count, const float *x, void *out) {
+    LAUNCH(narrow_kernel, blocks_for(count, THREADS), THREADS, s, count, x, out);
 }
 
 /* Sums over rows: a block takes COLUMNS channels and a share of the rows, LINES of them at a time,
@@ -97,7 +104,7 @@ enum { COLUMNS = 32, LINES = THREADS / COLUMNS };
 static __device__ void take_row(const struct cuda_sums *s, size_t r, size_t c, double *first,
                                 double *second) {
     size_t at = r * s->rows.stride + c;
-    double x = s->x[at];
+    double x = value_of(s->x, at, s->rows.narrow);
     if (s->kind == CUDA_SUM_SQUARES) {
         double d = x - s->center[c];
         *first += d * d;
@@ -105,9 +112,11 @@ static __device__ void take_row(const struct cuda_sums *s, size_t r, size_t c, d
     }
     *first += x;
     if (s->kind == CUDA_SUM_PRODUCT)
-        *second += x * (s->y[at] - (s->center ? (double)s->center[c] : 0.0));
+        *second +=
+            x * (value_of(s->y, at, s->rows.narrow) - (s->center ? (double)s->center[c] : 0.0));
     else if (s->kind == CUDA_SUM_NORMED)
-        *second += x * (((double)s->y[at] - s->center[r]) * s->center[s->rows.count + r]);
+        *second += x * (((double)value_of(s->y, at, s->rows.narrow) - s->center[r]) *
+                        s->center[s->rows.count + r]);
 }
 
 static __global__ void sums_kernel(struct cuda_sums sums, size_t chunks, double *partial) {
@@ -153,16 +162,13 @@ static void sums(cuda_stream s, const struct cuda_sums *sums, double *partial, d
            2 * sums->rows.width, partial, out);
 }
 
-static __global__ void store_kernel(size_t count, const double *sums, double factor,
-                                    bool accumulate, float *grad) {
+static __global__ void store_kernel(size_t count, const double *sums, double factor, float *grad) {
     size_t c = thread_number();
     if (c < count)
-        store_gradient(&grad[c], sums[c] * factor, accumulate);
+        grad[c] = (float)(sums[c] * factor);
 }
-static void store(cuda_stream s, size_t count, const double *sums, double factor, bool accumulate,
-                  float *grad) {
-    LAUNCH(store_kernel, blocks_for(count, THREADS), THREADS, s, count, sums, factor, accumulate,
-           grad);
+static void store(cuda_stream s, size_t count, const double *sums, double factor, float *grad) {
+    LAUNCH(store_kernel, blocks_for(count, THREADS), THREADS, s, count, sums, factor, grad);
 }
 
 static __global__ void norm_mean_kernel(size_t channels, const double *sums, double count,
@@ -205,9 +211,8 @@ static void norm_variance(cuda_stream s, const struct cuda_norm *norm, const dou
 /* With N values a channel, x^ = (x - mean) / s and gradient g:
  * dx = weight / s * (g - mean(g) - x^ * mean(g x^)). */
 static __global__ void norm_backward_kernel(struct cuda_norm norm, const double *sums, double count,
-                                            const float *statistics, bool accumulate,
-                                            float *grad_weight, float *grad_bias,
-                                            float *coefficients) {
+                                            const float *statistics, float *grad_weight,
+                                            float *grad_bias, float *coefficients) {
     size_t c = thread_number(), stride = norm.stride;
     if (c >= stride)
         return;
@@ -220,27 +225,28 @@ static __global__ void norm_backward_kernel(struct cuda_norm norm, const double 
     coefficients[c] = (float)scale;
     coefficients[stride + c] = (float)(-scale * sum_x / (s2 * count));
     coefficients[2 * stride + c] = (float)(-scale * sum / count);
-    store_gradient(&grad_weight[c], sum_x / sqrt(s2), accumulate);
-    store_gradient(&grad_bias[c], sum, accumulate);
+    grad_weight[c] = (float)(sum_x / sqrt(s2));
+    grad_bias[c] = (float)(sum);
 }
 static void norm_backward(cuda_stream s, const struct cuda_norm *norm, const double *sums,
-                          double count, const float *statistics, bool accumulate,
-                          float *grad_weight, float *grad_bias, float *coefficients) {
+                          double count, const float *statistics, float *grad_weight,
+                          float *grad_bias, float *coefficients) {
     LAUNCH(norm_backward_kernel, blocks_for(norm->stride, THREADS), THREADS, s, *norm, sums, count,
-           statistics, accumulate, grad_weight, grad_bias, coefficients);
+           statistics, grad_weight, grad_bias, coefficients);
 }
 
-static __global__ void norm_input_kernel(struct cuda_rows rows, const float *grad, const float *x,
-                                         const float *mean, const float *coefficients, float *out) {
+static __global__ void norm_input_kernel(struct cuda_rows rows, const void *grad, const void *x,
+                                         const float *mean, const float *coefficients, void *out) {
     size_t c, at = thread_number();
     if (at >= rows.count * rows.width)
         return;
     at = row_of(at, rows.width, &c) * rows.stride + c;
     const float *a = coefficients, *b = a + rows.width, *d = b + rows.width;
-    out[at] = a[c] * grad[at] + b[c] * (x[at] - mean[c]) + d[c];
+    float g = value_of(grad, at, rows.narrow), centered = value_of(x, at, rows.narrow) - mean[c];
+    store_value(out, at, rows.narrow, a[c] * g + b[c] * centered + d[c]);
 }
-static void norm_input(cuda_stream s, struct cuda_rows rows, const float *grad, const float *x,
-                       const float *mean, const float *coefficients, float *out) {
+static void norm_input(cuda_stream s, struct cuda_rows rows, const void *grad, const void *x,
+                       const float *mean, const float *coefficients, void *out) {
     LAUNCH(norm_input_kernel, blocks_for(rows.count * rows.width, THREADS), THREADS, s, rows, grad,
            x, mean, coefficients, out);
 }
@@ -267,19 +273,19 @@ static void norm_affine(cuda_stream s, const struct cuda_norm *norm, const float
 }
 
 static __global__ void frozen_norm_kernel(struct cuda_norm norm, const double *sums,
-                                          bool accumulate, float *grad_weight, float *grad_bias) {
+                                          float *grad_weight, float *grad_bias) {
     size_t c = thread_number();
     if (c >= norm.channels)
         return;
     double s = sqrt(norm.running_var[c] + norm.epsilon);
     double product = sums[norm.stride + c] - norm.running_mean[c] * sums[c];
-    store_gradient(&grad_weight[c], product / s, accumulate);
-    store_gradient(&grad_bias[c], sums[c], accumulate);
+    grad_weight[c] = (float)(product / s);
+    grad_bias[c] = (float)(sums[c]);
 }
 static void frozen_norm(cuda_stream s, const struct cuda_norm *norm, const double *sums,
-                        bool accumulate, float *grad_weight, float *grad_bias) {
+                        float *grad_weight, float *grad_bias) {
     LAUNCH(frozen_norm_kernel, blocks_for(norm->channels, THREADS), THREADS, s, *norm, sums,
-           accumulate, grad_weight, grad_bias);
+           grad_weight, grad_bias);
 }
 
 void cuda_fill_maps(struct cuda_kernels *table) {
@@ -287,6 +293,7 @@ void cuda_fill_maps(struct cuda_kernels *table) {
     table->affine = affine;
     table->combine = combine;
     table->copy = copy;
+    table->narrow = narrow;
     table->sums = sums;
     table->store = store;
     table->norm_mean = norm_mean;

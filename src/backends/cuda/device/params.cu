@@ -14,17 +14,18 @@ static void scale_outputs(cuda_stream s, size_t outputs, size_t inner, const flo
 }
 
 /* A block an output. */
-static __global__ void unfold_kernel(size_t inner, const float *effective, const float *values,
-                                     const float *scale, bool accumulate, float *grads,
+static __global__ void unfold_kernel(size_t inner, bool narrow, const void *effective,
+                                     const float *values, const float *scale, float *grads,
                                      double *dots) {
     SHARED(double, part, THREADS + 16);
     size_t base = blockIdx.x * inner;
     float factor = scale ? scale[blockIdx.x] : 1.0f;
     double dot = 0;
     for (size_t i = base + threadIdx.x; i < base + inner; i += THREADS) {
+        float own = value_of(effective, i, narrow);
         if (dots)
-            dot += (double)effective[i] * values[i];
-        grads[i] = (accumulate ? grads[i] : 0.0f) + effective[i] * factor;
+            dot += (double)own * values[i];
+        grads[i] = own * factor;
     }
     if (!dots)
         return;
@@ -32,33 +33,30 @@ static __global__ void unfold_kernel(size_t inner, const float *effective, const
     if (threadIdx.x == 0)
         dots[blockIdx.x] = dot;
 }
-static void unfold(cuda_stream s, size_t outputs, size_t inner, const float *effective,
-                   const float *values, const float *scale, bool accumulate, float *grads,
-                   double *dots) {
-    LAUNCH(unfold_kernel, outputs, THREADS, s, inner, effective, values, scale, accumulate, grads,
+static void unfold(cuda_stream s, size_t outputs, size_t inner, bool narrow, const void *effective,
+                   const float *values, const float *scale, float *grads, double *dots) {
+    LAUNCH(unfold_kernel, outputs, THREADS, s, inner, narrow, effective, values, scale, grads,
            dots);
 }
 
 static __global__ void unfold_norm_kernel(struct cuda_norm norm, const double *dots,
                                           const float *grad_shift, const float *bias,
-                                          const float *scale, bool accumulate, float *grad_weight,
+                                          const float *scale, float *grad_weight,
                                           float *grad_norm_bias, float *grad_bias) {
     size_t c = thread_number();
     if (c >= norm.channels)
         return;
     double own = bias ? bias[c] : 0.0, s = sqrt(norm.running_var[c] + norm.epsilon);
-    store_gradient(&grad_weight[c], (dots[c] + (own - norm.running_mean[c]) * grad_shift[c]) / s,
-                   accumulate);
-    store_gradient(&grad_norm_bias[c], grad_shift[c], accumulate);
+    grad_weight[c] = (float)((dots[c] + (own - norm.running_mean[c]) * grad_shift[c]) / s);
+    grad_norm_bias[c] = (float)(grad_shift[c]);
     if (bias)
-        store_gradient(&grad_bias[c], (double)grad_shift[c] * scale[c], accumulate);
+        grad_bias[c] = (float)((double)grad_shift[c] * scale[c]);
 }
 static void unfold_norm(cuda_stream s, const struct cuda_norm *norm, const double *dots,
                         const float *grad_shift, const float *bias, const float *scale,
-                        bool accumulate, float *grad_weight, float *grad_norm_bias,
-                        float *grad_bias) {
+                        float *grad_weight, float *grad_norm_bias, float *grad_bias) {
     LAUNCH(unfold_norm_kernel, blocks_for(norm->channels, THREADS), THREADS, s, *norm, dots,
-           grad_shift, bias, scale, accumulate, grad_weight, grad_norm_bias, grad_bias);
+           grad_shift, bias, scale, grad_weight, grad_norm_bias, grad_bias);
 }
 
 /* The arithmetic of src/optimisers. */
@@ -156,10 +154,20 @@ static void average(cuda_stream s, size_t count, float fresh, const float *value
     LAUNCH(average_kernel, blocks_for(count, THREADS), THREADS, s, count, fresh, values, averages);
 }
 
+static __global__ void add_kernel(size_t count, const float *x, float *out) {
+    size_t i = thread_number();
+    if (i < count)
+        out[i] += x[i];
+}
+static void add(cuda_stream s, size_t count, const float *x, float *out) {
+    LAUNCH(add_kernel, blocks_for(count, THREADS), THREADS, s, count, x, out);
+}
+
 void cuda_fill_params(struct cuda_kernels *table) {
     table->scale_outputs = scale_outputs;
     table->unfold = unfold;
     table->unfold_norm = unfold_norm;
+    table->add = add;
     table->update = update;
     table->measure = measure;
     table->clip = clip;

@@ -48,13 +48,8 @@ static __device__ size_t output_of(const struct cuda_window *w, size_t i, int y,
     return ((i * (size_t)w->out_h + (size_t)y) * (size_t)w->out_w + (size_t)x) *
            (size_t)w->channels;
 }
-static __device__ float value_at(const struct cuda_term *term, size_t i, size_t s, size_t c) {
-    size_t at = i * term->image + c;
-    return term->broadcast ? term->data[at] * term->scale : term->data[at + s * term->pixel];
-}
-
 /* NaN wins, and stays. */
-static __global__ void max_pool_kernel(struct cuda_window w, const float *x, float *y,
+static __global__ void max_pool_kernel(struct cuda_window w, const void *x, void *y,
                                        uint8_t *winner) {
     struct place p;
     if (!find_place(w.n, w.out_h, w.out_w, w.channels, &p))
@@ -65,18 +60,18 @@ static __global__ void max_pool_kernel(struct cuda_window w, const float *x, flo
     int where = (rows.first - rows.start) * w.kernel_w + columns.first - columns.start;
     for (int iy = rows.first; iy < rows.end; iy++)
         for (int ix = columns.first; ix < columns.end; ix++) {
-            float value = x[pixel_of(&w, p.i, iy, ix) + p.c];
+            float value = value_of(x, pixel_of(&w, p.i, iy, ix) + p.c, w.narrow);
             if (value > best || value != value) {
                 best = value;
                 where = (iy - rows.start) * w.kernel_w + ix - columns.start;
             }
         }
     size_t at = output_of(&w, p.i, p.y, p.x) + p.c;
-    y[at] = best;
+    store_value(y, at, w.narrow, best);
     if (winner)
         winner[at] = (uint8_t)where;
 }
-static void max_pool(cuda_stream s, const struct cuda_window *w, const float *x, float *y,
+static void max_pool(cuda_stream s, const struct cuda_window *w, const void *x, void *y,
                      uint8_t *winner) {
     size_t count = w->n * (size_t)w->out_h * (size_t)w->out_w * (size_t)w->channels;
     LAUNCH(max_pool_kernel, blocks_for(count, THREADS), THREADS, s, *w, x, y, winner);
@@ -84,7 +79,7 @@ static void max_pool(cuda_stream s, const struct cuda_window *w, const float *x,
 
 static __global__ void max_pool_gradient_kernel(struct cuda_window w, struct cuda_term grad,
                                                 struct cuda_term positive, const uint8_t *winner,
-                                                float *out) {
+                                                void *out) {
     struct place p;
     if (!find_place(w.n, w.in_h, w.in_w, w.channels, &p))
         return;
@@ -97,15 +92,15 @@ static __global__ void max_pool_gradient_kernel(struct cuda_window w, struct cud
             size_t s = (size_t)oy * (size_t)w.out_w + (size_t)ox;
             if (winner[output_of(&w, p.i, oy, ox) + p.c] != y * w.kernel_w + x)
                 continue;
-            if (!positive.data || value_at(&positive, p.i, s, p.c) > 0.0f)
-                sum += value_at(&grad, p.i, s, p.c);
+            if (!positive.data || term_value(&positive, p.i, s, p.c) > 0.0f)
+                sum += term_value(&grad, p.i, s, p.c);
         }
-    out[pixel_of(&w, p.i, p.y, p.x) + p.c] = sum;
+    store_value(out, pixel_of(&w, p.i, p.y, p.x) + p.c, w.narrow, sum);
 }
 static void max_pool_gradient(cuda_stream s, const struct cuda_window *w,
                               const struct cuda_term *grad, const struct cuda_term *positive,
-                              const uint8_t *winner, float *out) {
-    struct cuda_term none = {NULL, 0, 0, 0, false};
+                              const uint8_t *winner, void *out) {
+    struct cuda_term none = {NULL, 0, 0, 0, false, false};
     size_t count = w->n * (size_t)w->in_h * (size_t)w->in_w * (size_t)w->channels;
     LAUNCH(max_pool_gradient_kernel, blocks_for(count, THREADS), THREADS, s, *w, *grad,
            positive ? *positive : none, winner, out);
@@ -123,7 +118,7 @@ static __device__ float window_share(const struct cuda_window *w, struct span y,
     return 1.0f / (float)(rows * columns);
 }
 
-static __global__ void avg_pool_kernel(struct cuda_window w, const float *x, float *y) {
+static __global__ void avg_pool_kernel(struct cuda_window w, const void *x, void *y) {
     struct place p;
     if (!find_place(w.n, w.out_h, w.out_w, w.channels, &p))
         return;
@@ -132,16 +127,17 @@ static __global__ void avg_pool_kernel(struct cuda_window w, const float *x, flo
     float sum = 0;
     for (int iy = rows.first; iy < rows.end; iy++)
         for (int ix = columns.first; ix < columns.end; ix++)
-            sum += x[pixel_of(&w, p.i, iy, ix) + p.c];
-    y[output_of(&w, p.i, p.y, p.x) + p.c] = sum * window_share(&w, rows, columns);
+            sum += value_of(x, pixel_of(&w, p.i, iy, ix) + p.c, w.narrow);
+    sum *= window_share(&w, rows, columns);
+    store_value(y, output_of(&w, p.i, p.y, p.x) + p.c, w.narrow, sum);
 }
-static void avg_pool(cuda_stream s, const struct cuda_window *w, const float *x, float *y) {
+static void avg_pool(cuda_stream s, const struct cuda_window *w, const void *x, void *y) {
     size_t count = w->n * (size_t)w->out_h * (size_t)w->out_w * (size_t)w->channels;
     LAUNCH(avg_pool_kernel, blocks_for(count, THREADS), THREADS, s, *w, x, y);
 }
 
 static __global__ void avg_pool_gradient_kernel(struct cuda_window w, struct cuda_term grad,
-                                                float *out) {
+                                                void *out) {
     struct place p;
     if (!find_place(w.n, w.in_h, w.in_w, w.channels, &p))
         return;
@@ -153,75 +149,75 @@ static __global__ void avg_pool_gradient_kernel(struct cuda_window w, struct cud
             struct span rows = span_of(oy, w.stride_h, w.pad_h, w.kernel_h, w.in_h);
             struct span columns = span_of(ox, w.stride_w, w.pad_w, w.kernel_w, w.in_w);
             size_t s = (size_t)oy * (size_t)w.out_w + (size_t)ox;
-            sum += value_at(&grad, p.i, s, p.c) * window_share(&w, rows, columns);
+            sum += term_value(&grad, p.i, s, p.c) * window_share(&w, rows, columns);
         }
-    out[pixel_of(&w, p.i, p.y, p.x) + p.c] = sum;
+    store_value(out, pixel_of(&w, p.i, p.y, p.x) + p.c, w.narrow, sum);
 }
 static void avg_pool_gradient(cuda_stream s, const struct cuda_window *w,
-                              const struct cuda_term *grad, float *out) {
+                              const struct cuda_term *grad, void *out) {
     size_t count = w->n * (size_t)w->in_h * (size_t)w->in_w * (size_t)w->channels;
     LAUNCH(avg_pool_gradient_kernel, blocks_for(count, THREADS), THREADS, s, *w, *grad, out);
 }
 
 /* Global pools: a thread walks the pixels of one channel of one image. */
-struct walk {
-    size_t n, pixels, channels;
-};
-static __device__ const float *first_pixel(const struct walk *w, const float *x, size_t at) {
+static __device__ size_t first_pixel(const struct cuda_pool *w, size_t at) {
     size_t c, i = row_of(at, w->channels, &c);
-    return x + i * w->pixels * w->channels + c;
+    return i * w->pixels * w->channels + c;
+}
+/* Pixel s of the channel that begins at `first`. */
+static __device__ float pixel_value(const struct cuda_pool *w, const void *x, size_t first,
+                                    size_t s) {
+    return value_of(x, first + s * w->channels, w->narrow);
 }
 
-static __global__ void global_avg_kernel(struct walk w, const float *x, float *y) {
+static __global__ void global_avg_kernel(struct cuda_pool w, const void *x, float *y) {
     size_t at = thread_number();
     if (at >= w.n * w.channels)
         return;
-    const float *from = first_pixel(&w, x, at);
+    size_t from = first_pixel(&w, at);
     double sum = 0;
     for (size_t s = 0; s < w.pixels; s++)
-        sum += from[s * w.channels];
+        sum += pixel_value(&w, x, from, s);
     y[at] = (float)(sum / (double)w.pixels);
 }
-static void global_avg(cuda_stream s, size_t n, size_t pixels, size_t channels, const float *x,
-                       float *y) {
-    struct walk w = {n, pixels, channels};
-    LAUNCH(global_avg_kernel, blocks_for(n * channels, THREADS), THREADS, s, w, x, y);
+static void global_avg(cuda_stream s, const struct cuda_pool *w, const void *x, float *y) {
+    LAUNCH(global_avg_kernel, blocks_for(w->n * w->channels, THREADS), THREADS, s, *w, x, y);
 }
 
-static __global__ void global_max_kernel(struct walk w, const float *x, float *y, int32_t *winner) {
+static __global__ void global_max_kernel(struct cuda_pool w, const void *x, float *y,
+                                         int32_t *winner) {
     size_t at = thread_number();
     if (at >= w.n * w.channels)
         return;
-    const float *from = first_pixel(&w, x, at);
+    size_t from = first_pixel(&w, at);
     size_t best = 0;
     for (size_t s = 1; s < w.pixels; s++) {
-        float value = from[s * w.channels];
-        if (value > from[best * w.channels] || value != value)
+        float value = pixel_value(&w, x, from, s);
+        if (value > pixel_value(&w, x, from, best) || value != value)
             best = s;
     }
-    y[at] = from[best * w.channels];
+    y[at] = pixel_value(&w, x, from, best);
     if (winner)
         winner[at] = (int32_t)best;
 }
-static void global_max(cuda_stream s, size_t n, size_t pixels, size_t channels, const float *x,
-                       float *y, int32_t *winner) {
-    struct walk w = {n, pixels, channels};
-    LAUNCH(global_max_kernel, blocks_for(n * channels, THREADS), THREADS, s, w, x, y, winner);
+static void global_max(cuda_stream s, const struct cuda_pool *w, const void *x, float *y,
+                       int32_t *winner) {
+    LAUNCH(global_max_kernel, blocks_for(w->n * w->channels, THREADS), THREADS, s, *w, x, y,
+           winner);
 }
 
-static __global__ void global_max_gradient_kernel(struct walk w, const float *grad,
-                                                  const int32_t *winner, float *out) {
+static __global__ void global_max_gradient_kernel(struct cuda_pool w, const float *grad,
+                                                  const int32_t *winner, void *out) {
     size_t at = thread_number(), s, c;
     if (at >= w.n * w.pixels * w.channels)
         return;
     size_t vector = row_of(row_of(at, w.channels, &c), w.pixels, &s) * w.channels + c;
-    out[at] = (size_t)winner[vector] == s ? grad[vector] : 0.0f;
+    store_value(out, at, w.narrow, (size_t)winner[vector] == s ? grad[vector] : 0.0f);
 }
-static void global_max_gradient(cuda_stream s, size_t n, size_t pixels, size_t channels,
-                                const float *grad, const int32_t *winner, float *out) {
-    struct walk w = {n, pixels, channels};
-    LAUNCH(global_max_gradient_kernel, blocks_for(n * pixels * channels, THREADS), THREADS, s, w,
-           grad, winner, out);
+static void global_max_gradient(cuda_stream s, const struct cuda_pool *w, const float *grad,
+                                const int32_t *winner, void *out) {
+    LAUNCH(global_max_gradient_kernel, blocks_for(w->n * w->pixels * w->channels, THREADS), THREADS,
+           s, *w, grad, winner, out);
 }
 
 /* Powers are taken as exp(p log x), relative to the largest of a channel, so that none of them
@@ -230,21 +226,21 @@ static __device__ float gem_log(float x) {
     return logf(x > 1e-6f ? x : 1e-6f);
 }
 
-static __global__ void global_gem_kernel(struct walk w, const float *x, const float *power,
+static __global__ void global_gem_kernel(struct cuda_pool w, const void *x, const float *power,
                                          float *y, float *state) {
     size_t at = thread_number();
     if (at >= w.n * w.channels)
         return;
-    const float *from = first_pixel(&w, x, at), p = *power;
-    float top = -INFINITY, broken = 0; /* NaN where an x is not finite */
+    size_t from = first_pixel(&w, at);
+    float p = *power, top = -INFINITY, broken = 0; /* NaN where an x is not finite */
     for (size_t s = 0; s < w.pixels; s++) {
-        float value = p * gem_log(from[s * w.channels]);
+        float value = p * gem_log(pixel_value(&w, x, from, s));
         top = value > top ? value : top;
-        broken += 0.0f * from[s * w.channels];
+        broken += 0.0f * pixel_value(&w, x, from, s);
     }
     double sum = 0, moment = 0;
     for (size_t s = 0; s < w.pixels; s++) {
-        float log_x = gem_log(from[s * w.channels]), part = expf(p * log_x - top);
+        float log_x = gem_log(pixel_value(&w, x, from, s)), part = expf(p * log_x - top);
         sum += part;
         moment += part * log_x;
     }
@@ -255,29 +251,28 @@ static __global__ void global_gem_kernel(struct walk w, const float *x, const fl
     state[at] = log_mean;
     state[w.n * w.channels + at] = (float)(moment / sum);
 }
-static void global_gem(cuda_stream s, size_t n, size_t pixels, size_t channels, const float *x,
-                       const float *p, float *y, float *state) {
-    struct walk w = {n, pixels, channels};
-    LAUNCH(global_gem_kernel, blocks_for(n * channels, THREADS), THREADS, s, w, x, p, y, state);
+static void global_gem(cuda_stream s, const struct cuda_pool *w, const void *x, const float *p,
+                       float *y, float *state) {
+    LAUNCH(global_gem_kernel, blocks_for(w->n * w->channels, THREADS), THREADS, s, *w, x, p, y,
+           state);
 }
 
 /* dy/dx = y / m x^(p-1) / pixels. */
-static __global__ void global_gem_gradient_kernel(struct walk w, const float *grad, const float *x,
-                                                  const float *power, const float *logs,
-                                                  float *out) {
+static __global__ void global_gem_gradient_kernel(struct cuda_pool w, const float *grad,
+                                                  const void *x, const float *power,
+                                                  const float *logs, void *out) {
     size_t at = thread_number(), s, c;
     if (at >= w.n * w.pixels * w.channels)
         return;
     size_t vector = row_of(row_of(at, w.channels, &c), w.pixels, &s) * w.channels + c;
-    float p = *power, slope = expf(logs[vector] / p - logs[vector] + (p - 1.0f) * gem_log(x[at]));
-    out[at] = x[at] >= 1e-6f ? grad[vector] / (float)w.pixels * slope : 0.0f;
+    float p = *power, own = value_of(x, at, w.narrow);
+    float slope = expf(logs[vector] / p - logs[vector] + (p - 1.0f) * gem_log(own));
+    store_value(out, at, w.narrow, own >= 1e-6f ? grad[vector] / (float)w.pixels * slope : 0.0f);
 }
-static void global_gem_gradient(cuda_stream s, size_t n, size_t pixels, size_t channels,
-                                const float *grad, const float *x, const float *p,
-                                const float *state, float *out) {
-    struct walk w = {n, pixels, channels};
-    LAUNCH(global_gem_gradient_kernel, blocks_for(n * pixels * channels, THREADS), THREADS, s, w,
-           grad, x, p, state, out);
+static void global_gem_gradient(cuda_stream s, const struct cuda_pool *w, const float *grad,
+                                const void *x, const float *p, const float *state, void *out) {
+    LAUNCH(global_gem_gradient_kernel, blocks_for(w->n * w->pixels * w->channels, THREADS), THREADS,
+           s, *w, grad, x, p, state, out);
 }
 
 /* With y = m^(1/p) and s the second of the state: dy/dp = y (s - log m / p) / p. One block. */

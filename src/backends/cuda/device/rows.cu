@@ -179,7 +179,7 @@ static void tokens(cuda_stream s, const struct cuda_tokens *t, const float *x, f
 }
 
 /* A row's gradient summed over the images goes to the learned token and to its position. */
-static __global__ void token_params_kernel(struct cuda_tokens k, const float *grad, bool accumulate,
+static __global__ void token_params_kernel(struct cuda_tokens k, const float *grad,
                                            struct cuda_token_grads grads) {
     size_t at = thread_number(), c;
     if (at >= k.tokens * k.channels)
@@ -190,11 +190,11 @@ static __global__ void token_params_kernel(struct cuda_tokens k, const float *gr
         sum += grad[i * k.tokens * k.channels + at];
     if (t < k.prefix) {
         const float *row = learned_row(&k, t, grads.cls, grads.distilled, grads.extra);
-        store_gradient((float *)row + c, sum, accumulate);
+        ((float *)row)[c] = (float)sum;
     }
     long long position = position_row(&k, t);
     if (position >= 0)
-        store_gradient(&grads.positions[(size_t)position * k.channels + c], sum, accumulate);
+        grads.positions[(size_t)position * k.channels + c] = (float)sum;
 }
 
 static __global__ void token_patches_kernel(struct cuda_tokens k, const float *grad, float *out) {
@@ -205,9 +205,9 @@ static __global__ void token_patches_kernel(struct cuda_tokens k, const float *g
     out[at] = grad[(i * k.tokens + k.prefix + t) * k.channels + c];
 }
 static void tokens_gradient(cuda_stream s, const struct cuda_tokens *t, const float *grad,
-                            bool accumulate, const struct cuda_token_grads *grads, float *out) {
+                            const struct cuda_token_grads *grads, float *out) {
     LAUNCH(token_params_kernel, blocks_for(t->tokens * t->channels, THREADS), THREADS, s, *t, grad,
-           accumulate, *grads);
+           *grads);
     size_t values = t->n * (t->tokens - t->prefix) * t->channels;
     if (out)
         LAUNCH(token_patches_kernel, blocks_for(values, THREADS), THREADS, s, *t, grad, out);
