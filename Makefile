@@ -5,7 +5,8 @@
 # make deps-mpi    MPI, for training on many processes; then build again
 # make install     program, libraries, headers and dml.pc; PREFIX=/usr/local
 # make dist    a tarball of the committed sources, dml-VERSION.tar.gz
-# make deb     Debian packages of them: dml, libdml1, libdml-dev, in packages/
+# make deb     Debian packages of them: dml, libdml1, libdml-dev, in packages/; dml-cuda where there is
+#              a CUDA toolkit with cuDNN
 # make test-deb    and their trial on a bare system
 # make test-gpu    the GPU backend on a real card
 # make test-fresh  the two commands above in bare Debian systems; SUITE=bookworm: in one

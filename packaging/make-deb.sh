@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the packages dml, libdml1 and libdml-dev for this release of Debian or Ubuntu:
+# Builds the packages dml, libdml1 and libdml-dev, and dml-cuda where there is a CUDA toolkit with
+# cuDNN, for this release of Debian or Ubuntu:
 #     packaging/make-deb.sh TARBALL FOLDER
 # from the tarball that `make dist` makes, into FOLDER. lintian has the last word.
 set -euo pipefail
@@ -14,6 +15,20 @@ trap 'rm -rf "$work"' EXIT
 tar -xzf "$tarball" -C "$work"
 cd "$work/$name"
 mv packaging/debian .
+cmake -S . -B "$work/probe" -DDML_TESTS=OFF -DDML_BENCH=OFF >"$work/log" 2>&1 || {
+    tail -30 "$work/log"
+    exit 1
+}
+cuda=$(sed -n 's/^DML_CUDA:BOOL=//p' "$work/probe/CMakeCache.txt")
+if [ "$cuda" = ON ]; then
+    nvcc=$(sed -n 's/^DML_NVCC:FILEPATH=//p' "$work/probe/CMakeCache.txt")
+    toolkit=$("$nvcc" --version | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\),.*/\1 \2/p')
+    libraries="libcublas-${toolkit/ /-}, libcudnn9-cuda-${toolkit% *}"
+    sed "s/@CUDA_LIBRARIES@/$libraries/" packaging/cuda/control >>debian/control
+    cp packaging/cuda/dml-cuda.install debian
+else
+    echo "no dml-cuda: there is no CUDA toolkit with cuDNN"
+fi
 # The date of the sources: a build from the same tarball is the same package.
 date=$(date -u -R -d "@$(stat -c %Y include/dml/core.h)")
 maintainer="${DEBFULLNAME:-dml authors} <${DEBEMAIL:-authors@dml.invalid}>"
@@ -25,7 +40,7 @@ dml ($version-1) unstable; urgency=medium
 
  -- $maintainer  $date
 END
-dpkg-buildpackage -b -us -uc -j"$(nproc)" >"$work/log" 2>&1 || {
+DML_CUDA=$cuda dpkg-buildpackage -b -us -uc -j"$(nproc)" >"$work/log" 2>&1 || {
     tail -30 "$work/log"
     exit 1
 }
