@@ -32,9 +32,10 @@ function(dml_cuda_test name)
   dml_test(test_cuda_${name} 1200 test_cuda_${name})
 endfunction()
 
-foreach(name kernels device ranks)
+foreach(name kernels ranks)
   dml_cuda_test(${name} tests/cuda_host/test_${name}.c)
 endforeach()
+dml_cuda_test(device tests/cuda_host/test_device.c ${DML_CUDA_DEVICE}/usable.c)
 # Tests of networks once more, on this backend.
 foreach(name backend backbones bf16 grouped transformer_operations golden_architectures
         golden_architectures2 golden_vit golden_trajectory golden_trajectory2)

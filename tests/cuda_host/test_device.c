@@ -1,4 +1,5 @@
 #include "backends/cuda/cuda.h"
+#include "backends/cuda/device/usable.h"
 #include "cuda_host/device_host.h"
 #include "support/golden.h"
 #include "support/networks.h"
@@ -298,6 +299,26 @@ static void memory_is_told(void **state) {
     cuda_host_memory(0);
 }
 
+/* What libdml_cuda.so says of a driver, a cuDNN and a card that it cannot use. */
+static void unusable(void **state) {
+    (void)state;
+    char reason[CUDA_REASON] = "";
+    assert_true(cuda_usable_versions(&(struct cuda_versions){13020, 13000, 91100}, reason));
+    assert_true(cuda_usable_versions(&(struct cuda_versions){12040, 12080, 90000}, reason));
+    assert_string_equal(reason, "");
+    assert_false(cuda_usable_versions(&(struct cuda_versions){0, 13000, 91100}, reason));
+    assert_string_equal(reason, "there is no NVIDIA driver");
+    assert_false(cuda_usable_versions(&(struct cuda_versions){12080, 13000, 91100}, reason));
+    assert_string_equal(reason, "the NVIDIA driver is for CUDA 12.8, and this build needs one for "
+                                "13.0 or later");
+    assert_false(cuda_usable_versions(&(struct cuda_versions){13000, 13000, 8907}, reason));
+    assert_non_null(strstr(reason, "is older than 9"));
+    assert_true(cuda_usable_card(&(struct cuda_card){.name = "A100", .major = 8}, reason));
+    assert_false(
+        cuda_usable_card(&(struct cuda_card){.name = "T4", .major = 7, .minor = 5}, reason));
+    assert_string_equal(reason, "T4 has compute capability 7.5, and 8.0 is the least");
+}
+
 /* A card is used where there is one; one that was asked for and is not there is an error. */
 static void selection(void **state) {
     (void)state;
@@ -346,6 +367,7 @@ int main(void) {
         cmocka_unit_test(foreign_optimisers_work_on_the_host),
         cmocka_unit_test(every_call_may_fail),
         cmocka_unit_test(memory_is_told),
+        cmocka_unit_test(unusable),
         cmocka_unit_test(selection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

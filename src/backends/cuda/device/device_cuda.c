@@ -1,4 +1,5 @@
 #include "backends/cuda/device/cudnn_choose.h"
+#include "backends/cuda/device/usable.h"
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
@@ -43,26 +44,12 @@ static void versions(struct cuda_versions *out) {
     out->cudnn = (int)cudnnGetVersion();
 }
 
-/* A driver's version 0 is the clean sign of none. */
 static int count(char *reason) {
     struct cuda_versions v;
     int cards = 0;
     versions(&v);
-    if (v.driver == 0) {
-        snprintf(reason, CUDA_REASON, "there is no NVIDIA driver");
+    if (!cuda_usable_versions(&v, reason))
         return -1;
-    }
-    if (v.driver / 1000 < v.runtime / 1000) {
-        snprintf(reason, CUDA_REASON,
-                 "the NVIDIA driver is for CUDA %d.%d, and this build needs one for %d.%d or later",
-                 v.driver / 1000, v.driver % 1000 / 10, v.runtime / 1000, v.runtime % 1000 / 10);
-        return -1;
-    }
-    if (v.cudnn < 90000) {
-        snprintf(reason, CUDA_REASON, "cuDNN %d.%d is older than 9", v.cudnn / 10000,
-                 v.cudnn % 10000 / 100);
-        return -1;
-    }
     cudaError_t status = cudaGetDeviceCount(&cards);
     if (status == cudaSuccess && cards > 0)
         return cards;
@@ -88,12 +75,7 @@ static bool card(int index, struct cuda_card *out, char *reason) {
     snprintf(out->name, sizeof out->name, "%.127s", properties.name);
     out->major = properties.major;
     out->minor = properties.minor;
-    if (properties.major < 8) {
-        snprintf(reason, CUDA_REASON, "%.80s has compute capability %d.%d, and 8.0 is the least",
-                 properties.name, properties.major, properties.minor);
-        return false;
-    }
-    return !failed(cudaSetDevice(index), reason) &&
+    return cuda_usable_card(out, reason) && !failed(cudaSetDevice(index), reason) &&
            !failed(cudaMemGetInfo(&out->free, &out->memory), reason);
 }
 
