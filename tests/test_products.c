@@ -6,6 +6,7 @@
 #include "math/gram.h"
 #include "math/linear.h"
 #include "math/panels.h"
+#include "math/products.h"
 #include "math/spectrum.h"
 #include "support/golden.h"
 
@@ -115,6 +116,60 @@ static void panels_of_all_shapes(void **state) {
                 check_panels(&rng, m, columns[s], 1 + dml_rng_below(&rng, 9), transposed);
                 check_panels(&rng, m, columns[s], 120 + dml_rng_below(&rng, 300), transposed);
             }
+}
+
+/* c = op(a) op(b) plus a row, a matrix, both or nothing; the same bits with any number of threads.
+ */
+static void check_packed_product(struct dml_rng *rng, size_t m, size_t n, size_t k, int form) {
+    int ta = form & 1, tb = form >> 1 & 1;
+    size_t lda = (ta ? m : k) + 1, ldb = (tb ? k : n) + 2, ldc = n + 3;
+    float *a = random_floats(rng, (ta ? k : m) * lda), *b = random_floats(rng, (tb ? n : k) * ldb);
+    float *row = random_floats(rng, n), *matrix = random_floats(rng, m * ldc);
+    float *c = random_floats(rng, m * ldc), *again = random_floats(rng, m * ldc);
+    float *room = random_floats(rng, dml_product_room(n, k));
+    const struct dml_product_start start = {form & 4 ? row : NULL, form & 8 ? matrix : NULL, ldc};
+    memcpy(again, c, m * ldc * sizeof *c);
+    omp_set_num_threads(1);
+    dml_product(ta, tb, m, n, k, a, lda, b, ldb, &start, c, ldc, room);
+    omp_set_num_threads(3);
+    dml_product(ta, tb, m, n, k, a, lda, b, ldb, &start, again, ldc, room);
+    assert_memory_equal(c, again, m * ldc * sizeof *c);
+    for (int probe = 0; probe < 200; probe++) {
+        size_t i = dml_rng_below(rng, m), j = dml_rng_below(rng, n);
+        double sum = start.row ? (double)row[j] : 0;
+        sum += start.matrix ? (double)matrix[i * ldc + j] : 0;
+        double size = fabs(sum);
+        for (size_t l = 0; l < k; l++) {
+            double term =
+                (double)a[ta ? l * lda + i : i * lda + l] * b[tb ? j * ldb + l : l * ldb + j];
+            sum += term;
+            size += fabs(term);
+        }
+        assert_true(fabs(c[i * ldc + j] - sum) <= 1e-6 * size + 1e-6);
+    }
+    if (start.matrix) { /* in place */
+        const struct dml_product_start own = {start.row, matrix, ldc};
+        dml_product(ta, tb, m, n, k, a, lda, b, ldb, &own, matrix, ldc, room);
+        for (size_t i = 0; i < m; i++)
+            assert_memory_equal(matrix + i * ldc, c + i * ldc, n * sizeof *c);
+    }
+    free(a);
+    free(b);
+    free(row);
+    free(matrix);
+    free(c);
+    free(again);
+    free(room);
+}
+
+static void packed_products_of_all_shapes(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(8, DML_PURPOSE_OTHER, 0, 0);
+    const size_t shapes[][3] = {{1, 1, 1},     {3, 500, 300},  {500, 3, 770}, {13, 37, 19},
+                                {97, 1100, 5}, {50, 33, 1601}, {600, 70, 800}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (int form = 0; form < 16; form++)
+            check_packed_product(&rng, shapes[s][0], shapes[s][1], shapes[s][2], form);
 }
 
 static void gram_is_symmetric(void **state) {
@@ -295,6 +350,7 @@ int main(void) {
         cmocka_unit_test(gemm_of_all_shapes),
         cmocka_unit_test(panels_of_all_shapes),
         cmocka_unit_test(gram_is_symmetric),
+        cmocka_unit_test(packed_products_of_all_shapes),
         cmocka_unit_test(inner_products_in_both_precisions),
         cmocka_unit_test(gemm64_with_any_threads),
         cmocka_unit_test(planners_with_any_threads),

@@ -42,16 +42,16 @@ enum dml_status dml_class_cosines_forward(struct dml_class_cosines *c,
     if (!lay_out(c, batch, rows, rows, n))
         return DML_ERROR_MEMORY;
     dml_units_forward(scores->vectors, rows, dim, scores->units, scores->norms);
-    dml_product(0, 1, n, rows, dim, c->units, dim, scores->units, dim, 0, c->c, rows, c->packed);
+    dml_product(0, 1, n, rows, dim, c->units, dim, scores->units, dim, NULL, c->c, rows, c->packed);
     return DML_OK;
 }
 
 void dml_class_cosines_backward(const struct dml_class_cosines *c, struct dml_class_scores *scores,
                                 float *grad) {
     size_t n = c->n, rows = c->rows, dim = c->dim;
-    dml_product(0, 0, n, dim, rows, c->c, rows, scores->units, dim, 0, grad, dim, c->packed);
+    dml_product(0, 0, n, dim, rows, c->c, rows, scores->units, dim, NULL, grad, dim, c->packed);
     dml_units_backward(c->units, c->norms, n, dim, grad);
-    dml_product(1, 0, rows, dim, n, c->c, rows, c->units, dim, 0, scores->grad, dim, c->packed);
+    dml_product(1, 0, rows, dim, n, c->c, rows, c->units, dim, NULL, scores->grad, dim, c->packed);
     dml_units_backward(scores->units, scores->norms, rows, dim, scores->grad);
 }
 
@@ -62,13 +62,15 @@ static void block(const struct dml_class_cosines *c, struct dml_class_scores *sc
     size_t n = c->n, dim = c->dim;
     float *units = scores->units + first * dim, *norms = scores->norms + first;
     float *w_grad = scores->grad + first * dim;
+    const struct dml_product_start sum = {.matrix = grad, .ld = dim};
     dml_units_forward(scores->vectors + first * dim, rows, dim, units, norms);
-    dml_product(0, 1, rows, n, dim, units, dim, c->units, dim, 0, c->c, n, c->packed);
+    dml_product(0, 1, rows, n, dim, units, dim, c->units, dim, NULL, c->c, n, c->packed);
 #pragma omp parallel for if (n * rows > 2000)
     for (size_t i = 0; i < rows; i++)
         c->losses[first + i] = row(data, first + i, c->c + i * n, dml_class_cosines_room(c));
-    dml_product(1, 0, n, dim, rows, c->c, n, units, dim, first > 0, grad, dim, c->packed);
-    dml_product(0, 0, rows, dim, n, c->c, n, c->units, dim, 0, w_grad, dim, c->packed);
+    dml_product(1, 0, n, dim, rows, c->c, n, units, dim, first > 0 ? &sum : NULL, grad, dim,
+                c->packed);
+    dml_product(0, 0, rows, dim, n, c->c, n, c->units, dim, NULL, w_grad, dim, c->packed);
     dml_units_backward(units, norms, rows, dim, w_grad);
 }
 

@@ -220,7 +220,7 @@ void dml_pairwise_cosines_backward(struct dml_pairwise *p, double scale, float *
         p->g[i * m + i] = 0;
     if (p->mutual)
         dml_fold(p->g, n);
-    dml_product(0, 0, n, dim, m, p->g, m, p->floats, dim, 0, grad, dim, p->packed);
+    dml_product(0, 0, n, dim, m, p->g, m, p->floats, dim, NULL, grad, dim, p->packed);
     const float factor = (float)scale;
     for (size_t k = 0; k < n * dim; k++)
         grad[k] *= factor;
@@ -268,7 +268,8 @@ void dml_pairwise_distances_backward(struct dml_pairwise *p, double scale, float
         for (size_t k = 0; k < dim; k++)
             grad[i * dim + k] -= (float)(sum * x[k]);
     }
-    dml_product(0, 0, n, dim, m, p->g, m, p->floats, dim, 1, grad, dim, p->packed);
+    const struct dml_product_start sum = {.matrix = grad, .ld = dim};
+    dml_product(0, 0, n, dim, m, p->g, m, p->floats, dim, &sum, grad, dim, p->packed);
     const float factor = (float)-scale;
     for (size_t k = 0; k < n * dim; k++)
         grad[k] *= factor;

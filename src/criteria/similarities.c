@@ -96,8 +96,9 @@ void dml_fold(float *m, size_t n) {
 }
 
 void dml_similarities_product(const struct dml_similarities *s, bool add, float *grad) {
-    dml_product(0, 0, s->n, s->dim, s->n, s->g, s->n, s->embeddings, s->dim, add, grad, s->dim,
-                s->packed);
+    const struct dml_product_start sum = {.matrix = grad, .ld = s->dim};
+    dml_product(0, 0, s->n, s->dim, s->n, s->g, s->n, s->embeddings, s->dim, add ? &sum : NULL,
+                grad, s->dim, s->packed);
 }
 
 float *dml_similarities_backward(struct dml_similarities *s) {

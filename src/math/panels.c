@@ -5,7 +5,7 @@
 /* A row of a tile is two vectors; 6 rows of sums, a row of b and an element of a take 15 of the 16
  * registers of AVX2, and 12 multiplications wait for 8 loads. AVX-512 has 32 registers: 12 rows
  * read a panel half as often. */
-enum { LANES = DML_PANEL / 2, ROWS = DML_PANEL_ROWS, CHUNK = 128 };
+enum { LANES = DML_PANEL / 2, ROWS = DML_PANEL_ROWS, CHUNK = 24 * DML_PANEL };
 typedef float vector __attribute__((vector_size(LANES * sizeof(float))));
 typedef float unaligned
     __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));

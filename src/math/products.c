@@ -2,17 +2,34 @@
 
 #include "math/panels.h"
 
+#include <omp.h>
 #include <stdbool.h>
+#include <string.h>
 
-/* Columns and rows of b that are packed at a time, and rows of c that a thread has at a time. */
-enum { WIDE = 4096, DEEP = 2048, ROWS = 4 * DML_PANEL_ROWS };
+/* Columns and rows of b that are packed at a time, and the most rows of c that a thread has at a
+ * time, a multiple of DML_PANEL_ROWS. A sum goes on where it stood: none of these, and so no
+ * number of threads, shows in bits. */
+enum { WIDE = 1024, DEEP = 768, ROWS = 48 };
 
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
+/* `whole` in parts of the same size, a multiple of DML_PANEL of at most `most`. */
+static size_t part_of(size_t whole, size_t most) {
+    size_t count = (whole + most - 1) / most;
+    return least(((whole + count - 1) / count + DML_PANEL - 1) / DML_PANEL * DML_PANEL, whole);
+}
+
 size_t dml_product_room(size_t n, size_t k) {
-    return dml_panels_size(least(k, DEEP), least(n, WIDE));
+    return dml_panels_size(part_of(k, DEEP), part_of(n, WIDE));
+}
+
+/* Rows at a time: enough parts for all threads. */
+static size_t height_of(size_t m) {
+    size_t fair = m / (4 * (size_t)omp_get_max_threads());
+    size_t height = (fair + DML_PANEL_ROWS - 1) / DML_PANEL_ROWS * DML_PANEL_ROWS;
+    return height < DML_PANEL_ROWS ? DML_PANEL_ROWS : least(height, ROWS);
 }
 
 /* op(b)'s part (k, n), of which `b` is the first element. */
@@ -27,19 +44,52 @@ static void pack(int transpose, size_t n, size_t k, const float *b, size_t ldb, 
     }
 }
 
+void dml_product_begin(const struct dml_product_start *start, size_t top, size_t left, size_t rows,
+                       size_t columns, float *c, size_t ldc) {
+    const float *row = start->row ? start->row + left : NULL;
+    for (size_t i = 0; i < rows; i++, c += ldc) {
+        const float *from = start->matrix ? start->matrix + (top + i) * start->ld + left : NULL;
+        if (row && from)
+#pragma omp simd
+            for (size_t j = 0; j < columns; j++)
+                c[j] = from[j] + row[j];
+        else if (row || (from && from != c))
+            memcpy(c, row ? row : from, columns * sizeof *c);
+    }
+}
+
+/* Some rows of a part: the columns of op(a) that they are read from may lie far apart in memory,
+ * and are packed then. */
+static void multiply(int transpose_a, size_t rows, size_t width, size_t depth, const float *a,
+                     size_t lda, const float *room, bool add, float *c, size_t ldc) {
+    if (!transpose_a) {
+        dml_panels_multiply(rows, width, depth, a, lda, 1, room, add, c, ldc);
+        return;
+    }
+    float packed[DEEP * ROWS];
+    for (size_t l = 0; l < depth; l++)
+        memcpy(packed + l * rows, a + l * lda, rows * sizeof *packed);
+    dml_panels_multiply(rows, width, depth, packed, 1, rows, room, add, c, ldc);
+}
+
 void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
-                 size_t lda, const float *b, size_t ldb, int add, float *c, size_t ldc,
-                 float *room) {
+                 size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
+                 float *c, size_t ldc, float *room) {
     size_t row = transpose_a ? 1 : lda, step = transpose_a ? lda : 1;
-    for (size_t j = 0; j < n; j += WIDE)
-        for (size_t l = 0; l < k; l += DEEP) {
-            size_t width = least(n - j, WIDE), depth = least(k - l, DEEP);
-            bool gains = add || l > 0;
+    size_t wide = part_of(n, WIDE), deep = part_of(k, DEEP), height = height_of(m);
+    bool begins = start && (start->row || start->matrix);
+    for (size_t j = 0; j < n; j += wide)
+        for (size_t l = 0; l < k; l += deep) {
+            size_t width = least(n - j, wide), depth = least(k - l, deep);
             pack(transpose_b, width, depth, b + (transpose_b ? j * ldb + l : l * ldb + j), ldb,
                  room);
 #pragma omp parallel for schedule(dynamic, 1) if (m * width * depth > 2000000)
-            for (size_t i = 0; i < m; i += ROWS)
-                dml_panels_multiply(least(m - i, ROWS), width, depth, a + i * row + l * step, row,
-                                    step, room, gains, c + i * ldc + j, ldc);
+            for (size_t i = 0; i < m; i += height) {
+                size_t rows = least(m - i, height);
+                if (begins && l == 0)
+                    dml_product_begin(start, i, j, rows, width, c + i * ldc + j, ldc);
+                multiply(transpose_a, rows, width, depth, a + i * row + l * step, lda, room,
+                         begins || l > 0, c + i * ldc + j, ldc);
+            }
         }
 }

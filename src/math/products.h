@@ -10,10 +10,22 @@
 /* Floats of room that a product with b (k, n) needs. */
 size_t dml_product_room(size_t n, size_t k);
 
-/* Row-major c (m, n) = op(a) op(b), or gains it (`add`). op(a) is (m, k), op(b) is (k, n);
- * `transpose` says that the array holds its transpose. m, n and k are at least 1. */
+/* What a product is added to: row i, column j begins with row[j] + matrix[i * ld + j]; either may
+ * be NULL. `matrix` may be the result itself, with its ld, and else does not overlap it. */
+struct dml_product_start {
+    const float *row, *matrix;
+    size_t ld;
+};
+
+/* The part (rows, columns) of a result whose upper left element is (top, left) and lies at `c`
+ * becomes what it begins with; nothing where that is not given. On the calling thread. */
+void dml_product_begin(const struct dml_product_start *start, size_t top, size_t left, size_t rows,
+                       size_t columns, float *c, size_t ldc);
+
+/* Row-major c (m, n) = op(a) op(b), plus `start` where that is not NULL. op(a) is (m, k), op(b) is
+ * (k, n); `transpose` says that the array holds its transpose. m, n and k are at least 1. */
 void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
-                 size_t lda, const float *b, size_t ldb, int add, float *c, size_t ldc,
-                 float *room);
+                 size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
+                 float *c, size_t ldc, float *room);
 
 #endif

@@ -10,8 +10,20 @@ static size_t element(void) {
     return cpu_engine_bf16() == CPU_BF16_NATIVE ? sizeof(uint16_t) : sizeof(float);
 }
 
-size_t cpu_product_scratch(size_t m, size_t n, size_t k) {
+size_t cpu_product_scratch(bool rounds, size_t m, size_t n, size_t k) {
+    if (!rounds)
+        return dml_product_room(n, k) * sizeof(float);
     return cpu_aligned_bytes(m * k * element()) + cpu_aligned_bytes(k * n * element());
+}
+
+static bool begins(const struct cpu_product *p) {
+    return p->start.row || p->start.matrix;
+}
+
+static void begin(const struct cpu_product *p) {
+#pragma omp parallel for schedule(static) if (begins(p))
+    for (size_t i = 0; i < p->m; i++)
+        dml_product_begin(&p->start, i, 0, 1, p->n, p->c + i * p->ldc, p->ldc);
 }
 
 /* By way of float32: operands lie rounded in scratch memory as they lay before, without gaps. */
@@ -21,7 +33,7 @@ static void emulate(const struct cpu_product *p, float *a, float *b) {
     cpu_round_matrix(p->a, rows_a, columns_a, p->lda, a);
     cpu_round_matrix(p->b, rows_b, columns_b, p->ldb, b);
     dml_gemm(p->transpose_a, p->transpose_b, p->m, p->n, p->k, 1.0f, a, columns_a, b, columns_b,
-             p->add ? 1.0f : 0.0f, p->c, p->ldc);
+             begins(p) ? 1.0f : 0.0f, p->c, p->ldc);
 }
 
 /* What oneDNN needs for one product; made anew each time, as its own cache holds what is costly. */
@@ -72,7 +84,7 @@ static dnnl_status_t multiply(struct objects *o, dnnl_engine_t engine, const str
     NEXT(cpu_md_create_strided(&o->mds[2], 2, (dnnl_dims_t){m, n}, dnnl_f32,
                                (dnnl_dims_t){(dnnl_dim_t)p->ldc, 1}));
     NEXT(dnnl_post_ops_create(&o->post));
-    if (p->add)
+    if (begins(p))
         NEXT(cpu_post_add_output(o->post));
     NEXT(dnnl_primitive_attr_create(&o->attributes));
     NEXT(dnnl_primitive_attr_set_post_ops(o->attributes, o->post));
@@ -121,11 +133,12 @@ static enum dml_status native(const struct cpu_product *p, struct cpu_engine *en
 enum dml_status cpu_product_run(const struct cpu_product *p, struct cpu_engine *narrow,
                                 void *scratch) {
     if (!narrow) {
-        dml_gemm(p->transpose_a, p->transpose_b, p->m, p->n, p->k, 1.0f, p->a, p->lda, p->b, p->ldb,
-                 p->add ? 1.0f : 0.0f, p->c, p->ldc);
+        dml_product(p->transpose_a, p->transpose_b, p->m, p->n, p->k, p->a, p->lda, p->b, p->ldb,
+                    &p->start, p->c, p->ldc, scratch);
         return DML_OK;
     }
     char *b = (char *)scratch + cpu_aligned_bytes(p->m * p->k * element());
+    begin(p);
     if (cpu_engine_bf16() == CPU_BF16_NATIVE)
         return native(p, narrow, scratch, (uint16_t *)b);
     emulate(p, scratch, (float *)b);

@@ -6,24 +6,10 @@
 
 /* y = x W^T + b, of each row. */
 
-/* Rows become the bias, plus those of the residual where there is one, and 0 behind the channels.
- * `residual` may be `y`. */
-static void start_rows(const struct cpu_row_shape *rows, const float *bias, const float *residual,
-                       float *y) {
-#pragma omp parallel for schedule(static)
-    for (size_t r = 0; r < rows->count; r++) {
-        float *row = y + r * rows->stride;
-        const float *from = residual ? residual + r * rows->stride : NULL;
-        if (bias && from)
-#pragma omp simd
-            for (size_t c = 0; c < rows->width; c++)
-                row[c] = from[c] + bias[c];
-        else if (bias || (from && from != row))
-            memcpy(row, bias ? bias : from, rows->width * sizeof *row);
-        else if (!from)
-            memset(row, 0, rows->width * sizeof *row);
-        memset(row + rows->width, 0, (rows->stride - rows->width) * sizeof *row);
-    }
+/* 0 behind the channels of each row. */
+static void clear_padding(const struct cpu_row_shape *rows, float *y) {
+    for (size_t r = 0; r < rows->count && rows->stride > rows->width; r++)
+        memset(y + r * rows->stride + rows->width, 0, (rows->stride - rows->width) * sizeof *y);
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
@@ -32,9 +18,9 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
     struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
     struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
     const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(run->params, unit->node, DML_ROLE_BIAS);
     float *y = cpu_at(run, step->out);
-    start_rows(&out, cpu_params_value(run->params, unit->node, DML_ROLE_BIAS),
-               cpu_at(run, step->other), y);
+    clear_padding(&out, y);
     const struct cpu_product product = {.transpose_b = true,
                                         .m = out.count,
                                         .n = out.width,
@@ -43,7 +29,7 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
                                         .lda = in.stride,
                                         .b = weight,
                                         .ldb = in.width,
-                                        .add = true,
+                                        .start = {bias, cpu_at(run, step->other), out.stride},
                                         .c = y,
                                         .ldc = out.stride};
     return cpu_product_run(&product, cpu_op_narrow(run->params, unit), cpu_at(run, step->scratch));
@@ -75,8 +61,7 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     float *grad_x = cpu_at(run, step->out);
     if (!grad_x || status != DML_OK)
         return status;
-    if (in.stride != in.width)
-        memset(grad_x, 0, in.count * in.stride * sizeof *grad_x);
+    clear_padding(&in, grad_x);
     const struct cpu_product of_input = {.m = in.count,
                                          .n = in.width,
                                          .k = out.width,

@@ -43,7 +43,7 @@ struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct p
 size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_unit *unit, size_t m,
                               size_t n, size_t k) {
     const struct cpu_planning *planning = plan->traits->context;
-    return cpu_op_narrow(planning->params, unit) ? cpu_product_scratch(m, n, k) : 0;
+    return cpu_product_scratch(cpu_op_narrow(planning->params, unit) != NULL, m, n, k);
 }
 
 const struct cpu_op *cpu_op_of(enum plan_unit_kind kind) {

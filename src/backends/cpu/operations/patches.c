@@ -69,8 +69,6 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
     const float *bias = cpu_params_value(run->params, unit->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch), *y = cpu_at(run, step->out);
     gather(&s, &plan_input_of(plan, unit)->layout, cpu_at(run, step->in), patches);
-    for (size_t k = 0; bias && k < s.patches; k++)
-        memcpy(y + k * channels, bias, channels * sizeof *y);
     const struct cpu_product product = {.transpose_b = true,
                                         .m = s.patches,
                                         .n = channels,
@@ -79,7 +77,7 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
                                         .lda = s.width,
                                         .b = weight,
                                         .ldb = s.width,
-                                        .add = bias != NULL,
+                                        .start = {.row = bias},
                                         .c = y,
                                         .ldc = channels};
     return cpu_product_run(&product, cpu_op_narrow(run->params, unit),
