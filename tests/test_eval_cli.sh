@@ -167,7 +167,7 @@ done
 says "--rerank with --aqe: needs queries that are not in the gallery" "$dml" eval $small --rerank \
     --aqe 2
 says "--whiten 17: the embeddings have 16 dimensions" "$dml" eval $small --whiten 17
-says "--whiten_from: goes with --whiten" "$dml" eval $small --whiten_from "$work/e.npy"
+says "--whiten_from: needs --whiten" "$dml" eval $small --whiten_from "$work/e.npy"
 says "e.npy: has embeddings of 2 dimensions, the others 16" "$dml" eval $small --whiten 8 \
     --whiten_from "$work/e.npy"
 says "vary in 2 alone" "$dml" search --gallery "$work/flat.npy" --query "$work/flat.npy" --whiten 3
@@ -214,7 +214,7 @@ says "query 0 of class 3" "$dml" eval --embeddings "$work/e.npy" --labels "$work
 [ "$(sed -n 2p "$work/found" | tr -s ' ')" = " 1 0 number 0" ] || fail "search: $(cat "$work/found")"
 [ "$(sed -n 3p "$work/found" | tr -s ' ')" = " 2 0.5 number 1" ] || fail "search: $(cat "$work/found")"
 says "--query is missing" "$dml" search --gallery "$work/e.npy"
-says "--gallery_paths: goes with" "$dml" search --checkpoint none --gallery "$work" --query x.jpg \
+says "--gallery_paths: needs" "$dml" search --checkpoint none --gallery "$work" --query x.jpg \
     --gallery_paths "$work/paths.txt"
 says "--checkpoint is needed" "$dml" search --gallery "$work/e.npy" --query x.jpg
 says "dimensions" "$dml" search --gallery "$work/e.npy" --query $golden/small/features.npy

@@ -117,7 +117,7 @@ bad "--schedule_epochs 9: longer than the run of 4 epochs" --scheduler cosine --
 bad "--warmup_epochs 4: a run of 4 epochs is over by then" --warmup_epochs 4
 bad "--warmup_epochs 2: --schedule_epochs 2 is over by then" --warmup_epochs 2 --schedule_epochs 2
 bad "--warmup_steps 5000: the schedule of [0-9]* steps is over by then" --warmup_steps 5000
-bad "exclude each other" --warmup_steps 5 --warmup_epochs 1
+bad "cannot be given together" --warmup_steps 5 --warmup_epochs 1
 bad "onecycle has a warm-up of its own" --scheduler onecycle --warmup_epochs 1
 bad "onecycle has no rate after --schedule_epochs 3" --scheduler onecycle --schedule_epochs 3
 bad "--schedule_metric nmi: is neither" --scheduler plateau --schedule_metric nmi

@@ -215,7 +215,7 @@ static void bad_options(void **state) {
     (void)state;
     refused("batch_easy_hard",
             "--miner_batch_easy_hard_pos semihard --miner_batch_easy_hard_neg semihard",
-            "exclude each other");
+            "cannot be given together");
     refused("batch_easy_hard", "--miner_batch_easy_hard_pos_range 0.5", "takes two distances");
     refused("batch_easy_hard", "--miner_batch_easy_hard_neg_range 1 0.5",
             "--miner_batch_easy_hard_neg_range must rise, but 1 is above 0.5");

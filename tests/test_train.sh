@@ -37,7 +37,7 @@ echo "going on from an epoch's end gives the losses of an uninterrupted run"
 train --resume "$work/runs/emoji40/again/state.safetensors" --n_epochs 2
 cmp <(losses one) <(losses again) || fail "--resume gave other losses"
 train --resume "$work/runs/emoji40/again/state.safetensors" --n_epochs 2
-grep -q "the run has its 2 epochs already; a larger --n_epochs goes on" "$work/log" ||
+grep -q "the run already has its 2 epochs; a larger --n_epochs continues it" "$work/log" ||
     { cat "$work/log"; fail "a finished run does not say so"; }
 
 echo "the store of a sampler with momentum goes on too"

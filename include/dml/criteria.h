@@ -67,9 +67,9 @@ struct dml_criterion {
      * the gradients of the learnable parameters into their own arrays (overwritten).
      * `tuples` is NULL where it looks at the whole batch, or at batch->reference. With nothing to
      * learn from (no tuples, no active anchors) the loss and all gradients are 0. Inputs are finite
-     * and labels in range: the caller has checked. Working memory is to be had before the first
-     * value is written. `rng` may be NULL where nothing is drawn: only quadruplet draws, without
-     * `fourth`. */
+     * and labels in range: the caller has checked. Working memory must be allocated before the
+     * first value is written. `rng` may be NULL where nothing is drawn: only quadruplet draws,
+     * without `fourth`. */
     enum dml_status (*forward_backward)(void *state, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss);
@@ -82,7 +82,7 @@ struct dml_criterion {
 
     void (*destroy)(void *state); /* may be NULL when create is; accepts NULL */
 
-    /* The margin that the semihard miner shall use, as a distance; NULL: 0.2. */
+    /* The margin that the semihard miner is to use, as a distance; NULL: 0.2. */
     double (*margin)(const void *options);
 };
 
@@ -113,9 +113,9 @@ DML_API const struct dml_criterion *dml_objective_criterion(const struct dml_obj
 DML_API enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size);
 
 /* A sum of `count` criteria, at most DML_OBJECTIVE_TERMS: loss and gradients of each times its
- * weight. Takes the terms over; on failure they stay the caller's. Names of learnable parameters
- * and buffers get their criterion's before them: "softmax.class_map". DML_ERROR_USAGE: a criterion
- * twice, a sum within a sum, a weight that is negative or not finite, too many terms. */
+ * weight. Takes ownership of the terms; on failure they stay the caller's. Names of learnable
+ * parameters and buffers begin with their criterion's: "softmax.class_map". DML_ERROR_USAGE: a
+ * criterion twice, a sum within a sum, a weight that is negative or not finite, too many terms. */
 enum { DML_OBJECTIVE_TERMS = 8 };
 DML_API enum dml_status dml_objective_sum(struct dml_objective *const *terms, const double *weights,
                                           size_t count, struct dml_objective **out);
@@ -131,7 +131,7 @@ DML_API enum dml_status dml_reference_allowed(const struct dml_criterion *criter
  * the batch), then computes loss and gradients as dml_criterion.forward_backward documents.
  * On failure nothing is written: DML_ERROR_INPUT names the first culprit. `tuples` are those of the
  * first criterion of a sum. Embeddings so large
- * that float32 overflows may give a loss that is not finite: that is for the caller to look at.
+ * that float32 overflows may give a loss that is not finite: the caller has to check for that.
  * An objective keeps working memory between calls: one thread at a time. */
 DML_API enum dml_status dml_objective_compute(struct dml_objective *objective,
                                               const struct dml_batch *batch,

@@ -12,10 +12,10 @@ extern "C" {
 
 enum dml_message_kind {
     DML_MESSAGE_INFO,    /* what a run does and finds */
-    DML_MESSAGE_WARNING, /* what the user may not expect, although the work goes on */
+    DML_MESSAGE_WARNING, /* what the user may not expect, although the work continues */
 };
 
-/* How far something that takes long has come. */
+/* How far something that takes long has got. */
 struct dml_progress_report {
     const char *title; /* "epoch 3 of 40" */
     const char *unit;  /* "images" */
@@ -23,7 +23,7 @@ struct dml_progress_report {
     size_t done, total;
     double seconds; /* since it began */
     bool first, last;
-    bool brief; /* it takes seconds: a log may leave it out */
+    bool brief; /* it takes only seconds: a log may leave it out */
 };
 
 /* Who hears what the library has to say besides failures (dml_error). Either function may be NULL.

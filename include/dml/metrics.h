@@ -44,7 +44,7 @@ struct dml_evaluation_set {
     const struct dml_distance_source *euclidean_distances, *cosine_distances;
 };
 
-/* What is drawn anew for an interval by the bootstrap (Efron 1979). */
+/* What is resampled for an interval by the bootstrap (Efron 1979). */
 enum dml_interval { DML_INTERVAL_NONE, DML_INTERVAL_QUERIES, DML_INTERVAL_CLASSES };
 
 struct dml_per_query;
@@ -94,7 +94,7 @@ struct dml_per_query {
 DML_API void dml_per_query_free(struct dml_per_query *per_query);
 
 /* One metric's result. `value` is NaN where the metric is undefined for the set (dists@inter of a
- * single class). `vector` holds the values behind it where it has them (the spectrum of
+ * single class). `vector` holds the values that it comes from, where it has them (the spectrum of
  * rho_spectrum@0), else NULL; freed by dml_metric_values_free. */
 struct dml_metric_value {
     char name[56]; /* as asked for: "e_recall@1" */

@@ -8,12 +8,12 @@ extern "C" {
 #endif
 
 /* A whole run, as `dml train` does it: data, network, methods, evaluation, checkpoints and logs.
- * How it goes is told to the listener (dml/messages.h). */
+ * Its progress goes to the listener (dml/messages.h). */
 struct dml_training;
 
 /* `flags` are words of `dml train` that end with NULL. DML_ERROR_USAGE: a flag that is unknown or
- * out of bounds; what flags contradict is told by dml_training_run, before anything is computed.
- * Free with dml_training_free. */
+ * out of bounds; flags that contradict each other are reported by dml_training_run, before anything
+ * is computed. Free with dml_training_free. */
 DML_API enum dml_status dml_training_open(const char *const *flags, struct dml_training **out);
 DML_API void dml_training_free(struct dml_training *training);
 

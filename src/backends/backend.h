@@ -19,7 +19,8 @@ struct dml_images {
     const uint8_t *pixels; /* (n, height, width, 3) */
     const float *input;    /* (n, 3, height, width) */
     uint64_t seed, step;   /* name what is random in a forward pass of training: drop path */
-    size_t first; /* likewise: the place in the batch of its first image, where others have the rest
+    size_t first; /* likewise: the place in the batch of the first image, where other processes have
+                   * the rest
                    */
     /* (n) of each image what is 0 in the network's input instead, normalised; width 0: nothing.
      * NULL: of none. */
@@ -39,9 +40,10 @@ struct dml_network_options {
     size_t micro_batch; /* > 0: train in pieces of so many images; frozen batch norm only */
     size_t batch_hint;  /* training batch size, for the layout of weights; 0: unknown */
     bool recompute;     /* train with less memory: what is inside a transformer's block is not kept
-                           but computed once more in the backward pass, with the same bits */
+                           but computed again in the backward pass, to the same bits */
     int device;         /* of a backend with several: which GPU */
-    /* Not NULL: batch norm has the statistics of the whole batch, of which others have parts. */
+    /* Not NULL: batch norm has the statistics of the whole batch, of which other processes have
+     * parts. */
     const struct dml_batch_parts *parts;
 };
 
@@ -105,8 +107,8 @@ struct dml_backend {
     enum dml_status (*check)(const struct dml_graph *graph,
                              const struct dml_network_options *options);
 
-    /* After check. Parameters start uninitialised: write them. The caller sets the struct's own two
-     * fields. */
+    /* After check. Parameters start uninitialised: write them. The caller sets `graph` and
+     * `backend`. */
     enum dml_status (*create)(const struct dml_graph *graph,
                               const struct dml_network_options *options, struct dml_network **out);
     void (*destroy)(struct dml_network *network); /* all but the graph */
@@ -150,7 +152,7 @@ struct dml_backend {
     /* average = decay * average + (1 - decay) * value, for all parameters and running statistics.
      */
     enum dml_status (*average)(struct dml_network *network, double decay);
-    /* Exchanges values and averages, as evaluation with the latter begins and ends. */
+    /* Exchanges values and averages: before and after an evaluation with the averages. */
     enum dml_status (*exchange)(struct dml_network *network);
 
     /* What it computes on, for logs: "cpu, 8 threads". */
@@ -166,12 +168,12 @@ extern const struct dml_backend dml_backend_cpu, dml_backend_cuda;
 struct dml_backend_wishes {
     enum dml_precision precision;
     bool micro_batches;
-    bool gpu;   /* in so many words; without, a GPU is used where there is one */
+    bool gpu;   /* explicitly; otherwise a GPU is used where there is one */
     int device; /* which GPU */
 };
 
 /* The first backend that can do it, GPUs before the processor. *note: why it computes on no GPU
- * where this build could, a text that stays, or NULL. DML_ERROR_UNSUPPORTED: none can, or not the
+ * where this build could, a constant text, or NULL. DML_ERROR_UNSUPPORTED: none can, or not the
  * GPU that was asked for, and why. */
 enum dml_status dml_backend_select(const struct dml_backend_wishes *wishes,
                                    const struct dml_backend **out, const char **note);

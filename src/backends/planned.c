@@ -24,7 +24,7 @@ enum dml_status dml_planned_check(const struct dml_graph *graph,
                                   const struct dml_network_options *options) {
     if (options->recompute && !dml_planned_has(graph, DML_OP_ATTENTION))
         return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "--recompute: --arch %s has no transformer's blocks to compute once more "
+                        "--recompute: --arch %s has no transformer blocks to compute again "
                         "(--micro_bs saves memory, too)",
                         graph->arch);
     if (options->micro_batch && !dml_planned_in_pieces(graph))
@@ -35,7 +35,7 @@ enum dml_status dml_planned_check(const struct dml_graph *graph,
     return DML_OK;
 }
 
-/* Finds or makes a plan and moves it to the front; the least used one makes room. */
+/* Finds or makes a plan and moves it to the front; the least recently used one makes way. */
 static enum dml_status plan_for(struct dml_planned *network, enum plan_kind kind, size_t n,
                                 const struct plan **out) {
     int at = 0;
@@ -151,7 +151,7 @@ enum dml_status dml_planned_forward(struct dml_network *base, const struct dml_i
     return DML_OK;
 }
 
-/* Piece by piece forward once more, now keeping activations, and backward. */
+/* Piece by piece: forward again, now keeping activations, and backward. */
 static enum dml_status backward_in_pieces(struct dml_planned *network, const float *grad) {
     const struct dml_images *images = &network->waiting.images;
     size_t dim = (size_t)network->base.graph->embed_dim, piece = network->options.micro_batch;

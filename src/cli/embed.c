@@ -17,7 +17,8 @@ static const char usage[] =
     "Embeds images with a checkpoint's network, or with a pretrained backbone, whose features are\n"
     "the embeddings. Writes PREFIX_embeddings.npy (float32, n x dim), PREFIX_labels.npy (int64:\n"
     "the classes of the data set, or one for each folder with images) and PREFIX_paths.txt (one\n"
-    "path a line, with \\x0a and the like for what is no UTF-8 or would end the line), all in the\n"
+    "path a line, with \\x0a and the like for what is not UTF-8 or would end the line), all in "
+    "the\n"
     "same order. An image that cannot be read\n"
     "is an error. `dml eval` and `dml search` read the files.\n"
     "\n"
@@ -90,7 +91,7 @@ static void free_names(struct names *names) {
     free(names->paths);
 }
 
-/* That they cannot be written is told before anything is embedded. */
+/* If they cannot be written, that is reported before anything is embedded. */
 static enum dml_status make_names(const char *prefix, struct names *out) {
     out->embeddings = dml_format("%s_embeddings.npy", prefix);
     out->labels = dml_format("%s_labels.npy", prefix);

@@ -67,12 +67,12 @@ enum dml_status dml_cli_open_model(const char *checkpoint, struct dml_params *pa
                                    struct dml_model *out) {
     bool weights = dml_params_given(params, "weights");
     if (*checkpoint && weights)
-        return dml_fail(DML_ERROR_USAGE, "--checkpoint and --weights exclude each other");
+        return dml_fail(DML_ERROR_USAGE, "--checkpoint and --weights cannot be given together");
     if (*checkpoint)
         return dml_model_open(checkpoint, params, out);
     if (!dml_params_given(params, "arch"))
-        return dml_fail(DML_ERROR_USAGE, weights ? "--weights goes with --arch"
-                                                 : "--checkpoint or --arch is missing");
+        return dml_fail(DML_ERROR_USAGE,
+                        weights ? "--weights needs --arch" : "--checkpoint or --arch is missing");
     return dml_model_open_pretrained(params, out);
 }
 

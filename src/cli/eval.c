@@ -77,11 +77,11 @@ static const struct dml_param rows[] = {
              "held fixed; clusterings (nmi, f1, ami), dists@, rho_spectrum@ and pcf@ look at all "
              "samples at once and have none."},
     {"ci_level", DML_PARAM_FLOAT, AT(ci_level), "0.95", 0.01, 0.9999,
-     .help = "How often such an interval holds the value."},
+     .help = "How often such an interval contains the value."},
     {"ci_resamples", DML_PARAM_INT, AT(ci_resamples), "1000", 10, 1000000,
-     .help = "How often is drawn."},
+     .help = "How many samples are drawn for an interval."},
     {"queries", DML_PARAM_INT, AT(queries), "0", 0, 2147483647,
-     .help = "Evaluate a random sample of so many queries, each against the whole gallery; what "
+     .help = "Evaluate a random sample of this many queries, each against the whole gallery; what "
              "is estimated has the interval of its sampling error. 0: all. --seed draws another."},
     {"per_query", DML_PARAM_STRING, AT(per_query),
      .help = "Also write FILE.csv or FILE.npy with a row for each query: rank of the first hit, "
@@ -101,7 +101,7 @@ static enum dml_status check_options(const struct eval_options *o, const struct 
     bool files = *o->embeddings || *o->labels || *o->gallery_embeddings || *o->gallery_labels ||
                  *o->groups || *o->gallery_groups;
     if (files && network)
-        return dml_fail(DML_ERROR_USAGE, "--%s and .npy files exclude each other",
+        return dml_fail(DML_ERROR_USAGE, "--%s and .npy files cannot be given together",
                         *o->checkpoint ? "checkpoint" : "arch");
     if (!files && !network)
         return dml_fail(DML_ERROR_USAGE,
@@ -115,7 +115,7 @@ static enum dml_status check_options(const struct eval_options *o, const struct 
     if (*o->gallery_embeddings && !*o->groups != !*o->gallery_groups)
         return dml_fail(DML_ERROR_USAGE, "--%sgroups is missing", *o->groups ? "gallery_" : "");
     if (!*o->gallery_embeddings && *o->gallery_groups)
-        return dml_fail(DML_ERROR_USAGE, "--gallery_groups: goes with --gallery_embeddings");
+        return dml_fail(DML_ERROR_USAGE, "--gallery_groups: needs --gallery_embeddings");
     if (*o->whiten_from && !whiten)
         return dml_fail(DML_ERROR_USAGE, "--whiten_from: goes with --whiten");
     if (o->ci == DML_INTERVAL_NONE && o->queries == 0 &&
@@ -194,7 +194,7 @@ static enum dml_status print_json(const struct dml_metric_value *values, size_t 
     return text ? DML_OK : dml_fail(DML_ERROR_MEMORY, "out of memory");
 }
 
-/* Queries that every mean leaves out are told of. */
+/* Says which queries every mean leaves out. */
 static void tell_lone(const struct dml_evaluation_set *set, const struct dml_query_counts *counts) {
     bool plain = !set->is_query && !set->is_gallery && !set->groups;
     if (!plain && counts->lone > 0)
@@ -328,12 +328,12 @@ static enum dml_status choose_metrics(const struct eval_options *o, struct dml_p
     return dml_metrics_check((const char *const *)(*names)->items, (*names)->count);
 }
 
-/* Of metrics that nobody named, those that the set is large enough for. Where not even the first
- * is, the set itself is at fault. */
+/* Of the metrics, where none were named, those that the set is large enough for. Where it is not
+ * even for the first, the set itself is at fault. */
 static enum dml_status fit_defaults(const struct dml_evaluation_set *set,
                                     const struct dml_strings *names, struct dml_strings *fitting) {
     struct dml_evaluation_set bare = *set;
-    bare.embeddings = NULL; /* once over their values is enough */
+    bare.embeddings = NULL; /* one pass over their values is enough */
     enum dml_status first = DML_OK;
     bool all = !dml_metrics_check_set(&bare, (const char *const *)names->items, names->count);
     *fitting = (struct dml_strings){.items = dml_alloc(names->count, sizeof *fitting->items)};
@@ -404,7 +404,7 @@ static enum dml_status eval_network(const struct eval_options *o, struct dml_par
                                          .groups = part->sequences,
                                          .is_query = part->is_query,
                                          .is_gallery = part->is_gallery};
-        /* What the set does not allow is told before it is embedded. */
+        /* What the set does not allow is reported before it is embedded. */
         status = dml_metrics_check_set(&set, (const char *const *)names->items, names->count);
         if (!status)
             status =

@@ -28,7 +28,7 @@ static bool is_image(const char *path) {
     return ends_with(path, ".jpg") || ends_with(path, ".jpeg") || ends_with(path, ".png");
 }
 
-/* Takes `path`, which may be NULL where its allocation failed. */
+/* Takes ownership of `path`, which may be NULL where its allocation failed. */
 static enum dml_status add(struct found *found, char *path, const char *class) {
     char *name = dml_strdup(class);
     enum dml_status status = path && name ? DML_OK : DML_ERROR_MEMORY;
@@ -43,7 +43,7 @@ static enum dml_status add(struct found *found, char *path, const char *class) {
     return DML_OK;
 }
 
-/* Whether a folder is one of those around it, as a link may make it. */
+/* Whether a folder is one of those that contain it, as a link may make it. */
 struct around {
     const struct around *outer;
     dev_t device;
@@ -148,7 +148,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* Numbers the classes in order of their names, and hands paths and names over. */
+/* Numbers the classes in order of their names, and hands over paths and names. */
 static enum dml_status number(struct found *found, struct dml_part *out) {
     out->paths = dml_alloc(found->count, sizeof *out->paths);
     out->labels = dml_alloc(found->count, sizeof *out->labels);

@@ -90,7 +90,7 @@ int dml_cli_run(const char *name, const struct dml_param_table *table, const cha
     return dml_cli_finish(name, status);
 }
 
-/* Some libraries read their settings before main: so set those and start anew. Where that fails,
+/* Some libraries read their settings before main: so set those and start again. Where that fails,
  * everything still works.
  *
  * Threads of libgomp spin at every barrier for milliseconds, which makes a run many times slower

@@ -333,7 +333,7 @@ static enum dml_status search_to_page(const struct search_options *o,
     return status;
 }
 
-/* What can be told before anything is embedded. */
+/* What can be checked before anything is embedded. */
 static enum dml_status check_sides(const struct search_options *o, const struct dml_params *params,
                                    const struct side *queries, const struct side *gallery) {
     if (queries->dim != gallery->dim)
@@ -363,7 +363,7 @@ static enum dml_status run(const struct search_options *o, struct dml_params *pa
     if (o->gallery.count == 0 && !*o->checkpoint)
         return dml_fail(DML_ERROR_USAGE, "--gallery is missing");
     if (*o->gallery_paths && !is_npy(&o->gallery))
-        return dml_fail(DML_ERROR_USAGE, "--gallery_paths: goes with a --gallery of one .npy file");
+        return dml_fail(DML_ERROR_USAGE, "--gallery_paths: needs a --gallery of one .npy file");
     if (*o->html && (status = dml_output_check(o->html)))
         return dml_fail_within(status, "--html");
     if (*o->checkpoint)

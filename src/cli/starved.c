@@ -47,11 +47,11 @@ const char *dml_starved_advice(const char *name) {
 }
 
 /* The last line, and the end. Files that are being written keep their old content, as after a kill.
- * Several threads may fail at once: one tells. */
+ * Several threads may fail at once: one reports it. */
 static _Noreturn __attribute__((format(printf, 1, 2))) void end_without_memory(const char *format,
                                                                                ...) {
     if (atomic_exchange(&ended, true))
-        for (;;) /* until the thread that tells ends all */
+        for (;;) /* until the thread that reports it ends the program */
             pause();
     char what[200], line[500];
     va_list arguments;
@@ -81,7 +81,7 @@ static void on_exit_of_others(void) {
 }
 
 /* Has OpenMP start its threads and OpenBLAS map the main thread's buffer: what they cannot have is
- * told before hours of work, not after. */
+ * reported before hours of work, not after. */
 static void claim(void) {
     double matrix = 1, vector = 1, product = 0;
 #pragma omp parallel

@@ -1,7 +1,7 @@
 #ifndef DML_CLI_STARVED_H
 #define DML_CLI_STARVED_H
 
-/* Libraries that compute do not report that memory or threads are lacking: OpenBLAS asks for ever,
+/* Libraries that compute do not report that memory or threads are lacking: OpenBLAS asks forever,
  * C++ ends with a signal, OpenMP exits. From here on each of them ends command `name` with a line
  * that says so and exit status 1. */
 void dml_starved_begin(const char *name);
@@ -10,7 +10,7 @@ void dml_starved_begin(const char *name);
 void dml_starved_end(void);
 
 /* What a user can do about a lack of memory in command `name`: a clause for the end of a message,
- * empty where there is nothing to say. It takes no memory; good until the next call. */
+ * "" where there is nothing to say. It allocates nothing; valid until the next call. */
 const char *dml_starved_advice(const char *name);
 
 #endif

@@ -82,7 +82,8 @@ static enum dml_status run_sweep(const char *path, const struct sweep_options *o
         if (!status)
             *failed = print_status(&sweep, false);
         if (!status && *stop)
-            status = dml_fail(DML_ERROR_INTERRUPTED, "stopped; the same command goes on from here");
+            status =
+                dml_fail(DML_ERROR_INTERRUPTED, "stopped; the same command continues from here");
     }
     dml_sweep_free(&sweep);
     return status;

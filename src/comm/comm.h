@@ -11,8 +11,8 @@
  * lost or has failed ends it on all others, with a message that names the rank, and so do all calls
  * that follow. A process on its own is rank 0 of 1, for which calls do nothing.
  *
- * All go straight from rank to rank, so that who did not come is known, and in the order of
- * ranks, so that results repeat. */
+ * All data go straight from rank to rank, so that it is known which one is missing, and in
+ * the order of ranks, so that results repeat. */
 
 /* Who a rank is. */
 struct dml_rank {
@@ -48,16 +48,17 @@ int dml_comm_started(int *rank);
 void dml_comm_forget_start(void);
 
 /* --ranks N: starts this program N times with these arguments by mpirun on this machine, each with
- * its share of the cores, and waits for them. Ctrl-C and SIGTERM are passed on as SIGUSR1, upon
- * which they are to stop after their step; when they come again, they end the ranks. *exit_status
+ * its share of the cores, and waits for them. Ctrl-C and SIGTERM are passed on as SIGUSR1, which
+ * tells them to stop after their step; a second one ends the ranks. *exit_status
  * is mpirun's. DML_ERROR_UNSUPPORTED: there is no mpirun. */
 enum dml_status dml_comm_launch(int ranks, char **argv, int *exit_status);
 
 /* Joins the ranks that mpirun or srun started; a process that was started by itself becomes a
- * single one. From here on ranks other than 0 have no stdout and stderr: what they have to say is
- * told by rank 0. A rank whose process ends is told at once, whatever the others are at, and ends
- * their next call. DML_ERROR_UNSUPPORTED: this build leaves out many processes, or MPI does not
- * join them. DML_ERROR_INPUT: a rank has another version of the program or other kernels. */
+ * single one. From here on ranks other than 0 have no stdout and stderr: rank 0 says what they have
+ * to say. If the process of a rank ends, that is reported at once, whatever the others are
+ * doing, and it ends their next call. DML_ERROR_UNSUPPORTED: this build leaves out many processes,
+ * or MPI does not join them. DML_ERROR_INPUT: a rank has another version of the program or other
+ * kernels. */
 enum dml_status dml_comm_open(double limit, struct dml_comm *out);
 
 /* Takes leave. With an exit status other than 0 the process of one of several ranks ends here, with

@@ -279,7 +279,7 @@ enum dml_status dml_comm_open(double limit, struct dml_comm *out) {
     return introduce(out);
 }
 
-/* Others may still have to tell the user why: mpirun ends them when this process has ended. */
+/* Others may still have to tell the user why: mpirun ends them once this process has ended. */
 static void wait_for_speaker(const struct dml_comm *comm) {
     int speaker = dml_comm_speaker(comm);
     for (double until = dml_now() + 3;

@@ -17,7 +17,7 @@ struct dml_request {
 
 struct dml_transport {
     int interface; /* first, whatever the version: DML_TRANSPORT_INTERFACE */
-    /* Joins the processes that were started together; returns when all have come. */
+    /* Joins the processes that were started together; returns when all have joined. */
     const char *(*open)(int *rank, int *size);
     /* `data` must stay until the message has arrived; at most 2^30 bytes. Messages from one rank to
      * another of one tag arrive in order. rank -1: from whoever sends. */

@@ -51,7 +51,7 @@ void dml_comm_deafen(struct dml_comm *comm) {
     comm->calls = NULL;
 }
 
-/* A rank of this machine whose process is no more. */
+/* A rank of this machine whose process has ended. */
 static enum dml_status look_around(struct dml_comm *comm) {
     int lost = dml_comm_watch_lost(comm);
     if (lost < 0)
@@ -123,8 +123,8 @@ static enum dml_status test_all(struct dml_comm *comm) {
     return status;
 }
 
-/* The longer nothing comes, the longer the pause: first others get the core, as there may be more
- * ranks than cores. */
+/* The longer nothing comes, the longer the pause; at first others only get the core, as there may
+ * be more ranks than cores. */
 static void pause_for(unsigned turn) {
     enum { AT_ONCE = 200, LONGEST = 200000 };
     if (turn < AT_ONCE) {
@@ -166,7 +166,7 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
                                   size_t send_count, const struct dml_transfer *receives,
                                   size_t receive_count) {
     if (comm->broken)
-        return dml_fail(DML_ERROR_IO, "the ranks are parted");
+        return dml_fail(DML_ERROR_IO, "the ranks are disconnected");
     enum dml_status status = DML_OK;
     for (size_t i = 0; !status && i < receive_count; i++)
         status = start(comm, &receives[i], false);
@@ -214,7 +214,7 @@ enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
 }
 
 void dml_comm_part(struct dml_comm *comm) {
-    static char over; /* it may arrive as late as it will */
+    static char over; /* it may arrive at any time */
     struct dml_request request;
     bool done = false;
     if (!comm->calls)

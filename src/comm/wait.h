@@ -21,8 +21,8 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
 enum dml_status dml_comm_listen(struct dml_comm *comm);
 void dml_comm_deafen(struct dml_comm *comm);
 
-/* Behind a failure that was told to all: rank 0 lets the others go, who wait until then for what it
- * still has to write. */
+/* After a failure that all have been told of: rank 0 lets the others go, which have waited for what
+ * it still had to write. */
 void dml_comm_part(struct dml_comm *comm);
 
 /* To be called before others know this process. */
@@ -32,7 +32,7 @@ void dml_comm_watch_listen(void);
 enum dml_status dml_comm_watch_start(struct dml_comm *comm);
 void dml_comm_watch_end(struct dml_comm *comm);
 
-/* The rank whose process it found ended, with the message of that; -1: none. */
+/* The rank whose process it found ended, with a message that says so; -1: none. */
 int dml_comm_watch_lost(struct dml_comm *comm);
 
 /* The rank that tells the user of failures: the first that is left. */

@@ -136,7 +136,7 @@ static void *watch(void *data) {
         for (int r = 0; r < comm->size && atomic_load(&own->lost) < 0; r++) {
             if (r == comm->rank || !dml_comm_ended(comm, r) || atomic_load(&own->over))
                 continue;
-            look_away(); /* it may just have told */
+            look_away(); /* it may just have reported it */
             if (atomic_load(&own->over))
                 return NULL;
             atomic_store(&own->lost, r);

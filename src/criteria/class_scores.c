@@ -30,7 +30,7 @@ enum {
 /* exp(z - shift) stays normal in float32 down to here. */
 #define RANGE 80.0
 /* More exponentials than this, 256 MiB, are not kept from the forward pass for the backward pass:
- * each block's are computed anew, four products instead of three. */
+ * those of each block are computed again, four products instead of three. */
 #define MOST_KEPT ((size_t)1 << 26)
 
 enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_context *context,

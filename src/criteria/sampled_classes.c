@@ -49,7 +49,7 @@ static bool lay_out(struct sample *sample, struct dml_class_scores *scores, size
     return true;
 }
 
-/* Draws classes until there are `count`, and numbers the batch's labels anew. */
+/* Draws classes until there are `count`, and renumbers the batch's labels. */
 static void draw(struct sample *sample, size_t classes, size_t count, const int32_t *labels,
                  size_t n, struct dml_rng *rng) {
     uint64_t *all = sample->classes;

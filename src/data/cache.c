@@ -253,7 +253,7 @@ static enum dml_status write_at(struct maker *maker, const void *data, size_t si
 }
 
 /* Decodes and writes one image; one that cannot be read gets an empty entry, and one whose data is
- * corrupt as well: loaders find that out, and tell. */
+ * corrupt as well: loaders find that out and report it. */
 static enum dml_status make_entry(struct maker *maker, struct dml_transformer *transformer,
                                   uint8_t *transformed, size_t image) {
     const struct dml_loader_options *options = maker->options;
@@ -434,7 +434,7 @@ enum dml_status dml_cache_open(const struct dml_loader_options *options, struct 
         return dml_fail_within(status, "--cache_images");
     if (status == DML_ERROR_INTERRUPTED)
         return status;
-    dml_warn("--cache_images: %s; going on without", dml_error());
+    dml_warn("--cache_images: %s; continuing without it", dml_error());
     return DML_OK;
 }
 

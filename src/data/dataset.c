@@ -39,7 +39,7 @@ static const struct dml_param params[] = {
      .help = "Instead of a folder: a CSV file with the columns path, label, split (train, val or "
              "validation, test), and optionally is_query, is_gallery, the box x_1, x_2, y_1, y_2 "
              "and the sequence, within which a query is not compared. --dataset then only names "
-             "the results; without it they bear the file's name.",
+             "the results; without it they have the file's name.",
      .facts = DML_PARAM_INFERENCE},
     {.name = "test_list",
      .type = DML_PARAM_CHOICE,
@@ -122,7 +122,7 @@ const struct dml_param_table dml_dataset_params =
     DML_PARAM_TABLE("Data set", struct dml_dataset_options, params);
 
 /* Whether --source_path is the data set's own folder. Folders of classes without an images/ around
- * them must bear the data set's name: any folder has folders. */
+ * them must have the data set's name: any folder has folders. */
 static bool is_layout_root(const struct dml_dataset_options *options, const char *folder) {
     const struct dml_layout_kind *kind = dml_layout_of(folder, "");
     if (!kind || !kind->generic || dml_has_folder(folder, "images"))

@@ -12,7 +12,7 @@
 enum { DML_TOLD_UNREADABLE = 1, DML_TOLD_CORRUPT = 2 };
 
 /* Images of one part of a data set, ordered by class and then by path (lists and tables: in their
- * own order). Classes are numbered anew in every part. */
+ * own order). Classes have their own numbers in every part. */
 struct dml_part {
     const char *name;               /* "training", "testing", "validation", "evaluation" */
     size_t images, classes;         /* both 0: there is no such part */
@@ -25,8 +25,8 @@ struct dml_part {
                            own. */
     struct dml_rect *boxes; /* (images) of the files; NULL: all images are whole files */
     int64_t max_pixels;     /* what an image's file may have; 0: DML_IMAGE_PIXELS */
-    /* (images) DML_TOLD_*, what loaders said of an image, so that several say it once; NULL: each
-     * says it. */
+    /* (images) DML_TOLD_*, what loaders have reported of an image, so that several report it once;
+     * NULL: each does. */
     atomic_uchar *told;
 };
 
@@ -69,7 +69,7 @@ extern const struct dml_param_table dml_dataset_params;
  * keys the validation split. On failure `out` is empty. */
 enum dml_status dml_dataset_read(const struct dml_dataset_options *options, uint64_t seed,
                                  struct dml_dataset *out);
-/* The same, says on stderr what is implausible of it (doubts.c), and looks at every file's header,
+/* The same; warns of what is implausible about it (doubts.c), and looks at every file's header,
  * on as many threads as there are processors: an unreadable image is an error with its path (of
  * several the first one, and how many more). */
 enum dml_status dml_dataset_open(const struct dml_dataset_options *options, uint64_t seed,

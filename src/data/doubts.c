@@ -58,7 +58,7 @@ static bool has_pair(const struct dml_part *part) {
     return false;
 }
 
-/* Whether something was said. */
+/* Whether something was reported. */
 static bool doubt_part(const struct dml_dataset *dataset, const struct dml_part *part) {
     const char *name = part->name;
     char **classes = part->class_names;

@@ -3,7 +3,7 @@
 
 #include "data/dataset.h"
 
-/* Says on stderr, in one line, what of a data set is hardly meant so: one class in a part,
+/* Warns, in one line, of what is hardly intended in a data set: one class in a part,
  * thousands of images in each of few classes, no class with two images, classes that train and
  * test. */
 void dml_dataset_doubts(const struct dml_dataset *dataset);

@@ -119,7 +119,7 @@ static enum dml_status open_file(struct dml_reader *reader, const char *path,
     reader->format = FORMAT_UNKNOWN;
     close_file(reader);
     struct stat info;
-    reader->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not hold us up */
+    reader->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a pipe must not block */
     if (reader->fd < 0)
         return dml_fail(DML_ERROR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(reader->fd, &info) != 0)

@@ -21,7 +21,7 @@ struct jpeg_decoder {
     bool filled; /* and pixels were made up for it */
     bool in_header;
     bool out_of_memory;
-    bool complete; /* all pixels are there, whatever comes after them */
+    bool complete; /* all pixels are there, whatever follows */
     uint8_t *cmyk; /* a row */
     size_t cmyk_capacity;
     char message[JMSG_LENGTH_MAX];
@@ -29,7 +29,7 @@ struct jpeg_decoder {
 };
 
 enum {
-    MOST_SCANS = 500, /* a progressive file with more only wants to waste time */
+    MOST_SCANS = 500, /* a progressive file with more is made to waste time */
     FEW_SCANS = 32,   /* encoders write up to a dozen */
     MARGIN = 16,      /* pixels around a crop, so that upsampled chroma sees its real neighbours */
 };

@@ -68,7 +68,7 @@ struct dml_layout_source {
 struct dml_layout_kind {
     const char *name, *summary;
     const char *named; /* a --dataset with this in its name has this layout; NULL */
-    bool generic;      /* it fits folders that are no data set as well */
+    bool generic;      /* it also fits folders that are not data sets */
     bool apart;        /* no class trains and tests: else its lists are broken */
     /* Whether the folder is laid out so, even if something is missing: reading says what. */
     bool (*detect)(const char *folder);

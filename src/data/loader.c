@@ -61,7 +61,7 @@ struct dml_loader {
     size_t order_capacity, count;
     size_t next;        /* position to be produced */
     int64_t handed;     /* batches handed out */
-    int busy;           /* producers at an image */
+    int busy;           /* producers working on an image */
     atomic_uchar *told; /* (images) DML_TOLD_*: the part's, or own_told */
     atomic_uchar *own_told;
     size_t replaced, corrupt;
@@ -69,7 +69,7 @@ struct dml_loader {
     char message[1024];
 };
 
-/* Whether nobody said it of the image before; counts it then. */
+/* Whether nobody has reported it of the image before; counts it then. */
 static bool is_new(struct dml_loader *loader, size_t image, unsigned char what, size_t *count) {
     if (atomic_fetch_or(&loader->told[image], what) & what)
         return false;

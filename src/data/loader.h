@@ -37,10 +37,10 @@ struct dml_loaded {
 };
 
 /* Starts the threads; `options->part` must stay until the loader is closed. DML_ERROR_IO: the
- * file of a cache cannot be written at all; one that has no room is left out with a line on
- * stderr. */
+ * file of a cache cannot be written at all; one that there is no space for is left out with
+ * a warning. */
 enum dml_status dml_loader_open(const struct dml_loader_options *options, struct dml_loader **out);
-/* Producers stop after the image they are at; what they wait for does not matter. */
+/* Producers stop after the image they are working on, whatever they wait for. */
 void dml_loader_close(struct dml_loader *loader);
 
 /* Starts a pass over `count` images in the given order, in batches of batch_size (the last may be
@@ -50,7 +50,7 @@ enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, cons
                                  size_t count);
 
 /* The passes started from here on are parts of longer ones: their batch b has the positions from
- * `first` + b * `stride` on, upon which depends what images look like. A loader begins with 0 and
+ * `first` + b * `stride` on, which decide what images look like. A loader begins with 0 and
  * its batch size. Not during a pass. */
 void dml_loader_place(struct dml_loader *loader, size_t first, size_t stride);
 
@@ -64,8 +64,8 @@ enum dml_status dml_loader_next(struct dml_loader *loader, const struct dml_load
 void dml_loader_release(struct dml_loader *loader, const struct dml_loaded *batch);
 
 /* Different images that could not be read and were replaced by others of their class, so far; and
- * those that were used although a part of their data is corrupt. Each is told once on stderr, and
- * counted by the loader that told it. */
+ * those that were used although a part of their data is corrupt. Each is reported once, and counted
+ * by the loader that reported it. */
 size_t dml_loader_replaced(const struct dml_loader *loader);
 size_t dml_loader_corrupt(const struct dml_loader *loader);
 

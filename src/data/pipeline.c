@@ -90,7 +90,7 @@ static enum dml_status read_argument(struct listed *item, char *argument, bool f
     return status;
 }
 
-/* What stands in an operation's parentheses, which is changed. */
+/* The text in an operation's parentheses, which is changed. */
 static enum dml_status read_arguments(struct listed *item, char *arguments) {
     const struct dml_param_table *table = item->operation->params;
     if (!table)

@@ -53,7 +53,8 @@ void dml_training_free(struct dml_training *training) {
 
 enum dml_status dml_training_run(struct dml_training *training) {
     if (training->ran)
-        return dml_fail(DML_ERROR_USAGE, "a training runs once; open another to go on with it");
+        return dml_fail(DML_ERROR_USAGE,
+                        "a training runs only once; open another one to continue it");
     training->ran = true;
     struct dml_comm alone;
     dml_comm_single(&alone);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of the numbers that .npy files hold only wide integers may be more than float64 can tell. */
+/* Of the numbers in .npy files only wide integers may be beyond what float64 holds exactly. */
 static enum dml_status check_integers(const char *path, const struct dml_npy *npy) {
     if (npy->type != DML_NPY_I64 && npy->type != DML_NPY_U64)
         return DML_OK;
@@ -216,7 +216,7 @@ enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
         status = read_all_labels(files, "groups", files->groups, files->gallery_groups, out,
                                  &out->groups);
     out->set.groups = out->groups;
-    if (files->gallery_embeddings) /* all of them is in memory now */
+    if (files->gallery_embeddings) /* all of it is in memory now */
         for (int f = 0; f < 2; f++)
             dml_npy_close(&out->files[f]);
     return status;

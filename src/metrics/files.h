@@ -26,7 +26,7 @@ struct dml_embedding_set {
 
 /* Labels become int32 as they are where all fit, else the rank of their value.
  * DML_ERROR_INPUT names the file: not .npy, of another shape, lengths or dimensions that differ,
- * labels that are not integers, numbers beyond what float64 holds as they are. Free with
+ * labels that are not integers, numbers that float64 does not hold exactly. Free with
  * dml_embedding_set_close, after a failure, too. */
 enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
                                        struct dml_embedding_set *out);

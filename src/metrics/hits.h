@@ -15,7 +15,7 @@ static inline size_t dml_hits_within(const struct dml_ranks *ranks, size_t q, si
     return hits;
 }
 
-/* sum over hits at rank r <= limit of (hits up to r) / r. */
+/* The sum over hits at rank r <= limit of (hits up to r) / r. */
 static inline double dml_sum_precisions(const struct dml_ranks *ranks, size_t q, size_t limit) {
     double sum = 0;
     size_t first = ranks->start[q], hits = dml_hits_within(ranks, q, limit);

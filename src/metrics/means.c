@@ -111,7 +111,7 @@ static double mean_of(const struct values *values, bool over_classes) {
     return sum / weights;
 }
 
-/* The mean of queries drawn anew; `sums` and `counts` (classes) are its own. */
+/* The mean of resampled queries; `sums` and `counts` (classes) are its own. */
 static double draw_queries(const struct values *values, bool over_classes, struct dml_rng *rng,
                            double *sums, double *counts) {
     double sum = 0, weights = 0;

@@ -63,7 +63,7 @@ static void offer(struct pass *pass, double key) {
     case KEEP:
         pass->kept[__atomic_fetch_add(pass->count, 1, __ATOMIC_RELAXED)] = key;
         break;
-    case LEAST: /* what is farther is of no use from now on */
+    case LEAST: /* what is farther no longer matters */
         pass->least = pass->high = key;
         break;
     default:

@@ -11,7 +11,7 @@ struct dml_pairs {
     const struct dml_distance_source *source; /* NULL: the frame's keys */
     struct dml_frame frame;
     struct dml_rows queries, gallery;
-    double error; /* of a tile's element, which is about -unit times the key */
+    double error; /* a tile's element is about -unit times the key */
     double unit;
     uint64_t negatives; /* pairs of different classes */
     bool squared;       /* a key is the square of a distance */

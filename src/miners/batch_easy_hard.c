@@ -51,7 +51,7 @@ static enum dml_status create(const void *data, const struct dml_miner_context *
     if (o->pos == SEMIHARD && o->neg == SEMIHARD)
         return dml_fail(DML_ERROR_USAGE,
                         "--miner_batch_easy_hard_pos semihard and --miner_batch_easy_hard_neg "
-                        "semihard exclude each other: each needs the other's choice");
+                        "semihard cannot be given together: each needs the other's choice");
     enum dml_status status = check_range("pos_range", &o->pos_range);
     if (!status)
         status = check_range("neg_range", &o->neg_range);

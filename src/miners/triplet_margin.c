@@ -18,7 +18,7 @@ static const char *const types[] = {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"miner_triplet_margin_margin", DML_PARAM_FLOAT, AT(margin), "0.2", 0, INFINITY,
-     .help = "How much farther than the positive a negative is that needs no more."},
+     .help = "How much farther than the positive a negative must be to be left alone."},
     {"miner_triplet_margin_type", DML_PARAM_CHOICE, AT(type), "all", .choices = types,
      .help = "Negatives: all nearer than the positive and the margin together; of these the ones "
              "nearer than the positive, or the others; or those that are farther."},

@@ -203,7 +203,7 @@ static int conv(struct dml_graph *graph, int input, const char *name, int out_ch
         return dml_graph_refuse(graph, dml_graph_last(graph), name, "output channels out of range");
     if (groups < 1 || in_channels % groups || out_channels % groups)
         return dml_graph_refuse(graph, dml_graph_last(graph), name,
-                                "channels are no multiple of the groups");
+                                "the channels are not a multiple of the groups");
     if (slide(graph, node, kernel_h, kernel_w, stride, pad_h, pad_w, false) < 0)
         return -1;
     node->channels = out_channels;

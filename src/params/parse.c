@@ -61,7 +61,7 @@ static enum dml_status assign(struct dml_param_place place, size_t count,
     return status;
 }
 
-/* Reads the flag argv[0] with the values behind it; *taken counts both. */
+/* Reads the flag argv[0] with the values after it; *taken counts both. */
 static enum dml_status parse_flag(struct dml_params *params, int argc, char *const *argv,
                                   int *taken) {
     *taken = 1;

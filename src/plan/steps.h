@@ -20,8 +20,8 @@ bool plan_append(struct plan *plan, struct plan_step step);
  * maximum is positive, so was the value that won, and nothing else gets a gradient. */
 bool plan_masked_by_pool(const struct plan *plan, int unit);
 
-/* The block that unit `u` is in, whose tensors the backward pass computes anew when it comes to it
- * instead of finding them kept (Chen et al. 2016, Training deep nets with sublinear memory cost);
+/* The block that unit `u` is in, whose tensors the backward pass computes again when it gets there,
+ * instead of keeping them (Chen et al. 2016, Training deep nets with sublinear memory cost);
  * 0: in none. With traits->recompute, blocks are the graph's layers that consist of operations
  * alone: those of transformers. (Sums and relus count as such.) */
 int plan_block(const struct plan *plan, int u);

@@ -11,15 +11,16 @@
 #define AT(field) offsetof(struct dml_postprocess_options, field)
 static const struct dml_param rows[] = {
     {"whiten", DML_PARAM_INT, AT(whiten), "0", 0, 1000000,
-     .help = "Whiten by PCA to so many dimensions, fitted to the gallery; 0: do not. Embeddings "
+     .help = "Whiten by PCA to this many dimensions, fitted to the gallery; 0: do not. Embeddings "
              "are normalised then."},
     {"dba", DML_PARAM_INT, AT(augment), "0", 0, 100000,
-     .help = "Database-side augmentation: each gallery sample takes so many of its nearest in; 0: "
-             "none. Embeddings are normalised before."},
+     .help =
+         "Database-side augmentation: each gallery sample takes in this many of its nearest; 0: "
+         "none. Embeddings are normalised before."},
     {"dba_alpha", DML_PARAM_FLOAT, AT(augment_alpha), "3", 0, 1000,
      .help = "Their weight is their cosine to this power."},
     {"aqe", DML_PARAM_INT, AT(expand), "0", 0, 100000,
-     .help = "Alpha query expansion: each query takes so many of its nearest gallery samples in; "
+     .help = "Alpha query expansion: each query takes in this many of its nearest gallery samples; "
              "0: none. Embeddings are normalised before. 3 is common."},
     {"aqe_alpha", DML_PARAM_FLOAT, AT(expand_alpha), "3", 0, 1000,
      .help = "Their weight is their cosine to this power."},

@@ -10,7 +10,7 @@
 /* The study names a group <DATASET>[reg]_<Criterion>[_b<beta>][_<Miner>], as in
  * "CUBreg_Margin_b06_Distance". */
 
-/* What is left behind "CUB_" or "CUBreg_"; the whole name where it does not begin so. */
+/* What follows "CUB_" or "CUBreg_"; the whole name where it does not begin so. */
 static const char *without_dataset(const char *group, bool *regularised) {
     const char *at = group;
     while (isupper((unsigned char)*at) || isdigit((unsigned char)*at))

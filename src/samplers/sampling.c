@@ -21,7 +21,7 @@ static const struct dml_param params[] = {
     {"data_mb_mom", DML_PARAM_FLOAT, OPTION(mb_mom), "-1", -1, 1, false, NULL,
      .help = "Momentum on the changes of the sampler's stored embeddings; 0 or less: none."},
     {"data_sampler_lowproj_dim", DML_PARAM_INT, OPTION(lowproj_dim), "-1", -1, 65536, false, NULL,
-     .help = "Project the sampler's stored embeddings by a random linear map to so many "
+     .help = "Project the sampler's stored embeddings by a random linear map to this many "
              "dimensions; 0 or less: leave them."},
     {"data_sim_measure", DML_PARAM_STRING, OPTION(sim_measure), "euclidean", 0, 0, false, measures,
      .help = "Distance between stored embeddings."},

@@ -14,7 +14,7 @@ static const struct dml_param params[] = {
     {"plateau_factor", DML_PARAM_FLOAT, AT(factor), "0.1", 0, 0.999999, true,
      .help = "What the rates are multiplied by."},
     {"plateau_patience", DML_PARAM_INT, AT(patience), "10", 0, 1000000,
-     .help = "Evaluations without improvement that are waited for."},
+     .help = "Evaluations without improvement that are tolerated."},
     {"plateau_threshold", DML_PARAM_FLOAT, AT(threshold), "0.0001", 0, 1,
      .help = "Relative change that counts as an improvement."},
     {"plateau_cooldown", DML_PARAM_INT, AT(cooldown), "0", 0, 1000000,

@@ -16,8 +16,9 @@ static const struct dml_param params[] = {
      .fallback = "1000",
      .min = 1,
      .max = INFINITY,
-     .help = "Epochs after which all learning rates are multiplied by gamma; one that stands there "
-             "twice counts twice."},
+     .help =
+         "Epochs after which all learning rates are multiplied by gamma; one that is listed twice "
+         "counts twice."},
     {.name = "gamma",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, gamma),

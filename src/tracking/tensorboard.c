@@ -185,7 +185,7 @@ static enum dml_status take_up(struct board *board, const struct dml_run *run, b
         return dml_fail(DML_ERROR_IO, "%s: cannot be shortened: %s", board->path, strerror(errno));
     if (*found)
         return DML_OK;
-    dml_warn("%s: is not as the run left it; a new file goes on", board->path);
+    dml_warn("%s: is not as the run left it; the log continues in a new file", board->path);
     if (board->fd >= 0)
         close(board->fd);
     free(board->path);

@@ -239,7 +239,7 @@ static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, b
     if (status == DML_ERROR_MEMORY)
         return status;
     if (status) {
-        dml_warn("%s; W&B's run goes on in a new file", dml_error());
+        dml_warn("%s; W&B's run continues in a new file", dml_error());
         free(wandb->folder);
         wandb->folder = NULL;
         return DML_OK;

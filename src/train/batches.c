@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const double LEAST = 0.05; /* share of images below which it is worth a word */
+static const double LEAST = 0.05; /* share of images below which there is a warning */
 
 /* Images with another one of their class in their batch, and with one of another class. */
 struct partners {

@@ -201,7 +201,7 @@ static enum dml_status take_texts(const struct dml_tensors *tensors,
 
 static const char told_prefix[] = "told.";
 
-/* Which images were told as unreadable or corrupt, so that a resumed run counts them once. */
+/* Which images were reported as unreadable or corrupt, so that a resumed run counts them once. */
 static enum dml_status add_told(const struct dml_experiment *e, struct dml_tensors *tensors) {
     const struct dml_part *const parts[] = {&e->dataset.training, &e->dataset.validation,
                                             &e->dataset.testing};
@@ -232,8 +232,8 @@ static enum dml_status add_inventory(const struct dml_experiment *e, struct dml_
                                 (size_t[]){strlen(e->inventory)}, 1, e->inventory);
 }
 
-/* Whether the data are those that the run began with. Others are told, and refused unless
- * --changed_data says otherwise. */
+/* Whether the data are those that the run began with. Other data are reported, and refused
+ * unless --changed_data is given. */
 static enum dml_status check_inventory(const struct dml_experiment *e, const char *path,
                                        const struct dml_tensors *tensors, bool *changed) {
     const struct dml_tensor *tensor = dml_tensors_find(tensors, inventory_name);
@@ -248,7 +248,7 @@ static enum dml_status check_inventory(const struct dml_experiment *e, const cha
         *changed = true;
         status = dml_fail(DML_ERROR_INPUT,
                           "the data set is not the one that this run began with: %s; "
-                          "--changed_data goes on all the same",
+                          "--changed_data continues anyway",
                           changes);
         if (e->setup->changed_data) {
             dml_warn("%s, as here", dml_error());
@@ -268,7 +268,7 @@ static void restore_told(struct dml_experiment *e, const struct dml_tensors *ten
         snprintf(name, sizeof name, "%s%s", told_prefix, parts[p]->name);
         const struct dml_tensor *told = dml_tensors_find(tensors, name);
         if (!told || told->dtype != DML_DTYPE_U8 || told->count != parts[p]->images)
-            continue; /* images that are told of again do no harm */
+            continue; /* reporting an image again does no harm */
         for (size_t i = 0; i < parts[p]->images; i++)
             parts[p]->told[i] = ((const uint8_t *)told->data)[i];
     }
@@ -303,7 +303,7 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
     return status;
 }
 
-/* The tensor `prefix``name` of `count` elements, as floats into `out`. */
+/* The tensor called `prefix` and `name`, of `count` elements, as floats into `out`. */
 static enum dml_status take(const struct dml_tensors *tensors, const char *path, const char *prefix,
                             const char *name, size_t count, float *out) {
     char full[2 * DML_GRAPH_NAME];
@@ -463,8 +463,8 @@ static enum dml_status check_format(const struct dml_tensors *tensors, const cha
         return DML_OK;
     return dml_fail(
         DML_ERROR_INPUT,
-        "%s: is a state of format %lld, of %s version of this program; this one goes on "
-        "from format %d",
+        "%s: is a state of format %lld, of %s version of this program; this one reads format "
+        "%d",
         path, number, number < DML_STATE_FORMAT ? "an older" : "a newer", DML_STATE_FORMAT);
 }
 

@@ -12,7 +12,7 @@
  * same for criterion parameters, average.<name> with --ema, sampler.store, and, in the middle of an
  * epoch, sampler.plan; the data set's inventory (data.inventory, bytes of text); where images could
  * not be read, told.<part>; what the schedule remembers (dml_schedule). dml_state_format is raised
- * whenever files of before could no longer be read. */
+ * whenever older files can no longer be read. */
 enum { DML_STATE_FORMAT = 2 };
 
 /* Where a run stands. */

@@ -46,7 +46,7 @@ static enum dml_status check_setup(const struct dml_experiment *e) {
             return dml_fail(DML_ERROR_USAGE, "--%s %s: is not a name; a path goes into --%s",
                             names[i].flag, names[i].name, names[i].instead);
     if (e->network_flags->not_pretrained && *e->network_flags->weights)
-        return dml_fail(DML_ERROR_USAGE, "--weights and --not_pretrained exclude each other");
+        return dml_fail(DML_ERROR_USAGE, "--weights and --not_pretrained cannot be given together");
     return *e->data->dataset ? DML_OK : dml_fail(DML_ERROR_USAGE, "--dataset: an empty name");
 }
 
@@ -138,7 +138,7 @@ static enum dml_status open_data(struct dml_experiment *e) {
     return status;
 }
 
-/* A metric that a part does not allow is told now, not after an epoch of training. */
+/* A metric that a part does not allow is reported now, not after an epoch of training. */
 static enum dml_status check_evaluation(const struct dml_experiment *e) {
     const struct dml_part *const parts[DML_EVALUATE_PARTS] = {
         &e->dataset.testing, &e->dataset.validation, &e->dataset.training};

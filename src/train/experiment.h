@@ -44,8 +44,8 @@ struct dml_experiment {
 };
 
 /* Checks all names and combinations first, so that a misspelt method fails before a data set is
- * read. Prints what was opened. *stop (may be NULL) ends a long opening as in dml_train. On failure
- * nothing stays open. */
+ * read. Reports what was opened. *stop (may be NULL) ends a long opening as in dml_train. On
+ * failure nothing stays open. */
 enum dml_status dml_experiment_open(struct dml_params *params, const volatile sig_atomic_t *stop,
                                     struct dml_comm *comm, struct dml_experiment *out);
 void dml_experiment_close(struct dml_experiment *experiment);
@@ -56,7 +56,7 @@ enum dml_status dml_experiment_loader(const struct dml_experiment *experiment,
                                       struct dml_loader **out);
 
 /* As much of dml_experiment_open as needs no data: names, combinations, network and transforms.
- * Prints and keeps nothing. */
+ * Reports and keeps nothing. */
 enum dml_status dml_experiment_check(struct dml_params *params);
 
 /* What trackers are told of the run; points into the arguments. */

@@ -182,7 +182,7 @@ static enum dml_status group_criterion(struct maker *m,
     return status;
 }
 
-/* Every pattern has to match something: a misspelt one would change nothing in silence. */
+/* Every pattern has to match something: a misspelt one would silently change nothing. */
 static enum dml_status check_patterns(const struct maker *m) {
     for (size_t i = 0; i < m->flags->param_groups.count; i++)
         if (!m->rules[i].used)
@@ -203,7 +203,7 @@ static enum dml_status check_patterns(const struct maker *m) {
     return DML_OK;
 }
 
-/* Runs of learnable parameters of one group that begins to learn at `latest` or before; buffers
+/* Runs of learnable parameters of one group that starts to learn at `latest` or earlier; buffers
  * between them do not end a run. */
 static size_t make_spans(const struct dml_groups *groups, const struct dml_graph *graph,
                          uint64_t latest, struct dml_span *spans) {

@@ -30,8 +30,8 @@ enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_
 void dml_model_close(struct dml_model *model);
 
 /* Embeds all images of a part in order. *embeddings (part->images, embed_dim) is freed with
- * free(). DML_ERROR_INPUT or DML_ERROR_IO: an image cannot be read; a row stands for its own image
- * or for none. */
+ * free(). DML_ERROR_INPUT or DML_ERROR_IO: an image cannot be read; a row is never that of another
+ * image. */
 enum dml_status dml_model_embed_part(const struct dml_model *model, const struct dml_part *part,
                                      const struct dml_params *params, const char *title,
                                      float **embeddings);

@@ -79,7 +79,7 @@ static const struct dml_param groups[] = {
     {"freeze_norms", DML_PARAM_FLAG, AT(freeze_norms),
      .help = "Weights and biases of batch norms do not learn."},
     {"freeze_backbone_epochs", DML_PARAM_INT, AT(freeze_backbone_epochs), "0", 0, 1000000,
-     .help = "Only head and criterion learn in the first so many epochs."},
+     .help = "Only head and criterion learn in this many epochs at the start."},
     {"freeze_backbone_rate", DML_PARAM_FLAG, AT(freeze_backbone_rate),
      .help = "In these epochs the backbone's rate is 0, but the optimiser's states go on, instead "
              "of starting afterwards."},
@@ -92,7 +92,7 @@ const struct dml_param_table dml_group_params =
 static const char *const units[] = {"own", "epoch", "step", NULL};
 static const struct dml_param schedule[] = {
     {"warmup_epochs", DML_PARAM_INT, AT(warmup_epochs), "0", 0, 1000000,
-     .help = "Rates rise in a line over so many epochs, step by step (with --schedule_unit epoch "
+     .help = "Rates rise linearly over this many epochs, step by step (with --schedule_unit epoch "
              "epoch by epoch); the schedule begins afterwards (step and multistep count from the "
              "run's start)."},
     {"warmup_steps", DML_PARAM_INT, AT(warmup_steps), "0", 0, 1e15, .help = "The same, in steps."},
@@ -116,7 +116,7 @@ static const char *const average_starts[] = {
     [DML_AVERAGE_FROM_START] = "weights", [DML_AVERAGE_FROM_FIRST_STEP] = "first_step", NULL};
 static const struct dml_param step[] = {
     {"clip_value", DML_PARAM_FLOAT, AT(clip_value), "0", 0, INFINITY,
-     .help = "Every gradient, the criterion's too, is taken to at most this size; 0: as it is.",
+     .help = "Every gradient, the criterion's too, is clipped to at most this size; 0: as it is.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"clip_norm", DML_PARAM_FLOAT, AT(clip_norm), "0", 0, INFINITY,
      .help = "The network's gradient is scaled down to this norm; 0: as it is.",
@@ -187,8 +187,9 @@ static const struct dml_param network[] = {
              "looked up in $DML_WEIGHTS and ~/.cache/dml.",
      .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_INFERENCE},
     {"micro_bs", DML_PARAM_INT, AT(micro_bs), "0", 0, 1 << 20,
-     .help = "Compute a batch in pieces of so many images, in their memory, with exactly the same "
-             "gradient; frozen batch norm only. 0: whole.",
+     .help =
+         "Compute a batch in pieces of this many images, in their memory, with exactly the same "
+         "gradient; frozen batch norm only. 0: whole.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"recompute", DML_PARAM_FLAG, AT(recompute),
      .help = "Transformers: keep what leaves a block alone, and compute the rest again in the "
@@ -255,11 +256,11 @@ static const struct dml_param setup[] = {
      .facts = DML_PARAM_SAME_RUN},
     {"ranks", DML_PARAM_INT, AT(ranks), "1", 1, 4096,
      .help =
-         "Start so many processes on this machine by mpirun, which share a batch and the cores. "
+         "Start this many processes on this machine by mpirun, which share a batch and the cores. "
          "Across machines: mpirun or srun starts dml train itself.",
      .facts = DML_PARAM_SAME_RUN},
     {"rank_limit", DML_PARAM_FLOAT, AT(rank_limit), "1800", 0.1, INFINITY,
-     .help = "Seconds that a process waits for another one before it is taken for lost. Longer "
+     .help = "Seconds that a process waits for another one before that counts as lost. Longer "
              "than an evaluation takes, which is rank 0's work.",
      .facts = DML_PARAM_SAME_RUN},
     {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own.",

@@ -112,8 +112,8 @@ extern const struct dml_param_table dml_setup_params;
  * those of every registered criterion, miner, sampler and metric. Plugins must be loaded before. */
 enum dml_status dml_train_params(struct dml_params **out);
 
-/* Results of a --dataset_csv without --dataset bear the file's name, less its folder and ending:
- * sets --dataset so. To be called when all parameters are set. */
+/* Sets --dataset, where only --dataset_csv was given, to the name of that file without folder and
+ * ending, which the results are then called by. To be called when all parameters are set. */
 enum dml_status dml_train_name_csv(struct dml_params *params);
 
 #endif

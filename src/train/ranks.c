@@ -98,7 +98,7 @@ enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_net
     return status;
 }
 
-/* All parts of a data set, with what loaders told of their images. */
+/* All parts of a data set, with what loaders have reported of their images. */
 enum { PARTS = 3 };
 
 static size_t parts_of(const struct dml_experiment *e, const struct dml_part *parts[PARTS]) {

@@ -26,8 +26,8 @@ enum dml_status dml_ranks_open(struct dml_comm *comm, size_t bs, size_t dim,
                                struct dml_run_ranks *out);
 void dml_ranks_close(struct dml_run_ranks *ranks);
 
-/* Behind the forward pass, which has put this rank's embeddings at their place. `stop` and `save`
- * are this rank's wish. */
+/* After the forward pass, which has put this rank's embeddings in their place. `stop` and `save`
+ * are what this rank wants. */
 enum dml_status dml_ranks_gather(struct dml_run_ranks *ranks, const struct dml_loaded *own,
                                  bool stop, bool save);
 
@@ -49,8 +49,8 @@ enum dml_status dml_ranks_check_weights(struct dml_comm *comm,
 /* Running statistics of batch norm become rank 0's: with --no_sync_bn each rank has its own. */
 enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_network *network);
 
-/* What loaders said of images on any rank becomes known to all; rank 0 tells the user of those that
- * it did not meet itself. */
+/* What loaders have reported of images on any rank becomes known to all; rank 0 tells the user of
+ * those that it did not meet itself. */
 enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_experiment *e);
 
 /* Around the steps of an epoch: every rank comes to know how fast each was, of `steps` steps, and

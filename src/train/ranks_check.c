@@ -22,7 +22,7 @@ static enum dml_status spread(struct dml_comm *comm, char **data, uint64_t *size
     return status ? status : dml_comm_broadcast(comm, *data, *size);
 }
 
-/* Where a rank finds and keeps things is its own affair. */
+/* Where a rank finds and keeps things is its own business. */
 static bool may_differ(const char *name) {
     static const char *const names[] = {"source_path", "save_path",    "dataset_csv", "weights",
                                         "kernels",     "cache_images", "gpu",         "plugin",
@@ -86,7 +86,7 @@ enum dml_status dml_ranks_agree(struct dml_comm *comm, const struct dml_params *
     if (text != own)
         free(text);
     free(own);
-    char done = 0, all[comm->size]; /* a rank that differs is heard of here */
+    char done = 0, all[comm->size]; /* a rank that differs is reported here */
     return status ? status : dml_comm_allgather(comm, &done, 1, all);
 }
 

@@ -32,7 +32,8 @@ enum dml_status dml_schedule_check(const struct dml_params *params) {
     if (!method)
         return dml_method_unknown(DML_SCHEDULE, t->scheduler);
     if (warmup && f->warmup_steps)
-        return dml_fail(DML_ERROR_USAGE, "--warmup_epochs and --warmup_steps exclude each other");
+        return dml_fail(DML_ERROR_USAGE,
+                        "--warmup_epochs and --warmup_steps cannot be given together");
     if ((warmup || f->warmup_steps) && method->own_warmup)
         return dml_fail(DML_ERROR_USAGE, "--scheduler %s has a warm-up of its own: no --%s",
                         t->scheduler, warmup ? "warmup_epochs" : "warmup_steps");

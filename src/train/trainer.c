@@ -267,7 +267,7 @@ static void describe(struct trainer *t, struct dml_epoch_record *record) {
     record->value_count = count + EPOCH_VALUES;
 }
 
-/* Rank 0 has the metrics upon which a schedule may look. */
+/* Rank 0 has the metrics that a schedule may look at. */
 static enum dml_status observe(struct trainer *t, const struct dml_epoch_record *record) {
     struct dml_run_schedule *schedule = &t->e.learner.schedule;
     if (leads(t))
@@ -346,7 +346,7 @@ static enum dml_status resume(struct trainer *t) {
                                 "%s: what trackers noted in it cannot be read", path);
     uint64_t epochs = (uint64_t)t->e.training->n_epochs;
     if (!status && t->at.epoch >= epochs && t->at.epoch > 0) {
-        dml_inform("the run has its %llu epochs already; a larger --n_epochs goes on",
+        dml_inform("the run already has its %llu epochs; a larger --n_epochs continues it",
                    (unsigned long long)epochs);
         t->over = t->folder.in_place && t->folder.finished && t->folder.finished_step == t->at.step;
     }
@@ -382,7 +382,7 @@ static enum dml_status open_tracking(struct trainer *t, const char *command) {
             t->run.copy_of = t->before.identity;
     }
     enum dml_status status = dml_tracking_open(&t->run, t->e.tracking, &t->tracking);
-    return status ? status : save_state(t); /* however early it is killed, it can go on */
+    return status ? status : save_state(t); /* however early it is killed, it can be resumed */
 }
 
 static enum dml_status open_trainer(struct trainer *t, struct dml_params *params,
@@ -418,7 +418,7 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     if (status || !leads(t))
         return status;
     if (t->folder.in_place && !has_state)
-        dml_inform("%s: was left before its first state; the run begins anew with its parameters",
+        dml_inform("%s: was left before its first state; the run starts over with its parameters",
                    t->folder.path);
     dml_inform("results: %s\n\n", t->folder.path);
     return t->over ? DML_OK : open_tracking(t, command);

@@ -95,7 +95,7 @@ for ((i = 0; i < kills; i++)); do
         start "$place" "${base[@]}" "${flags[@]}" --save_path runs
     fi
     wait "$pid" || { cat "$place/log"; fail "$told: going on"; }
-    ! grep -q "begins anew" "$place/log" || anew=$((anew + 1))
+    ! grep -q "starts over" "$place/log" || anew=$((anew + 1))
     # what is over stays as it is, to the last byte
     (cd "$place/runs" && find . -type f -not -name 'runs.sqlite-*' -exec cksum {} + | sort) \
         >"$work/before"

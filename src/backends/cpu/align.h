@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-/* Sizes rounded up to multiples of 64 bytes, so that what lies behind stays aligned. */
+/* Sizes rounded up to multiples of 64 bytes, so that what follows stays aligned. */
 enum { CPU_ALIGNMENT = 64 };
 
 static inline size_t cpu_aligned_bytes(size_t bytes) {

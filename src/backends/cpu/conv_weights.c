@@ -7,7 +7,7 @@
 
 #include <stdlib.h>
 
-/* True where outputs are the outermost axis, or the next behind groups, and the innermost block,
+/* True where outputs are the outermost axis, or the next one after groups, and the innermost block,
  * not too large a one: the layouts that the per-output scaling of folded batch norms can walk. */
 static bool outputs_in_blocks(cpu_const_md md, bool groups, size_t count, int *block,
                               size_t *inner) {

@@ -28,7 +28,7 @@ struct cpu_window {
  * element type; coefficients and statistics of channels are float32. */
 struct cpu_kernels {
     /* 8-bit RGB (n, h, w, 3), or floats (n, 3, h, w), from image `first` on, to the network's input
-     * (n, 3, h, w). scale and shift (3) are an affine right behind the input, or NULL. What is
+     * (n, 3, h, w). scale and shift (3) are an affine right after the input, or NULL. What is
      * erased is 0 before it. */
     void (*input)(const struct dml_images *images, size_t first, size_t n,
                   const struct dml_input_transform *transform, const float *scale,

@@ -213,7 +213,8 @@ static void batch_statistics(const struct plan_layout *layout, size_t n, const v
 #pragma omp parallel for schedule(static)
     for (size_t g = 0; g < (size_t)layout->groups; g++) {
         const element *first = (const element *)x + g * row;
-        float shift[LANES]; /* near the mean, so that the variance is no difference of large sums */
+        float shift[LANES]; /* near the mean, so that the variance is not a difference of large sums
+                             */
         double sum[LANES] = {0}, squares[LANES] = {0};
         for (size_t b = 0; b < block; b++)
             shift[b] = load(first[b]);

@@ -14,7 +14,8 @@ struct cpu_native {
     struct cpu_conv_shape shape;
     const struct cpu_weights *weights;
     struct cpu_operation forward, data, gradient;
-    /* Where a backward function wants the weights otherwise than they are kept: */
+    /* Where a backward function wants the weights in another layout than the one they are kept in:
+     */
     struct cpu_operation data_reorder, gradient_reorder;
     size_t data_weights, gradient_weights; /* bytes of the copy, 0 without one */
     /* Computed by taps.h instead: all of it, or the weight gradient alone where oneDNN has no

@@ -85,8 +85,8 @@ static enum dml_status run_forward(struct dml_planned *planned, const struct pla
     return cpu_run_forward(&run, embeddings);
 }
 
-/* The gradients of a piece after the first are added to those before it when they are complete:
- * the sum that as many processes get of a piece each. */
+/* The gradients of a piece after the first are added to those before it once they are complete:
+ * the same sum as that of as many processes with a piece each. */
 static enum dml_status add_piece(struct cpu_network *network, const struct cpu_run *run,
                                  const float *grad) {
     struct cpu_params *params = &network->params;
@@ -114,7 +114,7 @@ static enum dml_status run_backward(struct dml_planned *planned, const struct pl
     return first ? add_piece(network, &run, grad) : cpu_run_backward(&run, grad);
 }
 
-/* Pieces of inference are small enough that the largest activations stay near the cores. */
+/* Pieces of inference are small enough for the largest activations to stay near the cores. */
 static const struct dml_planned_calls calls = {.embed = 32,
                                                .embed_most = 128,
                                                .need = need_arena,

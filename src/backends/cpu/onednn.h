@@ -47,7 +47,7 @@ enum dml_status cpu_operation_reorder(struct cpu_operation *operation, struct cp
                                       cpu_const_md from, cpu_const_md to);
 void cpu_operation_destroy(struct cpu_operation *operation);
 
-/* `handles` in the order of the arguments; scratch behind them. */
+/* `handles` in the order of the arguments, then scratch memory. */
 enum dml_status cpu_operation_run(struct cpu_engine *engine, struct cpu_operation *operation,
                                   const void *const *handles, void *scratch);
 

@@ -36,7 +36,8 @@ static void emulate(const struct cpu_product *p, float *a, float *b) {
              begins(p) ? 1.0f : 0.0f, p->c, p->ldc);
 }
 
-/* What oneDNN needs for one product; made anew each time, as its own cache holds what is costly. */
+/* What oneDNN needs for one product; made each time, since oneDNN's own cache holds what is costly.
+ */
 struct objects {
     cpu_md mds[3]; /* a, b, c */
     dnnl_post_ops_t post;
@@ -99,7 +100,7 @@ static dnnl_status_t multiply(struct objects *o, dnnl_engine_t engine, const str
     return dnnl_stream_wait(o->stream);
 }
 
-/* Rows of a tile: few tiles, each of which packs b anew, but enough for some cores. */
+/* Rows of a tile: few tiles, as each packs b again, but enough for several cores. */
 static size_t tile_height(size_t m) {
     enum { TILES = 8, LEAST = 256 };
     size_t height = (m / TILES + 15) / 16 * 16;

@@ -6,14 +6,15 @@
 #include "backends/cpu/params.h"
 #include "plan/plan.h"
 
-/* What a run of a plan works on. */
+/* What running a plan works on. */
 struct cpu_run {
     const struct plan *plan;
     struct cpu_params *params;
     char *arena;
     const struct dml_images *images;
-    size_t first;                        /* image of the batch that the plan's first one is */
-    const struct dml_batch_parts *parts; /* of the batch, where others have some; or NULL */
+    size_t first; /* index in the batch of the plan's first image */
+    const struct dml_batch_parts
+        *parts; /* of the batch, where other processes have some; or NULL */
 };
 
 /* Images to embeddings (n, embed_dim). */

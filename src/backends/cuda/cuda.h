@@ -11,11 +11,11 @@ const struct cuda_api *dml_cuda_find(char *reason);
 /* Whether libdml_cuda.so is there at all. */
 bool dml_cuda_built(void);
 
-/* Whether there is an NVIDIA driver. Without one libdml_cuda.so need not be opened, which takes
- * CUDA's libraries, of hundreds of megabytes, with it. */
+/* Whether there is an NVIDIA driver. Without one libdml_cuda.so need not be opened, which loads
+ * CUDA's libraries, hundreds of megabytes. */
 bool dml_cuda_driver(void);
 
-/* From now on these instead, as tests do with a card in plain C; NULL: libdml_cuda.so again. */
+/* Uses these from now on, as tests do with a card in plain C; NULL: libdml_cuda.so again. */
 void dml_cuda_replace(const struct cuda_api *api);
 
 #endif

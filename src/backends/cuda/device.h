@@ -60,14 +60,14 @@ struct cuda_api {
     const struct cuda_kernels *kernels;
 
     void (*versions)(struct cuda_versions *out);
-    /* Cards there are; -1: none can be used, for this reason. */
+    /* The number of cards; -1: none can be used, for this reason. */
     int (*count)(char *reason);
     bool (*card)(int index, struct cuda_card *out, char *reason);
     /* NULL: it cannot be used. */
     struct cuda_device *(*open)(int index, enum cuda_math math, char *reason);
     void (*close)(struct cuda_device *device);
 
-    /* Memory of the card; NULL: there is not so much. What is released waits for its last use. */
+    /* Memory of the card; NULL: there is not that much. What is released waits for its last use. */
     void *(*alloc)(struct cuda_device *device, size_t bytes);
     void (*release)(struct cuda_device *device, void *memory);
     void (*free_memory)(struct cuda_device *device, size_t *free, size_t *total);

@@ -50,7 +50,7 @@ struct cuda_pool {
 };
 
 /* Images as they come: 8-bit (n, pixels, 3) by a table (3, 256) of what values become, or floats
- * (n, 3, pixels), to rows of `stride` channels, of which those behind the third are 0. */
+ * (n, 3, pixels), to rows of `stride` channels, of which those after the third are 0. */
 struct cuda_input {
     const uint8_t *pixels; /* NULL: floats */
     const float *floats;
@@ -77,7 +77,7 @@ struct cuda_sums {
 };
 
 /* A batch norm, arrays of `channels`. Sums, statistics and coefficients beside it have `stride`
- * places, those behind the channels 0. */
+ * places; those after the channels are 0. */
 struct cuda_norm {
     size_t channels, stride;
     const float *weight, *bias;

@@ -14,7 +14,7 @@ struct cuda_network {
     struct cuda_params params;
     struct cuda_planning planning;
     char *arena, *pixels; /* on the card */
-    char *host;           /* for what goes up to `pixels` */
+    char *host;           /* for what is copied to `pixels` */
     size_t arena_bytes, room;
 };
 
@@ -73,7 +73,7 @@ static enum dml_status too_little(const struct cuda_network *network, const stru
                     plan->n, (double)bytes / 1e9, (double)free_bytes / 1e9, (double)total / 1e9);
 }
 
-/* Memory for the activations of a plan, and for the images that come up. */
+/* Memory for the activations of a plan, and for the images that are copied to the card. */
 static enum dml_status need_memory(struct dml_planned *planned, const struct plan *plan) {
     struct cuda_network *network = (struct cuda_network *)planned;
     const struct cuda_on *on = &network->on;

@@ -33,7 +33,7 @@ static void *visit_in(enum visit what, const char *folder, int length) {
     return library;
 }
 
-/* Every place until one has given the library. */
+/* Tries every place until one has the library. */
 static void *visit_all(enum visit what) {
     const char *folder = getenv("DML_BACKENDS"), *slash;
     void *library = NULL;

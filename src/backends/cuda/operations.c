@@ -221,8 +221,8 @@ static void tokens_backward(const struct cuda_run *run, const struct plan_step *
                                       cuda_at(run, step->out));
 }
 
-/* softmax(q k^T / sqrt(d)) v: the products of one head in all images at once. The scores of a step
- * are kept for as long as it takes; backward makes them anew from the logarithms of their sums. */
+/* softmax(q k^T / sqrt(d)) v: the products of one head in all images at once. The scores are kept
+ * only during the step; the backward pass computes them again from the logarithms of their sums. */
 struct heads {
     struct cuda_attention shape;
     size_t dim, channels, square, wide;

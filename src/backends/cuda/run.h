@@ -11,7 +11,7 @@ struct cuda_planning {
 };
 struct plan_traits cuda_traits(struct cuda_planning *planning);
 
-/* What a run of a plan works on. */
+/* What running a plan works on. */
 struct cuda_run {
     const struct plan *plan;
     struct cuda_params *params;
@@ -23,7 +23,7 @@ struct cuda_run {
     size_t first; /* image of the batch that the plan's first one is */
 };
 
-/* Bytes that the images of a plan take on the card, with the tables that are used with them. */
+/* Bytes that the images of a plan take on the card, with their tables. */
 size_t cuda_room(const struct plan *plan);
 
 /* Images to embeddings (n, embed_dim). */
@@ -50,7 +50,8 @@ static inline struct cuda_rows cuda_rows_of(const struct plan_layout *layout, si
     return (struct cuda_rows){n * layout->pixels, width, width, layout->element == PLAN_BFLOAT16};
 }
 
-/* Pieces of a step's scratch memory, one behind the other. With memory NULL it only adds up. */
+/* Pieces of a step's scratch memory, one after the other. With memory NULL it only adds up their
+ * sizes. */
 struct cuda_carving {
     char *memory;
     size_t bytes;

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* MPI between processes and machines: no more than messages, so that waiting, its limit and who is
- * lost are the caller's affair. */
+/* MPI between processes and machines: nothing but messages: waiting, its limit and lost ranks are
+ * the caller's business. */
 
 _Static_assert(sizeof(MPI_Request) <= sizeof(struct dml_request), "a request fits");
 

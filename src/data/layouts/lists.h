@@ -13,7 +13,8 @@ struct dml_lines {
     size_t number; /* of the line given last, from 1 */
 };
 
-/* Takes `path`, which may be NULL where its allocation failed. Close it on failure as well. */
+/* Takes ownership of `path`, which may be NULL where its allocation failed. Close it on failure as
+ * well. */
 enum dml_status dml_lines_open(char *path, struct dml_lines *out);
 /* The next line that is not blank, without blanks at its ends; NULL after the last. It stays until
  * the lines are closed. */

@@ -96,7 +96,7 @@ static bool is_called(const struct matrix *matrix, const char *name) {
 }
 
 static enum dml_status broken(const struct dml_mat *mat) {
-    return dml_fail(DML_ERROR_INPUT, "%s: is broken or no MATLAB file of versions 5 to 7",
+    return dml_fail(DML_ERROR_INPUT, "%s: is damaged, or not a MATLAB file of version 5 to 7",
                     mat->path);
 }
 

@@ -11,7 +11,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"brightness", DML_PARAM_FLOAT, AT(brightness), "0.2", 0, 100,
-     .help = "Factors are at most so far from 1, and not below 0."},
+     .help = "Factors are at most this far from 1, and not below 0."},
     {"contrast", DML_PARAM_FLOAT, AT(contrast), "0.2", 0, 100, .help = "The same."},
     {"saturation", DML_PARAM_FLOAT, AT(saturation), "0.2", 0, 100, .help = "The same."},
     {"hue", DML_PARAM_FLOAT, AT(hue), "0.2", 0, 0.5,

@@ -3,7 +3,7 @@
 #include <math.h>
 
 /* A random rectangle of the network's input is set to 0: after normalising, so that it says
- * nothing, and therefore not by `render` but by whoever normalises (dml_view.erased). */
+ * nothing, and therefore not by `render` but by whatever normalises (dml_view.erased). */
 
 struct options {
     double p;

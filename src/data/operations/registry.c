@@ -26,7 +26,7 @@ enum dml_status dml_check_range(const char *what, const struct dml_floats *range
 
 enum dml_status dml_check_scaling(struct dml_place *place) {
     if (place->pixels)
-        return dml_fail(DML_ERROR_USAGE, "has to stand before what changes colours");
+        return dml_fail(DML_ERROR_USAGE, "must come before what changes colours");
     if (place->scaled)
         return dml_fail(DML_ERROR_USAGE, "the image has been scaled before");
     place->scaled = true;
@@ -35,7 +35,7 @@ enum dml_status dml_check_scaling(struct dml_place *place) {
 
 enum dml_status dml_check_crop(int64_t *size, struct dml_place *place) {
     if (place->pixels)
-        return dml_fail(DML_ERROR_USAGE, "has to stand before what changes colours");
+        return dml_fail(DML_ERROR_USAGE, "must come before what changes colours");
     if (!place->scaled)
         return dml_fail(DML_ERROR_USAGE, "needs resize, squash or random_resized_crop before it");
     if (*size == 0)

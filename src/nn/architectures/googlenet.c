@@ -4,7 +4,7 @@
 
 /* Szegedy et al. 2015, table 1, as torchvision has it: batch norm after every convolution, 3x3
  * where the paper has 5x5, and its weights' own input range of -1 to 1. The auxiliary classifiers
- * are no part of an embedding. */
+ * are not part of an embedding. */
 
 /* The channels of an inception module, in the order of the paper's table. */
 struct module {

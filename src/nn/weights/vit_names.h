@@ -15,7 +15,8 @@ bool dml_vit_is(const struct dml_graph *graph);
  * stacked, projections transposed, position embeddings resampled for the graph's grid. Names that
  * are unknown stay as they are. Views into `tensors`, which must outlive the list; free with
  * dml_tensors_free. DML_ERROR_INPUT: one line that names what does not fit the graph: another
- * depth, tokens or parts that it does not have, positions that are no square, a text tower alone.
+ * depth, tokens or parts that it does not have, positions that are not a square, a text tower
+ * alone.
  */
 enum dml_status dml_vit_translate(const struct dml_graph *graph, const struct dml_tensors *tensors,
                                   const char *file, struct dml_tensors *out);

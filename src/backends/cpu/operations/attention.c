@@ -8,7 +8,7 @@
 
 /* softmax(q k^T / sqrt(d)) v, Vaswani et al. 2017, for each image and head on one thread, whose
  * buffers are used again: the scores of all tokens are never kept. State: the logarithm of each
- * row's sum of exponentials, from which the backward pass makes the softmax anew (Dao et al.
+ * row's sum of exponentials, from which the backward pass computes the softmax again (Dao et al.
  * 2022). */
 
 /* What the computation for one image and head measures. */

@@ -25,7 +25,7 @@ static struct sizes sizes_of(const struct plan *plan, const struct plan_unit *un
     return s;
 }
 
-/* The pixels in patches, and a product's own behind them. */
+/* The pixels in patches, and after them a product's own. */
 static size_t patches_bytes(const struct sizes *s) {
     return cpu_aligned_bytes(s->patches * s->width * sizeof(float));
 }

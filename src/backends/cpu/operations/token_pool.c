@@ -3,7 +3,7 @@
 #include <string.h>
 
 /* Tokens to one vector: some rows of the sequence averaged, once or (class token and patches, one
- * behind the other) twice. */
+ * after the other) twice. */
 
 /* The mean of rows first..first+count-1 goes to channel `to` and on. */
 struct mean {

@@ -1,6 +1,6 @@
 #include "backends/cpu/operations/operation.h"
 
-/* A feature map's pixels become tokens, row by row, behind the learned ones, and position
+/* A feature map's pixels become tokens, row by row, after the learned ones, and position
  * embeddings are added to all; where there are registers, to the patches alone. Dosovitskiy et al.
  * 2021, An image is worth 16x16 words; registers: Darcet et al. 2024. */
 

@@ -91,7 +91,7 @@ static float time_plan(cudnnHandle_t handle, cudaStream_t stream, const struct c
     }
     cudaEventDestroy(start);
     cudaEventDestroy(end);
-    cudaGetLastError(); /* what a trial did wrong is no failure of the run */
+    cudaGetLastError(); /* what went wrong in a trial does not fail the run */
     return best;
 }
 

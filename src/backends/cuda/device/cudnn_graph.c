@@ -128,7 +128,7 @@ static const struct {
                       CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
 };
 
-/* The pass as a graph. Behind a convolution the residual comes first: with the bias first there is
+/* The pass as a graph. After a convolution the residual comes first: with the bias first there is
  * no plan. */
 static cudnnBackendDescriptor_t build(struct building *b, const struct cudnn_target *target,
                                       const struct cuda_conv_shape *s, enum cuda_pass pass,
@@ -223,7 +223,7 @@ static bool make_plan(const struct cudnn_target *target, cudnnBackendDescriptor_
     return true;
 }
 
-/* What heuristics of this mode propose becomes plans, behind the `count` there are. */
+/* What heuristics of this mode propose becomes plans, after the `count` there are already. */
 static int propose(const struct cudnn_target *target, cudnnBackendDescriptor_t graph,
                    cudnnBackendHeurMode_t mode, struct cudnn_plan *plans, int count, int most) {
     enum { CONFIGS = 24 };

@@ -1,7 +1,7 @@
 /* Rows of channels: normalisation of vectors and tokens, and the operations of transformers. */
 #include "backends/cuda/device/launch.h"
 
-/* A block a row. */
+/* A block for each row. */
 static __global__ void l2_kernel(struct cuda_rows rows, const float *x, float *y, float *norms) {
     SHARED(double, part, THREADS + 16);
     size_t at = blockIdx.x * rows.stride;
@@ -248,7 +248,7 @@ static void token_mean_gradient(cuda_stream s, size_t n, size_t tokens, size_t c
            n, tokens, channels, *mean, grad, image, out);
 }
 
-/* A block a row of scores. */
+/* A block for each row of scores. */
 static __global__ void softmax_kernel(struct cuda_attention a, float *scores, float *log_sums) {
     SHARED(double, part, THREADS + 16);
     float *row = scores + blockIdx.x * a.tokens;
