@@ -6,7 +6,7 @@
 set(DML_LEVELLED criteria math miners optimisers metrics/prepare.c backends/cpu/fold.c
     backends/cpu/kernels_bfloat16.c backends/cpu/kernels_float32.c backends/cpu/narrow.c
     backends/cpu/normalize.c backends/cpu/operations backends/cpu/params.c backends/cpu/run.c
-    backends/cpu/taps.c base/batch.c base/registry.c data/color.c data/resize_kernels.c
+    backends/cpu/per_tap_gemm.c base/batch.c base/registry.c data/color.c data/resize_kernels.c
     data/transform.c plan/fold.c)
 
 set(DML_LEVELS_DEFAULT "")

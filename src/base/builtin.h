@@ -3,7 +3,7 @@
 
 #include "dml/method.h"
 
-/* The methods that come with the library, each list defined in its room's registry.c and ended by
+/* The methods that come with the library, each list defined in its folder's registry.c and ended by
  * NULL. A list points to the `method` member that every descriptor starts with. */
 extern const struct dml_method *const dml_builtin_criteria[];
 extern const struct dml_method *const dml_builtin_miners[];

@@ -20,7 +20,7 @@ struct nearest {
     int32_t which; /* the first one */
 };
 
-struct bench {
+struct workspace {
     float *tile;   /* (POINTS, CENTROIDS) */
     float *points; /* (POINTS, dim) gathered */
     struct nearest nearest[POINTS];
@@ -45,16 +45,16 @@ struct state {
     uint32_t *members;    /* (n) points by cluster */
     size_t *member_start; /* (k + 1) */
     double *sizes;        /* (k) */
-    struct bench *benches;
+    struct workspace *workspaces;
     int threads;
 };
 
 static void free_state(struct state *s) {
-    for (int t = 0; s->benches && t < s->threads; t++) {
-        free(s->benches[t].tile);
-        free(s->benches[t].points);
+    for (int t = 0; s->workspaces && t < s->threads; t++) {
+        free(s->workspaces[t].tile);
+        free(s->workspaces[t].points);
     }
-    free(s->benches);
+    free(s->workspaces);
     free(s->half);
     free(s->moved);
     free(s->moved_half);
@@ -72,11 +72,11 @@ static void free_state(struct state *s) {
 static enum dml_status make_state(struct state *s) {
     size_t n = s->rows->n, k = s->k;
     s->threads = omp_get_max_threads();
-    s->benches = dml_alloc((size_t)s->threads, sizeof *s->benches);
-    for (int t = 0; s->benches && t < s->threads; t++) {
-        s->benches[t].tile = dml_alloc_aligned(POINTS * CENTROIDS, sizeof(float));
-        s->benches[t].points = dml_alloc_aligned(POINTS * s->dim, sizeof(float));
-        if (!s->benches[t].tile || !s->benches[t].points)
+    s->workspaces = dml_alloc((size_t)s->threads, sizeof *s->workspaces);
+    for (int t = 0; s->workspaces && t < s->threads; t++) {
+        s->workspaces[t].tile = dml_alloc_aligned(POINTS * CENTROIDS, sizeof(float));
+        s->workspaces[t].points = dml_alloc_aligned(POINTS * s->dim, sizeof(float));
+        if (!s->workspaces[t].tile || !s->workspaces[t].points)
             return DML_ERROR_MEMORY;
     }
     s->half = dml_alloc_aligned(k, sizeof *s->half);
@@ -91,7 +91,7 @@ static enum dml_status make_state(struct state *s) {
     s->members = dml_alloc(n, sizeof *s->members);
     s->member_start = dml_alloc(k + 1, sizeof *s->member_start);
     s->sizes = dml_alloc(k, sizeof *s->sizes);
-    bool all = s->benches && s->half && s->moved && s->moved_half && s->moved_which &&
+    bool all = s->workspaces && s->half && s->moved && s->moved_half && s->moved_which &&
                s->moved_at && s->nearness && s->bound && s->open && s->changed && s->members &&
                s->member_start && s->sizes;
     return all ? DML_OK : DML_ERROR_MEMORY;
@@ -191,24 +191,24 @@ static void scan(const float *row, const float *half, const int32_t *which, size
         offer(nearest, row[j] - half[j], which ? which[first + j] : (int32_t)(first + j));
 }
 
-static void start_nearest(struct bench *bench, size_t n) {
+static void start_nearest(struct workspace *work, size_t n) {
     for (size_t i = 0; i < n; i++)
-        bench->nearest[i] = (struct nearest){-INFINITY, -INFINITY, -1};
+        work->nearest[i] = (struct nearest){-INFINITY, -INFINITY, -1};
 }
 
 /* Points [first, first + n) against the centroids that moved. */
-static void compare_with_moved(struct state *s, struct bench *bench, size_t first, size_t n) {
-    start_nearest(bench, n);
+static void compare_with_moved(struct state *s, struct workspace *work, size_t first, size_t n) {
+    start_nearest(work, n);
     for (size_t c = 0; c < s->moved_count; c += CENTROIDS) {
         size_t m = s->moved_count - c < CENTROIDS ? s->moved_count - c : CENTROIDS;
         dml_gemm_tile(n, m, s->dim, s->rows->x + first * s->dim, s->dim, s->moved + c * s->dim,
-                      s->dim, bench->tile, CENTROIDS);
+                      s->dim, work->tile, CENTROIDS);
         for (size_t i = 0; i < n; i++) {
-            const float *row = bench->tile + i * CENTROIDS;
+            const float *row = work->tile + i * CENTROIDS;
             int32_t own = s->assigned[first + i] < 0 ? -1 : s->moved_at[s->assigned[first + i]];
             if (own >= (int32_t)c && own < (int32_t)(c + m))
-                bench->own[i] = row[(size_t)own - c] - s->moved_half[own];
-            scan(row, s->moved_half + c, s->moved_which, c, m, &bench->nearest[i]);
+                work->own[i] = row[(size_t)own - c] - s->moved_half[own];
+            scan(row, s->moved_half + c, s->moved_which, c, m, &work->nearest[i]);
         }
     }
 }
@@ -240,22 +240,22 @@ static void decide(struct state *s, size_t i, const struct nearest *nearest, flo
 }
 
 /* Points[0..n) against all centroids. */
-static void compare_with_all(struct state *s, struct bench *bench, const uint32_t *points,
+static void compare_with_all(struct state *s, struct workspace *work, const uint32_t *points,
                              size_t n) {
     for (size_t i = 0; i < n; i++)
-        memcpy(bench->points + i * s->dim, s->rows->x + points[i] * s->dim, s->dim * sizeof(float));
-    start_nearest(bench, n);
+        memcpy(work->points + i * s->dim, s->rows->x + points[i] * s->dim, s->dim * sizeof(float));
+    start_nearest(work, n);
     for (size_t c = 0; c < s->k; c += CENTROIDS) {
         size_t m = s->k - c < CENTROIDS ? s->k - c : CENTROIDS;
-        dml_gemm_tile(n, m, s->dim, bench->points, s->dim, s->centroids + c * s->dim, s->dim,
-                      bench->tile, CENTROIDS);
+        dml_gemm_tile(n, m, s->dim, work->points, s->dim, s->centroids + c * s->dim, s->dim,
+                      work->tile, CENTROIDS);
         for (size_t i = 0; i < n; i++)
-            scan(bench->tile + i * CENTROIDS, s->half + c, NULL, c, m, &bench->nearest[i]);
+            scan(work->tile + i * CENTROIDS, s->half + c, NULL, c, m, &work->nearest[i]);
     }
     for (size_t i = 0; i < n; i++) {
-        s->assigned[points[i]] = bench->nearest[i].which;
-        s->nearness[points[i]] = bench->nearest[i].first;
-        s->bound[points[i]] = bench->nearest[i].second;
+        s->assigned[points[i]] = work->nearest[i].which;
+        s->nearness[points[i]] = work->nearest[i].first;
+        s->bound[points[i]] = work->nearest[i].second;
     }
 }
 
@@ -264,11 +264,11 @@ static void assign(struct state *s) {
     pack_moved(s);
 #pragma omp parallel for schedule(dynamic, 1)
     for (size_t t = 0; t < tiles; t++) {
-        struct bench *bench = &s->benches[omp_get_thread_num()];
+        struct workspace *work = &s->workspaces[omp_get_thread_num()];
         size_t first = t * POINTS, count = n - first < POINTS ? n - first : POINTS;
-        compare_with_moved(s, bench, first, count);
+        compare_with_moved(s, work, first, count);
         for (size_t i = 0; i < count; i++)
-            decide(s, first + i, &bench->nearest[i], bench->own[i]);
+            decide(s, first + i, &work->nearest[i], work->own[i]);
     }
     for (size_t i = 0; i < n; i++)
         if (s->open[i])
@@ -276,7 +276,7 @@ static void assign(struct state *s) {
 #pragma omp parallel for schedule(dynamic, 1)
     for (size_t first = 0; first < open; first += POINTS) {
         size_t count = open - first < POINTS ? open - first : POINTS;
-        compare_with_all(s, &s->benches[omp_get_thread_num()], s->members + first, count);
+        compare_with_all(s, &s->workspaces[omp_get_thread_num()], s->members + first, count);
     }
 }
 

@@ -3,8 +3,8 @@
 #include "samplers/planning.h"
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
-                             void *room, struct dml_rng *rng, uint32_t *indices) {
-    (void)store, (void)room;
+                             void *workspace, struct dml_rng *rng, uint32_t *indices) {
+    (void)store, (void)workspace;
     size_t run = planner->context->samples_per_class;
     for (size_t i = 0; i < planner->context->batch_size; i += run)
         dml_classes_run(&planner->classes, run, rng, indices + i);

@@ -41,7 +41,7 @@ struct d2 {
     struct options options;
 };
 
-struct room {
+struct workspace {
     struct dml_coreset coreset;
     struct dml_gaussian gaussian;
     double *log_density; /* (n) */
@@ -72,43 +72,44 @@ void dml_d2_probabilities(const double *log_density, const double *sums, size_t 
         out[i] /= total;
 }
 
-static void room_close(void *data) {
-    struct room *room = data;
-    if (!room)
+static void workspace_close(void *data) {
+    struct workspace *workspace = data;
+    if (!workspace)
         return;
-    dml_coreset_close(&room->coreset);
-    dml_gaussian_close(&room->gaussian);
-    free(room->log_density);
-    free(room->sums);
-    free(room->weights);
-    free(room->point);
-    free(room);
+    dml_coreset_close(&workspace->coreset);
+    dml_gaussian_close(&workspace->gaussian);
+    free(workspace->log_density);
+    free(workspace->sums);
+    free(workspace->weights);
+    free(workspace->point);
+    free(workspace);
 }
 
-static enum dml_status room_open(const struct dml_planner *planner, void **out) {
-    struct room *room = dml_alloc(1, sizeof *room);
-    if (!room)
+static enum dml_status workspace_open(const struct dml_planner *planner, void **out) {
+    struct workspace *workspace = dml_alloc(1, sizeof *workspace);
+    if (!workspace)
         return DML_ERROR_MEMORY;
-    enum dml_status status = dml_coreset_open(&room->coreset, planner);
-    size_t n = room->coreset.candidates.count, dim = room->coreset.candidates.dim;
+    enum dml_status status = dml_coreset_open(&workspace->coreset, planner);
+    size_t n = workspace->coreset.candidates.count, dim = workspace->coreset.candidates.dim;
     if (!status)
-        status = dml_gaussian_open(&room->gaussian, n, dim);
-    room->log_density = dml_alloc(n, sizeof(double));
-    room->sums = dml_alloc(n, sizeof(double));
-    room->weights = dml_alloc(n, sizeof(double));
-    room->point = dml_alloc(2 * dim, sizeof(double));
-    if (status || !room->log_density || !room->sums || !room->weights || !room->point) {
-        room_close(room);
+        status = dml_gaussian_open(&workspace->gaussian, n, dim);
+    workspace->log_density = dml_alloc(n, sizeof(double));
+    workspace->sums = dml_alloc(n, sizeof(double));
+    workspace->weights = dml_alloc(n, sizeof(double));
+    workspace->point = dml_alloc(2 * dim, sizeof(double));
+    if (status || !workspace->log_density || !workspace->sums || !workspace->weights ||
+        !workspace->point) {
+        workspace_close(workspace);
         return DML_ERROR_MEMORY;
     }
-    *out = room;
+    *out = workspace;
     return DML_OK;
 }
 
 /* The candidate nearest to a draw from the candidates' own Gaussian. */
-static size_t draw_start(struct room *room, struct dml_rng *rng) {
-    const struct dml_gaussian *g = &room->gaussian;
-    double *point = room->point, *z = point + g->dim, least = INFINITY;
+static size_t draw_start(struct workspace *workspace, struct dml_rng *rng) {
+    const struct dml_gaussian *g = &workspace->gaussian;
+    double *point = workspace->point, *z = point + g->dim, least = INFINITY;
     for (size_t k = 0; k < g->dim; k++)
         z[k] = dml_rng_normal(rng);
     for (size_t k = 0; k < g->dim; k++) {
@@ -116,7 +117,7 @@ static size_t draw_start(struct room *room, struct dml_rng *rng) {
         for (size_t l = 0; l <= k; l++)
             point[k] += g->factor[k * g->dim + l] * z[l];
     }
-    const struct dml_candidates *candidates = &room->coreset.candidates;
+    const struct dml_candidates *candidates = &workspace->coreset.candidates;
     size_t best = 0;
     for (size_t i = 0; i < candidates->count; i++) {
         const double *x = candidates->x + i * g->dim;
@@ -131,46 +132,47 @@ static size_t draw_start(struct room *room, struct dml_rng *rng) {
     return best;
 }
 
-static void draw_rest(const struct d2 *d2, struct room *room, size_t next, struct dml_rng *rng) {
-    const struct dml_coreset *coreset = &room->coreset;
+static void draw_rest(const struct d2 *d2, struct workspace *workspace, size_t next,
+                      struct dml_rng *rng) {
+    const struct dml_coreset *coreset = &workspace->coreset;
     size_t n = coreset->candidates.count;
-    memset(room->sums, 0, n * sizeof *room->sums);
+    memset(workspace->sums, 0, n * sizeof *workspace->sums);
     for (size_t k = 0; k < coreset->choices; k++) {
         if (k > 0) {
-            dml_d2_probabilities(room->log_density, room->sums, n, d2->options.lambda,
-                                 room->weights);
-            next = dml_rng_choice(rng, room->weights, n);
+            dml_d2_probabilities(workspace->log_density, workspace->sums, n, d2->options.lambda,
+                                 workspace->weights);
+            next = dml_rng_choice(rng, workspace->weights, n);
         }
         coreset->chosen[k] = (uint32_t)next;
         for (size_t i = 0; i < n; i++)
-            room->sums[i] += coreset->distances2[next * n + i];
-        room->sums[next] = NAN;
+            workspace->sums[i] += coreset->distances2[next * n + i];
+        workspace->sums[next] = NAN;
     }
 }
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
                              void *data, struct dml_rng *rng, uint32_t *indices) {
-    struct room *room = data;
-    const struct dml_candidates *candidates = &room->coreset.candidates;
+    struct workspace *workspace = data;
+    const struct dml_candidates *candidates = &workspace->coreset.candidates;
     size_t n = candidates->count;
-    enum dml_status status = dml_coreset_draw(&room->coreset, planner, store, rng);
+    enum dml_status status = dml_coreset_draw(&workspace->coreset, planner, store, rng);
     if (!status)
-        status = dml_gaussian_fit_relative(&room->gaussian, candidates->x, n, RIDGE);
+        status = dml_gaussian_fit_relative(&workspace->gaussian, candidates->x, n, RIDGE);
     if (status)
         return status;
-    dml_gaussian_mahalanobis2(&room->gaussian, n, room->log_density);
+    dml_gaussian_mahalanobis2(&workspace->gaussian, n, workspace->log_density);
     for (size_t i = 0; i < n; i++)
-        room->log_density[i] *= -0.5;
-    size_t start = draw_start(room, rng);
-    draw_rest((const struct d2 *)planner, room, start, rng);
-    dml_candidates_fill(candidates, planner, room->coreset.chosen, rng, indices);
+        workspace->log_density[i] *= -0.5;
+    size_t start = draw_start(workspace, rng);
+    draw_rest((const struct d2 *)planner, workspace, start, rng);
+    dml_candidates_fill(candidates, planner, workspace->coreset.chosen, rng, indices);
     return DML_OK;
 }
 
 static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store *store,
                             size_t batches, uint32_t *indices,
                             void (*progress)(void *data, size_t done), void *data) {
-    static const struct dml_batch_work work = {room_open, room_close, batch};
+    static const struct dml_batch_work work = {workspace_open, workspace_close, batch};
     return dml_plan_epoch(&work, state, epoch, store, batches, indices, progress, data);
 }
 

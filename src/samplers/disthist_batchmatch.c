@@ -157,7 +157,7 @@ double dml_disthist_cost(struct dml_disthist *d, const uint32_t *positions, size
            norm_of_difference(d->deviation, d->batch_deviation, d->dim) + 75 * 2 * distance;
 }
 
-static enum dml_status open_cost(size_t count, size_t dim, void **room) {
+static enum dml_status open_cost(size_t count, size_t dim, void **workspace) {
     struct dml_disthist *d = dml_alloc(1, sizeof *d);
     if (!d)
         return DML_ERROR_MEMORY;
@@ -165,22 +165,22 @@ static enum dml_status open_cost(size_t count, size_t dim, void **room) {
     if (status)
         free(d);
     else
-        *room = d;
+        *workspace = d;
     return status;
 }
 
-static void close_cost(void *room) {
-    dml_disthist_close(room);
-    free(room);
+static void close_cost(void *workspace) {
+    dml_disthist_close(workspace);
+    free(workspace);
 }
 
-static enum dml_status prepare(void *room, const double *x) {
-    dml_disthist_prepare(room, x);
+static enum dml_status prepare(void *workspace, const double *x) {
+    dml_disthist_prepare(workspace, x);
     return DML_OK;
 }
 
-static enum dml_status cost(void *room, const uint32_t *positions, size_t n, double *out) {
-    *out = dml_disthist_cost(room, positions, n);
+static enum dml_status cost(void *workspace, const uint32_t *positions, size_t n, double *out) {
+    *out = dml_disthist_cost(workspace, positions, n);
     return DML_OK;
 }
 

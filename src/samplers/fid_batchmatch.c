@@ -12,38 +12,38 @@
 /* Added to the variances in the trace of the square root, as the study does. */
 static const double RIDGE = 1e-8;
 
-struct room {
+struct workspace {
     struct dml_frechet frechet;
     size_t count;
 };
 
 static enum dml_status open_cost(size_t count, size_t dim, void **out) {
-    struct room *room = dml_alloc(1, sizeof *room);
-    if (!room)
+    struct workspace *workspace = dml_alloc(1, sizeof *workspace);
+    if (!workspace)
         return DML_ERROR_MEMORY;
-    room->count = count;
-    enum dml_status status = dml_frechet_open(&room->frechet, count, dim);
+    workspace->count = count;
+    enum dml_status status = dml_frechet_open(&workspace->frechet, count, dim);
     if (status)
-        free(room);
+        free(workspace);
     else
-        *out = room;
+        *out = workspace;
     return status;
 }
 
 static void close_cost(void *data) {
-    struct room *room = data;
-    dml_frechet_close(&room->frechet);
-    free(room);
+    struct workspace *workspace = data;
+    dml_frechet_close(&workspace->frechet);
+    free(workspace);
 }
 
 static enum dml_status prepare(void *data, const double *x) {
-    struct room *room = data;
-    return dml_frechet_prepare(&room->frechet, x, room->count, RIDGE);
+    struct workspace *workspace = data;
+    return dml_frechet_prepare(&workspace->frechet, x, workspace->count, RIDGE);
 }
 
 static enum dml_status cost(void *data, const uint32_t *positions, size_t n, double *out) {
-    struct room *room = data;
-    return dml_frechet_distance(&room->frechet, positions, n, out);
+    struct workspace *workspace = data;
+    return dml_frechet_distance(&workspace->frechet, positions, n, out);
 }
 
 static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store *store,

@@ -3,8 +3,8 @@
 #include "samplers/planning.h"
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
-                             void *room, struct dml_rng *rng, uint32_t *indices) {
-    (void)store, (void)room;
+                             void *workspace, struct dml_rng *rng, uint32_t *indices) {
+    (void)store, (void)workspace;
     const struct dml_classes *classes = &planner->classes;
     size_t last = planner->context->batch_size - 1;
     for (size_t i = 0; i < last; i++)

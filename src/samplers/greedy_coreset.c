@@ -99,45 +99,45 @@ struct greedy {
     struct dml_greedy_options options;
 };
 
-struct room {
+struct workspace {
     struct dml_coreset coreset;
     double *nearest; /* (2n) */
 };
 
-static void room_close(void *data) {
-    struct room *room = data;
-    if (!room)
+static void workspace_close(void *data) {
+    struct workspace *workspace = data;
+    if (!workspace)
         return;
-    dml_coreset_close(&room->coreset);
-    free(room->nearest);
-    free(room);
+    dml_coreset_close(&workspace->coreset);
+    free(workspace->nearest);
+    free(workspace);
 }
 
-static enum dml_status room_open(const struct dml_planner *planner, void **out) {
-    struct room *room = dml_alloc(1, sizeof *room);
-    if (!room)
+static enum dml_status workspace_open(const struct dml_planner *planner, void **out) {
+    struct workspace *workspace = dml_alloc(1, sizeof *workspace);
+    if (!workspace)
         return DML_ERROR_MEMORY;
-    enum dml_status status = dml_coreset_open(&room->coreset, planner);
-    room->nearest = dml_alloc_aligned(2 * room->coreset.candidates.count, sizeof(double));
-    if (status || !room->nearest) {
-        room_close(room);
+    enum dml_status status = dml_coreset_open(&workspace->coreset, planner);
+    workspace->nearest = dml_alloc_aligned(2 * workspace->coreset.candidates.count, sizeof(double));
+    if (status || !workspace->nearest) {
+        workspace_close(workspace);
         return DML_ERROR_MEMORY;
     }
-    *out = room;
+    *out = workspace;
     return DML_OK;
 }
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
                              void *data, struct dml_rng *rng, uint32_t *indices) {
     const struct greedy *greedy = (const struct greedy *)planner;
-    struct room *room = data;
-    struct dml_coreset *coreset = &room->coreset;
+    struct workspace *workspace = data;
+    struct dml_coreset *coreset = &workspace->coreset;
     enum dml_status status = dml_coreset_draw(coreset, planner, store, rng);
     if (status)
         return status;
     size_t n = coreset->candidates.count, start = dml_rng_below(rng, n);
     dml_greedy_coreset_select(coreset->distances2, n, start, coreset->choices, &greedy->options,
-                              rng, room->nearest, coreset->chosen);
+                              rng, workspace->nearest, coreset->chosen);
     dml_candidates_fill(&coreset->candidates, planner, coreset->chosen, rng, indices);
     return DML_OK;
 }
@@ -145,7 +145,7 @@ static enum dml_status batch(const struct dml_planner *planner, const struct dml
 static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store *store,
                             size_t batches, uint32_t *indices,
                             void (*progress)(void *data, size_t done), void *data) {
-    static const struct dml_batch_work work = {room_open, room_close, batch};
+    static const struct dml_batch_work work = {workspace_open, workspace_close, batch};
     return dml_plan_epoch(&work, state, epoch, store, batches, indices, progress, data);
 }
 

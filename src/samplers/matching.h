@@ -9,12 +9,12 @@
 
 /* How unlike a batch and the big set are. */
 struct dml_match_cost {
-    enum dml_status (*open)(size_t count, size_t dim, void **room);
-    void (*close)(void *room);
+    enum dml_status (*open)(size_t count, size_t dim, void **workspace);
+    void (*close)(void *workspace);
     /* Looks at the big set x (count, dim), which stays as it is until the next call. */
-    enum dml_status (*prepare)(void *room, const double *x);
+    enum dml_status (*prepare)(void *workspace, const double *x);
     /* Of the batch of `n` positions of the big set; the least is taken. */
-    enum dml_status (*cost)(void *room, const uint32_t *positions, size_t n, double *out);
+    enum dml_status (*cost)(void *workspace, const uint32_t *positions, size_t n, double *out);
 };
 
 enum dml_status dml_matching_create(const void *options, const struct dml_sampler_context *context,

@@ -82,8 +82,8 @@ enum dml_status dml_plan_epoch(const struct dml_batch_work *work, const struct d
     /* Without an `if` or `num_threads`: in an active parallel region OpenBLAS takes one thread. */
 #pragma omp parallel
     {
-        void *room = NULL;
-        enum dml_status opened = work->open ? work->open(planner, &room) : DML_OK;
+        void *workspace = NULL;
+        enum dml_status opened = work->open ? work->open(planner, &workspace) : DML_OK;
 #pragma omp for schedule(dynamic)
         for (size_t b = 0; b < batches; b++) {
             size_t failed;
@@ -92,9 +92,9 @@ enum dml_status dml_plan_epoch(const struct dml_batch_work *work, const struct d
             if (b > failed)
                 continue;
             struct dml_rng rng = dml_rng_make(context->seed, DML_PURPOSE_SAMPLER, epoch, b);
-            enum dml_status status =
-                opened ? opened
-                       : work->batch(planner, store, room, &rng, indices + b * context->batch_size);
+            enum dml_status status = opened ? opened
+                                            : work->batch(planner, store, workspace, &rng,
+                                                          indices + b * context->batch_size);
             if (status) {
                 remember(&failure, b, status);
             } else if (progress) {
@@ -103,7 +103,7 @@ enum dml_status dml_plan_epoch(const struct dml_batch_work *work, const struct d
             }
         }
         if (work->close)
-            work->close(room);
+            work->close(workspace);
     }
     return failure.status ? dml_fail(failure.status, "%s", failure.message) : DML_OK;
 }

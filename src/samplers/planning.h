@@ -30,12 +30,13 @@ struct dml_planner {
     struct dml_classes classes;
 };
 
-/* How a sampler plans one batch. A room is what one thread works in. */
+/* How a sampler plans one batch. A workspace is what one thread works in. */
 struct dml_batch_work {
-    enum dml_status (*open)(const struct dml_planner *planner, void **room); /* NULL: none needed */
-    void (*close)(void *room);
+    enum dml_status (*open)(const struct dml_planner *planner,
+                            void **workspace); /* NULL: none needed */
+    void (*close)(void *workspace);
     enum dml_status (*batch)(const struct dml_planner *planner, const struct dml_store *store,
-                             void *room, struct dml_rng *rng, uint32_t *indices);
+                             void *workspace, struct dml_rng *rng, uint32_t *indices);
 };
 
 /* Plans all batches on all cores, each from its own stream (epoch, batch). BLAS calls made inside

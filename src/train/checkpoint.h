@@ -30,7 +30,7 @@ struct dml_position {
 /* What a state holds beside position and tensors; each may be NULL. */
 struct dml_state_texts {
     char *identity; /* of the run */
-    char *bests;    /* dml_evaluator_bests */
+    char *bests;    /* dml_run_evaluation_bests */
     char *trackers; /* dml_tracking_sync */
 };
 void dml_state_texts_free(struct dml_state_texts *texts);

@@ -87,10 +87,10 @@ static char *metrics_json(const char *part, const struct dml_metric_value *value
 }
 
 /* Writes a checkpoint for every storage metric that improved; *improved tells of the first one. */
-static enum dml_status store_improvements(struct dml_evaluator *v, const struct dml_experiment *e,
-                                          const char *folder, const char *part,
-                                          const struct dml_metric_value *values, uint64_t epoch,
-                                          bool *improved) {
+static enum dml_status store_improvements(struct dml_run_evaluation *v,
+                                          const struct dml_experiment *e, const char *folder,
+                                          const char *part, const struct dml_metric_value *values,
+                                          uint64_t epoch, bool *improved) {
     const struct dml_strings *stored = &e->evaluation->storage_metrics;
     enum dml_status status = DML_OK;
     *improved = false;
@@ -115,7 +115,7 @@ static enum dml_status store_improvements(struct dml_evaluator *v, const struct 
 }
 
 /* `which` is the index of the part's name; `loader` gives its images. */
-static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_experiment *e,
+static enum dml_status evaluate_part(struct dml_run_evaluation *v, const struct dml_experiment *e,
                                      int which, const struct dml_part *part,
                                      struct dml_loader *loader, const char *const *names,
                                      const char *folder, const volatile sig_atomic_t *stop,
@@ -151,7 +151,7 @@ static enum dml_status evaluate_part(struct dml_evaluator *v, const struct dml_e
 }
 
 /* All parts, their names counted from `first`. */
-static enum dml_status evaluate_parts(struct dml_evaluator *v, const struct dml_experiment *e,
+static enum dml_status evaluate_parts(struct dml_run_evaluation *v, const struct dml_experiment *e,
                                       int first, const char *const *names, const char *folder,
                                       const volatile sig_atomic_t *stop,
                                       struct dml_epoch_record *record) {
@@ -172,9 +172,9 @@ static enum dml_status evaluate_parts(struct dml_evaluator *v, const struct dml_
 }
 
 /* The same with the running average in the place of the weights. */
-static enum dml_status evaluate_average(struct dml_evaluator *v, const struct dml_experiment *e,
-                                        const char *const *names, const char *folder,
-                                        const volatile sig_atomic_t *stop,
+static enum dml_status evaluate_average(struct dml_run_evaluation *v,
+                                        const struct dml_experiment *e, const char *const *names,
+                                        const char *folder, const volatile sig_atomic_t *stop,
                                         struct dml_epoch_record *record) {
     enum dml_status status = dml_network_exchange(e->network);
     if (status)
@@ -184,9 +184,9 @@ static enum dml_status evaluate_average(struct dml_evaluator *v, const struct dm
     return status ? status : back;
 }
 
-enum dml_status dml_evaluator_run(struct dml_evaluator *v, const struct dml_experiment *e,
-                                  const char *folder, const volatile sig_atomic_t *stop,
-                                  struct dml_epoch_record *record) {
+enum dml_status dml_run_evaluate(struct dml_run_evaluation *v, const struct dml_experiment *e,
+                                 const char *folder, const volatile sig_atomic_t *stop,
+                                 struct dml_epoch_record *record) {
     double started = dml_now();
     const char **names;
     if (e->evaluation->evaluate_on_gpu && !v->ranker_tried && e->comm->rank == 0)
@@ -203,7 +203,7 @@ enum dml_status dml_evaluator_run(struct dml_evaluator *v, const struct dml_expe
     return status;
 }
 
-void dml_evaluator_release(struct dml_evaluator *v) {
+void dml_run_evaluation_release(struct dml_run_evaluation *v) {
     for (int i = 0; i < DML_RECORD_PARTS; i++) {
         if (v->values[i])
             dml_metric_values_free(v->values[i], v->value_count);
@@ -214,18 +214,18 @@ void dml_evaluator_release(struct dml_evaluator *v) {
     v->contact_sheet = NULL;
 }
 
-void dml_evaluator_close(struct dml_evaluator *v) {
-    dml_evaluator_release(v);
+void dml_run_evaluation_close(struct dml_run_evaluation *v) {
+    dml_run_evaluation_release(v);
     dml_bests_free(&v->bests);
     cuda_ranker_close(v->ranker);
     *v = (struct dml_evaluator){0};
 }
 
-const char *dml_evaluator_best_text(const struct dml_evaluator *v) {
+const char *dml_run_evaluation_best_text(const struct dml_run_evaluation *v) {
     return v->best_text;
 }
 
-char *dml_evaluator_bests(const struct dml_evaluator *v) {
+char *dml_run_evaluation_bests(const struct dml_run_evaluation *v) {
     cJSON *list = cJSON_CreateArray();
     bool complete = list != NULL;
     for (size_t i = 0; i < v->bests.count && complete; i++) {

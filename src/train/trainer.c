@@ -40,7 +40,7 @@ struct trainer {
     size_t rank_records;            /* of the epoch's, in ranks.records */
     float *gradient;                /* (batch size, dim) */
     struct dml_named_value *values; /* of the last epoch, for its record */
-    struct dml_evaluator evaluator;
+    struct dml_run_evaluation evaluation;
     double last_state;    /* when the state was last saved */
     double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
 };
@@ -155,7 +155,7 @@ static enum dml_status save_state(struct trainer *t) {
         return DML_OK;
     char *path = dml_path_join(t->folder.path, "state.safetensors");
     struct dml_state_texts texts = {.identity = t->folder.identity,
-                                    .bests = dml_evaluator_bests(&t->evaluator)};
+                                    .bests = dml_run_evaluation_bests(&t->evaluation)};
     enum dml_status status = path && texts.bests ? DML_OK : DML_ERROR_MEMORY;
     if (!status)
         status = dml_tracking_sync(t->tracking, &texts.trackers);
@@ -211,7 +211,7 @@ static enum dml_status train_epoch(struct trainer *t) {
         dml_loader_release(t->e.train_loader, batch);
         dml_progress_note(&progress, "loss %.4f%s",
                           t->at.epoch_loss / (double)(t->at.epoch_step ? t->at.epoch_step : 1),
-                          dml_evaluator_best_text(&t->evaluator));
+                          dml_run_evaluation_best_text(&t->evaluation));
         dml_progress_update(&progress, (i + 1) * batch_size);
         if (!status && t->ranks.save && i >= before && t->at.epoch_step < t->batches) {
             status = dml_ranks_share_told(t->ranks.comm, &t->e);
@@ -290,7 +290,7 @@ static enum dml_status finish_epoch(struct trainer *t) {
     bool due = (t->at.epoch + 1) % (uint64_t)t->e.evaluation->eval_every == 0 || last;
     enum dml_status status = DML_OK;
     if (due)
-        status = dml_evaluator_run(&t->evaluator, &t->e, t->folder.path, t->stop, &record);
+        status = dml_run_evaluate(&t->evaluation, &t->e, t->folder.path, t->stop, &record);
     if (!status && leads(t))
         status = dml_tracking_epoch(t->tracking, &record);
     if (!status && due && t->at.epoch_step)
@@ -299,7 +299,7 @@ static enum dml_status finish_epoch(struct trainer *t) {
         status = dml_ranks_share_told(t->ranks.comm, &t->e);
     if (!status)
         status = dml_ranks_check_weights(t->ranks.comm, &t->e);
-    dml_evaluator_release(&t->evaluator);
+    dml_run_evaluation_release(&t->evaluation);
     if (!status) /* a resumed run repeats an evaluation that was interrupted */
         t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
     t->rank_records = 0;
@@ -425,7 +425,7 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
 }
 
 static void close_trainer(struct trainer *t) {
-    dml_evaluator_close(&t->evaluator);
+    dml_run_evaluation_close(&t->evaluation);
     free(t->plan);
     dml_ranks_close(&t->ranks);
     free(t->gradient);

@@ -4,7 +4,7 @@
 #include "backends/cpu/convolution.h"
 #include "backends/cpu/onednn.h"
 
-/* What convolutions of the same room read of weights (convolution.h has the rest). */
+/* What the files of convolutions read of weights (convolution.h has the rest). */
 struct cpu_weights {
     struct cpu_engine *engine;
     struct cpu_conv_shape shape;

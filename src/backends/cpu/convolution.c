@@ -2,15 +2,16 @@
 
 #include "backends/cpu/conv_weights.h"
 #include "backends/cpu/native.h"
-#include "backends/cpu/wide.h"
+#include "backends/cpu/through_float32.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
 
 struct cpu_conv {
     const struct cpu_weights *weights;
-    struct cpu_native *native; /* NULL: `wide` computes everything */
-    struct cpu_wide wide; /* of bfloat16 tensors: everything, the weight gradient, or nothing */
+    struct cpu_native *native; /* NULL: `widened` computes everything */
+    struct cpu_through_float32
+        widened; /* of bfloat16 tensors: everything, the weight gradient, or nothing */
 };
 
 enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
@@ -20,10 +21,10 @@ enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv
         return DML_ERROR_MEMORY;
     conv->weights = weights;
     if (shape->input.element == PLAN_BFLOAT16 && cpu_engine_bf16() == CPU_BF16_EMULATED)
-        return cpu_wide_create(engine, shape, weights, &conv->wide);
+        return cpu_through_float32_create(engine, shape, weights, &conv->widened);
     enum dml_status status = cpu_native_create(engine, shape, weights, &conv->native);
     if (status == DML_OK && cpu_native_lacks_gradient(conv->native))
-        status = cpu_wide_create(engine, shape, weights, &conv->wide);
+        status = cpu_through_float32_create(engine, shape, weights, &conv->widened);
     return status;
 }
 
@@ -31,28 +32,28 @@ void cpu_conv_destroy(struct cpu_conv *conv) {
     if (!conv)
         return;
     cpu_native_destroy(conv->native);
-    cpu_wide_destroy(&conv->wide);
+    cpu_through_float32_destroy(&conv->widened);
     free(conv);
 }
 
-/* Whether the weight gradient is computed by `wide`. */
-static bool wide_gradient(const struct cpu_conv *conv) {
+/* Whether the weight gradient is computed by `widened`. */
+static bool gradient_through_float32(const struct cpu_conv *conv) {
     return !conv->native || cpu_native_lacks_gradient(conv->native);
 }
 
 size_t cpu_conv_forward_scratch(const struct cpu_conv *conv) {
     return conv->native ? cpu_native_forward_scratch(conv->native)
-                        : cpu_wide_forward_scratch(&conv->wide);
+                        : cpu_through_float32_forward_scratch(&conv->widened);
 }
 
 size_t cpu_conv_data_scratch(const struct cpu_conv *conv) {
     return conv->native ? cpu_native_data_scratch(conv->native)
-                        : cpu_wide_data_scratch(&conv->wide);
+                        : cpu_through_float32_data_scratch(&conv->widened);
 }
 
 size_t cpu_conv_weights_scratch(const struct cpu_conv *conv) {
-    return wide_gradient(conv) ? cpu_wide_weights_scratch(&conv->wide)
-                               : cpu_native_weights_scratch(conv->native);
+    return gradient_through_float32(conv) ? cpu_through_float32_weights_scratch(&conv->widened)
+                                          : cpu_native_weights_scratch(conv->native);
 }
 
 enum dml_status cpu_conv_forward(struct cpu_conv *conv, const void *input, const void *weights,
@@ -60,24 +61,27 @@ enum dml_status cpu_conv_forward(struct cpu_conv *conv, const void *input, const
                                  void *scratch) {
     return conv->native
                ? cpu_native_forward(conv->native, input, weights, bias, residual, output, scratch)
-               : cpu_wide_forward(&conv->wide, input, weights, bias, residual, output, scratch);
+               : cpu_through_float32_forward(&conv->widened, input, weights, bias, residual, output,
+                                             scratch);
 }
 
 enum dml_status cpu_conv_backward_data(struct cpu_conv *conv, const void *grad_output,
                                        const void *weights, void *grad_input, void *scratch) {
     return conv->native
                ? cpu_native_backward_data(conv->native, grad_output, weights, grad_input, scratch)
-               : cpu_wide_backward_data(&conv->wide, grad_output, weights, grad_input, scratch);
+               : cpu_through_float32_backward_data(&conv->widened, grad_output, weights, grad_input,
+                                                   scratch);
 }
 
 enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const void *input,
                                           const void *grad_output, float *grad_weights,
                                           float *grad_bias, void *scratch) {
-    enum dml_status status = wide_gradient(conv)
-                                 ? cpu_wide_backward_weights(&conv->wide, input, grad_output,
-                                                             grad_weights, grad_bias, scratch)
-                                 : cpu_native_backward_weights(conv->native, input, grad_output,
-                                                               grad_weights, grad_bias, scratch);
+    enum dml_status status =
+        gradient_through_float32(conv)
+            ? cpu_through_float32_backward_weights(&conv->widened, input, grad_output, grad_weights,
+                                                   grad_bias, scratch)
+            : cpu_native_backward_weights(conv->native, input, grad_output, grad_weights, grad_bias,
+                                          scratch);
     const struct cpu_weights *weights = conv->weights;
     for (size_t i = 0; status == DML_OK && weights->own && i < weights->count; i++)
         grad_weights[i] = weights->own[i] != 0.0f ? grad_weights[i] : 0.0f;

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 
 /* Convolutions on oneDNN, whose types this header hides. conv_weights.c keeps weights, native.c
- * computes in the type of the tensors, wide.c computes bfloat16 through float32, and convolution.c
- * chooses between the last two. */
+ * computes in the type of the tensors, through_float32.c computes bfloat16 through float32, and
+ * convolution.c chooses between the last two. */
 
 struct cpu_engine; /* oneDNN's engine and stream */
 enum dml_status cpu_engine_create(struct cpu_engine **out);

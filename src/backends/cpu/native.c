@@ -3,7 +3,7 @@
 #include "backends/cpu/align.h"
 #include "backends/cpu/conv_weights.h"
 #include "backends/cpu/description.h"
-#include "backends/cpu/taps.h"
+#include "backends/cpu/per_tap_gemm.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -18,9 +18,9 @@ struct cpu_native {
      */
     struct cpu_operation data_reorder, gradient_reorder;
     size_t data_weights, gradient_weights; /* bytes of the copy, 0 without one */
-    /* Computed by taps.h instead: all of it, or the weight gradient alone where oneDNN has no
-     * fast one. */
-    bool by_taps, gradient_by_taps;
+    /* Computed by per_tap_gemm.h instead: all of it, or the weight gradient alone where oneDNN has
+     * no fast one. */
+    bool per_tap, gradient_per_tap;
     struct cpu_tap_strides tap_strides;
     bool lacks_gradient; /* of bfloat16 */
 };
@@ -53,7 +53,8 @@ static bool is_reference(const_dnnl_primitive_desc_t pd) {
     return !strncmp(name, "ref", 3);
 }
 
-/* Strides of the kept weights where they are in (input, output) blocks as cpu_taps_* walks them. */
+/* Strides of the kept weights where they are in (input, output) blocks as cpu_per_tap_* walks them.
+ */
 static bool tap_strides(cpu_const_md md, struct cpu_tap_strides *out) {
     struct cpu_md_blocks b;
     if (!cpu_md_blocks(md, &b) || b.count != 2 || b.axes[0] != 1 || b.axes[1] != 0 ||
@@ -67,8 +68,8 @@ static bool tap_strides(cpu_const_md md, struct cpu_tap_strides *out) {
     return true;
 }
 
-/* Whether taps.h can compute the convolution; then its strides are set. */
-static bool taps_possible(struct cpu_native *conv) {
+/* Whether per_tap_gemm.h can compute the convolution; then its strides are set. */
+static bool per_tap_possible(struct cpu_native *conv) {
     return tap_strides(conv->weights->md, &conv->tap_strides) &&
            conv->tap_strides.block == conv->shape.input.block &&
            conv->tap_strides.block == conv->shape.output.block;
@@ -81,9 +82,9 @@ static enum dml_status create_gradient(struct cpu_native *conv, const struct cpu
     cpu_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_diff_weights_md, 0);
     bool narrow = conv->shape.input.element == PLAN_BFLOAT16;
     conv->lacks_gradient = is_reference(pd) && narrow;
-    conv->gradient_by_taps = is_reference(pd) && !narrow && taps_possible(conv);
+    conv->gradient_per_tap = is_reference(pd) && !narrow && per_tap_possible(conv);
     enum dml_status status = DML_OK;
-    if (!conv->lacks_gradient && !conv->gradient_by_taps)
+    if (!conv->lacks_gradient && !conv->gradient_per_tap)
         status =
             cpu_operation_create(&conv->gradient, conv->engine, pd,
                                  (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS,
@@ -141,10 +142,10 @@ enum dml_status cpu_native_create(struct cpu_engine *engine, const struct cpu_co
     conv->engine = engine;
     conv->shape = *shape;
     conv->weights = weights;
-    conv->by_taps =
-        shape->input.element == PLAN_FLOAT32 && cpu_taps_preferred(shape) && taps_possible(conv);
-    conv->gradient_by_taps = conv->by_taps;
-    return conv->by_taps ? DML_OK : create_all(conv);
+    conv->per_tap = shape->input.element == PLAN_FLOAT32 && cpu_per_tap_preferred(shape) &&
+                    per_tap_possible(conv);
+    conv->gradient_per_tap = conv->per_tap;
+    return conv->per_tap ? DML_OK : create_all(conv);
 }
 
 void cpu_native_destroy(struct cpu_native *conv) {
@@ -163,24 +164,25 @@ bool cpu_native_lacks_gradient(const struct cpu_native *conv) {
 }
 
 size_t cpu_native_forward_scratch(const struct cpu_native *conv) {
-    return conv->by_taps ? cpu_taps_scratch(&conv->shape) : conv->forward.scratch;
+    return conv->per_tap ? cpu_per_tap_scratch(&conv->shape) : conv->forward.scratch;
 }
 
 size_t cpu_native_data_scratch(const struct cpu_native *conv) {
-    return conv->by_taps ? cpu_taps_scratch(&conv->shape) : conv->data_weights + conv->data.scratch;
+    return conv->per_tap ? cpu_per_tap_scratch(&conv->shape)
+                         : conv->data_weights + conv->data.scratch;
 }
 
 size_t cpu_native_weights_scratch(const struct cpu_native *conv) {
-    return conv->gradient_by_taps ? cpu_taps_scratch(&conv->shape)
+    return conv->gradient_per_tap ? cpu_per_tap_scratch(&conv->shape)
                                   : conv->gradient_weights + conv->gradient.scratch;
 }
 
 enum dml_status cpu_native_forward(struct cpu_native *conv, const void *input, const void *weights,
                                    const float *bias, const void *residual, void *output,
                                    void *scratch) {
-    if (conv->by_taps) {
-        cpu_taps_forward(&conv->shape, &conv->tap_strides, input, weights, bias, residual, output,
-                         scratch);
+    if (conv->per_tap) {
+        cpu_per_tap_forward(&conv->shape, &conv->tap_strides, input, weights, bias, residual,
+                            output, scratch);
         return DML_OK;
     }
     const void *handles[CPU_MOST_ARGUMENTS] = {input, weights, output};
@@ -194,9 +196,9 @@ enum dml_status cpu_native_forward(struct cpu_native *conv, const void *input, c
 
 enum dml_status cpu_native_backward_data(struct cpu_native *conv, const void *grad_output,
                                          const void *weights, void *grad_input, void *scratch) {
-    if (conv->by_taps) {
-        cpu_taps_backward_data(&conv->shape, &conv->tap_strides, grad_output, weights, grad_input,
-                               scratch);
+    if (conv->per_tap) {
+        cpu_per_tap_backward_data(&conv->shape, &conv->tap_strides, grad_output, weights,
+                                  grad_input, scratch);
         return DML_OK;
     }
     if (conv->data_weights) {
@@ -212,9 +214,9 @@ enum dml_status cpu_native_backward_data(struct cpu_native *conv, const void *gr
 enum dml_status cpu_native_backward_weights(struct cpu_native *conv, const void *input,
                                             const void *grad_output, float *grad_weights,
                                             float *grad_bias, void *scratch) {
-    if (conv->gradient_by_taps) {
-        cpu_taps_backward_weights(&conv->shape, &conv->tap_strides, input, grad_output,
-                                  grad_weights, grad_bias, scratch);
+    if (conv->gradient_per_tap) {
+        cpu_per_tap_backward_weights(&conv->shape, &conv->tap_strides, input, grad_output,
+                                     grad_weights, grad_bias, scratch);
         return DML_OK;
     }
     float *target = conv->gradient_weights ? scratch : grad_weights;

@@ -3,7 +3,8 @@
 
 #include "backends/cpu/convolution.h"
 
-/* Convolutions computed in the type of their tensors: by oneDNN, or of float32 by taps.h. */
+/* Convolutions computed in the type of their tensors: by oneDNN, or of float32 by per_tap_gemm.h.
+ */
 struct cpu_native;
 enum dml_status cpu_native_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                   const struct cpu_weights *weights, struct cpu_native **out);

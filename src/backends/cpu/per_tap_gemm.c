@@ -1,4 +1,4 @@
-#include "backends/cpu/taps.h"
+#include "backends/cpu/per_tap_gemm.h"
 
 #include "math/linear.h"
 
@@ -17,7 +17,7 @@ static size_t tap_size(const struct cpu_conv_shape *shape) {
 
 /* Where it was found faster than oneDNN's direct convolution, on AVX2 (docs/performance/train.md);
  * with a stride its products are smaller, one pixel of all images at a time. */
-bool cpu_taps_preferred(const struct cpu_conv_shape *shape) {
+bool cpu_per_tap_preferred(const struct cpu_conv_shape *shape) {
     if (shape->input.block != shape->output.block || shape->input.block == 1 ||
         shape->kernel_h * shape->kernel_w == 1 || shape->groups > 1)
         return false;
@@ -25,7 +25,7 @@ bool cpu_taps_preferred(const struct cpu_conv_shape *shape) {
     return shape->output.pixels <= (strided ? 16 : 64) && shape->output.channels >= 64;
 }
 
-size_t cpu_taps_scratch(const struct cpu_conv_shape *shape) {
+size_t cpu_per_tap_scratch(const struct cpu_conv_shape *shape) {
     size_t taps = (size_t)(shape->kernel_h * shape->kernel_w);
     return (rows_size(shape, &shape->input) + rows_size(shape, &shape->output) +
             taps * tap_size(shape)) *
@@ -158,9 +158,9 @@ static void set_part(struct work *work, size_t part, size_t columns) {
     work->width = columns - work->first < PART ? columns - work->first : PART;
 }
 
-void cpu_taps_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_strides *strides,
-                      const float *input, const float *weights, const float *bias,
-                      const float *residual, float *output, float *scratch) {
+void cpu_per_tap_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_strides *strides,
+                         const float *input, const float *weights, const float *bias,
+                         const float *residual, float *output, float *scratch) {
     size_t inputs = plan_layout_channels(&shape->input),
            outputs = plan_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
@@ -190,9 +190,9 @@ void cpu_taps_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_s
     from_rows(&shape->output, shape->n, out, bias, residual, shape->relu, output);
 }
 
-void cpu_taps_backward_data(const struct cpu_conv_shape *shape,
-                            const struct cpu_tap_strides *strides, const float *grad_output,
-                            const float *weights, float *grad_input, float *scratch) {
+void cpu_per_tap_backward_data(const struct cpu_conv_shape *shape,
+                               const struct cpu_tap_strides *strides, const float *grad_output,
+                               const float *weights, float *grad_input, float *scratch) {
     size_t inputs = plan_layout_channels(&shape->input),
            outputs = plan_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
@@ -246,10 +246,10 @@ static void pack_tap(const struct work *work, const struct cpu_tap_strides *stri
                            i % block * block);
 }
 
-void cpu_taps_backward_weights(const struct cpu_conv_shape *shape,
-                               const struct cpu_tap_strides *strides, const float *input,
-                               const float *grad_output, float *grad_weights, float *grad_bias,
-                               float *scratch) {
+void cpu_per_tap_backward_weights(const struct cpu_conv_shape *shape,
+                                  const struct cpu_tap_strides *strides, const float *input,
+                                  const float *grad_output, float *grad_weights, float *grad_bias,
+                                  float *scratch) {
     size_t inputs = plan_layout_channels(&shape->input),
            outputs = plan_layout_channels(&shape->output);
     float *in = scratch, *out = in + rows_size(shape, &shape->input);
