@@ -39,7 +39,7 @@ static enum dml_status check_run(struct dml_sweep *sweep, const struct dml_ident
     /* What does not exist is found now rather than when its run begins; what a file says is not
      * known yet. */
     if (!status && !*setup->params && !*setup->resume)
-        status = dml_experiment_check(params);
+        status = dml_train_check(params);
     if (!status)
         status = keep_save_path(sweep, setup->save_path);
     if (!status)

@@ -341,7 +341,7 @@ static enum dml_status check_names(struct dml_experiment *e,
     return status;
 }
 
-enum dml_status dml_experiment_check(struct dml_params *params) {
+enum dml_status dml_train_check(struct dml_params *params) {
     struct dml_experiment e = experiment_of(params);
     struct dml_comm alone;
     dml_comm_single(&alone);

@@ -55,9 +55,9 @@ enum dml_status dml_experiment_loader(const struct dml_experiment *experiment,
                                       const struct dml_part *part, bool training,
                                       struct dml_loader **out);
 
-/* As much of dml_experiment_open as needs no data: names, combinations, network and transforms.
- * Reports and keeps nothing. */
-enum dml_status dml_experiment_check(struct dml_params *params);
+/* What dml_experiment_open refuses before it reads any data: names, combinations of flags, the
+ * network on its backend. `dml sweep` checks all its lines so. Reports and keeps nothing. */
+enum dml_status dml_train_check(struct dml_params *params);
 
 /* What trackers are told of the run; points into the arguments. */
 struct dml_run_folder;
