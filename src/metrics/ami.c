@@ -2,8 +2,8 @@
  * information less what clusters of these sizes have by chance, over the arithmetic mean of the two
  * entropies less the same. */
 #include "base/memory.h"
+#include "dml/metrics.h"
 #include "metrics/clustering.h"
-#include "metrics/families.h"
 
 #include <float.h>
 #include <math.h>

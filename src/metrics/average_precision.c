@@ -5,7 +5,6 @@
  * number and one there, too.
  *
  * mAP_per_class@R is the mean over classes of their queries' mAP@R. */
-#include "metrics/families.h"
 #include "metrics/hits.h"
 
 /* The study's: divided by freq, over all queries. */

@@ -3,7 +3,7 @@
 #include "metrics/clustering.h"
 
 #include "base/memory.h"
-#include "metrics/families.h"
+#include "dml/metrics.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -3,8 +3,8 @@
  * Sums over pairs of unit vectors come from the norm of their sum: over i != j,
  * sum (1 - <u_i, u_j>) = m (m - 1) - (|sum u|^2 - sum |u_i|^2). */
 #include "base/memory.h"
+#include "dml/metrics.h"
 #include "math/values.h"
-#include "metrics/families.h"
 
 #include <math.h>
 #include <stdlib.h>

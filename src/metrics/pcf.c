@@ -2,8 +2,8 @@
  * covariance's eigenvalues, largest first, and their running shares, (number of shares <= v, plus
  * one) / dim. Small where the embedding collapses to few directions. */
 #include "base/memory.h"
+#include "dml/metrics.h"
 #include "math/spectrum.h"
-#include "metrics/families.h"
 
 #include <math.h>
 #include <stdlib.h>

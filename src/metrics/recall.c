@@ -1,6 +1,5 @@
 /* e_recall@k, c_recall@k: the share of queries with a sample of their class among the k nearest;
  * e_recall_per_class@k, c_recall_per_class@k: the mean over classes of their queries' share. */
-#include "metrics/families.h"
 #include "metrics/hits.h"
 
 static enum dml_status check(const struct dml_metric_inputs *in, long k) {

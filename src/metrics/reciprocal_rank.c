@@ -1,6 +1,6 @@
 /* mrr, c_mrr: the mean of 1 / rank of the nearest positive; mrr_per_class, c_mrr_per_class: its
  * mean over classes. */
-#include "metrics/families.h"
+#include "dml/metrics.h"
 
 #include <math.h>
 

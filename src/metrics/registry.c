@@ -1,5 +1,18 @@
 #include "base/builtin.h"
-#include "metrics/families.h"
+#include "dml/metrics.h"
+
+/* Each family of metrics has its file, which defines one for each name. */
+extern const struct dml_metric dml_metric_e_recall, dml_metric_c_recall, dml_metric_e_map,
+    dml_metric_e_map_1000, dml_metric_e_map_lim, dml_metric_e_map_c, dml_metric_e_map_at_r,
+    dml_metric_e_r_precision, dml_metric_c_map, dml_metric_c_map_1000, dml_metric_c_map_lim,
+    dml_metric_c_map_c, dml_metric_c_map_at_r, dml_metric_c_r_precision, dml_metric_e_nmi,
+    dml_metric_e_f1, dml_metric_c_nmi, dml_metric_c_f1, dml_metric_intra, dml_metric_inter,
+    dml_metric_intra_over_inter, dml_metric_rho_spectrum, dml_metric_e_mrr, dml_metric_c_mrr,
+    dml_metric_e_mrr_per_class, dml_metric_c_mrr_per_class, dml_metric_e_recall_per_class,
+    dml_metric_c_recall_per_class, dml_metric_e_precision, dml_metric_c_precision,
+    dml_metric_e_map_at_k, dml_metric_c_map_at_k, dml_metric_e_map_per_class,
+    dml_metric_c_map_per_class, dml_metric_e_fnmr, dml_metric_c_fnmr, dml_metric_e_ami,
+    dml_metric_c_ami, dml_metric_pcf;
 
 const struct dml_method *const dml_builtin_metrics[] = {
     &dml_metric_e_recall.method,

@@ -1,6 +1,6 @@
 /* rho_spectrum@k: how far the singular values of the embeddings are from all being equal. */
 #include "base/memory.h"
-#include "metrics/families.h"
+#include "dml/metrics.h"
 
 #include <limits.h>
 #include <math.h>

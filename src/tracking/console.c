@@ -32,8 +32,7 @@ static enum dml_status console_open(const struct dml_run *run, void **state) {
         return DML_ERROR_MEMORY;
     console->run = run;
     console->bold = dml_messages_bold();
-    enum dml_status status =
-        dml_bests_restore(&console->bests, dml_run_note(run, dml_tracker_summary.name));
+    enum dml_status status = dml_bests_restore(&console->bests, dml_run_note(run, "summary.json"));
     if (status) {
         dml_bests_free(&console->bests);
         free(console);

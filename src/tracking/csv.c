@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+static const char tracker_name[] = "csv";
+
 /* CSV_Logs/Data_<part>_<group>.csv, one column per value and one row per epoch, or per step for
  * "Model Grad" and "Train_steps". A state notes how long each file was; when a run is taken up
  * again the files are cut to that, and those that were not there yet are removed. */
@@ -191,7 +193,7 @@ static enum dml_status csv_open(const struct dml_run *run, void **state) {
     logs->folder = dml_path_join(run->folder, "CSV_Logs");
     enum dml_status status = logs->folder ? dml_make_folders(logs->folder) : DML_ERROR_MEMORY;
     if (!status && run->resumed)
-        status = cut_all(logs->folder, dml_run_note(run, dml_tracker_csv.name));
+        status = cut_all(logs->folder, dml_run_note(run, tracker_name));
     if (status) {
         destroy(logs);
         *state = NULL;
@@ -394,7 +396,7 @@ static enum dml_status csv_close(void *state, enum dml_run_end end, const char *
     return status;
 }
 
-const struct dml_tracker dml_tracker_csv = {.name = "csv",
+const struct dml_tracker dml_tracker_csv = {.name = tracker_name,
                                             .open = csv_open,
                                             .step = csv_step,
                                             .epoch = csv_epoch,

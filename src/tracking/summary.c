@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const char tracker_name[] = "summary.json";
+
 /* summary.json in the run's folder: rewritten whole after every epoch, so that a killed run leaves
  * that of its last epoch. Times and bests are those of all parts of a run taken up again. */
 
@@ -83,7 +85,7 @@ static enum dml_status summary_open(const struct dml_run *run, void **state) {
     summary->path = dml_path_join(run->folder, "summary.json");
     enum dml_status status = summary->path ? DML_OK : DML_ERROR_MEMORY;
     if (!status)
-        status = take_up(summary, dml_run_note(run, dml_tracker_summary.name));
+        status = take_up(summary, dml_run_note(run, tracker_name));
     if (status) {
         destroy(summary);
         *state = NULL;
@@ -184,7 +186,7 @@ static enum dml_status summary_close(void *state, enum dml_run_end end, const ch
     return status;
 }
 
-const struct dml_tracker dml_tracker_summary = {.name = "summary.json",
+const struct dml_tracker dml_tracker_summary = {.name = tracker_name,
                                                 .open = summary_open,
                                                 .epoch = summary_epoch,
                                                 .sync = summary_sync,

@@ -20,6 +20,8 @@
 #include <time.h>
 #include <unistd.h>
 
+static const char tracker_name[] = "TensorBoard";
+
 /* A TensorBoard event file in the run's folder: TFRecords (length, its checksum, data, their
  * checksum) of Event messages; field numbers are those of tensorflow/core/util/event.proto and
  * framework/summary.proto. Scalars per step are "Train/step_loss", "Model Grad/L2" and
@@ -164,7 +166,7 @@ static void remove_others(const char *folder, const char *own) {
 /* The file of an earlier part of the run, cut to where it was at the state. *found is false where
  * there is none. */
 static enum dml_status take_up(struct board *board, const struct dml_run *run, bool *found) {
-    const cJSON *note = dml_run_note(run, dml_tracker_tensorboard.name);
+    const cJSON *note = dml_run_note(run, tracker_name);
     const cJSON *file = cJSON_GetObjectItemCaseSensitive(note, "file");
     uint64_t bytes = dml_note_count(note, "bytes");
     const char *name = cJSON_IsString(file) && is_event_file(file->valuestring) && bytes > 0
@@ -279,7 +281,7 @@ static enum dml_status board_close(void *state, enum dml_run_end end, const char
     return DML_OK;
 }
 
-const struct dml_tracker dml_tracker_tensorboard = {.name = "TensorBoard",
+const struct dml_tracker dml_tracker_tensorboard = {.name = tracker_name,
                                                     .open = board_open,
                                                     .step = board_step,
                                                     .epoch = board_epoch,

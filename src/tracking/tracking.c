@@ -41,6 +41,10 @@ static const struct dml_param parameters[] = {
 const struct dml_param_table dml_tracking_params =
     DML_PARAM_TABLE_OF("Tracking", struct dml_tracking_options, parameters, DML_PARAM_MAY_CHANGE);
 
+/* Each tracker has its file, which defines dml_tracker_NAME. */
+extern const struct dml_tracker dml_tracker_console, dml_tracker_csv, dml_tracker_summary,
+    dml_tracker_sqlite, dml_tracker_plots, dml_tracker_wandb, dml_tracker_tensorboard;
+
 struct slot {
     const struct dml_tracker *tracker;
     void *state;

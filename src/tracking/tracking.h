@@ -41,8 +41,4 @@ enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_e
  * this process, where wandb itself looks for it. Call it before anything reads argv. */
 enum dml_status dml_tracking_take_key(int *argc, char **argv);
 
-/* The trackers there are, for tests. */
-extern const struct dml_tracker dml_tracker_console, dml_tracker_csv, dml_tracker_summary,
-    dml_tracker_sqlite, dml_tracker_plots, dml_tracker_wandb, dml_tracker_tensorboard;
-
 #endif

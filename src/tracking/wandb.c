@@ -22,6 +22,8 @@
 #include <time.h>
 #include <unistd.h>
 
+static const char tracker_name[] = "W&B";
+
 /* A W&B offline run, <save_path>/wandb/offline-run-DATE_TIME-ID/run-ID.wandb: the records that
  * W&B's own client writes, so that `wandb sync` sends it. Every record is on disk when the call
  * returns. Field numbers are those of wandb/proto/wandb_internal.proto. */
@@ -222,7 +224,7 @@ static void remove_others(const struct wandb *wandb, const struct dml_run *run, 
 /* The log of an earlier part of the run, cut to where it was at the state; *found is false where
  * there is none. */
 static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, bool *found) {
-    const cJSON *note = dml_run_note(run, dml_tracker_wandb.name);
+    const cJSON *note = dml_run_note(run, tracker_name);
     const cJSON *folder = cJSON_GetObjectItemCaseSensitive(note, "folder");
     uint64_t bytes = dml_note_count(note, "bytes");
     bool noted = cJSON_IsString(folder) && is_own_folder(wandb, folder->valuestring) && bytes > 0 &&
@@ -420,7 +422,7 @@ static enum dml_status wandb_close(void *state, enum dml_run_end end, const char
     return status;
 }
 
-const struct dml_tracker dml_tracker_wandb = {.name = "W&B",
+const struct dml_tracker dml_tracker_wandb = {.name = tracker_name,
                                               .open = wandb_open,
                                               .step = wandb_step,
                                               .epoch = wandb_epoch,

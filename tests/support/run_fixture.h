@@ -7,6 +7,10 @@
 
 /* Runs made by hand, for tests of what a run leaves behind. */
 
+/* The trackers there are. */
+extern const struct dml_tracker dml_tracker_console, dml_tracker_csv, dml_tracker_summary,
+    dml_tracker_sqlite, dml_tracker_plots, dml_tracker_wandb, dml_tracker_tensorboard;
+
 /* A save path of its own for every test, below the build folder. */
 extern char save_path[256];
 int fresh_folder(void **state);

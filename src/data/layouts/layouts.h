@@ -3,9 +3,8 @@
 
 #include "data/layout.h"
 
-extern const struct dml_layout_kind dml_layout_online_products, dml_layout_cub200,
-    dml_layout_cars196, dml_layout_in_shop, dml_layout_inaturalist, dml_layout_vehicle_id,
-    dml_layout_split_folders, dml_layout_folders;
+/* The layout that any folder of folders has. */
+extern const struct dml_layout_kind dml_layout_folders;
 
 /* Adds a class for each folder in `folder`; other files there are passed over. */
 enum dml_status dml_folders_read(const char *folder, struct dml_class_list *classes);

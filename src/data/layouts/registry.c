@@ -2,6 +2,11 @@
 
 #include <string.h>
 
+/* Each layout has its file, NAME.c, which defines dml_layout_NAME. */
+extern const struct dml_layout_kind dml_layout_online_products, dml_layout_cub200,
+    dml_layout_cars196, dml_layout_in_shop, dml_layout_inaturalist, dml_layout_vehicle_id,
+    dml_layout_split_folders;
+
 /* In the order in which they are tried: a folder of folders fits nearly everything. */
 static const struct dml_layout_kind *const kinds[] = {
     &dml_layout_online_products, &dml_layout_cub200,      &dml_layout_cars196,

@@ -47,10 +47,8 @@ struct dml_operation {
 
 const struct dml_operation *dml_operation_at(size_t i); /* NULL after the last */
 
-extern const struct dml_operation dml_operation_random_resized_crop, dml_operation_resize,
-    dml_operation_squash, dml_operation_random_crop, dml_operation_center_crop, dml_operation_flip,
-    dml_operation_grayscale, dml_operation_color_jitter, dml_operation_rand_augment,
-    dml_operation_random_erasing;
+/* The one that works after normalising, which others have to know. */
+extern const struct dml_operation dml_operation_random_erasing;
 
 /* Helpers of those files. */
 

@@ -1,5 +1,10 @@
 #include "data/operations/operation.h"
 
+/* Each operation has its file, NAME.c, which defines dml_operation_NAME. */
+extern const struct dml_operation dml_operation_random_resized_crop, dml_operation_resize,
+    dml_operation_squash, dml_operation_random_crop, dml_operation_center_crop, dml_operation_flip,
+    dml_operation_grayscale, dml_operation_color_jitter, dml_operation_rand_augment;
+
 static const struct dml_operation *const operations[] = {
     &dml_operation_random_resized_crop, &dml_operation_resize,       &dml_operation_squash,
     &dml_operation_random_crop,         &dml_operation_center_crop,  &dml_operation_flip,

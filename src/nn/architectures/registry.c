@@ -7,6 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Each family of backbones has its file; transformers are rows of vit_table.c. */
+extern const struct dml_architecture dml_resnet18, dml_resnet34, dml_resnet50, dml_resnet101,
+    dml_resnet152, dml_wide_resnet50_2, dml_wide_resnet101_2, dml_resnext50_32x4d,
+    dml_resnext101_32x8d, dml_googlenet, dml_bninception;
+
 static const struct dml_architecture *const architectures[] = {
     &dml_resnet18,         &dml_resnet34,        &dml_resnet50,         &dml_resnet101,
     &dml_resnet152,        &dml_wide_resnet50_2, &dml_wide_resnet101_2, &dml_resnext50_32x4d,
