@@ -59,14 +59,19 @@ int main(void) {
     for (int e = 0; e < EPOCHS; e++) {
         double start = dml_now();
         for (int s = 0; s < STEPS; s++) {
+            const struct dml_named_value values[] = {{"gradient", "grad_rms", 1e-3 * s},
+                                                     {"gradient", "grad_max", 0.1 * s},
+                                                     {"steps", "tuples", 112},
+                                                     {"steps", "active", 60},
+                                                     {"steps", "swapped", 0},
+                                                     {"steps_learning", "lr", 1e-5},
+                                                     {"steps_learning", "clipped", 0}};
             struct dml_step_record step = {.step = (uint64_t)(e * STEPS + s),
                                            .epoch = (uint64_t)e,
                                            .loss = 0.1 + 1e-5 * s,
-                                           .grad_rms = 1e-3 * s,
-                                           .grad_max = 0.1 * s,
-                                           .tuples = 112,
-                                           .active = 60,
-                                           .seconds = 0.5};
+                                           .seconds = 0.5,
+                                           .values = values,
+                                           .value_count = sizeof values / sizeof values[0]};
             if (dml_tracking_step(tracking, &step) != DML_OK)
                 return 1;
         }

@@ -32,8 +32,8 @@ static void test_a_run_taken_up_again(void **state) {
     write_epochs(tracking, 0, 2);
     take_up(run, tracking, 20, 2);
     write_epochs(tracking, 2, 3);
-    struct dml_step_record extra = a_step(30); /* of an epoch that did not end */
-    assert_ok(dml_tracking_step(tracking, &extra));
+    struct step_fixture extra; /* of an epoch that did not end */
+    assert_ok(dml_tracking_step(tracking, a_step(&extra, 30)));
     assert_ok(dml_tracking_close(tracking, DML_RUN_INTERRUPTED, NULL));
     tracking = open_all(run);
     write_epochs(tracking, 2, 4);
@@ -51,6 +51,7 @@ static void test_a_run_taken_up_again(void **state) {
     free(text);
     sqlite3 *db = open_database();
     assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 40);
+    assert_true(ask(db, "SELECT COUNT(*) FROM step_values") == 40);
     assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 4);
     assert_true(ask(db, "SELECT COUNT(*) FROM ranks") == 8);
     assert_true(ask(db, "SELECT COUNT(*) FROM runs WHERE status = 'finished'") == 1);
@@ -99,6 +100,7 @@ static void test_a_run_that_moved_or_was_copied(void **state) {
     assert_ok(dml_tracking_close(tracking, DML_RUN_INTERRUPTED, NULL));
     assert_true(ask(db, "SELECT COUNT(*) FROM runs") == 2);
     assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 15);
+    assert_true(ask(db, "SELECT COUNT(*) FROM step_values") == 15);
     assert_true(ask(db, "SELECT COUNT(*) FROM epochs") == 1);
     sqlite3_close_v2(db);
 }
@@ -138,7 +140,8 @@ static void test_an_older_database_is_brought_up_to_date(void **state) {
     assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
     sqlite3 *db = open_database();
     assert_int_equal(sqlite3_exec(db,
-                                  "DROP TABLE ranks; DROP INDEX runs_by_identity;"
+                                  "DROP TABLE ranks; DROP TABLE step_values;"
+                                  "DROP INDEX runs_by_identity;"
                                   "ALTER TABLE runs DROP COLUMN identity;"
                                   "ALTER TABLE runs DROP COLUMN host; PRAGMA user_version = 1",
                                   NULL, NULL, NULL),
@@ -154,6 +157,16 @@ static void test_an_older_database_is_brought_up_to_date(void **state) {
     assert_true(ask(db, "PRAGMA user_version") == DML_DATABASE_VERSION);
     assert_true(ask(db, "SELECT COUNT(*) FROM runs") == 2);
     assert_true(ask(db, "SELECT COUNT(*) FROM steps") == 10);
+    assert_int_equal(
+        sqlite3_exec(db, "DROP TABLE step_values; PRAGMA user_version = 3", NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close_v2(db);
+    tracking = open_all(make_run(&fixture, 2));
+    write_epochs(tracking, 0, 1);
+    assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
+    db = open_database();
+    assert_true(ask(db, "PRAGMA user_version") == DML_DATABASE_VERSION);
+    assert_true(ask(db, "SELECT COUNT(*) FROM step_values") == 10);
     sqlite3_close_v2(db);
 }
 

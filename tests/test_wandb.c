@@ -4,6 +4,7 @@
 #include "support/run_fixture.h"
 #include "tracking/wandb_log.h"
 
+#include <cjson/cJSON.h>
 #include <dirent.h>
 #include <math.h>
 #include <signal.h>
@@ -221,10 +222,13 @@ static void assert_item(struct span record, int field, const char *key, const ch
 
 /* Everything that was logged in epoch `epoch`. */
 static void assert_epoch(struct span record, int field, uint64_t epoch) {
-    double rms = 0, max = 0;
+    double rms = 0, max = 0, unheard = 0;
+    struct step_fixture step;
     for (uint64_t s = epoch * 10; s < epoch * 10 + 10; s++) {
-        rms += a_step(s).grad_rms;
-        max += a_step(s).grad_max;
+        a_step(&step, s);
+        rms += step.values[0].value;
+        max += step.values[1].value;
+        unheard += step.values[4].value;
     }
     assert_item(record, field, "_step", NULL, (double)epoch);
     assert_item(record, field, "Train: epochs", NULL, (double)epoch);
@@ -233,6 +237,7 @@ static void assert_epoch(struct span record, int field, uint64_t epoch) {
     assert_item(record, field, "Train: never heard of", NULL, 7);
     assert_item(record, field, "Model Grad: L2: Grad L2", NULL, rms / 10);
     assert_item(record, field, "Model Grad: Max: Grad Max", NULL, max / 10);
+    assert_item(record, field, "Train: step_unheard of", NULL, unheard / 10);
     assert_item(record, field, "Test: discriminative_e_recall: e_recall@1", NULL,
                 fixture_recall(epoch, 0));
     assert_item(record, field, "Train: discriminative_nmi: nmi", NULL, fixture_value(epoch, 1, 3));
@@ -259,8 +264,8 @@ static void test_every_value_of_a_finished_run(void **state) {
     assert_ok(dml_tracker_wandb.open(run, &wandb));
     for (uint64_t e = 0; e < 4; e++) {
         for (uint64_t s = e * 10; s < e * 10 + 10; s++) {
-            struct dml_step_record step = a_step(s);
-            assert_ok(dml_tracker_wandb.step(wandb, &step));
+            struct step_fixture step;
+            assert_ok(dml_tracker_wandb.step(wandb, a_step(&step, s)));
         }
         assert_ok(dml_tracker_wandb.epoch(wandb, an_epoch(&epoch, e)));
     }
@@ -377,9 +382,12 @@ static float scalar(const struct records *events, const char *tag, uint64_t step
 
 static void assert_events(const struct records *events, uint64_t epochs) {
     struct span value, histogram, text;
+    struct step_fixture step;
     for (uint64_t s = 0; s < epochs * 10; s++) {
-        assert_true(scalar(events, "Train/step_loss", s) == (float)a_step(s).loss);
-        assert_true(scalar(events, "Model Grad/Max", s) == (float)a_step(s).grad_max);
+        a_step(&step, s);
+        assert_true(scalar(events, "Train/step_loss", s) == (float)step.record.loss);
+        assert_true(scalar(events, "Model Grad/Max", s) == (float)step.values[1].value);
+        assert_true(scalar(events, "Train/step_unheard of", s) == (float)step.values[4].value);
     }
     for (uint64_t e = 0; e < epochs; e++) {
         assert_true(scalar(events, "Test/e_recall@1", e) == (float)fixture_recall(e, 0));
@@ -445,8 +453,8 @@ static void test_events_and_images(void **state) {
     assert_ok(dml_write_file(picture, png, sizeof png));
     assert_ok(dml_tracker_tensorboard.open(make_run(&fixture, 0), &board));
     for (uint64_t s = 0; s < 10; s++) {
-        struct dml_step_record step = a_step(s);
-        assert_ok(dml_tracker_tensorboard.step(board, &step));
+        struct step_fixture step;
+        assert_ok(dml_tracker_tensorboard.step(board, a_step(&step, s)));
     }
     an_epoch(&epoch, 0);
     epoch.record.contact_sheet = picture;
@@ -467,6 +475,68 @@ static void test_events_and_images(void **state) {
     free_records(&events);
     free(path);
     free(picture);
+}
+
+/* Stopped within an epoch, the means over the epoch are still those of all its steps. With `old`
+ * the state is one of before sums had a list of their own. */
+static void stop_within_an_epoch(int number, bool old) {
+    struct fixture fixture;
+    struct step_fixture step;
+    struct epoch_fixture epoch;
+    void *wandb;
+    struct dml_run *run = make_run(&fixture, number);
+    cJSON *notes = cJSON_CreateObject(), *note = cJSON_AddObjectToObject(notes, "W&B");
+    run->identity = old ? "old" : "new";
+    assert_ok(dml_tracker_wandb.open(run, &wandb));
+    for (uint64_t s = 0; s < 4; s++)
+        assert_ok(dml_tracker_wandb.step(wandb, a_step(&step, s)));
+    assert_ok(dml_tracker_wandb.sync(wandb, note));
+    char *path_before = dml_strdup(getenv("PATH"));
+    setenv("PATH", "/nonexistent", 1); /* nothing is sent from a test */
+    assert_ok(dml_tracker_wandb.close(wandb, DML_RUN_INTERRUPTED, NULL));
+    if (old) {
+        cJSON *sums = cJSON_DetachItemFromObject(note, "sums");
+        cJSON_AddItemToObject(note, "grad_rms", cJSON_DetachItemFromObject(sums, "grad_rms"));
+        cJSON_AddItemToObject(note, "grad_max", cJSON_DetachItemFromObject(sums, "grad_max"));
+        cJSON_Delete(sums);
+    }
+    char *text = cJSON_PrintUnformatted(notes); /* as it lies in a state */
+    cJSON_Delete(notes);
+    run->resumed = true;
+    run->notes = notes = cJSON_Parse(text);
+    free(text);
+    assert_ok(dml_tracker_wandb.open(run, &wandb));
+    for (uint64_t s = 4; s < 10; s++)
+        assert_ok(dml_tracker_wandb.step(wandb, a_step(&step, s)));
+    assert_ok(dml_tracker_wandb.epoch(wandb, an_epoch(&epoch, 0)));
+    assert_ok(dml_tracker_wandb.close(wandb, DML_RUN_FINISHED, NULL));
+    setenv("PATH", path_before, 1);
+    free(path_before);
+    cJSON_Delete(notes);
+}
+
+static void test_a_run_stopped_within_an_epoch(void **state) {
+    (void)state;
+    for (int old = 0; old < 2; old++) {
+        stop_within_an_epoch(old, old);
+        char *path = offline_run(), *folder = dml_path_join(save_path, "wandb");
+        struct records records;
+        read_log(path, &records);
+        struct span last = records.items[records.count - 2]; /* before exit: history */
+        if (old) { /* what it knew is there; of the rest the mean is unknown */
+            char *text = item_value(last, 2, "Train: step_unheard of", NULL);
+            assert_string_equal(text, "NaN");
+            free(text);
+            assert_item(last, 2, "Model Grad: Max: Grad Max", NULL, 7 + 4.5);
+        } else
+            assert_epoch(last, 2, 0);
+        free_records(&records);
+        free(path);
+        char *command = dml_format("rm -rf '%s'", folder);
+        assert_int_equal(system(command), 0);
+        free(command);
+        free(folder);
+    }
 }
 
 /* A full disk, played by a limit on the size of files: the record that does not fit is taken back
@@ -519,6 +589,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_records_cross_blocks),
         TEST(test_every_value_of_a_finished_run),
+        TEST(test_a_run_stopped_within_an_epoch),
         TEST(test_crc32c),
         TEST(test_a_killed_run),
         TEST(test_events_and_images),

@@ -62,7 +62,7 @@ static void heading(FILE *out, const struct console *console,
                 {"replaced_images", "images replaced", 1, 0},
                 {"corrupt_images", "images corrupt", 1, 0}};
     for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
-        double value = dml_record_value(record, told[i].name);
+        double value = dml_named_value(record->values, record->value_count, told[i].name);
         if (value > 0)
             fprintf(out, ", %.*f %s", told[i].digits, value * told[i].scale, told[i].text);
     }

@@ -20,8 +20,9 @@
 static const char tracker_name[] = "csv";
 
 /* CSV_Logs/Data_<part>_<group>.csv, one column per value and one row per epoch, or per step for
- * "Model Grad" and "Train_steps". A state notes how long each file was; when a run is taken up
- * again the files are cut to that, and those that were not there yet are removed. */
+ * "Model Grad", "Train_steps" and "Train_steps_<group>". A state notes how long each file was; when
+ * a run is taken up again the files are cut to that, and those that were not there yet are removed.
+ */
 
 enum { FLUSH_SECONDS = 1 };
 
@@ -220,22 +221,75 @@ static enum dml_status flush_all(struct logs *logs) {
     return status;
 }
 
-static enum dml_status csv_step(void *state, const struct dml_step_record *record) {
-    struct logs *logs = state;
+/* Whether a value is the first of its group. */
+static bool is_first(const struct dml_named_value *values, size_t at) {
+    for (size_t i = 0; i < at; i++)
+        if (strcmp(values[i].group, values[at].group) == 0)
+            return false;
+    return true;
+}
+
+/* The file of one group of named values, a column for each after those of `columns`, whose values
+ * are `cells`; either may be "". */
+static enum dml_status put_group(struct logs *logs, const char *group, const char *columns,
+                                 const char *cells, const struct dml_named_value *values,
+                                 size_t count) {
+    char *header, name[DML_NAME_SIZE], text[DML_NUMBER_SIZE];
+    struct dml_stream stream;
     struct table *table;
-    char loss[DML_NUMBER_SIZE], seconds[DML_NUMBER_SIZE];
-    enum dml_status status = put(logs, "Model Grad_L2", "Grad L2", record->grad_rms);
-    if (!status)
-        status = put(logs, "Model Grad_Max", "Grad Max", record->grad_max);
-    if (!status)
-        status =
-            find(logs, "Train_steps", "step,epoch,loss,seconds,tuples,active,swapped\n", &table);
+    const char *comma = *columns ? "," : "";
+    enum dml_status status = dml_stream_open(&stream);
     if (status)
         return status;
-    fprintf(table->file, "%llu,%llu,%s,%s,%zu,%zu,%zu\n", (unsigned long long)record->step,
-            (unsigned long long)record->epoch, dml_number_text(record->loss, loss),
-            dml_number_text(record->seconds, seconds), record->tuples, record->active,
-            record->swapped);
+    fputs(columns, stream.file);
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(values[i].group, group) == 0) {
+            fputs(comma, stream.file);
+            dml_text_csv(stream.file, values[i].name);
+            comma = ",";
+        }
+    fputc('\n', stream.file);
+    status = dml_stream_close(&stream, &header);
+    if (status)
+        return status;
+    snprintf(name, sizeof name, "Train_%s", group);
+    status = find(logs, name, header, &table);
+    free(header);
+    if (status)
+        return status;
+    fputs(cells, table->file);
+    comma = *cells ? "," : "";
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(values[i].group, group) == 0) {
+            fprintf(table->file, "%s%s", comma, dml_number_text(values[i].value, text));
+            comma = ",";
+        }
+    fputc('\n', table->file);
+    return DML_OK;
+}
+
+/* What the study logs of a step has its files; then one for each group of named values. */
+static enum dml_status csv_step(void *state, const struct dml_step_record *record) {
+    struct logs *logs = state;
+    const struct dml_named_value *values = record->values;
+    size_t count = record->value_count;
+    char loss[DML_NUMBER_SIZE], seconds[DML_NUMBER_SIZE], step[24], cells[120];
+    snprintf(step, sizeof step, "%llu", (unsigned long long)record->step);
+    snprintf(cells, sizeof cells, "%s,%llu,%s,%s", step, (unsigned long long)record->epoch,
+             dml_number_text(record->loss, loss), dml_number_text(record->seconds, seconds));
+    enum dml_status status =
+        put_group(logs, "steps", "step,epoch,loss,seconds", cells, values, count);
+    for (size_t i = 0; i < count && !status; i++) {
+        const struct dml_studys_name *studys = dml_studys_name_of(values[i].name);
+        char name[DML_NAME_SIZE];
+        if (studys) {
+            snprintf(name, sizeof name, "%s_%s", studys->part, studys->group);
+            status = put(logs, name, studys->column, values[i].value);
+        } else if (is_first(values, i) && strcmp(values[i].group, "steps") != 0)
+            status = put_group(logs, values[i].group, "step", step, values, count);
+    }
+    if (status)
+        return status;
     return dml_now() - logs->flushed < FLUSH_SECONDS ? DML_OK : flush_all(logs);
 }
 
@@ -300,56 +354,6 @@ static enum dml_status put_part(struct logs *logs, const struct dml_part_record 
     return status;
 }
 
-/* Whether a value is the first of its group. */
-static bool is_first(const struct dml_epoch_record *record, size_t at) {
-    for (size_t i = 0; i < at; i++)
-        if (strcmp(record->values[i].group, record->values[at].group) == 0)
-            return false;
-    return true;
-}
-
-/* Beside the study's files one for each group of named values, a column for each. */
-static enum dml_status put_group(struct logs *logs, const struct dml_epoch_record *record,
-                                 const char *group) {
-    char *header, name[DML_NAME_SIZE], text[DML_NUMBER_SIZE];
-    struct dml_stream columns;
-    struct table *table;
-    const char *comma = "";
-    enum dml_status status = dml_stream_open(&columns);
-    if (status)
-        return status;
-    for (size_t i = 0; i < record->value_count; i++)
-        if (strcmp(record->values[i].group, group) == 0) {
-            fputs(comma, columns.file);
-            dml_text_csv(columns.file, record->values[i].name);
-            comma = ",";
-        }
-    fputc('\n', columns.file);
-    status = dml_stream_close(&columns, &header);
-    if (status)
-        return status;
-    snprintf(name, sizeof name, "Train_%s", group);
-    status = find(logs, name, header, &table);
-    free(header);
-    comma = "";
-    for (size_t i = 0; !status && i < record->value_count; i++)
-        if (strcmp(record->values[i].group, group) == 0) {
-            fprintf(table->file, "%s%s", comma, dml_number_text(record->values[i].value, text));
-            comma = ",";
-        }
-    if (!status)
-        fputc('\n', table->file);
-    return status;
-}
-
-static enum dml_status put_values(struct logs *logs, const struct dml_epoch_record *record) {
-    enum dml_status status = DML_OK;
-    for (size_t i = 0; !status && i < record->value_count; i++)
-        if (is_first(record, i))
-            status = put_group(logs, record, record->values[i].group);
-    return status;
-}
-
 static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *record) {
     struct logs *logs = state;
     enum dml_status status = put(logs, "Train_epochs", "epochs", (double)record->epoch);
@@ -357,8 +361,10 @@ static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *rec
         status = put(logs, "Train_loss", "loss", record->loss);
     if (!status)
         status = put(logs, "Train_time", "time", record->train_seconds);
-    if (!status)
-        status = put_values(logs, record);
+    for (size_t i = 0; i < record->value_count && !status; i++)
+        if (is_first(record->values, i))
+            status = put_group(logs, record->values[i].group, "", "", record->values,
+                               record->value_count);
     for (size_t i = 0; i < record->part_count && !status; i++)
         status = put_part(logs, &record->parts[i]);
     return status ? status : flush_all(logs);

@@ -73,6 +73,13 @@ static const char third_version[] =
     " images_per_second REAL, wait_share REAL,"
     " PRIMARY KEY (run_id, epoch, rank)) WITHOUT ROWID;";
 
+/* What a step is described by beside the columns of `steps`. */
+static const char fourth_version[] =
+    "CREATE TABLE step_values ("
+    " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
+    " name TEXT NOT NULL, step INTEGER NOT NULL, value REAL,"
+    " PRIMARY KEY (run_id, name, step)) WITHOUT ROWID;";
+
 enum dml_status dml_database_error(sqlite3 *db) {
     const char *path = sqlite3_db_filename(db, "main");
     int code = sqlite3_errcode(db);
@@ -178,7 +185,8 @@ static enum dml_status make_schema(sqlite3 *db) {
                          DML_DATABASE_VERSION);
         if ((version == 0 && sqlite3_exec(db, schema, NULL, NULL, NULL) != SQLITE_OK) ||
             (version < 2 && sqlite3_exec(db, second_version, NULL, NULL, NULL) != SQLITE_OK) ||
-            sqlite3_exec(db, third_version, NULL, NULL, NULL) != SQLITE_OK ||
+            (version < 3 && sqlite3_exec(db, third_version, NULL, NULL, NULL) != SQLITE_OK) ||
+            sqlite3_exec(db, fourth_version, NULL, NULL, NULL) != SQLITE_OK ||
             sqlite3_exec(db, settings, NULL, NULL, NULL) != SQLITE_OK)
             status = dml_database_error(db);
     }

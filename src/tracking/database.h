@@ -11,7 +11,7 @@
 /* <save_path>/runs.sqlite: one database for all runs below a save path, in WAL mode, so that many
  * runs write at once and readers never wait. The schema is in database.c and docs/TRACKING.md. */
 
-enum { DML_DATABASE_VERSION = 3 };
+enum { DML_DATABASE_VERSION = 4 };
 
 /* Opens it, and with `create` makes folder, file and schema where they are missing, and brings an
  * older schema up to date. Runs that say `running` and are dead are marked as interrupted.

@@ -14,6 +14,17 @@ void dml_metric_online_name(const char *part, const char *metric, char name[DML_
     snprintf(name + length, DML_NAME_SIZE - (size_t)length, ": %.40s", metric);
 }
 
+const struct dml_studys_name *dml_studys_name_of(const char *value) {
+    static const struct dml_studys_name names[] = {
+        {"grad_rms", "Model Grad", "L2", "Grad L2"},
+        {"grad_max", "Model Grad", "Max", "Grad Max"},
+    };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i].value, value) == 0)
+            return &names[i];
+    return NULL;
+}
+
 enum dml_status dml_metric_families(
     const struct dml_part_record *part,
     enum dml_status (*use)(void *data, const char *family,

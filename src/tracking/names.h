@@ -14,6 +14,13 @@ void dml_metric_family(const char *metric, char family[DML_NAME_SIZE]);
 /* "Test: discriminative_e_recall: e_recall@1", as W&B histories of the study call it. */
 void dml_metric_online_name(const char *part, const char *metric, char name[DML_NAME_SIZE]);
 
+/* The study has names of its own for some values of a step: "Model Grad", "L2" and "Grad L2" for
+ * grad_rms. NULL for all others. */
+struct dml_studys_name {
+    const char *value, *part, *group, *column;
+};
+const struct dml_studys_name *dml_studys_name_of(const char *value);
+
 /* A metric that is a vector rather than a number: the spectrum of rho_spectrum@0. */
 static inline bool dml_metric_is_vector(const struct dml_metric_value *value) {
     return value->vector != NULL && value->vector_count > 0;

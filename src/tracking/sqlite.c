@@ -33,8 +33,10 @@ struct epoch_rows {
 struct recorder {
     sqlite3 *db;
     int64_t run;
-    struct dml_step_record *steps;
+    struct dml_step_record *steps; /* their values are the next in `values` */
     size_t step_count, step_capacity;
+    struct dml_named_value *values;
+    size_t value_count, value_capacity;
     struct epoch_rows *epochs;
     size_t epoch_count, epoch_capacity;
     double next;   /* when to write again */
@@ -115,6 +117,7 @@ static enum dml_status copy_rows(struct recorder *recorder, const struct dml_run
     static const char *const copies[] = {
         "INSERT INTO steps SELECT ?1, step, epoch, loss, grad_rms, grad_max, tuples, active,"
         " swapped, seconds FROM steps WHERE run_id = ?2",
+        "INSERT INTO step_values SELECT ?1, name, step, value FROM step_values WHERE run_id = ?2",
         "INSERT INTO epochs SELECT ?1, epoch, loss, lr, train_seconds, eval_seconds,"
         " train_images, eval_images, active_share, swapped_share, replaced_images"
         " FROM epochs WHERE run_id = ?2",
@@ -133,6 +136,7 @@ static enum dml_status copy_rows(struct recorder *recorder, const struct dml_run
 /* Rows that an earlier part of this run left at or after the place where it is taken up. */
 static enum dml_status cut(struct recorder *recorder, const struct dml_run *run) {
     static const char *const cuts[] = {"DELETE FROM steps WHERE run_id = ? AND step >= ?",
+                                       "DELETE FROM step_values WHERE run_id = ? AND step >= ?",
                                        "DELETE FROM epochs WHERE run_id = ? AND epoch >= ?",
                                        "DELETE FROM metrics WHERE run_id = ? AND epoch >= ?",
                                        "DELETE FROM vectors WHERE run_id = ? AND epoch >= ?",
@@ -140,7 +144,7 @@ static enum dml_status cut(struct recorder *recorder, const struct dml_run *run)
     enum dml_status status = DML_OK;
     for (size_t i = 0; i < sizeof cuts / sizeof cuts[0] && !status; i++)
         status = dml_database_run(recorder->db, cuts[i], "ii", recorder->run,
-                                  (int64_t)(i == 0 ? run->first_step : run->first_epoch));
+                                  (int64_t)(i < 2 ? run->first_step : run->first_epoch));
     return status;
 }
 
@@ -324,7 +328,33 @@ static enum dml_status step_row(sqlite3_stmt *statement, sqlite3 *db) {
     return code == SQLITE_DONE ? DML_OK : dml_database_error(db);
 }
 
+/* Values that have no column in `steps`. */
+static enum dml_status write_step_values(struct recorder *recorder) {
+    static const char *const columns[] = {"grad_rms", "grad_max", "tuples", "active", "swapped"};
+    const struct dml_named_value *value = recorder->values;
+    sqlite3_stmt *statement;
+    enum dml_status status = dml_database_query(
+        recorder->db, &statement, "INSERT OR REPLACE INTO step_values VALUES (?, ?, ?, ?)", "i",
+        recorder->run);
+    if (status)
+        return status;
+    for (size_t i = 0; i < recorder->step_count; i++)
+        for (size_t v = 0; v < recorder->steps[i].value_count; v++, value++) {
+            bool has_column = false;
+            for (size_t c = 0; c < sizeof columns / sizeof columns[0]; c++)
+                has_column = has_column || strcmp(columns[c], value->name) == 0;
+            if (!status && !has_column)
+                status = dml_database_bind(statement, "isid", recorder->run, value->name,
+                                           (int64_t)recorder->steps[i].step, value->value);
+            if (!status && !has_column)
+                status = step_row(statement, recorder->db);
+        }
+    sqlite3_finalize(statement);
+    return status;
+}
+
 static enum dml_status write_steps(struct recorder *recorder) {
+    const struct dml_named_value *values = recorder->values;
     sqlite3_stmt *statement;
     enum dml_status status = dml_database_query(
         recorder->db, &statement,
@@ -333,15 +363,20 @@ static enum dml_status write_steps(struct recorder *recorder) {
         return status;
     for (size_t i = 0; i < recorder->step_count && !status; i++) {
         const struct dml_step_record *step = &recorder->steps[i];
-        status = dml_database_bind(statement, "iiidddiiid", recorder->run, (int64_t)step->step,
-                                   (int64_t)step->epoch, step->loss, step->grad_rms, step->grad_max,
-                                   (int64_t)step->tuples, (int64_t)step->active,
-                                   (int64_t)step->swapped, step->seconds);
+        size_t count = step->value_count;
+        status = dml_database_bind(
+            statement, "iiidddiiid", recorder->run, (int64_t)step->step, (int64_t)step->epoch,
+            step->loss, dml_named_value(values, count, "grad_rms"),
+            dml_named_value(values, count, "grad_max"),
+            (int64_t)dml_named_value(values, count, "tuples"),
+            (int64_t)dml_named_value(values, count, "active"),
+            (int64_t)dml_named_value(values, count, "swapped"), step->seconds);
         if (!status)
             status = step_row(statement, recorder->db);
+        values += count;
     }
     sqlite3_finalize(statement);
-    return status;
+    return status ? status : write_step_values(recorder);
 }
 
 static enum dml_status write_vector(struct recorder *recorder, const char *part, uint64_t epoch,
@@ -386,9 +421,10 @@ static enum dml_status write_epoch(struct recorder *recorder, const struct epoch
         recorder->db, "INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         "iiddddiiddi", recorder->run, (int64_t)epoch->epoch, epoch->loss, epoch->lr,
         epoch->train_seconds, epoch->eval_seconds, (int64_t)epoch->train_images,
-        (int64_t)epoch->eval_images, dml_record_value(epoch, "active_share"),
-        dml_record_value(epoch, "swapped_share"),
-        (int64_t)dml_record_value(epoch, "replaced_images"));
+        (int64_t)epoch->eval_images,
+        dml_named_value(epoch->values, epoch->value_count, "active_share"),
+        dml_named_value(epoch->values, epoch->value_count, "swapped_share"),
+        (int64_t)dml_named_value(epoch->values, epoch->value_count, "replaced_images"));
     for (size_t p = 0; p < epoch->part_count && !status; p++)
         status = write_part(recorder, rows, p);
     for (size_t i = 0; i < epoch->value_count && !status; i++)
@@ -440,7 +476,7 @@ static enum dml_status write_all(struct recorder *recorder, int wait_ms, const c
         recorder->reported = recorder->reported || wait_ms > STEP_WAIT_MS;
         return DML_OK;
     }
-    recorder->step_count = 0;
+    recorder->step_count = recorder->value_count = 0;
     for (size_t i = 0; i < recorder->epoch_count; i++)
         free_epoch(&recorder->epochs[i]);
     recorder->epoch_count = 0;
@@ -451,9 +487,14 @@ static enum dml_status sqlite_step(void *state, const struct dml_step_record *re
     struct recorder *recorder = state;
     enum dml_status status = dml_grow(&recorder->steps, &recorder->step_capacity,
                                       recorder->step_count + 1, sizeof *record);
+    if (!status && record->value_count)
+        status = dml_grow(&recorder->values, &recorder->value_capacity,
+                          recorder->value_count + record->value_count, sizeof *recorder->values);
     if (status)
         return status;
     recorder->steps[recorder->step_count++] = *record;
+    for (size_t i = 0; i < record->value_count; i++)
+        recorder->values[recorder->value_count++] = record->values[i];
     return dml_now() < recorder->next ? DML_OK : write_all(recorder, STEP_WAIT_MS, "running", NULL);
 }
 
@@ -488,6 +529,7 @@ static enum dml_status sqlite_close(void *state, enum dml_run_end end, const cha
         free_epoch(&recorder->epochs[i]);
     free(recorder->epochs);
     free(recorder->steps);
+    free(recorder->values);
     free(recorder);
     return status;
 }

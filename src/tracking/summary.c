@@ -168,7 +168,8 @@ static enum dml_status summary_epoch(void *state, const struct dml_epoch_record 
     summary->eval_seconds += record->eval_seconds;
     summary->train_images += record->train_images;
     summary->eval_images += record->eval_images;
-    summary->replaced_images = (size_t)dml_record_value(record, "replaced_images");
+    summary->replaced_images =
+        (size_t)dml_named_value(record->values, record->value_count, "replaced_images");
     summary->last_loss = record->loss;
     if (!(record->loss >= summary->best_loss)) {
         summary->best_loss = record->loss;

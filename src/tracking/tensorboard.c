@@ -24,8 +24,9 @@ static const char tracker_name[] = "TensorBoard";
 
 /* A TensorBoard event file in the run's folder: TFRecords (length, its checksum, data, their
  * checksum) of Event messages; field numbers are those of tensorflow/core/util/event.proto and
- * framework/summary.proto. Scalars per step are "Train/step_loss", "Model Grad/L2" and
- * "Model Grad/Max"; everything else has the epoch as its step. */
+ * framework/summary.proto. Scalars per step are "Train/step_loss", "Model Grad/L2",
+ * "Model Grad/Max" and "Train/step_NAME" of every other value; everything else has the epoch as its
+ * step. */
 enum event_field { EVENT_TIME = 1, EVENT_STEP = 2, EVENT_VERSION = 3, EVENT_SUMMARY = 5 };
 enum value_field { VALUE_TAG = 1, VALUE_SIMPLE = 2, VALUE_IMAGE = 4, VALUE_HISTOGRAM = 5 };
 
@@ -239,8 +240,16 @@ static enum dml_status board_sync(void *state, cJSON *note) {
 static enum dml_status board_step(void *state, const struct dml_step_record *record) {
     struct board *board = state;
     scalar(board, "Train/step_loss", record->loss);
-    scalar(board, "Model Grad/L2", record->grad_rms);
-    scalar(board, "Model Grad/Max", record->grad_max);
+    for (size_t i = 0; i < record->value_count; i++) {
+        const struct dml_named_value *value = &record->values[i];
+        char tag[DML_NAME_SIZE];
+        const struct dml_studys_name *studys = dml_studys_name_of(value->name);
+        if (studys)
+            snprintf(tag, sizeof tag, "%s/%s", studys->part, studys->group);
+        else
+            snprintf(tag, sizeof tag, "Train/step_%s", value->name);
+        scalar(board, tag, value->value);
+    }
     return add_summary(board, record->step);
 }
 

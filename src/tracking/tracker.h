@@ -33,13 +33,21 @@ struct dml_run {
     const struct cJSON *notes; /* what trackers noted there, by their names; NULL: nothing */
 };
 
+/* Something else that a step or an epoch is described by. Every tracker writes all of them, so that
+ * a new one needs a line in the trainer alone. The texts live as long as the run. */
+struct dml_named_value {
+    const char *group; /* of those that share a CSV file: "learning" is Data_Train_learning.csv */
+    const char *name;  /* "clipped_share" */
+    double value;
+};
+
 struct dml_step_record {
     uint64_t step; /* over the whole run, from 0 */
     uint64_t epoch;
     double loss;
-    double grad_rms, grad_max;
-    size_t tuples, active, swapped;
-    double seconds; /* the step took */
+    double seconds;                       /* the step took */
+    const struct dml_named_value *values; /* the same names in every step of a run */
+    size_t value_count;
 };
 
 /* One part's results of an epoch. */
@@ -47,14 +55,6 @@ struct dml_part_record {
     const char *part; /* "Train", "Test", "Val"; with averaged weights "Test_EMA" and so on */
     const struct dml_metric_value *metrics;
     size_t count;
-};
-
-/* Something else that an epoch is described by. Every tracker writes all of them, so that a new one
- * needs a line in the trainer alone. The texts live as long as the run. */
-struct dml_named_value {
-    const char *group; /* of those that share a CSV file: "learning" is Data_Train_learning.csv */
-    const char *name;  /* "clipped_share" */
-    double value;
 };
 
 /* What one of several ranks did in an epoch. `host` lives as long as the run. */
@@ -98,7 +98,7 @@ struct dml_tracker {
 };
 
 /* The value of that name; 0 where there is none. */
-double dml_record_value(const struct dml_epoch_record *record, const char *name);
+double dml_named_value(const struct dml_named_value *values, size_t count, const char *name);
 
 /* What the tracker of that name noted, NULL for nothing. */
 const struct cJSON *dml_run_note(const struct dml_run *run, const char *name);

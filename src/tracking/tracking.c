@@ -61,10 +61,10 @@ struct dml_tracking {
     char lost[96]; /* names of those that could not write what they were told */
 };
 
-double dml_record_value(const struct dml_epoch_record *record, const char *name) {
-    for (size_t i = 0; i < record->value_count; i++)
-        if (strcmp(record->values[i].name, name) == 0)
-            return record->values[i].value;
+double dml_named_value(const struct dml_named_value *values, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(values[i].name, name) == 0)
+            return values[i].value;
     return 0;
 }
 

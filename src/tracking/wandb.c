@@ -49,8 +49,14 @@ struct wandb {
     uint64_t records;
     double started;
     struct dml_bytes item, message, record; /* reused from record to record */
-    double grad_rms, grad_max;              /* sums over the steps of this epoch */
+    struct sum *sums;                       /* of a step's values over the steps of this epoch */
+    size_t sum_count, sum_capacity;
     uint64_t steps;
+};
+
+struct sum {
+    char *name; /* its own */
+    double value;
 };
 
 /* Eight letters and digits, as W&B names runs: of the run's identity, so that what an earlier part
@@ -147,11 +153,36 @@ static enum dml_status add_config(struct wandb *wandb, const struct dml_params *
     return add_record(wandb, RECORD_CONFIG);
 }
 
+static void free_sums(struct wandb *wandb) {
+    for (size_t i = 0; i < wandb->sum_count; i++)
+        free(wandb->sums[i].name);
+    wandb->sum_count = 0;
+}
+
+/* The sum of that name, which begins as `first`. */
+static enum dml_status find_sum(struct wandb *wandb, const char *name, double first, double **out) {
+    for (size_t i = 0; i < wandb->sum_count; i++)
+        if (strcmp(wandb->sums[i].name, name) == 0) {
+            *out = &wandb->sums[i].value;
+            return DML_OK;
+        }
+    enum dml_status status =
+        dml_grow(&wandb->sums, &wandb->sum_capacity, wandb->sum_count + 1, sizeof *wandb->sums);
+    struct sum sum = {status ? NULL : dml_strdup(name), first};
+    if (!sum.name)
+        return DML_ERROR_MEMORY;
+    wandb->sums[wandb->sum_count] = sum;
+    *out = &wandb->sums[wandb->sum_count++].value;
+    return DML_OK;
+}
+
 static void destroy(struct wandb *wandb) {
     dml_wandb_log_close(&wandb->log);
     dml_bytes_free(&wandb->item);
     dml_bytes_free(&wandb->message);
     dml_bytes_free(&wandb->record);
+    free_sums(wandb);
+    free(wandb->sums);
     free(wandb->folder);
     free(wandb->sync_log);
     free(wandb);
@@ -221,6 +252,31 @@ static void remove_others(const struct wandb *wandb, const struct dml_run *run, 
     free(parent);
 }
 
+static bool note_sums(const struct wandb *wandb, cJSON *note) {
+    cJSON *sums = cJSON_AddObjectToObject(note, "sums");
+    bool complete = sums != NULL;
+    for (size_t i = 0; i < wandb->sum_count && complete; i++)
+        complete = dml_note_number(sums, wandb->sums[i].name, wandb->sums[i].value);
+    return complete;
+}
+
+/* States of before there was a list of them have two sums in the note itself. */
+static enum dml_status take_up_sums(struct wandb *wandb, const cJSON *note) {
+    const cJSON *sums = cJSON_GetObjectItemCaseSensitive(note, "sums"), *item;
+    enum dml_status status = DML_OK;
+    double *sum;
+    if (!sums) {
+        status = find_sum(wandb, "grad_rms", dml_note_value(note, "grad_rms"), &sum);
+        return status ? status
+                      : find_sum(wandb, "grad_max", dml_note_value(note, "grad_max"), &sum);
+    }
+    cJSON_ArrayForEach(item, sums) {
+        if (!status)
+            status = find_sum(wandb, item->string, dml_note_value(sums, item->string), &sum);
+    }
+    return status;
+}
+
 /* The log of an earlier part of the run, cut to where it was at the state; *found is false where
  * there is none. */
 static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, bool *found) {
@@ -250,9 +306,7 @@ static enum dml_status take_up(struct wandb *wandb, const struct dml_run *run, b
     wandb->records = dml_note_count(note, "records");
     wandb->steps = dml_note_count(note, "steps");
     wandb->started -= seconds > 0 ? seconds : 0;
-    wandb->grad_rms = wandb->steps ? dml_note_value(note, "grad_rms") : 0;
-    wandb->grad_max = wandb->steps ? dml_note_value(note, "grad_max") : 0;
-    return DML_OK;
+    return wandb->steps ? take_up_sums(wandb, note) : DML_OK;
 }
 
 static enum dml_status wandb_sync(void *state, cJSON *note) {
@@ -265,9 +319,7 @@ static enum dml_status wandb_sync(void *state, cJSON *note) {
         dml_note_number(note, "bytes", (double)wandb->log.size) &&
         dml_note_number(note, "records", (double)wandb->records) &&
         dml_note_number(note, "steps", (double)wandb->steps) &&
-        dml_note_number(note, "seconds", dml_now() - wandb->started) &&
-        dml_note_number(note, "grad_rms", wandb->grad_rms) &&
-        dml_note_number(note, "grad_max", wandb->grad_max));
+        dml_note_number(note, "seconds", dml_now() - wandb->started) && note_sums(wandb, note));
 }
 
 static enum dml_status wandb_open(const struct dml_run *run, void **state) {
@@ -293,8 +345,15 @@ static enum dml_status wandb_open(const struct dml_run *run, void **state) {
 }
 static enum dml_status wandb_step(void *state, const struct dml_step_record *record) {
     struct wandb *wandb = state;
-    wandb->grad_rms += record->grad_rms;
-    wandb->grad_max += record->grad_max;
+    for (size_t i = 0; i < record->value_count; i++) {
+        double *sum;
+        /* of one that steps before the run was taken up did not have, the mean is unknown */
+        enum dml_status status =
+            find_sum(wandb, record->values[i].name, wandb->steps ? NAN : 0, &sum);
+        if (status)
+            return status;
+        *sum += record->values[i].value;
+    }
     wandb->steps++;
     return DML_OK;
 }
@@ -363,9 +422,14 @@ static enum dml_status add_values(struct wandb *wandb, const struct dml_epoch_re
     add_number(wandb, "Train: epochs", (double)record->epoch);
     add_number(wandb, "Train: loss", record->loss);
     add_number(wandb, "Train: time", record->train_seconds);
-    if (wandb->steps > 0) {
-        add_number(wandb, "Model Grad: L2: Grad L2", wandb->grad_rms / (double)wandb->steps);
-        add_number(wandb, "Model Grad: Max: Grad Max", wandb->grad_max / (double)wandb->steps);
+    for (size_t i = 0; i < wandb->sum_count && wandb->steps > 0; i++) {
+        const struct dml_studys_name *studys = dml_studys_name_of(wandb->sums[i].name);
+        char key[DML_NAME_SIZE];
+        if (studys)
+            snprintf(key, sizeof key, "%s: %s: %s", studys->part, studys->group, studys->column);
+        else
+            snprintf(key, sizeof key, "Train: step_%s", wandb->sums[i].name);
+        add_number(wandb, key, wandb->sums[i].value / (double)wandb->steps);
     }
     for (size_t i = 0; i < record->value_count; i++) {
         char key[DML_NAME_SIZE];
@@ -390,7 +454,7 @@ static enum dml_status wandb_epoch(void *state, const struct dml_epoch_record *r
     dml_pb_message(&wandb->message, 2, &wandb->item);
     if (!status)
         status = add_record(wandb, RECORD_HISTORY);
-    wandb->grad_rms = wandb->grad_max = 0;
+    free_sums(wandb);
     wandb->steps = 0;
     return status;
 }

@@ -22,6 +22,14 @@
 
 enum { EPOCH_VALUES = 4 }; /* that are told of an epoch whatever its parameter groups */
 
+/* What a step came to. */
+struct step {
+    struct dml_loss loss;
+    struct dml_gradient_size gradient; /* before clipping */
+    size_t swapped;                    /* tuples, by a regularised miner */
+    bool clipped;
+};
+
 /* A run under way: the experiment that data moves through, and where the run stands. */
 struct trainer {
     struct dml_experiment e;
@@ -60,8 +68,7 @@ static bool state_is_due(const struct trainer *t) {
 
 /* Network, miner, criterion: the loss of a batch and dL/d(embeddings). */
 static enum dml_status forward(struct trainer *t, const struct dml_images *images,
-                               const struct dml_loaded *own, struct dml_loss *loss,
-                               struct dml_step_record *record) {
+                               const struct dml_loaded *own, struct step *step) {
     struct dml_experiment *e = &t->e;
     struct dml_run_ranks *r = &t->ranks;
     uint64_t seed = (uint64_t)e->training->seed;
@@ -71,37 +78,50 @@ static enum dml_status forward(struct trainer *t, const struct dml_images *image
         status = dml_ranks_gather(r, own, wants_stop(t), state_is_due(t));
     const struct dml_batch batch = {r->bs, r->dim, r->embeddings, r->labels, NULL};
     if (!status)
-        status = dml_terms_compute(&e->terms, &batch, seed, t->at.step, t->gradient, loss,
-                                   &record->swapped);
-    record->loss = loss->value;
-    record->tuples = loss->tuples;
-    record->active = loss->active;
-    if (!status && !isfinite(loss->value))
-        status = dml_fail(DML_ERROR_NUMERIC, "the loss is %g", loss->value);
+        status = dml_terms_compute(&e->terms, &batch, seed, t->at.step, t->gradient, &step->loss,
+                                   &step->swapped);
+    if (!status && !isfinite(step->loss.value))
+        status = dml_fail(DML_ERROR_NUMERIC, "the loss is %g", step->loss.value);
     return status;
 }
 
 /* Gradients, and what the learner makes of them. */
-static enum dml_status backward(struct trainer *t, struct dml_step_record *record) {
+static enum dml_status backward(struct trainer *t, struct step *step) {
     struct dml_experiment *e = &t->e;
-    struct dml_gradient_size size = {0};
-    bool clipped = false;
     enum dml_status status =
         dml_network_backward(e->network, t->gradient + t->ranks.first * t->ranks.dim);
     if (!status)
         status = dml_ranks_sum_gradients(&t->ranks, e->network);
     if (!status)
-        status = dml_learner_step(&e->learner, t->at.step, &size, &clipped);
-    record->grad_rms = size.rms;
-    record->grad_max = size.max;
-    t->at.clipped += clipped;
+        status = dml_learner_step(&e->learner, t->at.step, &step->gradient, &step->clipped);
     return status;
+}
+
+/* What trackers are told of a step. A new value is a line here; those of the group "steps" are
+ * columns that Data_Train_steps.csv has had from the start. */
+static enum dml_status tell_step(struct trainer *t, const struct step *step, double seconds) {
+    const struct dml_run_schedule *schedule = &t->e.learner.schedule;
+    const struct dml_named_value values[] = {
+        {"gradient", "grad_rms", step->gradient.rms},
+        {"gradient", "grad_max", step->gradient.max},
+        {"steps", "tuples", (double)step->loss.tuples},
+        {"steps", "active", (double)step->loss.active},
+        {"steps", "swapped", (double)step->swapped},
+        {"steps_learning", "lr", dml_schedule_rate(schedule, t->e.training->lr, t->at.step)},
+        {"steps_learning", "clipped", step->clipped},
+    };
+    const struct dml_step_record record = {.step = t->at.step,
+                                           .epoch = t->at.epoch,
+                                           .loss = step->loss.value,
+                                           .seconds = seconds,
+                                           .values = values,
+                                           .value_count = sizeof values / sizeof values[0]};
+    return dml_tracking_step(t->tracking, &record);
 }
 
 static enum dml_status train_step(struct trainer *t, const struct dml_loaded *batch) {
     double started = dml_now();
-    struct dml_step_record record = {.step = t->at.step, .epoch = t->at.epoch};
-    struct dml_loss loss;
+    struct step step = {0};
     const struct dml_images images = {.n = batch->n,
                                       .height = batch->height,
                                       .width = batch->width,
@@ -110,9 +130,9 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
                                       .step = t->at.step,
                                       .first = t->ranks.first,
                                       .erased = batch->erased};
-    enum dml_status status = forward(t, &images, batch, &loss, &record);
+    enum dml_status status = forward(t, &images, batch, &step);
     if (!status)
-        status = backward(t, &record);
+        status = backward(t, &step);
     if (status && t->ranks.comm->broken)
         return status;
     if (status)
@@ -120,15 +140,17 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
                                "step %llu (epoch %llu)", (unsigned long long)t->at.step,
                                (unsigned long long)t->at.epoch + 1);
     dml_sampling_update(t->e.sampling, t->ranks.indices, t->ranks.bs, t->ranks.embeddings);
-    record.seconds = dml_now() - started;
+    if (leads(t))
+        status = tell_step(t, &step, dml_now() - started);
     t->at.step++;
     t->at.epoch_step++;
-    t->at.epoch_loss += record.loss;
-    t->at.tuples += record.tuples;
-    t->at.active += record.active;
-    t->at.swapped += record.swapped;
+    t->at.epoch_loss += step.loss.value;
+    t->at.tuples += step.loss.tuples;
+    t->at.active += step.loss.active;
+    t->at.swapped += step.swapped;
+    t->at.clipped += step.clipped;
     t->at.epoch_seconds = dml_now() - t->epoch_started;
-    return leads(t) ? dml_tracking_step(t->tracking, &record) : DML_OK;
+    return status;
 }
 
 static void planned(void *data, size_t done) {

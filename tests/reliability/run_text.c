@@ -136,6 +136,7 @@ static void print_database(const char *path) {
         "SELECT * FROM params ORDER BY run_id, name",
         "SELECT run_id, step, epoch, loss, grad_rms, grad_max, tuples, active, swapped FROM steps"
         " ORDER BY run_id, step",
+        "SELECT * FROM step_values ORDER BY run_id, name, step",
         "SELECT run_id, epoch, loss, lr, train_images, eval_images, active_share, swapped_share,"
         " replaced_images FROM epochs ORDER BY run_id, epoch",
         "SELECT * FROM metrics ORDER BY run_id, part, name, epoch",

@@ -44,16 +44,19 @@ struct dml_run *make_run(struct fixture *fixture, int number) {
     return &fixture->run;
 }
 
-struct dml_step_record a_step(uint64_t step) {
-    return (struct dml_step_record){.step = step,
-                                    .epoch = step / 10,
-                                    .loss = 1.0 / (double)(step + 3),
-                                    .grad_rms = 0.1 * (double)step,
-                                    .grad_max = 7 + (double)step,
-                                    .tuples = 100 + step,
-                                    .active = step,
-                                    .swapped = step / 2,
-                                    .seconds = 0.25};
+const struct dml_step_record *a_step(struct step_fixture *fixture, uint64_t step) {
+    const struct dml_named_value values[] = {
+        {"gradient", "grad_rms", 0.1 * (double)step},  {"gradient", "grad_max", 7 + (double)step},
+        {"steps", "tuples", (double)(100 + step)},     {"steps", "active", (double)step},
+        {"steps_new", "unheard of", 3 * (double)step}, {"steps", "swapped", (double)(step / 2)}};
+    memcpy(fixture->values, values, sizeof values);
+    fixture->record = (struct dml_step_record){.step = step,
+                                               .epoch = step / 10,
+                                               .loss = 1.0 / (double)(step + 3),
+                                               .seconds = 0.25,
+                                               .values = fixture->values,
+                                               .value_count = sizeof values / sizeof values[0]};
+    return &fixture->record;
 }
 
 double fixture_value(uint64_t epoch, size_t part, size_t metric) {
@@ -104,8 +107,8 @@ void write_epochs(struct dml_tracking *tracking, uint64_t from, uint64_t to) {
     struct epoch_fixture fixture;
     for (uint64_t e = from; e < to; e++) {
         for (uint64_t s = e * 10; s < e * 10 + 10; s++) {
-            struct dml_step_record step = a_step(s);
-            assert_ok(dml_tracking_step(tracking, &step));
+            struct step_fixture step;
+            assert_ok(dml_tracking_step(tracking, a_step(&step, s)));
         }
         assert_ok(dml_tracking_epoch(tracking, an_epoch(&fixture, e)));
     }

@@ -25,7 +25,11 @@ struct fixture {
 struct dml_run *make_run(struct fixture *fixture, int number);
 
 /* Ten steps are an epoch. All values differ from step to step. */
-struct dml_step_record a_step(uint64_t step);
+struct step_fixture {
+    struct dml_named_value values[6];
+    struct dml_step_record record;
+};
+const struct dml_step_record *a_step(struct step_fixture *fixture, uint64_t step);
 
 /* Test and Train with e_recall@1, dists@intra, e_recall@2, nmi (each 0.1 above the one before) and
  * the spectrum (0.5, 0.3, 0.2). */
