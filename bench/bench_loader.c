@@ -82,25 +82,27 @@ static void measure_with(struct dml_loader_options options, const char *name, do
 
 /* One figure: training or evaluation with an augmentation, or training with --transforms. */
 struct bench_case {
-    const char *name, *augmentation, *list;
+    const char *name;
+    enum dml_augmentation augmentation;
+    const char *list;
     bool training;
     int threads;
     const char *cache;
 };
 
 static const struct bench_case cases[] = {
-    {"training_1_thread", "base", NULL, true, 1, NULL},
-    {"training_2_threads", "base", NULL, true, 2, NULL},
-    {"evaluation_1_thread", "base", NULL, false, 1, NULL},
-    {"evaluation_2_threads", "base", NULL, false, 2, NULL},
-    {"training_adv_1_thread", "adv", NULL, true, 1, NULL},
-    {"training_list_1_thread", "base", "random_resized_crop flip", true, 1, NULL},
-    {"training_bicubic_1_thread", "base", "random_resized_crop(interpolation=bicubic) flip", true,
-     1, NULL},
-    {"training_rand_augment_1_thread", "base",
+    {"training_1_thread", DML_AUGMENTATION_BASE, NULL, true, 1, NULL},
+    {"training_2_threads", DML_AUGMENTATION_BASE, NULL, true, 2, NULL},
+    {"evaluation_1_thread", DML_AUGMENTATION_BASE, NULL, false, 1, NULL},
+    {"evaluation_2_threads", DML_AUGMENTATION_BASE, NULL, false, 2, NULL},
+    {"training_adv_1_thread", DML_AUGMENTATION_ADVANCED, NULL, true, 1, NULL},
+    {"training_list_1_thread", DML_AUGMENTATION_BASE, "random_resized_crop flip", true, 1, NULL},
+    {"training_bicubic_1_thread", DML_AUGMENTATION_BASE,
+     "random_resized_crop(interpolation=bicubic) flip", true, 1, NULL},
+    {"training_rand_augment_1_thread", DML_AUGMENTATION_BASE,
      "random_resized_crop flip rand_augment random_erasing", true, 1, NULL},
-    {"training_cached_1_thread", "base", NULL, true, 1, "memory"},
-    {"evaluation_cached_1_thread", "base", NULL, false, 1, "memory"},
+    {"training_cached_1_thread", DML_AUGMENTATION_BASE, NULL, true, 1, "memory"},
+    {"evaluation_cached_1_thread", DML_AUGMENTATION_BASE, NULL, false, 1, "memory"},
 };
 
 static void measure(const struct bench_case *wanted, const struct dml_part *part, double bound) {
@@ -109,8 +111,7 @@ static void measure(const struct bench_case *wanted, const struct dml_part *part
                                          .threads = wanted->threads,
                                          .cache = (char *)wanted->cache};
     struct dml_pipeline *pipeline = NULL;
-    check(dml_transform_make(wanted->augmentation, wanted->training, 224, 0, 0.08,
-                             &options.transform));
+    options.transform = dml_transform_of(wanted->augmentation, wanted->training, 224, 0, 0.08);
     if (wanted->list) {
         check(dml_pipeline_parse("transforms", wanted->list, true, 224, 256, &pipeline));
         options.transform.kind = DML_TRANSFORM_LIST;

@@ -116,7 +116,7 @@ static void open_files(struct job *job, bool training) {
     for (uint32_t i = 0; i < WHOLE_BATCH * WHOLE_BATCHES; i++)
         order[i] = i % WHOLE_BATCH;
     struct dml_loader_options options = {.part = &part, .batch_size = WHOLE_BATCH, .threads = 2};
-    ok(dml_transform_make("base", training, 224, 0, 0.08, &options.transform));
+    options.transform = dml_transform_of(DML_AUGMENTATION_BASE, training, 224, 0, 0.08);
     ok(dml_loader_open(&options, &job->loader));
     job->order = order;
     if (!training)

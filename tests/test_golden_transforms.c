@@ -25,7 +25,7 @@ static void assert_near(const char *what, const uint8_t *got, const int32_t *wan
 static void check_evaluation(const char *image, const char *expected) {
     struct dml_transform transform;
     struct dml_transformer transformer;
-    assert_ok(dml_transform_make("base", false, 224, 0, 0.08, &transform));
+    transform = dml_transform_of(DML_AUGMENTATION_BASE, false, 224, 0, 0.08);
     assert_ok(dml_transformer_init(&transformer));
     size_t count;
     int32_t *wanted = golden_ints(&count, "transforms/%s", expected);

@@ -48,7 +48,7 @@ static struct dml_loader_options options_of(const struct dml_part *part, bool tr
                                             int threads) {
     struct dml_loader_options options = {
         .part = part, .batch_size = 5, .threads = threads, .seed = 7};
-    assert_ok(dml_transform_make("adv", training, 224, SIDE, 0.08, &options.transform));
+    options.transform = dml_transform_of(DML_AUGMENTATION_ADVANCED, training, 224, SIDE, 0.08);
     return options;
 }
 

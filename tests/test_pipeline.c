@@ -22,13 +22,13 @@ static void fill(struct dml_pixels *pixels) {
 }
 
 /* A list that says what an augmentation does makes the same images, to the bit. */
-static void check_same(const char *augmentation, bool training, const char *list) {
+static void check_same(enum dml_augmentation augmentation, bool training, const char *list) {
     struct dml_transform plain, listed;
     struct dml_pixels pixels = {.data = NULL};
     struct dml_resizer resizer = {.columns = NULL};
     uint8_t a[SIDE * SIDE * 3], b[SIDE * SIDE * 3];
     fill(&pixels);
-    assert_ok(dml_transform_make(augmentation, training, 224, SIDE, 0.08, &plain));
+    plain = dml_transform_of(augmentation, training, 224, SIDE, 0.08);
     listed = plain;
     struct dml_pipeline *pipeline = parse(list, training);
     listed.list = pipeline;
@@ -47,11 +47,13 @@ static void check_same(const char *augmentation, bool training, const char *list
 
 static void lists_that_say_what_augmentations_do(void **state) {
     (void)state;
-    check_same("base", true, "random_resized_crop flip");
-    check_same("base", true, " random_resized_crop( scale = 0.08..1 )\n\tflip(p=0.5) ");
-    check_same("adv", true, "random_resized_crop() grayscale(0.2) color_jitter flip");
-    check_same("red", true, "resize(37) random_crop(32) flip");
-    check_same("base", false, "resize center_crop");
+    check_same(DML_AUGMENTATION_BASE, true, "random_resized_crop flip");
+    check_same(DML_AUGMENTATION_BASE, true,
+               " random_resized_crop( scale = 0.08..1 )\n\tflip(p=0.5) ");
+    check_same(DML_AUGMENTATION_ADVANCED, true,
+               "random_resized_crop() grayscale(0.2) color_jitter flip");
+    check_same(DML_AUGMENTATION_REDUCED, true, "resize(37) random_crop(32) flip");
+    check_same(DML_AUGMENTATION_BASE, false, "resize center_crop");
 }
 
 static void refused(const char *list, bool training, const char *message) {

@@ -372,6 +372,43 @@ static void test_plots_are_drawn(void **state) {
     }
 }
 
+/* Epochs in which nothing was evaluated have no row in the logs of metrics; the others stay where
+ * they are, also where the log of their epochs begins late, as in a run of an older version. */
+static void test_plots_know_the_epochs_that_were_evaluated(void **state) {
+    (void)state;
+    struct fixture fixture;
+    struct epoch_fixture epoch;
+    void *csv, *plots;
+    make_run(&fixture, 0);
+    assert_ok(dml_tracker_csv.open(&fixture.run, &csv));
+    for (uint64_t e = 0; e < 6; e++) {
+        an_epoch(&epoch, e);
+        epoch.record.part_count = e % 2 ? 2 : 0;
+        assert_ok(dml_tracker_csv.epoch(csv, &epoch.record));
+    }
+    char *epochs = dml_path_join(fixture.folder, "CSV_Logs/Data_Test_discriminative_epochs.csv");
+    for (int late = 0; late < 2; late++) {
+        char *text = read_in(fixture.folder, "CSV_Logs/Data_Test_discriminative_epochs.csv");
+        assert_string_equal(text, late ? "epochs\n5\n" : "epochs\n1\n3\n5\n");
+        free(text);
+        assert_ok(dml_tracker_plots.open(&fixture.run, &plots));
+        assert_ok(dml_tracker_plots.epoch(plots, &epoch.record));
+        assert_ok(dml_tracker_plots.close(plots, DML_RUN_FINISHED, NULL));
+        text = read_in(fixture.folder, "Progression_Plots/Graph_Test_discriminative_nmi.csv");
+        assert_string_equal(text, "epoch,nmi\n2,0.8\n4,0.75\n6,0.8\n");
+        free(text);
+        text = read_in(fixture.folder, "Progression_Plots/Graph_Train_loss.csv");
+        assert_memory_equal(text, "epoch,loss\n1,1\n2,0.5\n3,", 23);
+        free(text);
+        text = read_in(fixture.folder, "Progression_Plots/Graph_Test_discriminative_nmi.svg");
+        assert_non_null(strstr(text, "> 6</tspan>"));
+        free(text);
+        assert_ok(dml_write_file(epochs, "epochs\n5\n", 9));
+    }
+    free(epochs);
+    assert_ok(dml_tracker_csv.close(csv, DML_RUN_FINISHED, NULL));
+}
+
 /* Without gnuplot and wandb in PATH the run says so and goes on. */
 static void test_missing_programs(void **state) {
     (void)state;
@@ -420,6 +457,7 @@ int main(void) {
         TEST(test_a_database_that_is_not_there),
         TEST(test_the_key_leaves_the_command_line),
         TEST(test_plots_are_drawn),
+        TEST(test_plots_know_the_epochs_that_were_evaluated),
         TEST(test_missing_programs),
         TEST(test_names),
     };

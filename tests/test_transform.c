@@ -1,4 +1,5 @@
 /* What augmentations draw: crops, views and their shares. */
+#include "data/dataset.h"
 #include "data/transform.h"
 #include "support/golden.h"
 
@@ -8,30 +9,38 @@
 static void test_transform_options(void **state) {
     (void)state;
     struct dml_transform transform;
-    assert_ok(dml_transform_make("base", true, 227, 0, 0.25, &transform));
+    transform = dml_transform_of(DML_AUGMENTATION_BASE, true, 227, 0, 0.25);
     assert_int_equal(transform.kind, DML_TRANSFORM_BASE);
     assert_int_equal(transform.crop, 227);
     assert_int_equal(transform.resize, 256);
-    assert_ok(dml_transform_make("big", false, 224, 0, 0.08, &transform));
+    transform = dml_transform_of(DML_AUGMENTATION_BIG, false, 224, 0, 0.08);
     assert_int_equal(transform.kind, DML_TRANSFORM_EVALUATION);
     assert_int_equal(transform.crop, 256);
-    assert_ok(dml_transform_make("red", true, 224, 64, 0.08, &transform));
+    transform = dml_transform_of(DML_AUGMENTATION_REDUCED, true, 224, 64, 0.08);
     assert_int_equal(transform.kind, DML_TRANSFORM_REDUCED);
     assert_int_equal(transform.crop, 64);
     assert_int_equal(transform.resize, 73);
-    assert_ok(dml_transform_make("big", true, 224, 64, 0.08, &transform));
+    transform = dml_transform_of(DML_AUGMENTATION_BIG, true, 224, 64, 0.08);
     assert_int_equal(transform.crop, 64);
     assert_int_equal(transform.resize, 64);
-    assert_ok(dml_transform_make("base", false, 227, 113, 0.08, &transform));
+    transform = dml_transform_of(DML_AUGMENTATION_BASE, false, 227, 113, 0.08);
     assert_int_equal(transform.resize, 127);
-    assert_int_equal(dml_transform_make("bsae", true, 224, 0, 0.08, &transform), DML_ERROR_USAGE);
-    assert_non_null(strstr(dml_error(), "bsae"));
+    struct dml_params *params;
+    assert_ok(dml_params_new(&params));
+    assert_ok(dml_params_add(params, &dml_dataset_params));
+    const struct dml_dataset_options *options = dml_params_options(params, &dml_dataset_params);
+    assert_int_equal(options->augmentation, DML_AUGMENTATION_BASE);
+    assert_ok(dml_params_parse_text(params, "--augmentation red"));
+    assert_int_equal(options->augmentation, DML_AUGMENTATION_REDUCED);
+    assert_int_equal(dml_params_parse_text(params, "--augmentation bsae"), DML_ERROR_USAGE);
+    assert_string_equal(dml_error(),
+                        "--augmentation: there is no 'bsae'; choose from base, adv, big, red");
+    dml_params_free(params);
 }
 
 /* Every view lies in its image and is as large as asked for, whatever the image's shape. */
 static void test_views(void **state) {
     (void)state;
-    static const char *const kinds[] = {"base", "adv", "big", "red"};
     static const int shapes[][2] = {{1, 1},    {1, 9000},  {9000, 1},  {2, 3},  {10, 500},
                                     {500, 10}, {224, 224}, {600, 400}, {31, 33}};
     uint8_t *out = malloc(256 * 256 * 3);
@@ -43,8 +52,8 @@ static void test_views(void **state) {
         assert_ok(dml_pixels_reserve(&pixels, all));
         memset(pixels.data, 200, (size_t)all.width * (size_t)all.height * 3);
         for (int k = 0; k < 8; k++) {
-            struct dml_transform transform;
-            assert_ok(dml_transform_make(kinds[k / 2], k % 2, 224, 0, 0.08, &transform));
+            struct dml_transform transform =
+                dml_transform_of((enum dml_augmentation)(k / 2), k % 2, 224, 0, 0.08);
             for (int draw = 0; draw < 20; draw++) {
                 struct dml_rng rng = dml_rng_make(0, DML_PURPOSE_AUGMENT, s, (uint64_t)draw);
                 struct dml_view view = dml_transform_draw(&transform, all.width, all.height, &rng);
@@ -79,7 +88,7 @@ static void test_draws(void **state) {
     struct dml_transform transform;
     int flips = 0, grays = 0;
     double area = 0;
-    assert_ok(dml_transform_make("adv", true, 224, 0, 0.08, &transform));
+    transform = dml_transform_of(DML_AUGMENTATION_ADVANCED, true, 224, 0, 0.08);
     for (uint64_t i = 0; i < DRAWS; i++) {
         struct dml_rng rng = dml_rng_make(5, DML_PURPOSE_AUGMENT, 0, i);
         struct dml_view view = dml_transform_draw(&transform, 1000, 1000, &rng);

@@ -14,7 +14,11 @@
 #include <string.h>
 
 static const char *const
-    augmentations[] = {"base", "adv", "big", "red", NULL},
+    augmentations[] = {[DML_AUGMENTATION_BASE] = "base",
+                       [DML_AUGMENTATION_ADVANCED] = "adv",
+                       [DML_AUGMENTATION_BIG] = "big",
+                       [DML_AUGMENTATION_REDUCED] = "red",
+                       NULL},
     *const test_lists[] = {
         [DML_TEST_SMALL] = "small", [DML_TEST_MEDIUM] = "medium", [DML_TEST_LARGE] = "large", NULL};
 
@@ -76,7 +80,7 @@ static const struct dml_param params[] = {
      .help = "Share that stays for training.",
      .facts = DML_PARAM_INFERENCE},
     {.name = "augmentation",
-     .type = DML_PARAM_STRING,
+     .type = DML_PARAM_CHOICE,
      .offset = FIELD(augmentation),
      .fallback = "base",
      .choices = augmentations,

@@ -2,6 +2,7 @@
 #define DML_DATA_DATASET_H
 
 #include "data/image.h"
+#include "data/transform.h"
 #include "dml/error.h"
 #include "dml/params.h"
 
@@ -57,7 +58,7 @@ struct dml_dataset_options {
     char *dataset_csv;            /* a table of images instead of a folder (layouts/table.c) */
     enum dml_test_list test_list; /* VehicleID's three */
     int64_t max_image_pixels;
-    char *augmentation;
+    enum dml_augmentation augmentation;
     char *transforms, *eval_transforms; /* lists of operations (data/pipeline.h), or "" */
     double crop_area_min;               /* least area of a random resized crop */
     int64_t image_size;                 /* 0: the backbone's own */

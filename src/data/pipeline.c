@@ -231,14 +231,13 @@ enum dml_status dml_transforms_open(const struct dml_dataset_options *o, int nat
     const char *const texts[] = {o->transforms, o->eval_transforms};
     enum dml_status status = DML_OK;
     *out = (struct dml_transforms){.lists = {NULL}};
-    if (*o->transforms && strcmp(o->augmentation, "base") != 0)
+    if (*o->transforms && o->augmentation != DML_AUGMENTATION_BASE)
         return dml_fail(DML_ERROR_USAGE,
-                        "--augmentation %s and --transforms: only one of them makes the images",
-                        o->augmentation);
+                        "--augmentation and --transforms: only one of them makes the images");
     for (int i = 0; !status && i < 2; i++) {
-        status = dml_transform_make(o->augmentation, i == 0, native, o->image_size,
-                                    o->crop_area_min, both[i]);
-        if (status || !*texts[i])
+        *both[i] =
+            dml_transform_of(o->augmentation, i == 0, native, o->image_size, o->crop_area_min);
+        if (!*texts[i])
             continue;
         status = dml_pipeline_parse(i == 0 ? "transforms" : "eval_transforms", texts[i], i == 0,
                                     both[i]->crop, both[i]->resize, &out->lists[i]);

@@ -8,34 +8,26 @@
 
 enum { RESIZE = 256 }; /* shorter side, and the crop of --augmentation big */
 
-enum dml_status dml_transform_make(const char *augmentation, bool training, int native,
-                                   int64_t image_size, double area_min, struct dml_transform *out) {
-    static const struct {
-        const char *name;
-        enum dml_transform_kind kind;
-    } kinds[] = {{"base", DML_TRANSFORM_BASE},
-                 {"adv", DML_TRANSFORM_ADVANCED},
-                 {"big", DML_TRANSFORM_BIG},
-                 {"red", DML_TRANSFORM_REDUCED}};
-    size_t i = 0, count = sizeof kinds / sizeof *kinds;
-    while (i < count && strcmp(kinds[i].name, augmentation) != 0)
-        i++;
-    if (i == count)
-        return dml_fail(DML_ERROR_USAGE, "--augmentation %s: is none of base, adv, big, red",
-                        augmentation);
+struct dml_transform dml_transform_of(enum dml_augmentation augmentation, bool training, int native,
+                                      int64_t image_size, double area_min) {
+    static const enum dml_transform_kind kinds[] = {
+        [DML_AUGMENTATION_BASE] = DML_TRANSFORM_BASE,
+        [DML_AUGMENTATION_ADVANCED] = DML_TRANSFORM_ADVANCED,
+        [DML_AUGMENTATION_BIG] = DML_TRANSFORM_BIG,
+        [DML_AUGMENTATION_REDUCED] = DML_TRANSFORM_REDUCED,
+    };
     /* The study crops 256 with big, for evaluation as well. */
-    int crop = kinds[i].kind == DML_TRANSFORM_BIG ? RESIZE : native, resize = RESIZE;
+    int crop = augmentation == DML_AUGMENTATION_BIG ? RESIZE : native, resize = RESIZE;
     if (image_size > 0) {
         resize = (int)lround((double)image_size * RESIZE / crop);
         crop = (int)image_size;
     }
-    *out = (struct dml_transform){
-        .kind = training ? kinds[i].kind : DML_TRANSFORM_EVALUATION,
+    return (struct dml_transform){
+        .kind = training ? kinds[augmentation] : DML_TRANSFORM_EVALUATION,
         .crop = crop,
         .resize = resize > crop ? resize : crop,
         .area_min = area_min,
     };
-    return DML_OK;
 }
 
 static double between(struct dml_rng *rng, double low, double high) {

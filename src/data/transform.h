@@ -8,6 +8,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The study's transforms of training images, as --augmentation has them. */
+enum dml_augmentation {
+    DML_AUGMENTATION_BASE,
+    DML_AUGMENTATION_ADVANCED,
+    DML_AUGMENTATION_BIG,
+    DML_AUGMENTATION_REDUCED,
+};
+
 /* Which pixels of an image the network sees. */
 enum dml_transform_kind {
     DML_TRANSFORM_EVALUATION, /* shorter side to resize, centre crop */
@@ -29,11 +37,10 @@ struct dml_transform {
     const struct dml_pipeline *list;
 };
 
-/* The transform of a run: `augmentation` is base, adv, big or red, `native` the backbone's crop
- * (224, googlenet 227), `image_size` the flag (0: the backbone's own), `training` whether it is
- * for training or for evaluation. DML_ERROR_USAGE: an unknown augmentation. */
-enum dml_status dml_transform_make(const char *augmentation, bool training, int native,
-                                   int64_t image_size, double area_min, struct dml_transform *out);
+/* The transform of a run: `native` is the backbone's crop (224, googlenet 227), `image_size` the
+ * flag (0: the backbone's own), `training` whether it is for training or for evaluation. */
+struct dml_transform dml_transform_of(enum dml_augmentation augmentation, bool training, int native,
+                                      int64_t image_size, double area_min);
 
 /* What a transform draws for one image. Colours change in the order given. */
 enum dml_color_change {

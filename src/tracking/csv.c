@@ -345,9 +345,15 @@ static enum dml_status put_vector(struct logs *logs, const char *part,
     return DML_OK;
 }
 
-static enum dml_status put_part(struct logs *logs, const struct dml_part_record *part) {
+/* A row for each evaluation, and the epochs in which they were. */
+static enum dml_status put_part(struct logs *logs, const struct dml_part_record *part,
+                                uint64_t epoch) {
     struct part_row at = {logs, part->part};
-    enum dml_status status = dml_metric_families(part, put_family, &at);
+    char name[DML_NAME_SIZE];
+    snprintf(name, sizeof name, "%s_discriminative_epochs", part->part);
+    enum dml_status status = put(logs, name, "epochs", (double)epoch);
+    if (!status)
+        status = dml_metric_families(part, put_family, &at);
     for (size_t i = 0; i < part->count && !status; i++)
         if (dml_metric_is_vector(&part->metrics[i]))
             status = put_vector(logs, part->part, &part->metrics[i]);
@@ -366,7 +372,7 @@ static enum dml_status csv_epoch(void *state, const struct dml_epoch_record *rec
             status = put_group(logs, record->values[i].group, "", "", record->values,
                                record->value_count);
     for (size_t i = 0; i < record->part_count && !status; i++)
-        status = put_part(logs, &record->parts[i]);
+        status = put_part(logs, &record->parts[i], record->epoch);
     return status ? status : flush_all(logs);
 }
 

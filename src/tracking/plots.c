@@ -12,9 +12,10 @@
 #include <string.h>
 
 /* Progression_Plots/Graph_<part>_<group>.svg for every file of CSV_Logs, with the best values in
- * the title. The script (.gp) and a copy of the data (.csv) lie beside the picture: `gnuplot
- * Graph_X.gp` there draws it again. One gnuplot in the background draws all; while it is at work
- * an epoch is left out, and the end of the run draws again. */
+ * the title. The script (.gp) and its data (.csv) lie beside the picture: `gnuplot Graph_X.gp`
+ * there draws it again. The data are a copy of the log, with the epoch or step of each row before
+ * it. One gnuplot in the background draws all; while it is at work an epoch is left out, and the
+ * end of the run draws again. */
 
 #define GRAPH_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+. "
 
@@ -72,6 +73,10 @@ static void graph_file(FILE *out, const char *name, const char *ending) {
     dml_text_gnuplot(out, file);
 }
 
+static bool of_steps(const char *name) {
+    return strncmp(name, "Model Grad", 10) == 0;
+}
+
 static void write_script(FILE *out, const char *name, char *header) {
     char *columns[MAX_COLUMNS], *rest = NULL;
     int count = 0;
@@ -84,7 +89,7 @@ static void write_script(FILE *out, const char *name, char *header) {
             "set datafile separator ','\nset grid lc '#dddddd'\n"
             "set key left top noenhanced\nset xlabel '%s'\n"
             "rows = 0\ndata = ",
-            strncmp(name, "Model Grad", 10) == 0 ? "step" : "epoch");
+            of_steps(name) ? "step" : "epoch");
     graph_file(out, name, "csv");
     fputs("\nwhat = ", out);
     dml_text_gnuplot(out, group);
@@ -92,11 +97,11 @@ static void write_script(FILE *out, const char *name, char *header) {
     const char *separator = ": ";
     for (int i = 0; i < count; i++) {
         char value[32];
-        best_value(value, sizeof value, columns[i], i + 1);
+        best_value(value, sizeof value, columns[i], i + 2);
         fprintf(out,
                 "stats data every ::1 using %d name 'c%d' nooutput\n"
                 "if (exists('c%d_records')) { rows = c%d_records;",
-                i + 1, i + 1, i + 1, i + 1);
+                i + 2, i + 2, i + 2, i + 2);
         if (*value) {
             fprintf(out, " what = what.sprintf('%s%%s: %%.4f', ", separator);
             dml_text_gnuplot(out, columns[i]);
@@ -106,7 +111,9 @@ static void write_script(FILE *out, const char *name, char *header) {
         fprintf(out, " }\n");
     }
     fprintf(out,
-            "stride = rows > %d ? rows / %d : 1\nif (rows < 12) { set xtics 1 }\n"
+            "stride = rows > %d ? rows / %d : 1\n"
+            "stats data every ::1 using 1 name 'x' nooutput\n"
+            "if (exists('x_max') && x_max < 12) { set xtics 1 }\n"
             "if (rows > 0) {\n"
             "set title what noenhanced\nset output ",
             POINTS, POINTS);
@@ -115,26 +122,89 @@ static void write_script(FILE *out, const char *name, char *header) {
     for (int i = 0; i < count; i++) {
         char title[200];
         snprintf(title, sizeof title, "%.*s %s", (int)strcspn(name, "_"), name, columns[i]);
-        fprintf(out, "%sdata every stride::1 using ($0*stride+1):%d with %s lw 2 title ",
-                i ? ", \\\n " : "", i + 1,
-                strncmp(name, "Model Grad", 10) == 0 ? "lines" : "linespoints pt 7 ps 0.4");
+        fprintf(out, "%sdata every stride::1 using 1:%d with %s lw 2 title ", i ? ", \\\n " : "",
+                i + 2, of_steps(name) ? "lines" : "linespoints pt 7 ps 0.4");
         dml_text_gnuplot(out, title);
     }
     fprintf(out, "\nset output\n}\n");
 }
 
-/* Copies the data of one graph and writes its script. */
+/* In which epoch, from 1, each row of a part's metrics was evaluated. */
+struct rows {
+    size_t count, known; /* the last `known` of `count` rows */
+    char *epochs;        /* their lines: epochs from 0 */
+};
+
+static size_t lines_of(const char *text) {
+    size_t count = 0;
+    for (; (text = strchr(text, '\n')); text++)
+        count++;
+    return count;
+}
+
+/* Takes the next epoch of row `i`. Rows from before epochs were logged are put at equal distances
+ * before the first that was. */
+static double next_epoch(struct rows *rows, size_t i) {
+    size_t unknown = rows->count - rows->known;
+    if (rows->known == 0)
+        return (double)(i + 1);
+    if (i < unknown)
+        return (strtod(rows->epochs, NULL) + 1) * (double)(i + 1) / (double)(unknown + 1);
+    return strtod(rows->epochs, &rows->epochs) + 1;
+}
+
+/* The log with the epoch or step of each row before it. */
+static enum dml_status write_data(const char *path, const char *name, char *text, char *epochs) {
+    struct dml_output output;
+    enum dml_status status = dml_output_open(&output, path);
+    if (status)
+        return status;
+    size_t logged = lines_of(text), evaluated = epochs ? lines_of(epochs) : 0;
+    struct rows rows = {.count = logged ? logged - 1 : 0};
+    if (evaluated > 1)
+        rows.known = evaluated - 1 < rows.count ? evaluated - 1 : rows.count;
+    for (size_t i = 0; epochs && i < evaluated - rows.known; i++)
+        epochs = strchr(epochs, '\n') + 1;
+    rows.epochs = epochs;
+    fputs(of_steps(name) ? "step," : "epoch,", output.file);
+    for (size_t i = 0; i <= rows.count; i++) {
+        int length = (int)strcspn(text, "\n");
+        if (i > 0)
+            fprintf(output.file, "%.10g,", next_epoch(&rows, i - 1));
+        fprintf(output.file, "%.*s\n", length, text);
+        text += length + (text[length] == '\n');
+    }
+    return dml_output_commit(&output);
+}
+
+/* The log of the epochs in which a part was evaluated, or NULL: every epoch or step has a row. */
+static enum dml_status read_epochs(const struct plots *plots, const char *name, char **out) {
+    const char *metric = strstr(name, "_discriminative_");
+    *out = NULL;
+    if (!metric)
+        return DML_OK;
+    char *path = dml_format("%s/Data_%.*s_discriminative_epochs.csv", plots->logs,
+                            (int)(metric - name), name);
+    enum dml_status status = path ? DML_OK : DML_ERROR_MEMORY;
+    if (!status && dml_path_exists(path))
+        status = dml_read_file(path, out, NULL);
+    free(path);
+    return status;
+}
+
+/* Writes the data of one graph and its script. */
 static enum dml_status write_graph(const struct plots *plots, const char *name) {
     char *from = dml_format("%s/Data_%s.csv", plots->logs, name);
     char *to = dml_format("%s/Graph_%s.csv", plots->folder, name);
     char *script = dml_format("%s/Graph_%s.gp", plots->folder, name);
-    char *text = NULL;
-    size_t size;
+    char *text = NULL, *epochs = NULL;
     struct dml_output output;
     enum dml_status status =
-        from && to && script ? dml_read_file(from, &text, &size) : DML_ERROR_MEMORY;
+        from && to && script ? dml_read_file(from, &text, NULL) : DML_ERROR_MEMORY;
     if (!status)
-        status = dml_write_file(to, text, size);
+        status = read_epochs(plots, name, &epochs);
+    if (!status)
+        status = write_data(to, name, text, epochs);
     if (!status)
         status = dml_output_open(&output, script);
     if (!status) {
@@ -143,6 +213,7 @@ static enum dml_status write_graph(const struct plots *plots, const char *name) 
         status = dml_output_commit(&output);
     }
     free(text);
+    free(epochs);
     free(from);
     free(to);
     free(script);
@@ -155,9 +226,11 @@ static char *graph_name(const char *file) {
     if (length < 10 || strncmp(file, "Data_", 5) != 0 || strcmp(file + length - 4, ".csv") != 0)
         return NULL;
     char *name = dml_format("%.*s", (int)(length - 9), file + 5);
-    static const char *const others[] = {"Train_epochs", "Train_steps", "Train_mining"};
+    static const char *const others[] = {"Train_epochs", "Train_mining"};
     /* Vectors have an @; what no tracker of ours would name so is left alone. */
     bool drawn = name && name[strspn(name, GRAPH_CHARACTERS)] == 0;
+    drawn =
+        drawn && strncmp(name, "Train_steps", 11) != 0 && !strstr(name, "_discriminative_epochs");
     for (size_t i = 0; i < sizeof others / sizeof others[0] && drawn; i++)
         drawn = strcmp(name, others[i]) != 0;
     if (!drawn) {

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 struct dml_dataset_options data_options_of(const char *dataset, const char *source) {
-    static char empty[] = "", base[] = "base", none[] = "none";
+    static char empty[] = "", none[] = "none";
     static char sources[4][4096]; /* scratch paths do not last */
     static int at;
     at = (at + 1) % 4;
@@ -15,7 +15,6 @@ struct dml_dataset_options data_options_of(const char *dataset, const char *sour
         .source_path = sources[at],
         .tv_split_perc = 0.8,
         .dataset_csv = empty,
-        .augmentation = base,
         .crop_area_min = 0.08,
         .cache_images = none,
     };
