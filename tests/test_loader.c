@@ -129,6 +129,31 @@ static void test_threads(void **state) {
     free_part(&part);
 }
 
+/* The rest of an epoch on its own, as a resumed run loads it, and one rank's part of each batch. */
+static void test_parts_of_an_epoch(void **state) {
+    (void)state;
+    enum { BS = 4, OWN = 2, DONE = 2 };
+    struct dml_part part;
+    struct dml_loader *loader;
+    make_part(&part);
+    struct dml_loader_options options = options_of(&part, true, 2);
+    options.batch_size = BS;
+    assert_ok(dml_loader_open(&options, &loader));
+    run_pass(loader, 4, ORDER, COUNT, BS, &first);
+    dml_loader_place(loader, DONE * BS, BS);
+    run_pass(loader, 4, ORDER + DONE * BS, COUNT - DONE * BS, BS, &second);
+    assert_memory_equal(second.pixels, first.pixels[DONE * BS],
+                        second.count * sizeof first.pixels[0]);
+    dml_loader_close(loader);
+    options.batch_size = OWN; /* the second of two ranks */
+    assert_ok(dml_loader_open(&options, &loader));
+    dml_loader_place(loader, DONE * BS + OWN, BS);
+    run_pass(loader, 4, ORDER + DONE * BS + OWN, OWN, OWN, &third);
+    assert_memory_equal(third.pixels, first.pixels[DONE * BS + OWN], OWN * sizeof first.pixels[0]);
+    dml_loader_close(loader);
+    free_part(&part);
+}
+
 static void test_batches(void **state) {
     (void)state;
     struct dml_part part;
@@ -553,17 +578,10 @@ static void test_lists(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_lists),
-        TEST(test_threads),
-        TEST(test_batches),
-        TEST(test_replaced),
-        TEST(test_corrupt),
-        TEST(test_little_memory),
-        TEST(test_class_unreadable),
-        TEST(test_strict),
-        TEST(test_early_ends),
-        TEST(test_memory_cache),
-        TEST(test_file_cache),
+        TEST(test_lists),         TEST(test_threads),          TEST(test_parts_of_an_epoch),
+        TEST(test_batches),       TEST(test_replaced),         TEST(test_corrupt),
+        TEST(test_little_memory), TEST(test_class_unreadable), TEST(test_strict),
+        TEST(test_early_ends),    TEST(test_memory_cache),     TEST(test_file_cache),
         TEST(test_no_file_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

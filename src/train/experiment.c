@@ -92,10 +92,7 @@ enum dml_status dml_experiment_loader(const struct dml_experiment *e, const stru
                                          .seed = (uint64_t)e->training->seed,
                                          .cache = e->data->cache_images,
                                          .interrupted = e->stop};
-    enum dml_status status = dml_loader_open(&options, out);
-    if (!status && training)
-        dml_loader_place(*out, own * (size_t)e->comm->rank, bs);
-    return status;
+    return dml_loader_open(&options, out);
 }
 
 static enum dml_status check_parts(const struct dml_dataset *dataset) {

@@ -195,16 +195,18 @@ static bool stopped(const struct trainer *t) {
     return t->ranks.comm->size > 1 ? t->ranks.stop : wants_stop(t);
 }
 
-/* The images of an epoch that are this rank's: its part of each batch. */
+/* The images of an epoch that are left and this rank's: its part of each batch. What images look
+ * like depends on their place in the whole epoch. */
 static enum dml_status start_loader(struct trainer *t) {
     const struct dml_run_ranks *r = &t->ranks;
-    uint32_t *own = dml_alloc(t->batches * r->part, sizeof *own);
+    size_t done = t->at.epoch_step, left = t->batches - done;
+    uint32_t *own = dml_alloc(left * r->part, sizeof *own);
     if (!own)
         return DML_ERROR_MEMORY;
-    for (size_t b = 0; b < t->batches; b++)
-        memcpy(own + b * r->part, t->plan + b * r->bs + r->first, r->part * sizeof *own);
-    enum dml_status status =
-        dml_loader_start(t->e.train_loader, t->at.epoch, own, t->batches * r->part);
+    for (size_t b = 0; b < left; b++)
+        memcpy(own + b * r->part, t->plan + (done + b) * r->bs + r->first, r->part * sizeof *own);
+    dml_loader_place(t->e.train_loader, done * r->bs + r->first, r->bs);
+    enum dml_status status = dml_loader_start(t->e.train_loader, t->at.epoch, own, left * r->part);
     free(own);
     return status;
 }
@@ -223,19 +225,19 @@ static enum dml_status train_epoch(struct trainer *t) {
              (long long)t->e.training->n_epochs);
     dml_progress_start(&progress, title, "images", t->batches * batch_size);
     dml_ranks_begin(&t->ranks);
-    for (size_t i = 0; !status && i < t->batches && !stopped(t); i++) {
+    progress.started = t->epoch_started; /* the steps before count in its rate */
+    for (size_t i = before; !status && i < t->batches && !stopped(t); i++) {
         const struct dml_loaded *batch;
         status = dml_loader_next(t->e.train_loader, &batch);
         if (status)
             break;
-        if (i >= t->at.epoch_step) /* a resumed epoch passes over what it has seen */
-            status = train_step(t, batch);
+        status = train_step(t, batch);
         dml_loader_release(t->e.train_loader, batch);
         dml_progress_note(&progress, "loss %.4f%s",
                           t->at.epoch_loss / (double)(t->at.epoch_step ? t->at.epoch_step : 1),
                           dml_run_evaluation_best_text(&t->evaluation));
         dml_progress_update(&progress, (i + 1) * batch_size);
-        if (!status && t->ranks.save && i >= before && t->at.epoch_step < t->batches) {
+        if (!status && t->ranks.save && t->at.epoch_step < t->batches) {
             status = dml_ranks_share_told(t->ranks.comm, &t->e);
             if (!status)
                 status = save_state(t);
