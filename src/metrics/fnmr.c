@@ -5,7 +5,7 @@
  * Intervals are those of the share at this T, which is held fixed: queries with all their pairs are
  * drawn anew (Bolle, Ratha, Pankanti 2004, "Error analysis of pattern recognition systems - the
  * subsets bootstrap"). */
-#include "metrics/families.h"
+#include "dml/metrics.h"
 #include "metrics/pairs.h"
 
 #include <math.h>

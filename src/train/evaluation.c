@@ -42,7 +42,7 @@ static void show_progress(void *data, double share, const char *what) {
     dml_progress_update(progress, (size_t)(share * 100));
 }
 
-static enum dml_status measure(const struct dml_evaluator *v, const struct dml_experiment *e,
+static enum dml_status measure(const struct dml_run_evaluation *v, const struct dml_experiment *e,
                                const struct dml_part *part, const char *name,
                                const float *embeddings, const char *const *names, size_t count,
                                struct dml_metric_value *values) {
@@ -218,7 +218,7 @@ void dml_run_evaluation_close(struct dml_run_evaluation *v) {
     dml_run_evaluation_release(v);
     dml_bests_free(&v->bests);
     cuda_ranker_close(v->ranker);
-    *v = (struct dml_evaluator){0};
+    *v = (struct dml_run_evaluation){0};
 }
 
 const char *dml_run_evaluation_best_text(const struct dml_run_evaluation *v) {
@@ -246,7 +246,8 @@ char *dml_run_evaluation_bests(const struct dml_run_evaluation *v) {
     return text;
 }
 
-enum dml_status dml_evaluator_restore(struct dml_evaluator *v, const char *path, const char *json) {
+enum dml_status dml_run_evaluation_restore(struct dml_run_evaluation *v, const char *path,
+                                           const char *json) {
     cJSON *list, *item;
     enum dml_status status =
         dml_json_parse(json, strlen(json), &list, "%s: its best values cannot be read", path);

@@ -35,8 +35,8 @@ void dml_run_evaluation_close(struct dml_run_evaluation *evaluation);
 const char *dml_run_evaluation_best_text(const struct dml_run_evaluation *evaluation);
 
 /* The bests as JSON for a state file (free() it), and back; `path` is the file's, for messages. */
-char *dml_evaluator_bests(const struct dml_evaluator *evaluator);
-enum dml_status dml_evaluator_restore(struct dml_evaluator *evaluator, const char *path,
-                                      const char *json);
+char *dml_run_evaluation_bests(const struct dml_run_evaluation *evaluation);
+enum dml_status dml_run_evaluation_restore(struct dml_run_evaluation *evaluation, const char *path,
+                                           const char *json);
 
 #endif

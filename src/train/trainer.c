@@ -360,7 +360,7 @@ static enum dml_status resume(struct trainer *t) {
     if (!status && !has_plan)
         t->at.plan = NULL;
     if (!status && t->before.bests)
-        status = dml_evaluator_restore(&t->evaluator, path, t->before.bests);
+        status = dml_run_evaluation_restore(&t->evaluation, path, t->before.bests);
     if (!status && !t->before.identity)
         status = dml_fail(DML_ERROR_INPUT, "%s: does not say which run it is of", path);
     if (!status && t->folder.in_place)
