@@ -175,10 +175,10 @@ says "--whiten 3: the embeddings have 2 dimensions" "$dml" search --gallery "$wo
     --query "$work/e.npy" --whiten 3
 says "zero vector" "$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --aqe 1
 says "--rerank_weight" "$dml" eval $small --rerank --rerank_weight 2
-says "--rerank_k1: goes with --rerank" "$dml" eval $small --rerank_k1 8
-says "--aqe_alpha: goes with --aqe" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" \
+says "--rerank_k1: needs --rerank" "$dml" eval $small --rerank_k1 8
+says "--aqe_alpha: needs --aqe" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" \
     --dba 1 --aqe_alpha 2
-says "--ci_level: goes with --ci or --queries" "$dml" eval $small --ci_level 0.9
+says "--ci_level: needs --ci or --queries" "$dml" eval $small --ci_level 0.9
 
 # --- Bad input
 says "needs --embeddings" "$dml" eval

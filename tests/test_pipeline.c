@@ -82,7 +82,8 @@ static void bad_lists_are_named_with_their_place(void **state) {
     refused("random_resized_crop flip(0.5", true, "operation 2: ')' is missing");
     refused("random_resized_crop flip(0.5)x", true, "'x' follows its ')'");
     refused("random_resized_crop resize", true, "operation 2: resize: the image has been scaled");
-    refused("random_resized_crop grayscale center_crop", true, "operation 3: center_crop: has to");
+    refused("random_resized_crop grayscale center_crop", true,
+            "operation 3: center_crop: must come");
     refused("center_crop", true, "operation 1: center_crop: needs resize");
     refused("resize(20) center_crop", true, "32 pixels of an image of 20");
     refused("resize", true, "crop after it");

@@ -62,7 +62,7 @@ refused "--transforms: operation 2: there is no 'flpi'" "${train[@]}" \
     --transforms "random_resized_crop flpi"
 refused "--eval_transforms: operation 1: random_resized_crop: is random" "${train[@]}" \
     --eval_transforms random_resized_crop
-refused "--augmentation adv and --transforms" "${train[@]}" --augmentation adv "${lists[@]}"
+refused "--augmentation and --transforms: only one" "${train[@]}" --augmentation adv "${lists[@]}"
 refused "an image comes first" augment --image_size 32
 refused "none.jpg" augment none.jpg
 refused "--transforms: operation 1: squash: --size" augment "$image" --transforms "squash(0.5)"

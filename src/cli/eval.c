@@ -117,10 +117,10 @@ static enum dml_status check_options(const struct eval_options *o, const struct 
     if (!*o->gallery_embeddings && *o->gallery_groups)
         return dml_fail(DML_ERROR_USAGE, "--gallery_groups: needs --gallery_embeddings");
     if (*o->whiten_from && !whiten)
-        return dml_fail(DML_ERROR_USAGE, "--whiten_from: goes with --whiten");
+        return dml_fail(DML_ERROR_USAGE, "--whiten_from: needs --whiten");
     if (o->ci == DML_INTERVAL_NONE && o->queries == 0 &&
         (dml_params_given(params, "ci_level") || dml_params_given(params, "ci_resamples")))
-        return dml_fail(DML_ERROR_USAGE, "--%s: goes with --ci or --queries",
+        return dml_fail(DML_ERROR_USAGE, "--%s: needs --ci or --queries",
                         dml_params_given(params, "ci_level") ? "ci_level" : "ci_resamples");
     enum dml_status status = dml_postprocess_flags_check(params);
     return !status && *o->per_query ? dml_per_query_check(o->per_query) : status;

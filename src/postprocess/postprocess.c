@@ -57,8 +57,7 @@ enum dml_status dml_postprocess_flags_check(const struct dml_params *params) {
     };
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
         if (!flags[i].asked && dml_params_given(params, flags[i].flag))
-            return dml_fail(DML_ERROR_USAGE, "--%s: goes with --%s", flags[i].flag,
-                            flags[i].method);
+            return dml_fail(DML_ERROR_USAGE, "--%s: needs --%s", flags[i].flag, flags[i].method);
     return DML_OK;
 }
 

@@ -169,7 +169,7 @@ static bool collect(const struct cuda_ranker *r, const struct dml_rank_work *wor
 }
 
 static void tell(const char *why) {
-    dml_inform("--evaluate_on_gpu: %s; the processor counts ranks", why);
+    dml_warn("--evaluate_on_gpu: %s; the processor counts ranks", why);
 }
 
 static bool count(void *data, const struct dml_rank_work *work) {
