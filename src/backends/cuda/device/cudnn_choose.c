@@ -95,7 +95,8 @@ static float time_plan(cudnnHandle_t handle, cudaStream_t stream, const struct c
     return best;
 }
 
-/* The fastest of the plans; the first where they cannot be timed, as without memory for it. */
+/* The fastest of the plans; the first where they cannot be timed, as without memory for it, and
+ * with DML_CUDA_PLANS=first. */
 static int fastest(const struct cudnn_target *target, cudaStream_t stream,
                    const struct cuda_conv_shape *shape, bool fused, const struct cudnn_plan *plans,
                    int count) {
@@ -105,6 +106,9 @@ static int fastest(const struct cudnn_target *target, cudaStream_t stream,
     float least = -1;
     for (int i = 0; i < count; i++)
         scratch = plans[i].scratch > scratch ? plans[i].scratch : scratch;
+    const char *plans_of = getenv("DML_CUDA_PLANS");
+    if (plans_of && strcmp(plans_of, "first") == 0)
+        return 0;
     bool ready = count > 1 && allocate(shape, target->math, scratch, fused, &trial);
     for (int i = 0; ready && i < count; i++) {
         float taken = time_plan(target->handle, stream, &plans[i], &trial);
