@@ -321,7 +321,7 @@ static void check_inner_products(struct dml_rng *rng, size_t n, size_t dim, doub
                 double exact = dml_dot(x + i * dim, x + j * dim, dim);
                 double norms = sqrt(dml_dot(x + i * dim, x + i * dim, dim) *
                                     dml_dot(x + j * dim, x + j * dim, dim));
-                double most = 1e-14 * norms + (wide ? 0 : 1.5e-7 * products.spread);
+                double most = 1e-14 * norms + (wide ? 0 : 3e-7 * products.spread);
                 if (fabs(row[j] - exact) > most)
                     fail_msg("%zu %zu: %.3g instead of at most %.3g", n, dim, fabs(row[j] - exact),
                              most);
