@@ -51,12 +51,18 @@ static void destroy(void *data) {
     dml_pairwise_destroy(data);
 }
 
-/* The lower node of a cosine, and how much of it the upper one gets. */
-static size_t node_of(double cosine, size_t bins, double *upper) {
-    double place = fmin(fmax(2 - 2 * cosine, 0), 4) * (double)bins / 4;
-    size_t node = (size_t)place < bins - 1 ? (size_t)place : bins - 1;
-    *upper = place - (double)node;
-    return node;
+/* Of all cosines of a row: the lower node, and how much the upper one gets. */
+static void find_nodes(const double *c, size_t m, size_t bins, double *upper, int32_t *nodes) {
+    const double width = (double)bins / 4, most = (double)bins, last = (double)(bins - 1);
+#pragma omp simd
+    for (size_t j = 0; j < m; j++) {
+        double place = (2 - 2 * c[j]) * width;
+        place = place > 0 ? place : 0;
+        place = place < most ? place : most;
+        int32_t node = (int32_t)(place < last ? place : last);
+        nodes[j] = node;
+        upper[j] = place - node;
+    }
 }
 
 /* Turns h+ and h- into dB/dh+ and dB/dh-, and returns B. */
@@ -82,7 +88,6 @@ static double misranked(double *positives, double *negatives, size_t nodes) {
 }
 
 static double row(const void *data, struct dml_pairwise *p, size_t q, float *room) {
-    (void)room;
     const struct state *state = data;
     const size_t bins = (size_t)state->options->num_bins, m = p->m;
     const uint8_t *relation = p->relation + q * m;
@@ -90,24 +95,23 @@ static double row(const void *data, struct dml_pairwise *p, size_t q, float *roo
     if (p->positives[q] == 0)
         return 0;
     double *positives = state->bins + (size_t)omp_get_thread_num() * 2 * (bins + 1);
-    double *negatives = positives + bins + 1, upper;
+    double *negatives = positives + bins + 1, *upper = (double *)room;
+    int32_t *nodes = (int32_t *)(room + 2 * m);
     memset(positives, 0, 2 * (bins + 1) * sizeof *positives);
+    find_nodes(c, m, bins, upper, nodes);
     for (size_t j = 0; j < m; j++) {
         double *histogram = relation[j] == DML_POSITIVE ? positives : negatives;
         if (relation[j] == DML_UNRELATED)
             continue;
-        size_t node = node_of(c[j], bins, &upper);
-        histogram[node] += 1 - upper;
-        histogram[node + 1] += upper;
+        histogram[nodes[j]] += 1 - upper[j];
+        histogram[nodes[j] + 1] += upper[j];
     }
     const double count = p->positives[q], loss = misranked(positives, negatives, bins + 1) / count;
     const double scale = -(double)bins / 2 / count; /* dplace/dc */
     for (size_t j = 0; j < m; j++) {
         const double *slope = relation[j] == DML_POSITIVE ? positives : negatives;
-        if (relation[j] == DML_UNRELATED)
-            continue;
-        size_t node = node_of(c[j], bins, &upper);
-        p->g[q * m + j] = (float)(scale * (slope[node + 1] - slope[node]));
+        double rise = scale * (slope[nodes[j] + 1] - slope[nodes[j]]);
+        p->g[q * m + j] = relation[j] == DML_UNRELATED ? 0 : (float)rise;
     }
     return loss;
 }
