@@ -30,10 +30,8 @@ struct state {
     struct dml_buffer memory; /* of sums */
 };
 
-/* Positive and negative pairs. `sign` is 1 where cosines shall be high; a pair's term is
- * [sign (bound - c)]+. */
+/* Of positive and of negative pairs; their terms are [bound - c]+ and [c - bound]+. */
 enum { KINDS = 2 };
-static const float signs[KINDS] = {1, -1};
 
 struct sums {
     double first[KINDS], second[KINDS];
@@ -54,31 +52,30 @@ static void destroy(void *data) {
 
 /* Of a row: its cosines (`bounds` NULL), or the terms and their squares. */
 static struct sums sum_row(const struct dml_pairwise *p, size_t i, const double *bounds) {
-    float *room = dml_pairwise_room(p);
-    const double *c = dml_pairwise_row_of(p, i, room);
-    dml_row_signs(p->relation + i * p->m, p->m, room);
-    struct sums sums = {0};
-    for (int kind = 0; kind < KINDS; kind++) {
-        const double bound = bounds ? bounds[kind] : 0;
-        const float sign = signs[kind];
-        double first = 0, second = 0;
-        if (!bounds) {
-#pragma omp simd reduction(+ : first)
-            for (size_t j = 0; j < p->m; j++)
-                first += room[j] == sign ? c[j] : 0;
-        } else {
-#pragma omp simd reduction(+ : first, second)
-            for (size_t j = 0; j < p->m; j++) {
-                double term = sign * (bound - c[j]);
-                term = (room[j] == sign) & (term > 0) ? term : 0;
-                first += term;
-                second += term * term;
-            }
+    float *signs = dml_pairwise_room(p);
+    const double *c = dml_pairwise_row_of(p, i, signs);
+    const double high = bounds ? bounds[0] : 0, low = bounds ? bounds[1] : 0;
+    double pos = 0, neg = 0, pos2 = 0, neg2 = 0;
+    dml_row_signs(p->relation + i * p->m, p->m, signs);
+    if (!bounds) {
+#pragma omp simd reduction(+ : pos, neg)
+        for (size_t j = 0; j < p->m; j++) {
+            pos += signs[j] > 0 ? c[j] : 0;
+            neg += signs[j] < 0 ? c[j] : 0;
         }
-        sums.first[kind] = first;
-        sums.second[kind] = second;
+        return (struct sums){{pos, neg}, {0, 0}};
     }
-    return sums;
+#pragma omp simd reduction(+ : pos, neg, pos2, neg2)
+    for (size_t j = 0; j < p->m; j++) {
+        double short_by = high - c[j], over = c[j] - low;
+        short_by = signs[j] > 0 && short_by > 0 ? short_by : 0;
+        over = signs[j] < 0 && over > 0 ? over : 0;
+        pos += short_by;
+        neg += over;
+        pos2 += short_by * short_by;
+        neg2 += over * over;
+    }
+    return (struct sums){{pos, neg}, {pos2, neg2}};
 }
 
 /* Of all rows, added in their order. */
@@ -99,20 +96,17 @@ static struct sums sum_rows(const struct dml_pairwise *p, const double *bounds,
 /* g of a row. means: of the terms, times d bound / d mean cosine. */
 static void fill_row(struct dml_pairwise *p, size_t i, const double *bounds, const double *means,
                      const double *shares) {
-    float *room = dml_pairwise_room(p);
-    const double *c = dml_pairwise_row_of(p, i, room);
-    dml_row_signs(p->relation + i * p->m, p->m, room);
-    float *g = p->g + i * p->m;
-    for (int kind = 0; kind < KINDS; kind++) {
-        const double bound = bounds[kind], mean = means[kind];
-        const double slope = 2 * signs[kind] * shares[kind];
-        const float sign = signs[kind];
+    float *signs = dml_pairwise_room(p), *g = p->g + i * p->m;
+    const double *c = dml_pairwise_row_of(p, i, signs);
+    const double high = bounds[0], low = bounds[1], pos = means[0], neg = means[1];
+    const double up = 2 * shares[0], down = -2 * shares[1];
+    dml_row_signs(p->relation + i * p->m, p->m, signs);
 #pragma omp simd
-        for (size_t j = 0; j < p->m; j++) {
-            double term = sign * (bound - c[j]);
-            float value = (float)(slope * (mean - (term > 0 ? term : 0)));
-            g[j] = room[j] == sign ? value : g[j];
-        }
+    for (size_t j = 0; j < p->m; j++) {
+        double term = signs[j] > 0 ? high - c[j] : c[j] - low;
+        double mean = signs[j] > 0 ? pos : neg, slope = signs[j] > 0 ? up : down;
+        float value = (float)(slope * (mean - (term > 0 ? term : 0)));
+        g[j] = signs[j] != 0 ? value : 0.0f;
     }
 }
 
