@@ -42,10 +42,12 @@ says "criterion: 2 supcon; batch miner: multisimilarity;" \
 echo "what criteria keep from batch to batch is part of the state"
 says "criterion: dynamic_soft_margin + manifold;" --loss dynamic_soft_margin+manifold
 says "criterion: contrastive; batch miner: none;" --loss contrastive --xbm_size 70
-says "criterion: multisimilarity + softmax; batch miner: none, none;" \
-    --loss multisimilarity+softmax --xbm_size 1000
-grep -aq '"criterion.multisimilarity.memory_labels"' \
-    "$work/runs/emoji40/whole$count/state.safetensors" || fail "the state has no memory"
+says "criterion: multisimilarity + softmax + supcon; batch miner: none, none, none;" \
+    --loss multisimilarity+softmax+supcon --xbm_size 1000
+for criterion in multisimilarity supcon; do
+    grep -aq "\"criterion.$criterion.memory_labels\"" \
+        "$work/runs/emoji40/whole$count/state.safetensors" || fail "the state has no memory"
+done
 for checkpoint in "$work/runs/emoji40/whole$count"/checkpoint_*.safetensors; do
     ! grep -aq multisimilarity.memory "$checkpoint" || fail "$checkpoint has the memory"
 done
