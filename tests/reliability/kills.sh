@@ -27,7 +27,7 @@ base=(--dataset emoji20 --source_path "$work/data" --not_pretrained
 kinds=(every_step sampler proxies boards plots)
 # every kind of state is in one of them: moments, averages, memories, the classes drawn, the views
 flags_every_step=(--arch vitt16_normalize --state_minutes 0 --no_plots --loss contrastive
-    --batch_mining distance --ema 0.9 --xbm_size 64 --clip_norm 1
+    --ema 0.9 --xbm_size 64 --clip_norm 1
     --transforms 'random_resized_crop flip rand_augment random_erasing')
 flags_sampler=(--arch resnet18_normalize --state_minutes 0.01 --no_plots --data_sampler
     greedy_coreset --data_batchmatch_bigbs 48 --data_mb_mom 0.9 --no_train_metrics --storage_metrics mAP@R)
