@@ -26,6 +26,8 @@ if [ "$cuda" = ON ]; then
     libraries="libcublas-${toolkit/ /-}, libcudnn9-cuda-${toolkit% *}"
     sed "s/@CUDA_LIBRARIES@/$libraries/" packaging/cuda/control >>debian/control
     cp packaging/cuda/dml-cuda.install debian
+    export DML_CUDA_LIBRARIES=$(sed -n 's/^DML_CU\(BLAS\|DNN\):FILEPATH=//p' \
+        "$work/probe/CMakeCache.txt" | xargs -n 1 dirname | sort -u | paste -sd :)
 else
     echo "no dml-cuda: there is no CUDA toolkit with cuDNN"
 fi

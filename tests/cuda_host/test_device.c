@@ -103,7 +103,6 @@ static void train_both(const char *arch, size_t n, size_t micro, const char *opt
 static void trains_as_the_processor_does(void **state) {
     (void)state;
     train_both("resnet18_frozen_normalize", 6, 4, "adam", NULL);
-    train_both("resnet18_normalize", 8, 0, "sgd", NULL);
     train_both("vitt16_normalize", 3, 0, "sgd", NULL);
     train_both("unusual_frozen", 6, 0, "adamw", NULL);
     train_both("unusual", 6, 0, "sgd", "--sgd_nesterov");
