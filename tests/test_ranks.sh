@@ -118,17 +118,19 @@ for sampler in full_random greedy_coreset d2_coreset disthist_batchmatch fid_bat
 done
 
 echo "batch norm has the statistics of the whole batch, or of each rank's part"
-# Two steps: the rounding of the first ones grows, the more so by Adam, which divides by the size of
-# a gradient.
-norm=(--arch resnet18_normalize --n_epochs 1 --optim sgd --bs 24 --samples_per_class 2)
+# With small steps: training multiplies any rounding, that of another processor level as well
+# (docs/CLUSTER.md has figures).
+norm=(--arch resnet18_normalize --n_epochs 2 --optim sgd --lr 0.00001 --loss multisimilarity --bs 24
+    --samples_per_class 2 --no_train_metrics)
 train whole "${norm[@]}"
 train synchronised --ranks 2 "${norm[@]}"
 train apart --ranks 2 --no_sync_bn "${norm[@]}"
-# distance A B: between the losses of two runs
+# distance A B: the largest between the losses of two runs
 distance() {
     paste -d, "$(folder "$1")/CSV_Logs/Data_Train_loss.csv" \
         "$(folder "$2")/CSV_Logs/Data_Train_loss.csv" |
-        awk -F, 'NR == 2 { d = $1 - $(NF / 2 + 1); print d < 0 ? -d : d }'
+        awk -F, 'NR > 1 { d = $1 - $(NF / 2 + 1); d = d < 0 ? -d : d; m = d > m ? d : m }
+            END { print m }'
 }
 awk -v d="$(distance whole synchronised)" 'BEGIN { exit !(d < 1e-5) }' ||
     fail "synchronised batch norm: the loss is $(distance whole synchronised) off"
