@@ -18,6 +18,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
  * them, here the same bytes in each. A run must go on, or say why not, and what it notes then must
  * be where it goes on again. */
 
+extern const struct dml_tracker dml_tracker_csv, dml_tracker_summary, dml_tracker_tensorboard,
+    dml_tracker_wandb;
+
 static char folder[64];
 static const struct dml_tracker *const trackers[] = {&dml_tracker_csv, &dml_tracker_summary,
                                                      &dml_tracker_tensorboard, &dml_tracker_wandb};
@@ -46,8 +49,8 @@ const cJSON *dml_run_note(const struct dml_run *run, const char *name) {
     return cJSON_GetObjectItemCaseSensitive(run->notes, name);
 }
 
-double dml_record_value(const struct dml_epoch_record *record, const char *name) {
-    (void)record, (void)name;
+double dml_named_value(const struct dml_named_value *values, size_t count, const char *name) {
+    (void)values, (void)count, (void)name;
     return 0;
 }
 
