@@ -7,8 +7,8 @@
 #include <string.h>
 
 /* Columns and rows of b that are packed at a time, and the most rows of c that a thread has at a
- * time, a multiple of DML_PANEL_ROWS. A sum goes on where it stood: none of these, and so no
- * number of threads, shows in bits. */
+ * time, a multiple of DML_PANEL_ROWS. How k is cut shows in the last bits and depends on k alone;
+ * how many rows a thread has does not show. */
 enum { WIDE = 1024, DEEP = 768, ROWS = 48 };
 
 static size_t least(size_t a, size_t b) {
