@@ -105,11 +105,11 @@ wait $second || status=$?
 grep -q "interrupted after step" "$work/first" || { cat "$work/first"; fail "SIGHUP"; }
 [ ! -e "$work/results/emoji16/one/run.lock" ] || fail "a lock stays behind"
 
-echo "killed before its first state: it begins anew; without parameters it cannot"
+echo "killed before its first state: it starts over; without parameters it cannot"
 rm "$work/results/emoji16/two/state.safetensors"
 in_folder "$work" train --resume results/emoji16/two
 good "before the first state"
-says "two: was left before its first state; the run begins anew with its parameters"
+says "two: was left before its first state; the run starts over with its parameters"
 in_folder "$work" train "${base[@]}" --save_path early --savename early --n_epochs 0
 good "a run that the database is to forget"
 rm "$work/early/emoji16/early/state.safetensors" "$work/early/runs.sqlite"*
