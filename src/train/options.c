@@ -192,9 +192,10 @@ static const struct dml_param network[] = {
          "gradient; frozen batch norm only. 0: whole.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"recompute", DML_PARAM_FLAG, AT(recompute),
-     .help = "Transformers: keep what leaves a block alone, and compute the rest again in the "
-             "backward pass: a fraction of the memory for about a third more time, and exactly the "
-             "same gradient.",
+     .help =
+         "Transformers: keep what leaves a block alone, and compute the rest again in the "
+         "backward pass: a fraction of the memory for about a quarter more time, and exactly the "
+         "same gradient.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"no_sync_bn", DML_PARAM_FLAG, AT(no_sync_bn),
      .help = "With --ranks: batch norm has the statistics of each rank's own images instead of the "
