@@ -46,6 +46,13 @@ double bench_time(void (*work)(void *data), void *data, int runs, double seconds
     return times[count / 2];
 }
 
+void bench_ok(enum dml_status status) {
+    if (status == DML_OK)
+        return;
+    fprintf(stderr, "bench: %s\n", dml_error());
+    exit(1);
+}
+
 size_t bench_peak_memory(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);

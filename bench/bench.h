@@ -1,6 +1,8 @@
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
+#include "dml/error.h"
+
 #include <stddef.h>
 
 /* Prints one figure as a JSON line on stdout: {"bench": ..., "case": ..., "value": ...,
@@ -12,6 +14,9 @@ void bench_report(const char *bench, const char *name, double value, const char 
 /* Median seconds of one call of `work(data)`: one call to warm up, then at least `runs` calls and
  * at least `seconds` of them. */
 double bench_time(void (*work)(void *data), void *data, int runs, double seconds);
+
+/* Ends the benchmark with the error's message unless `status` is DML_OK. */
+void bench_ok(enum dml_status status);
 
 /* The largest resident set of this process so far, in bytes. */
 size_t bench_peak_memory(void);

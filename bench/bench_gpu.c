@@ -12,13 +12,6 @@
  * in tf32 and bf16, beside what the card does of bare products in the same arithmetic. Says so
  * where there is no GPU, and ends with status 0. */
 
-static void ok(enum dml_status status) {
-    if (status == DML_OK)
-        return;
-    fprintf(stderr, "bench_gpu: %s\n", dml_error());
-    exit(1);
-}
-
 struct job {
     struct dml_network *network;
     struct dml_params *params;
@@ -35,15 +28,15 @@ static void step(void *data) {
     struct job *job = data;
     struct dml_gradient_size size;
     job->update.step++;
-    ok(dml_network_forward(job->network, &job->images, job->embeddings));
-    ok(dml_network_backward(job->network, job->grad));
-    ok(dml_network_gradient_size(job->network, NULL, &size));
-    ok(dml_network_step(job->network, &job->step));
+    bench_ok(dml_network_forward(job->network, &job->images, job->embeddings));
+    bench_ok(dml_network_backward(job->network, job->grad));
+    bench_ok(dml_network_gradient_size(job->network, NULL, &size));
+    bench_ok(dml_network_step(job->network, &job->step));
 }
 
 static void embed(void *data) {
     struct job *job = data;
-    ok(dml_network_embed(job->network, &job->images, job->embeddings));
+    bench_ok(dml_network_embed(job->network, &job->images, job->embeddings));
 }
 
 /* Multiplications and additions of one image's forward pass. */
@@ -67,13 +60,13 @@ static double operations(const struct dml_graph *graph) {
 static void open_job(struct job *job, const char *arch, enum dml_precision precision) {
     struct dml_graph *graph;
     *job = (struct job){.update = {.lr = 1e-5, .decay = 4e-4, .momentum = NAN}};
-    ok(dml_graph_build(arch, DIM, SIZE, &graph));
+    bench_ok(dml_graph_build(arch, DIM, SIZE, &graph));
     const struct dml_network_options options = {.precision = precision, .batch_hint = BATCH};
-    ok(dml_network_open(&dml_backend_cuda, graph, &options, &job->network));
-    ok(dml_network_initialise(job->network, 1));
+    bench_ok(dml_network_open(&dml_backend_cuda, graph, &options, &job->network));
+    bench_ok(dml_network_initialise(job->network, 1));
     const struct dml_method *adam = dml_method_find(DML_OPTIMISER, "adam");
-    ok(dml_params_new(&job->params));
-    ok(dml_params_add(job->params, adam->params));
+    bench_ok(dml_params_new(&job->params));
+    bench_ok(dml_params_add(job->params, adam->params));
     job->span = (struct dml_span){0, graph->param_count, 0};
     job->step = (struct dml_optimiser_step){(const struct dml_optimiser *)adam,
                                             dml_params_options(job->params, adam->params),

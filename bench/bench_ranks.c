@@ -20,13 +20,6 @@
 
 enum { PART = 8, DIM = 128, STEPS = 2 };
 
-static void ok(enum dml_status status) {
-    if (status == DML_OK)
-        return;
-    fprintf(stderr, "bench: %s\n", dml_error());
-    exit(1);
-}
-
 /* What a process measured. */
 struct measured {
     double step, wait, exchange; /* seconds of a step; of them in calls to other ranks */
@@ -41,11 +34,11 @@ struct job {
 
 static void open_job(struct job *job, struct dml_graph *graph, size_t batch, int ranks) {
     const struct dml_network_options options = {.batch_hint = batch};
-    ok(dml_network_open(&dml_backend_cpu, graph, &options, &job->network));
+    bench_ok(dml_network_open(&dml_backend_cpu, graph, &options, &job->network));
     for (int p = 0; p < graph->param_count; p++) {
         float *values = malloc(graph->params[p].count * sizeof *values);
         dml_graph_init_param(graph, p, 1, values);
-        ok(dml_network_write(job->network, p, DML_SLOT_VALUE, values));
+        bench_ok(dml_network_write(job->network, p, DML_SLOT_VALUE, values));
         free(values);
     }
     size_t bytes = batch * 3 * 224 * 224, floats = batch * DIM;
@@ -64,12 +57,13 @@ static void open_job(struct job *job, struct dml_graph *graph, size_t batch, int
 static void step(struct job *job, struct dml_comm *comm, double *sums) {
     float *values;
     size_t count;
-    ok(dml_network_forward(job->network, &job->images, job->embeddings));
-    ok(dml_comm_allgather(comm, job->embeddings, job->images.n * DIM * sizeof(float), job->all));
-    ok(dml_network_backward(job->network, job->grad));
-    ok(dml_network_gradients(job->network, &values, &count));
+    bench_ok(dml_network_forward(job->network, &job->images, job->embeddings));
+    bench_ok(
+        dml_comm_allgather(comm, job->embeddings, job->images.n * DIM * sizeof(float), job->all));
+    bench_ok(dml_network_backward(job->network, job->grad));
+    bench_ok(dml_network_gradients(job->network, &values, &count));
     double started = dml_now();
-    ok(dml_comm_sum(comm, values, count));
+    bench_ok(dml_comm_sum(comm, values, count));
     *sums += dml_now() - started;
 }
 
@@ -79,8 +73,8 @@ static int measure(size_t batch) {
     struct dml_graph *graph;
     struct job job;
     double sums = 0;
-    ok(dml_comm_open(60, &comm));
-    ok(dml_graph_build("resnet50_frozen_normalize", DIM, 224, &graph));
+    bench_ok(dml_comm_open(60, &comm));
+    bench_ok(dml_graph_build("resnet50_frozen_normalize", DIM, 224, &graph));
     open_job(&job, graph, batch, comm.size);
     step(&job, &comm, &sums);
     double started = dml_now(), waited = comm.waited;
@@ -90,7 +84,7 @@ static int measure(size_t batch) {
     const struct measured own = {(dml_now() - started) / STEPS, (comm.waited - waited) / STEPS,
                                  sums / STEPS, (double)bench_peak_memory()};
     struct measured all[comm.size];
-    ok(dml_comm_allgather(&comm, &own, sizeof own, all));
+    bench_ok(dml_comm_allgather(&comm, &own, sizeof own, all));
     for (int r = 0; comm.rank == 0 && r < comm.size; r++)
         printf("%.9g %.9g %.9g %.9g\n", all[r].step, all[r].wait, all[r].exchange, all[r].memory);
     dml_comm_close(&comm, 0);
@@ -142,7 +136,7 @@ int main(int argc, char **argv) {
         return measure((size_t)atoi(argv[4]));
     if (argc == 5) {
         int code = 1;
-        ok(dml_comm_launch(atoi(argv[2]), argv + 3, &code));
+        bench_ok(dml_comm_launch(atoi(argv[2]), argv + 3, &code));
         return code;
     }
     struct measured process, rank, ranks[2];

@@ -17,13 +17,6 @@
 /* usage: bench_train [case...]; without one, all but memory_4096 (20 minutes), each in a process of
  * its own so that peaks of memory are its own. */
 
-static void ok(enum dml_status status) {
-    if (status == DML_OK)
-        return;
-    fprintf(stderr, "bench: %s\n", dml_error());
-    exit(1);
-}
-
 /* A network with random images and gradients; with a loader, whole steps: images from JPEG files,
  * distance mining and margin loss in place of the random gradient. */
 struct job {
@@ -55,8 +48,8 @@ struct what {
 /* An optimiser with its defaults, on all parameters of the job's network. */
 static void open_optimiser(struct job *job, const char *name) {
     const struct dml_method *method = dml_method_find(DML_OPTIMISER, name);
-    ok(dml_params_new(&job->params));
-    ok(dml_params_add(job->params, method->params));
+    bench_ok(dml_params_new(&job->params));
+    bench_ok(dml_params_add(job->params, method->params));
     job->span = (struct dml_span){0, job->graph->param_count, 0};
     job->update = (struct dml_update){.lr = 1e-5, .decay = 4e-4, .momentum = NAN};
     job->step = (struct dml_optimiser_step){(const struct dml_optimiser *)method,
@@ -68,17 +61,17 @@ static void open_optimiser(struct job *job, const char *name) {
 static void open_job(struct job *job, const struct what *what) {
     size_t batch = what->batch;
     *job = (struct job){0};
-    ok(dml_graph_build(what->arch, 128, what->size, &job->graph));
+    bench_ok(dml_graph_build(what->arch, 128, what->size, &job->graph));
     struct dml_network_options options = {.precision = what->precision,
                                           .micro_batch = what->micro,
                                           .batch_hint = batch,
                                           .recompute = what->recompute};
-    ok(dml_network_open(&dml_backend_cpu, job->graph, &options, &job->network));
+    bench_ok(dml_network_open(&dml_backend_cpu, job->graph, &options, &job->network));
     open_optimiser(job, "adam");
     for (int p = 0; p < job->graph->param_count; p++) {
         float *values = malloc(job->graph->params[p].count * sizeof *values);
         dml_graph_init_param(job->graph, p, 1, values);
-        ok(dml_network_write(job->network, p, DML_SLOT_VALUE, values));
+        bench_ok(dml_network_write(job->network, p, DML_SLOT_VALUE, values));
         free(values);
     }
     const struct dml_node *input = &job->graph->nodes[0];
@@ -117,14 +110,15 @@ static void open_files(struct job *job, bool training) {
         order[i] = i % WHOLE_BATCH;
     struct dml_loader_options options = {.part = &part, .batch_size = WHOLE_BATCH, .threads = 2};
     options.transform = dml_transform_of(DML_AUGMENTATION_BASE, training, 224, 0, 0.08);
-    ok(dml_loader_open(&options, &job->loader));
+    bench_ok(dml_loader_open(&options, &job->loader));
     job->order = order;
     if (!training)
         return;
-    ok(dml_loader_start(job->loader, 0, order, WHOLE_BATCH * WHOLE_BATCHES));
+    bench_ok(dml_loader_start(job->loader, 0, order, WHOLE_BATCH * WHOLE_BATCHES));
     const struct dml_criterion_context criterion = {.dim = 128, .classes = 56, .miner = "distance"};
-    ok(dml_objective_open("margin", NULL, &criterion, &job->objective));
-    ok(dml_mining_open("distance", NULL, &(struct dml_miner_context){128, 0.2}, &job->mining));
+    bench_ok(dml_objective_open("margin", NULL, &criterion, &job->objective));
+    bench_ok(
+        dml_mining_open("distance", NULL, &(struct dml_miner_context){128, 0.2}, &job->mining));
 }
 
 static void close_job(struct job *job) {
@@ -144,8 +138,8 @@ static void learn(struct job *job, const int32_t *labels) {
     const struct dml_batch batch = {job->images.n, 128, job->embeddings, labels, NULL};
     struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_MINER, job->update.step, 0);
     struct dml_loss loss;
-    ok(dml_mining_compute(job->mining, &batch, &rng, &job->tuples, NULL));
-    ok(dml_objective_compute(job->objective, &batch, &job->tuples, &rng, job->grad, &loss));
+    bench_ok(dml_mining_compute(job->mining, &batch, &rng, &job->tuples, NULL));
+    bench_ok(dml_objective_compute(job->objective, &batch, &job->tuples, &rng, job->grad, &loss));
 }
 
 /* Forward, backward, gradient statistics for the log, Adam. */
@@ -154,29 +148,29 @@ static void step(struct job *job) {
     struct dml_gradient_size size;
     job->update.step++;
     if (job->loader) {
-        ok(dml_loader_next(job->loader, &loaded));
+        bench_ok(dml_loader_next(job->loader, &loaded));
         job->images.pixels = loaded->pixels;
     }
-    ok(dml_network_forward(job->network, &job->images, job->embeddings));
+    bench_ok(dml_network_forward(job->network, &job->images, job->embeddings));
     if (job->loader)
         learn(job, loaded->labels);
-    ok(dml_network_backward(job->network, job->grad));
-    ok(dml_network_gradient_size(job->network, NULL, &size));
-    ok(dml_network_step(job->network, &job->step));
+    bench_ok(dml_network_backward(job->network, job->grad));
+    bench_ok(dml_network_gradient_size(job->network, NULL, &size));
+    bench_ok(dml_network_step(job->network, &job->step));
     if (job->loader)
         dml_loader_release(job->loader, loaded);
 }
 
 static void embed(struct job *job) {
-    ok(dml_network_embed(job->network, &job->images, job->embeddings));
+    bench_ok(dml_network_embed(job->network, &job->images, job->embeddings));
 }
 
 /* Files to embeddings from the first image on, for which the network has to wait. */
 static void embed_files(struct job *job) {
-    ok(dml_loader_start(job->loader, 0, job->order, FOLDER_BATCHES * WHOLE_BATCH));
+    bench_ok(dml_loader_start(job->loader, 0, job->order, FOLDER_BATCHES * WHOLE_BATCH));
     for (int i = 0; i < FOLDER_BATCHES; i++) {
         const struct dml_loaded *loaded;
-        ok(dml_loader_next(job->loader, &loaded));
+        bench_ok(dml_loader_next(job->loader, &loaded));
         job->images.pixels = loaded->pixels;
         embed(job);
         dml_loader_release(job->loader, loaded);
@@ -268,7 +262,7 @@ static double optimiser_pass(struct job *job, const char *name) {
     for (int r = 0; r < 12; r++) {
         job->update.step++;
         double start = bench_times_now().wall;
-        ok(dml_network_step(job->network, &job->step));
+        bench_ok(dml_network_step(job->network, &job->step));
         best = fmin(best, bench_times_now().wall - start);
     }
     return best;

@@ -29,7 +29,7 @@ static void fill_columns(const float *x, size_t n, size_t dim, size_t j, float *
 
 /* Their mirror images, rows j..j + DML_PANEL right of the diagonal tile, which is symmetric by
  * itself: in squares, because a column of `out` walks through memory in steps that caches cannot
- * hold. A square is turned in a room of its own, where it is written by whole lines. */
+ * hold. A square is turned in an array of its own, where it is written by whole lines. */
 static void mirror_columns(float *out, size_t n, size_t j) {
     float turned[DML_PANEL][DML_PANEL];
     for (size_t i = j + DML_PANEL; i < n; i += DML_PANEL) {
