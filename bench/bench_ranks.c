@@ -73,7 +73,7 @@ static int measure(size_t batch) {
     struct dml_graph *graph;
     struct job job;
     double sums = 0;
-    bench_ok(dml_comm_open(60, &comm));
+    bench_ok(dml_comm_open("train", 60, &comm));
     bench_ok(dml_graph_build("resnet50_frozen_normalize", DIM, 224, &graph));
     open_job(&job, graph, batch, comm.size);
     step(&job, &comm, &sums);
@@ -136,7 +136,7 @@ int main(int argc, char **argv) {
         return measure((size_t)atoi(argv[4]));
     if (argc == 5) {
         int code = 1;
-        bench_ok(dml_comm_launch(atoi(argv[2]), argv + 3, &code));
+        bench_ok(dml_comm_launch(atoi(argv[2]), argv + 3, "", &code));
         return code;
     }
     struct measured process, rank, ranks[2];

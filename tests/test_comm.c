@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The exchange between ranks, and what happens when one fails or is lost. Started without arguments
@@ -99,11 +100,26 @@ static enum dml_status suffer(struct dml_comm *comm, const char *what, int victi
     return status;
 }
 
+/* Rank 0 works longer than the limit while the others wait, and says so or stops. */
+static enum dml_status work_alone(struct dml_comm *comm, bool stops) {
+    double limit = comm->limit;
+    comm->limit = 1;
+    enum dml_status status = dml_comm_alone_begin(comm);
+    if (!status && comm->rank == 0) {
+        if (stops)
+            raise(SIGSTOP);
+        nanosleep(&(struct timespec){2, 500000000}, NULL);
+    }
+    status = dml_comm_alone_end(comm, status);
+    comm->limit = limit;
+    return status || gathers(comm, 1000) ? status : dml_fail(DML_ERROR_IO, "wrong bytes");
+}
+
 static int be_a_rank(const char *what, int victim) {
     struct dml_comm comm;
     /* by which mpirun ends the ranks that are left: a run would end after its step */
     signal(SIGTERM, SIG_IGN);
-    enum dml_status status = dml_comm_open(60, &comm); /* ranks may start slowly */
+    enum dml_status status = dml_comm_open("train", 60, &comm); /* ranks may start slowly */
     bool right = true;
     if (strcmp(what, "stopped") == 0)
         comm.limit = 3;
@@ -112,6 +128,8 @@ static int be_a_rank(const char *what, int victim) {
                 collects(&comm, true) && broadcasts(&comm, 1) && broadcasts(&comm, 5000000) &&
                 sums(&comm, 1) && sums(&comm, 3) && sums(&comm, 1000) && sums(&comm, 1 << 18) &&
                 sums(&comm, 3000001);
+    else if (!status && strncmp(what, "alone", 5) == 0)
+        status = work_alone(&comm, strcmp(what, "alone_stopped") == 0);
     else if (!status)
         status = suffer(&comm, what, victim);
     if (!right)
@@ -224,11 +242,22 @@ static void test_a_late_rank_is_waited_for(void **state) {
     assert_string_equal(text, "");
 }
 
+static void test_rank_0_may_work_alone_for_long(void **state) {
+    (void)state;
+    char text[4000];
+    assert_int_equal(run(3, "alone", 0, text, sizeof text), 0);
+    assert_string_equal(text, "");
+    assert_int_not_equal(run(3, "alone_stopped", 0, text, sizeof text), 0);
+    if (lines_of(text) != 1 || strncmp(text, "dml train: rank 0 of 3 is lost: ", 32) != 0 ||
+        !strstr(text, "has not answered for 1 s ("))
+        fail_msg("%s", text);
+}
+
 /* A process on its own has nobody to exchange anything with. */
 static void test_a_single_process(void **state) {
     (void)state;
     struct dml_comm comm;
-    assert_int_equal(dml_comm_open(1, &comm), DML_OK);
+    assert_int_equal(dml_comm_open("train", 1, &comm), DML_OK);
     assert_int_equal(comm.rank, 0);
     assert_int_equal(comm.size, 1);
     assert_true(sums(&comm, 100) && gathers(&comm, 10) && collects(&comm, false) &&
@@ -253,7 +282,7 @@ int main(int argc, char **argv) {
     self = argv[0];
     if (argc == 5) {
         int code = 1;
-        if (dml_comm_launch(atoi(argv[2]), argv + 3, &code))
+        if (dml_comm_launch(atoi(argv[2]), argv + 3, "", &code))
             fprintf(stderr, "%s\n", dml_error());
         return code;
     }
@@ -272,6 +301,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_a_stopped_rank_is_named_within_the_limit),
         cmocka_unit_test(test_a_failure_is_told_with_its_rank),
         cmocka_unit_test(test_a_late_rank_is_waited_for),
+        cmocka_unit_test(test_rank_0_may_work_alone_for_long),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

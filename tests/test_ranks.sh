@@ -72,6 +72,31 @@ grep -q "^  rank 3  " "$work/ranks4.log" || fail "there is no table of the ranks
     { cat "$work/errors"; fail "the report's page has no table of the ranks"; }
 [ "$(ls "$work/runs/emoji12" | wc -l)" = 4 ] || fail "a run has more than one folder"
 
+echo "ranks embed and evaluate together, to what one process makes of it"
+# two ranks embed 32 images each, three two batches of 16 or one
+images=(--checkpoint "$(folder pieces2)/checkpoint_Test_discriminative_e_recall@1.safetensors"
+    --source_path "$work/data")
+intact=(--images "$work/data/emoji12/images"/0{04,05,06,07,08}.*)
+"$dml" embed "${images[@]}" "${intact[@]}" --out "$work/one" >/dev/null 2>&1 || fail "embed"
+"$dml" eval --json "${images[@]}" >"$work/one.json" 2>/dev/null || fail "eval"
+for ranks in 2 3; do
+    "$dml" embed "${images[@]}" "${intact[@]}" --out "$work/many" --ranks $ranks >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "embed --ranks $ranks"; }
+    [ "$(grep -c "^$work/many_embeddings.npy: [0-9]* embeddings of 8 dimensions$" "$work/log")" = 1 ] ||
+        { cat "$work/log"; fail "what was embedded is not told once"; }
+    for file in embeddings.npy labels.npy paths.txt; do
+        cmp "$work/one_$file" "$work/many_$file" || fail "embed --ranks $ranks"
+    done
+done
+"$dml" eval --json "${images[@]}" --ranks 2 >"$work/many.json" 2>"$work/log" ||
+    { cat "$work/log"; fail "eval --ranks 2"; }
+cmp "$work/one.json" "$work/many.json" || fail "eval --ranks 2"
+"$dml" eval --json --embeddings "$work/one_embeddings.npy" --labels "$work/one_labels.npy" \
+    --metrics nmi >"$work/one.json" 2>/dev/null || fail "eval of files"
+"$dml" eval --json --embeddings "$work/one_embeddings.npy" --labels "$work/one_labels.npy" \
+    --metrics nmi --ranks 2 >"$work/many.json" 2>/dev/null || fail "eval of files, --ranks 2"
+cmp "$work/one.json" "$work/many.json" || fail "eval of files, --ranks 2"
+
 echo "a run goes on after it has lost a rank, wherever that is, to what it would have been"
 # struck STRIKE RANK AT WHAT TIMES: the run goes on until that happens to the rank (tests/hosts/strike.c)
 struck() {

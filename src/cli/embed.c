@@ -5,6 +5,8 @@
 #include "base/npy.h"
 #include "base/text.h"
 #include "cli/embedded.h"
+#include "cli/ranks.h"
+#include "train/ranks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +22,8 @@ static const char usage[] =
     "path a line, with \\x0a and the like for what is not UTF-8 or would end the line), all in "
     "the\n"
     "same order. An image that cannot be read\n"
-    "is an error. `dml eval` and `dml search` read the files.\n"
+    "is an error. `dml eval` and `dml search` read the files. Several processes (--ranks, mpirun,\n"
+    "srun) share the images.\n"
     "\n"
     "  dml embed --checkpoint C.safetensors --images photos/ --out photos\n"
     "  dml embed --arch vit_small_patch14_dinov2 --weights dinov2_vits14_pretrain.pth \\\n"
@@ -122,30 +125,41 @@ static enum dml_status write_all(const struct dml_embedded *embedded, const stru
     return status;
 }
 
-int dml_embed_main(int argc, char **argv) {
-    struct dml_params *params;
+/* As one of the ranks, of which each embeds its part of the images and rank 0 writes the files. */
+static enum dml_status embed(void *data, struct dml_comm *comm, const volatile sig_atomic_t *stop) {
+    struct dml_params *params = data;
+    const struct embed_options *o = dml_params_options(params, &table);
     struct dml_model model = {0};
     struct dml_embedded embedded = {0};
     struct names names = {0};
-    enum dml_status status = dml_cli_params(&table, NULL, usage, argc, argv, &params);
-    if (!status && params) {
-        const struct embed_options *o = dml_params_options(params, &table);
-        if (!*o->out)
-            status = dml_fail(DML_ERROR_USAGE, "--out is missing");
-        if (!status)
-            status = make_names(o->out, &names);
-        if (!status)
-            status = dml_cli_open_model(o->checkpoint, params, &model);
-        if (!status)
-            status = dml_embedded_open(&model, params, &o->images, o->part, &embedded);
-        if (!status)
-            status = dml_embedded_compute(&model, params, &embedded);
-        if (!status)
-            status = write_all(&embedded, &names);
-    }
+    enum dml_status status = dml_ranks_agree(comm, params);
+    if (!status && comm->rank == 0)
+        status = make_names(o->out, &names);
+    if (!status)
+        status = dml_cli_open_model(o->checkpoint, params, comm, &model);
+    if (!status)
+        status = dml_embedded_open(&model, params, &o->images, o->part, &embedded);
+    if (!status)
+        status = dml_embedded_compute(&model, params, stop, &embedded);
+    if (!status)
+        status = dml_comm_alone_begin(comm);
+    if (!status && comm->rank == 0)
+        status = write_all(&embedded, &names);
+    status = dml_comm_alone_end(comm, status);
     free_names(&names);
     dml_embedded_free(&embedded);
     dml_model_close(&model);
+    return status;
+}
+
+int dml_embed_main(int argc, char **argv) {
+    struct dml_params *params;
+    enum dml_status status = dml_cli_params(&table, NULL, usage, argc, argv, &params);
+    if (!status && !params)
+        return 0;
+    if (!status && !*((const struct embed_options *)dml_params_options(params, &table))->out)
+        status = dml_fail(DML_ERROR_USAGE, "--out is missing");
+    int code = dml_cli_run_ranks("embed", status, params, argv, embed, params, NULL);
     dml_params_free(params);
-    return dml_cli_finish("embed", status);
+    return code;
 }

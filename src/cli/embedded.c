@@ -4,6 +4,7 @@
 #include "data/check.h"
 #include "dml/plugin.h"
 #include "train/options.h"
+#include "train/ranks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -64,16 +65,16 @@ enum dml_status dml_cli_params(const struct dml_param_table *table,
 }
 
 enum dml_status dml_cli_open_model(const char *checkpoint, struct dml_params *params,
-                                   struct dml_model *out) {
+                                   struct dml_comm *comm, struct dml_model *out) {
     bool weights = dml_params_given(params, "weights");
     if (*checkpoint && weights)
         return dml_fail(DML_ERROR_USAGE, "--checkpoint and --weights cannot be given together");
     if (*checkpoint)
-        return dml_model_open(checkpoint, params, out);
+        return dml_model_open(checkpoint, params, comm, out);
     if (!dml_params_given(params, "arch"))
         return dml_fail(DML_ERROR_USAGE,
                         weights ? "--weights needs --arch" : "--checkpoint or --arch is missing");
-    return dml_model_open_pretrained(params, out);
+    return dml_model_open_pretrained(params, comm, out);
 }
 
 static const struct dml_part *find_part(const struct dml_dataset *dataset, enum dml_cli_part part) {
@@ -111,8 +112,19 @@ enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_para
 }
 
 enum dml_status dml_embedded_compute(const struct dml_model *model, const struct dml_params *params,
+                                     const volatile sig_atomic_t *stop,
                                      struct dml_embedded *embedded) {
-    return dml_model_embed_part(model, embedded->part, params, "Embedding", &embedded->embeddings);
+    const struct dml_part *part = embedded->part;
+    struct dml_comm *comm = model->comm;
+    enum dml_status status = comm ? dml_ranks_check_images(comm, part) : DML_OK;
+    if (!status && comm)
+        status = dml_ranks_check_weights(comm, model->network);
+    if (!status)
+        status =
+            dml_model_embed_part(model, part, params, "Embedding", stop, &embedded->embeddings);
+    if (!status && comm)
+        status = dml_ranks_share_told(comm, &part, 1);
+    return status;
 }
 
 void dml_embedded_free(struct dml_embedded *embedded) {

@@ -19,9 +19,10 @@ enum dml_status dml_cli_params(const struct dml_param_table *table,
                                char **argv, struct dml_params **params);
 
 /* Opens the network that embeds: that of `checkpoint`, or where that is empty the pretrained one of
- * --arch and --weights. DML_ERROR_USAGE: neither or both are given. */
+ * --arch and --weights, on all ranks of `comm` (NULL: this process). DML_ERROR_USAGE: neither or
+ * both are given. */
 enum dml_status dml_cli_open_model(const char *checkpoint, struct dml_params *params,
-                                   struct dml_model *out);
+                                   struct dml_comm *comm, struct dml_model *out);
 
 /* Images with their embeddings. The part belongs to the data set or to the list. */
 struct dml_embedded {
@@ -39,8 +40,10 @@ enum dml_status dml_embedded_open(const struct dml_model *model, struct dml_para
                                   const struct dml_strings *sources, enum dml_cli_part part,
                                   struct dml_embedded *out);
 /* Embeds them, which may take long: all else is to be checked before. An image that cannot be read
- * fails it. */
+ * fails it. Ranks whose weights or images differ are named; of several ranks rank 0 has the
+ * embeddings. Ends early once *stop is set (may be NULL). */
 enum dml_status dml_embedded_compute(const struct dml_model *model, const struct dml_params *params,
+                                     const volatile sig_atomic_t *stop,
                                      struct dml_embedded *embedded);
 void dml_embedded_free(struct dml_embedded *embedded);
 

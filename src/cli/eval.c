@@ -6,10 +6,12 @@
 #include "base/progress.h"
 #include "cli/embedded.h"
 #include "cli/per_query.h"
+#include "cli/ranks.h"
 #include "math/values.h"
 #include "metrics/files.h"
 #include "postprocess/postprocess.h"
 #include "train/options.h"
+#include "train/ranks.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -28,6 +30,7 @@ static const char usage[] =
     "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n"
     "Distances are Euclidean, of metrics that begin with c_ cosine. Embeddings may be whitened\n"
     "and re-ranked, queries expanded. With --evaluate_on_gpu a GPU counts ranks.\n"
+    "Several processes (--ranks, mpirun, srun) share the images that are to be embedded.\n"
     "\n"
     "  dml eval --embeddings photos_embeddings.npy --labels photos_labels.npy \\\n"
     "      --metrics e_recall@1 e_recall@10 mAP@R nmi\n";
@@ -387,11 +390,13 @@ static enum dml_status eval_files(const struct eval_options *o, const struct dml
     return status;
 }
 
-static enum dml_status eval_network(const struct eval_options *o, struct dml_params *params) {
+/* Ranks embed together, and rank 0 does the rest. */
+static enum dml_status eval_network(const struct eval_options *o, struct dml_params *params,
+                                    struct dml_comm *comm, const volatile sig_atomic_t *stop) {
     struct dml_model model = {0};
     struct dml_embedded embedded = {0};
     const struct dml_strings *names;
-    enum dml_status status = dml_cli_open_model(o->checkpoint, params, &model);
+    enum dml_status status = dml_cli_open_model(o->checkpoint, params, comm, &model);
     if (!status)
         status = choose_metrics(o, params, &names);
     if (!status)
@@ -410,33 +415,51 @@ static enum dml_status eval_network(const struct eval_options *o, struct dml_par
             status =
                 dml_postprocess_check(dml_params_options(params, &dml_postprocess_params), &set);
         if (!status)
-            status = dml_embedded_compute(&model, params, &embedded);
+            status = dml_embedded_compute(&model, params, stop, &embedded);
         set.embeddings = embedded.embeddings;
         if (!status)
+            status = dml_comm_alone_begin(comm);
+        if (!status && comm->rank == 0)
             status = evaluate(&set, names, o, params, part->paths);
+        status = dml_comm_alone_end(comm, status);
     }
     dml_embedded_free(&embedded);
     dml_model_close(&model);
     return status;
 }
 
+static enum dml_status eval(void *data, struct dml_comm *comm, const volatile sig_atomic_t *stop) {
+    struct dml_params *params = data;
+    const struct eval_options *o = dml_params_options(params, &table);
+    const struct dml_strings *names;
+    enum dml_status status = dml_ranks_agree(comm, params);
+    if (!status && !*o->embeddings)
+        return eval_network(o, params, comm, stop);
+    if (!status)
+        status = choose_metrics(o, params, &names);
+    if (!status)
+        status = dml_comm_alone_begin(comm);
+    if (!status && comm->rank == 0)
+        status = eval_files(o, params, names);
+    return dml_comm_alone_end(comm, status);
+}
+
 int dml_eval_main(int argc, char **argv) {
     struct dml_params *params;
     enum dml_status status =
         dml_cli_params(&table, &dml_postprocess_params, usage, argc, argv, &params);
-    if (!status && params) {
-        const struct eval_options *o = dml_params_options(params, &table);
+    if (!status && !params)
+        return 0;
+    if (!status) {
         const struct dml_postprocess_options *post =
             dml_params_options(params, &dml_postprocess_params);
+        const struct eval_options *o = dml_params_options(params, &table);
         const struct dml_strings *names;
         status = check_options(o, params, post->whiten > 0);
         if (!status)
             status = choose_metrics(o, params, &names);
-        if (!status && *o->embeddings)
-            status = eval_files(o, params, names);
-        else if (!status)
-            status = eval_network(o, params);
     }
+    int code = dml_cli_run_ranks("eval", status, params, argv, eval, params, NULL);
     dml_params_free(params);
-    return dml_cli_finish("eval", status);
+    return code;
 }

@@ -153,8 +153,9 @@ static enum dml_status number(struct found *found, struct dml_part *out) {
     out->paths = dml_alloc(found->count, sizeof *out->paths);
     out->labels = dml_alloc(found->count, sizeof *out->labels);
     out->class_names = dml_alloc(found->count, sizeof *out->class_names);
+    out->told = dml_alloc(found->count, sizeof *out->told);
     char **names = dml_alloc(found->count, sizeof *names);
-    if (!out->paths || !out->labels || !out->class_names || !names) {
+    if (!out->paths || !out->labels || !out->class_names || !out->told || !names) {
         free(names);
         return DML_ERROR_MEMORY;
     }
@@ -204,5 +205,6 @@ void dml_images_free(struct dml_part *part) {
     free(part->paths);
     free(part->class_names);
     free(part->labels);
+    free((void *)part->told);
     *part = (struct dml_part){0};
 }

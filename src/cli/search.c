@@ -130,7 +130,7 @@ static enum dml_status embed_side(const struct dml_model *model, const struct dm
                                   struct side *side) {
     enum dml_status status = DML_OK;
     if (side->embedded.part) {
-        status = dml_embedded_compute(model, params, &side->embedded);
+        status = dml_embedded_compute(model, params, NULL, &side->embedded);
         side->embeddings = (struct dml_values){.narrow = side->embedded.embeddings};
     }
     return status;
@@ -367,7 +367,7 @@ static enum dml_status run(const struct search_options *o, struct dml_params *pa
     if (*o->html && (status = dml_output_check(o->html)))
         return dml_fail_within(status, "--html");
     if (*o->checkpoint)
-        status = dml_model_open(o->checkpoint, params, &model);
+        status = dml_model_open(o->checkpoint, params, NULL, &model);
     if (!status)
         status = open_side(&o->query, "", &model, params, o->part, &queries);
     if (!status)

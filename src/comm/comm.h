@@ -23,6 +23,7 @@ struct dml_rank {
 };
 
 struct dml_comm {
+    const char *command; /* whose failures are told: "train" */
     int rank, size;
     int local_rank;                        /* among those of its machine */
     double limit;                          /* seconds */
@@ -34,6 +35,7 @@ struct dml_comm {
     const struct dml_transport *transport; /* NULL: on its own */
     struct dml_comm_calls *calls;          /* what is under way */
     struct dml_comm_watch *watch;          /* over the processes of this machine's other ranks */
+    struct dml_comm_alone *alone;          /* while rank 0 works alone */
 };
 
 /* A process on its own. */
@@ -48,18 +50,18 @@ int dml_comm_started(int *rank);
 void dml_comm_forget_start(void);
 
 /* --ranks N: starts this program N times with these arguments by mpirun on this machine, each with
- * its share of the cores, and waits for them. Ctrl-C and SIGTERM are passed on as SIGUSR1, which
- * tells them to stop after their step; a second one ends the ranks. *exit_status
+ * its share of the cores, and waits for them. Ctrl-C, SIGTERM and SIGUSR1 are passed on as SIGUSR1,
+ * which tells them to stop soon, and `told` is shown; a second one ends the ranks. *exit_status
  * is mpirun's. DML_ERROR_UNSUPPORTED: there is no mpirun. */
-enum dml_status dml_comm_launch(int ranks, char **argv, int *exit_status);
+enum dml_status dml_comm_launch(int ranks, char **argv, const char *told, int *exit_status);
 
-/* Joins the ranks that mpirun or srun started; a process that was started by itself becomes a
- * single one. From here on ranks other than 0 have no stdout and stderr: rank 0 says what they have
- * to say. If the process of a rank ends, that is reported at once, whatever the others are
- * doing, and it ends their next call. DML_ERROR_UNSUPPORTED: this build leaves out many processes,
- * or MPI does not join them. DML_ERROR_INPUT: a rank has another version of the program or other
- * kernels. */
-enum dml_status dml_comm_open(double limit, struct dml_comm *out);
+/* Joins the ranks that mpirun or srun started for a command (of the program, a constant); a process
+ * that was started by itself becomes a single one. From here on ranks other than 0 have no stdout
+ * and stderr: rank 0 says what they have to say. If the process of a rank ends, that is reported at
+ * once, whatever the others are doing, and it ends their next call. DML_ERROR_UNSUPPORTED: this
+ * build leaves out many processes, or MPI does not join them. DML_ERROR_INPUT: a rank has another
+ * version of the program or other kernels. */
+enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm *out);
 
 /* Takes leave. With an exit status other than 0 the process of one of several ranks ends here, with
  * it: what is still under way between ranks will not arrive, and MPI does not survive that. */
@@ -80,12 +82,18 @@ enum dml_status dml_comm_broadcast(struct dml_comm *comm, void *data, size_t byt
  * of one process that adds the same arrays in that order. */
 enum dml_status dml_comm_sum(struct dml_comm *comm, float *values, size_t count);
 
+/* Around what rank 0 does alone, however long it takes: the others wait for it in the end, and a
+ * thread of rank 0 tells them that it is at work, so that the limit is for its silence. `status` is
+ * what its work came to; nothing else is exchanged in between. */
+enum dml_status dml_comm_alone_begin(struct dml_comm *comm);
+enum dml_status dml_comm_alone_end(struct dml_comm *comm, enum dml_status status);
+
 /* Tells all others that this rank has failed with `status` and dml_error(); their calls end. If
  * another rank was lost, which is why this one fails, the message becomes that. Returns the
  * status. */
 enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status);
 
-/* Prints "dml train: " and dml_error() on stderr where this is the rank that tells the user of a
+/* Prints the command and dml_error() on stderr where this is the rank that tells the user of a
  * failure, rank 0 or the first that is left, and has not done so yet. */
 void dml_comm_tell(struct dml_comm *comm);
 

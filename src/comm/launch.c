@@ -82,20 +82,21 @@ static void become_mpirun(int ranks, char **argv, pid_t parent, int failed) {
 }
 
 /* The first signal asks the ranks to stop after their step, a later one ends them. */
-static int wait_and_pass_on(pid_t child) {
+static int wait_and_pass_on(pid_t child, const char *told) {
     int state = 0, passed = 0;
     sigset_t blocked, before;
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGINT);
     sigaddset(&blocked, SIGTERM);
     sigaddset(&blocked, SIGHUP);
+    sigaddset(&blocked, SIGUSR1);
     sigaddset(&blocked, SIGCHLD);
     sigprocmask(SIG_BLOCK, &blocked, &before);
     while (waitpid(child, &state, WNOHANG) == 0) {
         sigsuspend(&before);
         for (; passed < signals; passed++) {
             if (passed == 0)
-                fputs("\nstopping after this step; interrupt again to stop at once\n", stderr);
+                fputs(told, stderr);
             kill(child, passed ? SIGTERM : SIGUSR1);
         }
     }
@@ -108,13 +109,14 @@ static void on_child(int number) {
     (void)number;
 }
 
-enum dml_status dml_comm_launch(int ranks, char **argv, int *exit_status) {
+enum dml_status dml_comm_launch(int ranks, char **argv, const char *told, int *exit_status) {
     int ends[2], reason = 0;
     if (pipe2(ends, O_CLOEXEC))
         return dml_fail(DML_ERROR_IO, "--ranks %d: %s", ranks, strerror(errno));
     struct sigaction action = {.sa_handler = on_signal}, before;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL); /* of Slurm */
     if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
         sigaction(SIGHUP, &action, NULL);
     action.sa_handler = on_child;
@@ -124,12 +126,12 @@ enum dml_status dml_comm_launch(int ranks, char **argv, int *exit_status) {
     if (child == 0)
         become_mpirun(ranks, argv, parent, ends[1]);
     close(ends[1]);
-    ssize_t told = child > 0 ? read(ends[0], &reason, sizeof reason) : 0;
+    ssize_t failed = child > 0 ? read(ends[0], &reason, sizeof reason) : 0;
     close(ends[0]);
     if (child < 0)
         return dml_fail(DML_ERROR_IO, "--ranks %d: %s", ranks, strerror(errno));
-    *exit_status = wait_and_pass_on(child);
-    if (told == sizeof reason)
+    *exit_status = wait_and_pass_on(child, told);
+    if (failed == sizeof reason)
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--ranks %d: mpirun cannot be started: %s (make deps-mpi installs it)",
                         ranks, strerror(reason));

@@ -235,9 +235,10 @@ static void hush(struct dml_comm *comm) {
     close(none);
 }
 
-enum dml_status dml_comm_open(double limit, struct dml_comm *out) {
+enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm *out) {
     int started = dml_comm_started(&out->rank), rank = out->rank;
     dml_comm_single(out);
+    out->command = command;
     if (started == 1)
         return DML_OK;
     const struct dml_transport *transport;
@@ -248,13 +249,12 @@ enum dml_status dml_comm_open(double limit, struct dml_comm *out) {
         return status;
     char late[160], ended[160];
     snprintf(late, sizeof late,
-             "dml train: rank %d of %d: not all ranks have come within %.4g s (--rank_limit)", rank,
-             started, limit);
-    snprintf(
-        ended, sizeof ended,
-        "dml train: rank %d of %d is ended from outside before all ranks have come: one of them "
-        "may be lost",
-        rank, started);
+             "dml %s: rank %d of %d: not all ranks have come within %.4g s (--rank_limit)", command,
+             rank, started, limit);
+    snprintf(ended, sizeof ended,
+             "dml %s: rank %d of %d is ended from outside before all ranks have come: one of them "
+             "may be lost",
+             command, rank, started);
     dml_comm_watch_listen();
     struct guard guard = {.limit = limit,
                           .exit_status = 1,

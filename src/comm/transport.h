@@ -6,8 +6,8 @@
 
 /* What carries bytes between the ranks. It is in a shared library of its own (libdml_mpi.so) that
  * calls nothing of dml and exports one struct called dml_transport, so that one program works with
- * and without MPI. All calls come from one thread. Those that fail return a text, constant or valid
- * until the next call; NULL is success. */
+ * and without MPI. All calls come from one thread at a time. Those that fail return a text,
+ * constant or valid until the next call; NULL is success. */
 enum { DML_TRANSPORT_INTERFACE = 2 };
 
 /* A message under way. */

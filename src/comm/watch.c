@@ -83,7 +83,7 @@ static void tell(const struct dml_comm *comm, int lost) {
     static atomic_flag telling = ATOMIC_FLAG_INIT; /* this thread or the other */
     if (comm->rank != speaker(lost) || has_been_told() || atomic_flag_test_and_set(&telling))
         return;
-    dprintf(comm->errors, "dml train: %s\n", dml_error());
+    dprintf(comm->errors, "dml %s: %s\n", comm->command, dml_error());
     for (int r = 0; comm->watch && r < comm->size; r++)
         if (r != comm->rank && comm->ranks[r].machine == comm->ranks[comm->rank].machine)
             kill(comm->ranks[r].pid, SIGUSR2);
@@ -106,9 +106,9 @@ void dml_comm_tell_of_end(const struct dml_comm *comm, int rank) {
         return;
     done = true;
     dprintf(comm->errors,
-            "dml train: this run is ended from outside while rank %d of %d, process %d on %s, does "
+            "dml %s: this run is ended from outside while rank %d of %d, process %d on %s, does "
             "not answer: it may be lost\n",
-            rank, comm->size, (int)other->pid, other->host);
+            comm->command, rank, comm->size, (int)other->pid, other->host);
 }
 
 bool dml_comm_told(void) {

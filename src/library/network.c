@@ -17,7 +17,7 @@ static enum dml_status open_net(const char *checkpoint, const char *const *flags
         return DML_ERROR_MEMORY;
     enum dml_status status = dml_library_params(flags, &net->params);
     if (!status)
-        status = checkpoint ? dml_model_open(checkpoint, net->params, &net->model)
+        status = checkpoint ? dml_model_open(checkpoint, net->params, NULL, &net->model)
                             : dml_model_create(net->params, &net->model);
     if (status) {
         dml_params_free(net->params);
@@ -112,7 +112,7 @@ enum dml_status dml_net_embed_part(struct dml_net *net, const struct dml_data *d
     *embeddings = NULL;
     if (images->images == 0)
         return dml_fail(DML_ERROR_INPUT, "%s: the part has no images", data->dataset.place);
-    return dml_model_embed_part(&net->model, images, net->params, "embedding", embeddings);
+    return dml_model_embed_part(&net->model, images, net->params, "embedding", NULL, embeddings);
 }
 
 enum dml_status dml_net_embed_files(struct dml_net *net, const char *const *paths, size_t count,
@@ -130,7 +130,7 @@ enum dml_status dml_net_embed_files(struct dml_net *net, const char *const *path
     if (!part.labels)
         return DML_ERROR_MEMORY;
     enum dml_status status =
-        dml_model_embed_part(&net->model, &part, net->params, "embedding", embeddings);
+        dml_model_embed_part(&net->model, &part, net->params, "embedding", NULL, embeddings);
     free(part.labels);
     return status;
 }

@@ -114,14 +114,34 @@ static enum dml_status store_improvements(struct dml_run_evaluation *v,
     return status;
 }
 
-/* `which` is the index of the part's name; `loader` gives its images. */
+/* What rank 0 does with the embeddings of a part: metrics, checkpoints, the contact sheet. `which`
+ * is the index of the part's name. */
+static enum dml_status judge_part(struct dml_run_evaluation *v, const struct dml_experiment *e,
+                                  int which, const struct dml_part *part, const float *embeddings,
+                                  const char *const *names, const char *folder, uint64_t epoch) {
+    const char *name = part_names[which];
+    bool improved;
+    enum dml_status status =
+        measure(v, e, part, name, embeddings, names, v->value_count, v->values[which]);
+    if (!status)
+        status = store_improvements(v, e, folder, name, v->values[which], epoch, &improved);
+    if (!status && improved && which == DML_EVALUATE_TEST && part->images > 1) {
+        v->contact_sheet = dml_path_join(folder, "sample_recoveries.png");
+        status = !v->contact_sheet ? DML_ERROR_MEMORY
+                                   : dml_contact_sheet_write(v->contact_sheet, part, embeddings,
+                                                             dml_network_dim(e->network),
+                                                             (uint64_t)e->training->seed);
+    }
+    return status;
+}
+
+/* `loader` gives the images of the part. */
 static enum dml_status evaluate_part(struct dml_run_evaluation *v, const struct dml_experiment *e,
                                      int which, const struct dml_part *part,
                                      struct dml_loader *loader, const char *const *names,
                                      const char *folder, const volatile sig_atomic_t *stop,
                                      uint64_t epoch) {
     size_t dim = dml_network_dim(e->network);
-    const char *name = part_names[which];
     float *embeddings = dml_alloc_aligned(part->images * dim, sizeof *embeddings);
     v->values[which] = dml_alloc(v->value_count, sizeof **v->values);
     if (!embeddings || !v->values[which]) {
@@ -129,23 +149,14 @@ static enum dml_status evaluate_part(struct dml_run_evaluation *v, const struct 
         return DML_ERROR_MEMORY;
     }
     char title[40];
-    bool improved;
-    snprintf(title, sizeof title, "%s embeddings", name);
+    snprintf(title, sizeof title, "%s embeddings", part_names[which]);
     enum dml_status status = dml_embed_images(e->network, loader, part->images, title, stop,
                                               e->comm, DML_EMBEDDED_AT_ROOT, embeddings);
-    if (status || e->comm->rank > 0) {
-        free(embeddings);
-        return status;
-    }
-    status = measure(v, e, part, name, embeddings, names, v->value_count, v->values[which]);
     if (!status)
-        status = store_improvements(v, e, folder, name, v->values[which], epoch, &improved);
-    if (!status && improved && which == DML_EVALUATE_TEST && part->images > 1) {
-        v->contact_sheet = dml_path_join(folder, "sample_recoveries.png");
-        status = !v->contact_sheet ? DML_ERROR_MEMORY
-                                   : dml_contact_sheet_write(v->contact_sheet, part, embeddings,
-                                                             dim, (uint64_t)e->training->seed);
-    }
+        status = dml_comm_alone_begin(e->comm);
+    if (!status && e->comm->rank == 0)
+        status = judge_part(v, e, which, part, embeddings, names, folder, epoch);
+    status = dml_comm_alone_end(e->comm, status);
     free(embeddings);
     return status;
 }

@@ -246,7 +246,7 @@ static enum dml_status plan_network(struct dml_experiment *e,
     *out = (struct network_plan){.graph = NULL};
     enum dml_status status = open_graph(e, architecture, &out->graph);
     if (!status)
-        status = dml_backend_wishes(e->params, &wishes);
+        status = dml_backend_wishes(e->params, e->comm, &wishes);
     if (!status)
         status = choose_backend(e, &wishes, &out->backend, &out->note);
     if (!status)

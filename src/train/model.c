@@ -8,7 +8,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static enum dml_status build(const struct dml_params *params, int embed_dim,
+/* Each of several ranks has a GPU of --gpu, the first again after the last, or computes on the
+ * processor. */
+static enum dml_status choose_backend(const struct dml_params *params, const struct dml_comm *comm,
+                                      int *device, const struct dml_backend **out) {
+    struct dml_backend_wishes wishes;
+    const char *note;
+    enum dml_status status = dml_backend_wishes(params, comm, &wishes);
+    *device = wishes.device;
+    *out = &dml_backend_cpu;
+    if (!status && (wishes.gpu || !comm || comm->size == 1))
+        status = dml_backend_select(&wishes, out, &note);
+    return status;
+}
+
+static enum dml_status build(const struct dml_params *params, int embed_dim, struct dml_comm *comm,
                              struct dml_model *out) {
     const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
     const struct dml_architecture *architecture = dml_architecture_find(flags->arch);
@@ -17,19 +31,16 @@ static enum dml_status build(const struct dml_params *params, int embed_dim,
     if (architecture)
         status = dml_transforms_open(data, architecture->crop, &out->transforms);
     out->transform = out->transforms.evaluation;
+    out->comm = comm;
     struct dml_graph *graph = NULL;
     if (!status) /* an unknown architecture fails here, by name */
         status = dml_network_graph(flags, embed_dim, out->transform.crop, &graph);
     if (status)
         return status;
-    struct dml_backend_wishes wishes;
     const struct dml_backend *backend;
-    const char *note;
-    status = dml_backend_wishes(params, &wishes);
-    if (!status)
-        status = dml_backend_select(&wishes, &backend, &note);
-    const struct dml_network_options options = {.precision = flags->precision,
-                                                .device = wishes.device};
+    int device;
+    status = choose_backend(params, comm, &device, &backend);
+    const struct dml_network_options options = {.precision = flags->precision, .device = device};
     if (!status)
         status = dml_network_open(backend, graph, &options, &out->network);
     if (status)
@@ -38,7 +49,7 @@ static enum dml_status build(const struct dml_params *params, int embed_dim,
 }
 
 enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params,
-                               struct dml_model *out) {
+                               struct dml_comm *comm, struct dml_model *out) {
     struct dml_tensors tensors;
     *out = (struct dml_model){0};
     enum dml_status status = dml_tensors_read(checkpoint, &tensors);
@@ -49,7 +60,7 @@ enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params
         dml_fail_within(status, "%s", checkpoint);
     if (!status) {
         const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
-        status = build(params, (int)flags->embed_dim, out);
+        status = build(params, (int)flags->embed_dim, comm, out);
     }
     if (!status)
         status = dml_network_load(out->network, &tensors, checkpoint, true);
@@ -65,7 +76,7 @@ enum dml_status dml_model_create(struct dml_params *params, struct dml_model *ou
     struct dml_tensors tensors = {0};
     char *path = NULL;
     *out = (struct dml_model){0};
-    enum dml_status status = build(params, (int)flags->embed_dim, out);
+    enum dml_status status = build(params, (int)flags->embed_dim, NULL, out);
     if (!status)
         status = dml_network_initialise(out->network, (uint64_t)training->seed);
     if (!status && !flags->not_pretrained) {
@@ -82,7 +93,8 @@ enum dml_status dml_model_create(struct dml_params *params, struct dml_model *ou
     return status;
 }
 
-enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_model *out) {
+enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_comm *comm,
+                                          struct dml_model *out) {
     const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
     struct dml_tensors tensors = {0};
     char *path = NULL;
@@ -92,7 +104,7 @@ enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_
                         "--embed_dim %lld: a pretrained backbone has no linear layer; 0 is its "
                         "feature",
                         (long long)flags->embed_dim);
-    enum dml_status status = build(params, 0, out);
+    enum dml_status status = build(params, 0, comm, out);
     if (!status)
         status = dml_weights_find(dml_architecture_find(flags->arch), flags->weights, &path);
     if (!status)
@@ -120,7 +132,7 @@ void dml_model_close(struct dml_model *model) {
 
 enum dml_status dml_model_embed_part(const struct dml_model *model, const struct dml_part *part,
                                      const struct dml_params *params, const char *title,
-                                     float **embeddings) {
+                                     const volatile sig_atomic_t *stop, float **embeddings) {
     const struct dml_training_options *training = dml_params_options(params, &dml_training_params);
     const struct dml_loader_options options = {.part = part,
                                                .transform = model->transform,
@@ -131,13 +143,14 @@ enum dml_status dml_model_embed_part(const struct dml_model *model, const struct
                                                .seed = (uint64_t)training->seed};
     size_t dim = dml_network_dim(model->network);
     struct dml_loader *loader = NULL;
-    struct dml_comm comm;
-    dml_comm_single(&comm);
+    struct dml_comm single;
+    dml_comm_single(&single);
     *embeddings = dml_alloc_aligned(part->images * dim, sizeof **embeddings);
     enum dml_status status = *embeddings ? dml_loader_open(&options, &loader) : DML_ERROR_MEMORY;
     if (!status)
-        status = dml_embed_images(model->network, loader, part->images, title, NULL, &comm,
-                                  DML_EMBEDDED_EVERYWHERE, *embeddings);
+        status = dml_embed_images(model->network, loader, part->images, title, stop,
+                                  model->comm ? model->comm : &single, DML_EMBEDDED_AT_ROOT,
+                                  *embeddings);
     dml_loader_close(loader);
     if (status) {
         free(*embeddings);

@@ -256,14 +256,13 @@ static const struct dml_param setup[] = {
              "with, where they fit its state.",
      .facts = DML_PARAM_SAME_RUN},
     {"ranks", DML_PARAM_INT, AT(ranks), "1", 1, 4096,
-     .help =
-         "Start this many processes on this machine by mpirun, which share a batch and the cores. "
-         "Across machines: mpirun or srun starts dml train itself.",
-     .facts = DML_PARAM_SAME_RUN},
+     .help = "Start this many processes on this machine by mpirun, which share a batch, or the "
+             "images to "
+             "embed, and the cores. Across machines: mpirun or srun starts dml itself.",
+     .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"rank_limit", DML_PARAM_FLOAT, AT(rank_limit), "1800", 0.1, INFINITY,
-     .help = "Seconds that a process waits for another one before that counts as lost. Longer "
-             "than an evaluation takes, which is rank 0's work.",
-     .facts = DML_PARAM_SAME_RUN},
+     .help = "Seconds that a process waits for another one before that counts as lost.",
+     .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"gpu", DML_PARAM_INTS, AT(gpu), "0", 0, 1024,
@@ -292,17 +291,19 @@ enum dml_status dml_network_graph(const struct dml_network_flags *flags, int emb
     return status;
 }
 
-enum dml_status dml_backend_wishes(const struct dml_params *params,
+enum dml_status dml_backend_wishes(const struct dml_params *params, const struct dml_comm *comm,
                                    struct dml_backend_wishes *out) {
     const struct dml_network_flags *network_flags = dml_params_options(params, &dml_network_params);
     const struct dml_setup_options *setup_flags = dml_params_options(params, &dml_setup_params);
+    const struct dml_ints *gpus = &setup_flags->gpu;
+    size_t place = comm ? (size_t)comm->local_rank % gpus->count : 0;
     *out = (struct dml_backend_wishes){.precision = network_flags->precision,
                                        .micro_batches = network_flags->micro_bs > 0,
                                        .gpu = dml_params_given(params, "gpu"),
-                                       .device = (int)setup_flags->gpu.items[0]};
-    if (setup_flags->gpu.count > 1 && out->gpu)
+                                       .device = (int)gpus->items[place]};
+    if (gpus->count > 1 && out->gpu && (!comm || comm->size == 1))
         return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu: one GPU computes a run, not %zu",
-                        setup_flags->gpu.count);
+                        gpus->count);
     return DML_OK;
 }
 

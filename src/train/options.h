@@ -2,6 +2,7 @@
 #define DML_TRAIN_OPTIONS_H
 
 #include "backends/backend.h"
+#include "comm/comm.h"
 #include "dml/params.h"
 
 /* The flags of a training run that belong to no single method. Data sets have their own table
@@ -87,8 +88,10 @@ extern const struct dml_param_table dml_network_params;
 enum dml_status dml_network_graph(const struct dml_network_flags *flags, int embed_dim, int crop,
                                   struct dml_graph **out);
 
-/* What the flags ask of a backend. DML_ERROR_UNSUPPORTED: more than one GPU. */
-enum dml_status dml_backend_wishes(const struct dml_params *params, struct dml_backend_wishes *out);
+/* What the flags ask of a backend, for a rank of `comm`, which takes a GPU by its place on its
+ * machine; NULL: a process on its own. DML_ERROR_UNSUPPORTED: more than one GPU for that. */
+enum dml_status dml_backend_wishes(const struct dml_params *params, const struct dml_comm *comm,
+                                   struct dml_backend_wishes *out);
 
 struct dml_evaluation_flags {
     bool no_train_metrics, evaluate_on_gpu;

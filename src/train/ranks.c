@@ -98,16 +98,6 @@ enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_net
     return status;
 }
 
-/* All parts of a data set, with what loaders have reported of their images. */
-enum { PARTS = 3 };
-
-static size_t parts_of(const struct dml_experiment *e, const struct dml_part *parts[PARTS]) {
-    parts[0] = &e->dataset.training;
-    parts[1] = &e->dataset.validation;
-    parts[2] = &e->dataset.testing;
-    return parts[0]->images + parts[1]->images + parts[2]->images;
-}
-
 static void tell_of(const struct dml_part *part, size_t image, unsigned char flags, size_t rank) {
     if (flags & DML_TOLD_UNREADABLE)
         dml_warn("%s: cannot be read by rank %zu; another image of its class takes its place",
@@ -117,20 +107,22 @@ static void tell_of(const struct dml_part *part, size_t image, unsigned char fla
                  part->paths[image], rank);
 }
 
-enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_experiment *e) {
-    const struct dml_part *parts[PARTS];
-    size_t images = parts_of(e, parts), at = 0, ranks = (size_t)comm->size;
+enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_part *const *parts,
+                                     size_t count) {
+    size_t images = 0, at = 0, ranks = (size_t)comm->size;
     if (comm->size == 1)
         return DML_OK;
+    for (size_t p = 0; p < count; p++)
+        images += parts[p]->images;
     unsigned char *all = dml_alloc(ranks, images), *own = all + (size_t)comm->rank * images;
     if (!all)
         return DML_ERROR_MEMORY;
-    for (size_t p = 0; p < PARTS; p++)
+    for (size_t p = 0; p < count; p++)
         for (size_t i = 0; i < parts[p]->images; i++)
             own[at++] = atomic_load(&parts[p]->told[i]);
     enum dml_status status = dml_comm_allgather(comm, own, images, all);
     at = 0;
-    for (size_t p = 0; !status && p < PARTS; p++)
+    for (size_t p = 0; !status && p < count; p++)
         for (size_t i = 0; i < parts[p]->images; i++, at++)
             for (size_t r = 0; r < ranks; r++) {
                 unsigned char flags = all[r * images + at];

@@ -43,15 +43,17 @@ enum dml_status dml_ranks_adopt(struct dml_comm *comm, struct dml_params *params
 /* DML_ERROR_INPUT: a rank has another data set or other weights than rank 0. */
 enum dml_status dml_ranks_check(struct dml_comm *comm, const struct dml_experiment *experiment);
 /* Weights alone, as they may drift apart on unlike processors. */
-enum dml_status dml_ranks_check_weights(struct dml_comm *comm,
-                                        const struct dml_experiment *experiment);
+enum dml_status dml_ranks_check_weights(struct dml_comm *comm, struct dml_network *network);
+/* Names, sizes and labels of a part's images. */
+enum dml_status dml_ranks_check_images(struct dml_comm *comm, const struct dml_part *part);
 
 /* Running statistics of batch norm become rank 0's: with --no_sync_bn each rank has its own. */
 enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_network *network);
 
-/* What loaders have reported of images on any rank becomes known to all; rank 0 tells the user of
- * those that it did not meet itself. */
-enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_experiment *e);
+/* What loaders have reported of the images of `count` parts on any rank becomes known to all; rank
+ * 0 tells the user of those that it did not meet itself. */
+enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_part *const *parts,
+                                     size_t count);
 
 /* Around the steps of an epoch: every rank comes to know how fast each was, of `steps` steps, and
  * how long it waited. Rank 0 prints it the first time. *count: of r->records, 0 where there was

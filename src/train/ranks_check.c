@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* What all ranks of a run must have alike, before they begin. */
@@ -24,9 +25,9 @@ static enum dml_status spread(struct dml_comm *comm, char **data, uint64_t *size
 
 /* Where a rank finds and keeps things is its own business. */
 static bool may_differ(const char *name) {
-    static const char *const names[] = {"source_path", "save_path",    "dataset_csv", "weights",
-                                        "kernels",     "cache_images", "gpu",         "plugin",
-                                        "params",      "resume",       "ranks",       "rank_limit"};
+    static const char *const names[] = {
+        "source_path", "save_path", "dataset_csv", "weights", "kernels",    "cache_images", "gpu",
+        "plugin",      "params",    "resume",      "ranks",   "rank_limit", "checkpoint",   "out"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -162,14 +163,13 @@ static uint64_t hash_of(uint64_t hash, const void *data, size_t bytes) {
     return hash;
 }
 
-static enum dml_status hash_weights(const struct dml_experiment *e, uint64_t *out) {
+static enum dml_status hash_weights(struct dml_network *network, uint64_t *out) {
     enum dml_status status = DML_OK;
     *out = 1;
-    for (int i = 0; !status && i < e->network->graph->param_count; i++) {
-        size_t count = e->network->graph->params[i].count;
+    for (int i = 0; !status && i < network->graph->param_count; i++) {
+        size_t count = network->graph->params[i].count;
         float *values = dml_alloc(count, sizeof *values);
-        status =
-            values ? dml_network_read(e->network, i, DML_SLOT_VALUE, values) : DML_ERROR_MEMORY;
+        status = values ? dml_network_read(network, i, DML_SLOT_VALUE, values) : DML_ERROR_MEMORY;
         if (!status)
             *out = hash_of(*out, values, count * sizeof *values);
         free(values);
@@ -187,17 +187,41 @@ static enum dml_status find_other(struct dml_comm *comm, uint64_t own, int *othe
     return status;
 }
 
-enum dml_status dml_ranks_check_weights(struct dml_comm *comm, const struct dml_experiment *e) {
+enum dml_status dml_ranks_check_weights(struct dml_comm *comm, struct dml_network *network) {
     uint64_t own = 0;
     int other = 0;
     if (comm->size == 1)
         return DML_OK;
-    enum dml_status status = hash_weights(e, &own);
+    enum dml_status status = hash_weights(network, &own);
     if (!status)
         status = find_other(comm, own, &other);
     if (!status && other)
         status =
             dml_fail(DML_ERROR_INPUT, "the weights of rank %d (%s) are not those of rank 0 (%s)",
+                     other, comm->ranks[other].host, comm->ranks[0].host);
+    return status;
+}
+
+enum dml_status dml_ranks_check_images(struct dml_comm *comm, const struct dml_part *part) {
+    uint64_t own = 1;
+    int other = 0;
+    if (comm->size == 1)
+        return DML_OK;
+    for (size_t i = 0; i < part->images; i++) {
+        const char *slash = strrchr(part->paths[i], '/');
+        const char *name = slash ? slash + 1 : part->paths[i];
+        struct stat info;
+        int64_t size = stat(part->paths[i], &info) == 0 ? (int64_t)info.st_size : -1;
+        own = hash_of(own, name, strlen(name) + 1);
+        own = hash_of(own, &size, sizeof size);
+        own = hash_of(own, &part->labels[i], sizeof part->labels[i]);
+    }
+    enum dml_status status = find_other(comm, own, &other);
+    if (!status && other)
+        status =
+            dml_fail(DML_ERROR_INPUT,
+                     "the images of rank %d (%s) are not those of rank 0 (%s): names, sizes or "
+                     "classes differ",
                      other, comm->ranks[other].host, comm->ranks[0].host);
     return status;
 }
@@ -213,5 +237,5 @@ enum dml_status dml_ranks_check(struct dml_comm *comm, const struct dml_experime
                           "the data set of rank %d (%s) is not that of rank 0 (%s): names or sizes "
                           "of images differ",
                           other, comm->ranks[other].host, comm->ranks[0].host);
-    return status ? status : dml_ranks_check_weights(comm, e);
+    return status ? status : dml_ranks_check_weights(comm, e->network);
 }

@@ -190,6 +190,13 @@ static enum dml_status save_state(struct trainer *t) {
     return status;
 }
 
+/* What loaders have said of images so far. */
+static enum dml_status share_told(const struct trainer *t) {
+    const struct dml_dataset *set = &t->e.dataset;
+    const struct dml_part *const parts[] = {&set->training, &set->validation, &set->testing};
+    return dml_ranks_share_told(t->ranks.comm, parts, sizeof parts / sizeof *parts);
+}
+
 /* At the same place on all ranks. */
 static bool stopped(const struct trainer *t) {
     return t->ranks.comm->size > 1 ? t->ranks.stop : wants_stop(t);
@@ -238,13 +245,13 @@ static enum dml_status train_epoch(struct trainer *t) {
                           dml_run_evaluation_best_text(&t->evaluation));
         dml_progress_update(&progress, (i + 1) * batch_size);
         if (!status && t->ranks.save && t->at.epoch_step < t->batches) {
-            status = dml_ranks_share_told(t->ranks.comm, &t->e);
+            status = share_told(t);
             if (!status)
                 status = save_state(t);
         }
     }
     if (!status)
-        status = dml_ranks_share_told(t->ranks.comm, &t->e);
+        status = share_told(t);
     if (!status && t->e.network_flags->no_sync_bn)
         status = dml_ranks_share_statistics(t->ranks.comm, t->e.network);
     dml_progress_end(&progress);
@@ -315,14 +322,17 @@ static enum dml_status finish_epoch(struct trainer *t) {
     enum dml_status status = DML_OK;
     if (due)
         status = dml_run_evaluate(&t->evaluation, &t->e, t->folder.path, t->stop, &record);
+    if (!status)
+        status = dml_comm_alone_begin(t->ranks.comm); /* plots may take long */
     if (!status && leads(t))
         status = dml_tracking_epoch(t->tracking, &record);
+    status = dml_comm_alone_end(t->ranks.comm, status);
     if (!status && due && t->at.epoch_step)
         status = observe(t, &record);
     if (!status)
-        status = dml_ranks_share_told(t->ranks.comm, &t->e);
+        status = share_told(t);
     if (!status)
-        status = dml_ranks_check_weights(t->ranks.comm, &t->e);
+        status = dml_ranks_check_weights(t->ranks.comm, t->e.network);
     dml_run_evaluation_release(&t->evaluation);
     if (!status) /* a resumed run repeats an evaluation that was interrupted */
         t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};

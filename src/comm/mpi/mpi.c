@@ -22,14 +22,14 @@ static const char *told(int code) {
 }
 
 static const char *join(int *rank, int *size) {
-    int provided = 0, code = MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    int provided = 0, code = MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &provided);
     if (code == MPI_SUCCESS)
         code = MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     if (code == MPI_SUCCESS)
         code = MPI_Comm_rank(MPI_COMM_WORLD, rank);
     if (code == MPI_SUCCESS)
         code = MPI_Comm_size(MPI_COMM_WORLD, size);
-    if (code == MPI_SUCCESS && provided < MPI_THREAD_FUNNELED)
+    if (code == MPI_SUCCESS && provided < MPI_THREAD_SERIALIZED)
         return "this MPI does not allow threads";
     return told(code);
 }

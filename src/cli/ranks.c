@@ -1,0 +1,48 @@
+#include "cli/ranks.h"
+
+#include "cli/cli.h"
+#include "cli/interrupt.h"
+#include "train/options.h"
+
+/* One of the ranks that mpirun or srun started, or the only one. */
+static enum dml_status run_rank(const char *command, const struct dml_setup_options *setup,
+                                dml_cli_work work, void *data, const volatile sig_atomic_t *stop,
+                                struct dml_comm *comm) {
+    int64_t wanted = setup->ranks;
+    if (!stop && dml_comm_started(NULL) > 1)
+        stop = dml_cli_catch_interrupts(NULL);
+    enum dml_status status = dml_comm_open(command, setup->rank_limit, comm);
+    if (!status && wanted > 1 && wanted != comm->size)
+        status = dml_fail(DML_ERROR_USAGE, "--ranks %lld: mpirun or srun has started %d",
+                          (long long)wanted, comm->size);
+    if (!status)
+        status = work(data, comm, stop);
+    return dml_comm_fail(comm, status);
+}
+
+int dml_cli_run_ranks(const char *command, enum dml_status status, const struct dml_params *params,
+                      char **argv, dml_cli_work work, void *data,
+                      const volatile sig_atomic_t *stop) {
+    struct dml_comm comm;
+    int exit_status = 0;
+    dml_comm_single(&comm);
+    int started = dml_comm_started(&comm.rank); /* rank 0 speaks */
+    const struct dml_setup_options *setup =
+        status ? NULL : dml_params_options(params, &dml_setup_params);
+    if (setup && started == 1 && setup->ranks > 1)
+        status = dml_comm_launch((int)setup->ranks, argv,
+                                 stop ? "\nstopping after this step; interrupt again to stop at "
+                                        "once\n"
+                                      : "\nstopping; interrupt again to stop at once\n",
+                                 &exit_status);
+    else if (setup)
+        status = run_rank(command, setup, work, data, stop, &comm);
+    if (status && comm.rank == 0 && comm.size == 1)
+        exit_status = dml_cli_finish(command, status);
+    else if (status) {
+        exit_status = status == DML_ERROR_USAGE ? 2 : 1;
+        dml_comm_tell(&comm);
+    }
+    dml_comm_close(&comm, exit_status);
+    return exit_status;
+}
