@@ -4,6 +4,7 @@
  *
  *   bench_criteria              all of them, at both sizes of the study
  *   bench_criteria margin npair  those alone
+ *   bench_criteria 112 margin    at that batch size alone
  *   bench_criteria million       criteria with class weights at batch 512 and 1,000,000 classes,
  *                                beside their three products; peak memory beside 3 copies of the
  *                                weights */
@@ -214,12 +215,17 @@ static int run_million(void) {
     return 0;
 }
 
-/* With arguments: only the criteria that are named. */
-static bool wanted(const char *criterion, int argc, char **argv) {
-    for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], criterion) == 0)
-            return true;
-    return argc == 1;
+/* With arguments: only the criteria that are named, and the batch sizes. */
+static bool wanted(const char *criterion, size_t n, int argc, char **argv) {
+    bool names = false, named = false, numbers = false, right = false;
+    for (int i = 1; i < argc; i++) {
+        size_t number = strtoul(argv[i], NULL, 10);
+        numbers |= number > 0;
+        right |= number == n;
+        names |= number == 0;
+        named |= strcmp(argv[i], criterion) == 0;
+    }
+    return (!names || named) && (!numbers || right);
 }
 
 int main(int argc, char **argv) {
@@ -234,7 +240,7 @@ int main(int argc, char **argv) {
             return 1;
         fill(embeddings, labels, n, sizes[size].classes);
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-            if (wanted(rows[i].criterion, argc, argv))
+            if (wanted(rows[i].criterion, n, argc, argv))
                 measure(&rows[i], size, embeddings, labels, grad);
         free(embeddings);
         free(grad);

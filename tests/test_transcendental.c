@@ -1,4 +1,5 @@
-#include "math/transcendental.h"
+#include "math/reduce.h"
+#include "math/turn.h"
 
 #include "support/golden.h"
 
@@ -55,11 +56,64 @@ static void log_is_within_its_error(void **state) {
     assert_true(fabs(dml_logf(FLT_MAX) - log((double)FLT_MAX)) < 1e-5);
 }
 
+static void rows_are_summed_whatever_their_length(void **state) {
+    (void)state;
+    enum { MOST = 40 };
+    float x[MOST], y[MOST], signs[MOST], kept[MOST];
+    for (int i = 0; i < MOST; i++) {
+        x[i] = (float)(i * i + 1);
+        y[i] = 0x1p-30f - (float)i;
+        signs[i] = (float)(i % 3 - 1);
+        kept[i] = signs[i] != 0 ? x[i] : 0;
+    }
+    for (size_t n = 0; n <= MOST; n++) {
+        double sum = 0, product = 0, of_sign[2] = {0}, found[2];
+        for (size_t i = 0; i < n; i++) {
+            sum += x[i];
+            product += (double)x[i] * y[i];
+            of_sign[signs[i] > 0] += kept[i];
+        }
+        dml_sum_by_sign(kept, signs, n, &found[1], &found[0]);
+        assert_true(dml_sum(x, n) == sum);
+        assert_true(fabs(dml_sum_products(x, y, n) - product) <= 1e-12 * fabs(product));
+        assert_true(found[0] == of_sign[0] && found[1] == of_sign[1]);
+    }
+}
+
+static void integers_have_the_order_of_numbers(void **state) {
+    (void)state;
+    const float ascending[] = {-INFINITY, -FLT_MAX, -2, -1,      -FLT_MIN,
+                               0,         FLT_MIN,  1,  FLT_MAX, INFINITY};
+    for (size_t i = 0; i < sizeof ascending / sizeof *ascending; i++) {
+        assert_true(dml_from_order(dml_order(ascending[i])) == ascending[i]);
+        assert_true(i == 0 || dml_order(ascending[i - 1]) < dml_order(ascending[i]));
+    }
+}
+
+static void a_square_is_turned(void **state) {
+    (void)state;
+    enum { FROM = 11, TO = 9 };
+    float from[DML_TURN * FROM], to[DML_TURN * TO];
+    for (int i = 0; i < DML_TURN * FROM; i++)
+        from[i] = (float)i;
+    dml_turn(from, FROM, to, TO);
+    for (size_t i = 0; i < DML_TURN; i++)
+        for (size_t j = 0; j < DML_TURN; j++)
+            assert_true(to[j * TO + i] == from[i * FROM + j]);
+    dml_turn(from, FROM, from, FROM);
+    for (size_t i = 0; i < DML_TURN; i++)
+        for (size_t j = 0; j < DML_TURN; j++)
+            assert_true(from[i * FROM + j] == to[i * TO + j]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exp_is_within_its_error),
         cmocka_unit_test(exp_holds_at_the_ends),
         cmocka_unit_test(log_is_within_its_error),
+        cmocka_unit_test(rows_are_summed_whatever_their_length),
+        cmocka_unit_test(integers_have_the_order_of_numbers),
+        cmocka_unit_test(a_square_is_turned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 
 #include "base/memory.h"
 #include "math/linear.h"
+#include "math/reduce.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -64,7 +65,8 @@ struct step {
     double *inverse;    /* (n): 1 / ||e_i||, 0 for a zero embedding */
     double *along;      /* (n): of the gradient by u_i, along u_i */
     double *losses;     /* (pairs) */
-    float *slopes;      /* (pairs, n): d angular / df of each sample */
+    double *scales;     /* (pairs): of slopes */
+    float *slopes;      /* (pairs, n): d angular / df of each sample, up to a pair's scale */
     float *h;           /* (n, n): the angular term's part of dL/ds, beside g */
 };
 
@@ -97,13 +99,14 @@ static enum dml_status start(struct state *state, const struct dml_batch *batch,
     step->labels = batch->labels;
     step->tan2 = state->tan2;
     step->share = 1 / (double)pairs;
-    step->inverse = dml_buffer_reserve(&state->memory, 2 * (2 * n + pairs) + (n + pairs) * n,
+    step->inverse = dml_buffer_reserve(&state->memory, 2 * (2 * n + 2 * pairs) + (n + pairs) * n,
                                        sizeof *step->slopes);
     if (!step->inverse)
         return DML_ERROR_MEMORY;
     step->along = step->inverse + n;
     step->losses = step->along + n;
-    step->h = (float *)(step->losses + pairs);
+    step->scales = step->losses + pairs;
+    step->h = (float *)(step->scales + pairs);
     step->slopes = step->h + n * n;
     memset(step->h, 0, n * n * sizeof *step->h);
     double shortest = INFINITY;
@@ -117,57 +120,60 @@ static enum dml_status start(struct state *state, const struct dml_batch *batch,
     return dml_similarities_forward(&state->similarities, batch, slope, pairs);
 }
 
-/* The N-pair term of one pair; adds its gradient to g. */
-static double npair_term(struct dml_similarities *s, const struct step *step, size_t a, size_t p) {
-    double *x = dml_similarities_room(s), sum = 0;
-    const double *row = dml_inner_products_row(&s->products, a, x + 2 * s->n), positive = row[p];
-    float *g = s->g + a * s->n, *e = (float *)(x + s->n), share = (float)step->share;
-#pragma omp simd
+/* The N-pair term of one pair; adds its gradient to g. `row`: products of a. */
+static double npair_term(struct dml_similarities *s, const struct step *step, size_t a, size_t p,
+                         const double *row) {
+    double *x = dml_similarities_room(s), positive = row[p];
+    float *g = s->g + a * s->n, *e = (float *)(x + s->n);
+    int clamped = 0;
     for (size_t j = 0; j < s->n; j++) {
         double above = row[j] - positive, raised = above < -CLAMP ? -CLAMP : above;
         x[j] = raised > CLAMP ? CLAMP : raised;
+        clamped |= x[j] != above;
     }
-    double value = dml_softplus_negatives(step->labels, step->labels[a], s->n, x, e);
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < s->n; j++) {
-        float pull = fabs(row[j] - positive) > CLAMP ? 0 : share * e[j];
-        g[j] += pull;
-        sum += pull;
+    struct dml_softplus terms = dml_softplus_negatives(step->labels, step->labels[a], s->n, x, e);
+    const float share = (float)(step->share * terms.scale);
+    double sum = step->share * terms.sum;
+    if (clamped) {
+        for (size_t j = 0; j < s->n; j++)
+            e[j] = fabs(row[j] - positive) > CLAMP ? 0 : e[j];
+        sum = share * dml_sum(e, s->n);
     }
+#pragma omp simd
+    for (size_t j = 0; j < s->n; j++)
+        g[j] += share * e[j];
     g[p] -= (float)sum;
-    return value;
+    return terms.value;
 }
 
-/* The angular term of pair t; its slopes, and the part by c_ap. */
+/* The angular term of pair t; its slopes, and the part by c_ap. `row_a`: products of a. */
 static double angular_term(struct dml_similarities *s, const struct step *step, size_t t, size_t a,
-                           size_t p) {
+                           size_t p, const double *row_a) {
     double *x = dml_similarities_room(s);
-    const double *row_a = dml_inner_products_row(&s->products, a, x + 2 * s->n);
     const double *row_p = dml_inner_products_row(&s->products, p, x + 3 * s->n);
     const double *inverse = step->inverse;
     const double inverse_a = inverse[a], inverse_p = inverse[p];
-    double c_ap = row_a[p] * inverse_a * inverse_p, sum = 0;
+    double c_ap = row_a[p] * inverse_a * inverse_p;
     double outer = 4 * step->tan2, inner = 2 * (1 + step->tan2);
-    float *e = step->slopes + t * s->n;
 #pragma omp simd
     for (size_t j = 0; j < s->n; j++)
         x[j] = outer * inverse[j] * (row_a[j] * inverse_a + row_p[j] * inverse_p) - inner * c_ap;
-    double value = dml_softplus_negatives(step->labels, step->labels[a], s->n, x, e);
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < s->n; j++)
-        sum += e[j];
+    struct dml_softplus terms =
+        dml_softplus_negatives(step->labels, step->labels[a], s->n, x, step->slopes + t * s->n);
+    step->scales[t] = terms.scale;
     step->h[a * s->n + p] -=
-        (float)(step->share * step->options->weight * inner * sum * inverse_a * inverse_p);
-    return value;
+        (float)(step->share * step->options->weight * inner * terms.sum * inverse_a * inverse_p);
+    return terms.value;
 }
 
 /* Row i of h gains what the pairs that are listed for it give. */
 static void add_slopes(struct dml_similarities *s, const struct step *step, size_t i) {
     float *h = step->h + i * s->n;
     const double *inverse = step->inverse;
-    double factor = step->share * step->options->weight * 4 * step->tan2 * inverse[i];
     for (uint32_t t = s->first[i]; t != DML_NO_TUPLE; t = s->next[t]) {
         const float *e = step->slopes + t * s->n;
+        const double factor =
+            step->share * step->options->weight * 4 * step->tan2 * inverse[i] * step->scales[t];
 #pragma omp simd
         for (size_t j = 0; j < s->n; j++)
             h[j] += (float)(factor * inverse[j]) * e[j];
@@ -218,9 +224,14 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     size_t active = 0;
 #pragma omp parallel for schedule(dynamic, 8) reduction(+ : active) if (n > 32)
     for (size_t a = 0; a < n; a++) {
+        if (s->first[a] == DML_NO_TUPLE)
+            continue;
+        double *room = dml_similarities_room(s) + 2 * n;
+        const double *row = dml_inner_products_row(&s->products, a, room);
         for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t]) {
             size_t p = (size_t)tuples->positives[t];
-            double npair = npair_term(s, &step, a, p), angular = angular_term(s, &step, t, a, p);
+            double npair = npair_term(s, &step, a, p, row);
+            double angular = angular_term(s, &step, t, a, p, row);
             step.losses[t] = npair + state->options.weight * angular;
             active += npair > 0 || angular > 0;
         }

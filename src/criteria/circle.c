@@ -43,7 +43,8 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
         z[j] = gamma * (relation[j] == DML_POSITIVE ? towards : away);
     }
     struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e, signs);
-    double x = lse.positives + lse.negatives, scale = dml_sigmoid(x) * gamma;
+    double x = lse.positive_shift + lse.negative_shift + log(lse.positive_sum * lse.negative_sum);
+    double scale = dml_sigmoid(x) * gamma;
     const float push = (float)(scale * lse.negative_factor);
     const float pull = (float)(scale * -lse.positive_factor), near = (float)margin;
 #pragma omp simd

@@ -12,7 +12,7 @@
 #include "criteria/similarities.h"
 
 #include "math/linear.h"
-#include "math/transcendental.h"
+#include "math/reduce.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -64,12 +64,12 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 struct step {
     const struct dml_batch *batch;
     double margin;
-    double least;          /* squared distances below are computed anew */
-    double *sums;          /* (n): of the components of an embedding */
-    const double *squares; /* (n): squared norms */
-    double *offsets;       /* (n): sum_j (w_ij - w_ji) */
-    double *losses;        /* (anchors) */
-    uint8_t *complete;     /* (anchors): has positives and negatives */
+    double least;      /* squared distances below are computed anew */
+    double *sums;      /* (n): of the components of an embedding */
+    double *squares;   /* (n): squared norms */
+    double *offsets;   /* (n): sum_j (w_ij - w_ji) */
+    double *losses;    /* (anchors) */
+    uint8_t *complete; /* (anchors): has positives and negatives */
 };
 
 /* Squared distances below this share of the largest squared norm (of products in float32: of the
@@ -83,25 +83,22 @@ static enum dml_status start(struct state *state, const struct dml_batch *batch,
     struct dml_similarities *s = &state->similarities;
     step->batch = batch;
     step->margin = state->options.neg_margin;
-    step->sums = dml_buffer_reserve(&state->memory, 2 * n + 2 * anchors, sizeof *step->sums);
+    step->sums = dml_buffer_reserve(&state->memory, 3 * n + 2 * anchors, sizeof *step->sums);
     if (!step->sums)
         return DML_ERROR_MEMORY;
     step->offsets = step->sums + n;
-    step->losses = step->offsets + n;
+    step->squares = step->offsets + n;
+    step->losses = step->squares + n;
     step->complete = (uint8_t *)(step->losses + anchors);
     memset(step->offsets, 0, n * sizeof *step->offsets);
     enum dml_status status = dml_similarities_forward(s, batch, 1, anchors);
     if (status)
         return status;
-    step->squares = s->norms2;
     double most = 0;
     for (size_t i = 0; i < n; i++) {
         const float *x = batch->embeddings + i * batch->dim;
-        double sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (size_t k = 0; k < batch->dim; k++)
-            sum += x[k];
-        step->sums[i] = sum;
+        step->sums[i] = dml_sum(x, batch->dim);
+        step->squares[i] = dml_dot(x, x, batch->dim);
         most = fmax(most, step->squares[i]);
     }
     step->least = s->products.wide ? LOST * most : LOST_NARROW * s->products.spread;

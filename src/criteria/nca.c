@@ -34,15 +34,14 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         z[j] = scale * c[j];
-    /* log(e^a + e^b) - a = softplus(b - a) */
-    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e, signs);
-    double x = lse.negatives - lse.positives;
-    const float share = (float)(scale * dml_sigmoid(x));
-    const float away = share * lse.negative_factor, towards = -share * lse.positive_factor;
+    struct dml_row_lses lses = dml_row_lse_both(relation, m, z, e, signs);
+    struct dml_row_shares shares = dml_row_shares_of(&lses);
+    const float share = (float)(scale * shares.negatives);
+    const float away = share * lses.negative_factor, towards = -share * lses.positive_factor;
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         g[j] = e[j] * (signs[j] > 0 ? towards : away);
-    return dml_softplus(x);
+    return shares.loss;
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

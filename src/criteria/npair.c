@@ -59,20 +59,19 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 /* L_a of tuple t; adds dL_a/ds times the number of pairs to g. */
 static double pair(struct dml_similarities *s, const int32_t *labels, size_t a, size_t p,
                    double scale2) {
-    double *x = dml_similarities_room(s), sum = 0;
+    double *x = dml_similarities_room(s);
     const double *row = dml_inner_products_row(&s->products, a, x + 2 * s->n), positive = row[p];
     float *g = s->g + a * s->n, *e = (float *)(x + s->n);
 #pragma omp simd
     for (size_t j = 0; j < s->n; j++)
         x[j] = scale2 * (row[j] - positive);
-    double value = dml_softplus_negatives(labels, labels[a], s->n, x, e);
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < s->n; j++) {
-        g[j] += e[j];
-        sum += e[j];
-    }
-    g[p] -= (float)sum;
-    return value;
+    struct dml_softplus terms = dml_softplus_negatives(labels, labels[a], s->n, x, e);
+    const float scale = (float)terms.scale;
+#pragma omp simd
+    for (size_t j = 0; j < s->n; j++)
+        g[j] += scale * e[j];
+    g[p] -= (float)terms.sum;
+    return terms.value;
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

@@ -5,7 +5,7 @@
 #include "math/gram.h"
 #include "math/linear.h"
 #include "math/products.h"
-#include "math/transcendental.h"
+#include "math/reduce.h"
 
 #include <omp.h>
 #include <stdlib.h>
@@ -56,11 +56,11 @@ static void relate_by_labels(struct dml_pairwise *p, const struct dml_batch *bat
         uint8_t *row = p->relation + i * p->m;
         const int32_t label = batch->labels[i];
         uint32_t alike = 0;
-#pragma omp simd reduction(+ : alike)
-        for (size_t j = 0; j < p->m; j++) {
+#pragma omp simd
+        for (size_t j = 0; j < p->m; j++)
             row[j] = columns[j] == label ? DML_POSITIVE : DML_NEGATIVE;
+        for (size_t j = 0; j < p->m; j++)
             alike += columns[j] == label;
-        }
         long long self = p->mutual               ? (long long)i
                          : batch->reference->own ? batch->reference->own[i]
                                                  : -1;
@@ -358,42 +358,41 @@ static void relative_exponentials(const float *signs, size_t m, const double *z,
     }
 }
 
+/* The largest number of each sign, -INFINITY where there is none. */
+static void largest_by_sign(const float *x, const float *signs, size_t m, double *positive,
+                            double *negative) {
+    const int32_t none = dml_order(-INFINITY);
+    int32_t most_positive = none, most_negative = none;
+    for (size_t j = 0; j < m; j++) {
+        int32_t order = dml_order(x[j]);
+        int32_t if_positive = signs[j] > 0 ? order : none,
+                if_negative = signs[j] < 0 ? order : none;
+        most_positive = if_positive > most_positive ? if_positive : most_positive;
+        most_negative = if_negative > most_negative ? if_negative : most_negative;
+    }
+    *positive = dml_from_order(most_positive);
+    *negative = dml_from_order(most_negative);
+}
+
 struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z, float *e,
                                      float *signs) {
-    const float none = -INFINITY;
     const double apart = 30; /* exponentials of one shift are normal numbers for both relations */
-    float positive = none, negative = none;
+    double of_positives, of_negatives, positives, negatives;
     dml_row_signs(relations, m, signs);
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         e[j] = (float)z[j];
-#pragma omp simd reduction(max : positive, negative)
-    for (size_t j = 0; j < m; j++) {
-        float if_positive = signs[j] > 0 ? e[j] : none, if_negative = signs[j] < 0 ? e[j] : none;
-        positive = if_positive > positive ? if_positive : positive;
-        negative = if_negative > negative ? if_negative : negative;
-    }
-    double of_positives = positive, of_negatives = negative;
-    if (fabs(of_positives - of_negatives) < apart)
+    largest_by_sign(e, signs, m, &of_positives, &of_negatives);
+    if (fabs(of_positives - of_negatives) < apart) /* not where there is one relation alone */
         of_positives = of_negatives = fmax(of_positives, of_negatives);
     relative_exponentials(signs, m, z, of_positives, of_negatives, e);
-    double negatives = 0, positives = 0;
-#pragma omp simd reduction(+ : negatives, positives)
-    for (size_t j = 0; j < m; j++) {
-        float value = signs[j] > 0 ? e[j] : 0.0f;
-        positives += value;
-        negatives += e[j] - value;
-    }
-    struct dml_row_lses result = {-INFINITY, -INFINITY, 0, 0};
-    if (positives > 0) {
-        result.positives = of_positives + log(positives);
-        result.positive_factor = (float)(1 / positives);
-    }
-    if (negatives > 0) {
-        result.negatives = of_negatives + log(negatives);
-        result.negative_factor = (float)(1 / negatives);
-    }
-    return result;
+    dml_sum_by_sign(e, signs, m, &positives, &negatives);
+    return (struct dml_row_lses){of_positives,
+                                 positives,
+                                 of_negatives,
+                                 negatives,
+                                 positives > 0 ? (float)(1 / positives) : 0,
+                                 negatives > 0 ? (float)(1 / negatives) : 0};
 }
 
 struct dml_hinge dml_pairwise_hinge(const struct dml_pairwise *p, enum dml_relation relation,

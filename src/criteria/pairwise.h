@@ -77,14 +77,29 @@ double dml_row_lse(const uint8_t *relations, enum dml_relation relation, size_t 
  * vectors of as many lanes as there are bytes, whose sums take longer than the loop. */
 void dml_row_signs(const uint8_t *relations, size_t m, float *signs);
 
-/* dml_row_lse of both relations in one go. exp(z_j - its result) is e_j times its relation's
- * factor; e_j is 0 for the others. `signs` (m) becomes the row's. */
+/* Of both relations in one go: sum of exp z_j = sum * exp(shift), and exp(z_j) over it is e_j times
+ * its relation's factor; e_j is 0 for the others. `signs` (m) becomes the row's. Without columns of
+ * a relation its shift is -INFINITY, sum and factor are 0. */
 struct dml_row_lses {
-    double positives, negatives;            /* -INFINITY where there are none */
-    float positive_factor, negative_factor; /* 0 where there are none */
+    double positive_shift, positive_sum, negative_shift, negative_sum;
+    float positive_factor, negative_factor;
 };
 struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z, float *e,
                                      float *signs);
+
+/* The share that negatives have in the sum of both relations' exponentials, and -log of the
+ * positives' share. There are positives. */
+struct dml_row_shares {
+    double negatives, positives, loss;
+};
+static inline struct dml_row_shares dml_row_shares_of(const struct dml_row_lses *lses) {
+    const double apart = lses->negative_shift - lses->positive_shift;
+    const double of_sums = lses->negative_sum / lses->positive_sum;
+    const double odds = apart == 0 ? of_sums : of_sums * exp(apart);
+    if (odds < INFINITY)
+        return (struct dml_row_shares){odds / (1 + odds), 1 / (1 + odds), log1p(odds)};
+    return (struct dml_row_shares){1, exp(-apart) / of_sums, apart + log(of_sums)};
+}
 
 static inline double dml_softplus(double x) {
     return (x > 0 ? x : 0) + log1p(exp(-fabs(x)));

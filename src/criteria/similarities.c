@@ -1,8 +1,9 @@
 #include "criteria/similarities.h"
 
-#include "math/linear.h"
 #include "math/products.h"
+#include "math/reduce.h"
 #include "math/transcendental.h"
+#include "math/turn.h"
 
 #include <math.h>
 #include <omp.h>
@@ -13,7 +14,7 @@ enum { ROOM = 4 }; /* doubles of room a column */
 static enum dml_status lay_out(struct dml_similarities *s, const struct dml_batch *batch,
                                size_t tuples) {
     size_t n = batch->n, dim = batch->dim, threads = (size_t)omp_get_max_threads();
-    size_t doubles = n + threads * ROOM * n, packed = dml_product_room(dim, n);
+    size_t doubles = threads * ROOM * n, packed = dml_product_room(dim, n);
     size_t floats = n * n + n * dim + packed;
     double *memory =
         dml_buffer_reserve(&s->memory, 2 * doubles + floats + n + tuples, sizeof(float));
@@ -22,8 +23,7 @@ static enum dml_status lay_out(struct dml_similarities *s, const struct dml_batc
     s->n = n;
     s->dim = dim;
     s->embeddings = batch->embeddings;
-    s->norms2 = memory;
-    s->rows = memory + n;
+    s->room = memory;
     s->packed = (float *)(memory + doubles);
     s->back = s->packed + packed;
     s->g = s->back + n * dim;
@@ -39,10 +39,6 @@ enum dml_status dml_similarities_forward(struct dml_similarities *s, const struc
         status = dml_inner_products(&s->products, batch->embeddings, batch->n, batch->dim, slope);
     if (status)
         return status;
-    for (size_t i = 0; i < s->n; i++) {
-        const float *x = batch->embeddings + i * s->dim;
-        s->norms2[i] = dml_dot(x, x, s->dim);
-    }
     memset(s->g, 0, s->n * s->n * sizeof *s->g);
     return DML_OK;
 }
@@ -57,7 +53,7 @@ void dml_similarities_group(struct dml_similarities *s, const int32_t *samples, 
 }
 
 double *dml_similarities_room(const struct dml_similarities *s) {
-    return s->rows + (size_t)omp_get_thread_num() * ROOM * s->n;
+    return s->room + (size_t)omp_get_thread_num() * ROOM * s->n;
 }
 
 /* A tile's row is a line of the cache. */
@@ -65,33 +61,33 @@ enum { TILE = 16 };
 
 /* The tile at (row, column) and its mirror image, which lies as far on the other side. */
 static void fold_tiles(float *m, size_t n, size_t row, size_t column) {
-    float turned[TILE][TILE];
-    size_t height = n - row < TILE ? n - row : TILE, width = TILE;
-    for (size_t j = 0; j < width; j++)
-        for (size_t i = 0; i < height; i++)
-            turned[i][j] = m[(column + j) * n + row + i];
-    for (size_t i = 0; i < height; i++) {
-        float *to = m + (row + i) * n + column;
-        for (size_t j = 0; j < width; j++)
-            to[j] = turned[i][j] += to[j];
-    }
-    for (size_t j = 0; j < width; j++)
-        for (size_t i = 0; i < height; i++)
-            m[(column + j) * n + row + i] = turned[i][j];
+    float sum[TILE][TILE];
+    float *own = m + row * n + column, *other = m + column * n + row;
+    for (size_t i = 0; i < TILE; i += DML_TURN)
+        for (size_t j = 0; j < TILE; j += DML_TURN)
+            dml_turn(other + j * n + i, n, &sum[i][j], TILE);
+    for (size_t i = 0; i < TILE; i++)
+        for (size_t j = 0; j < TILE; j++)
+            own[i * n + j] = sum[i][j] += own[i * n + j];
+    for (size_t j = 0; j < TILE; j += DML_TURN)
+        for (size_t i = 0; i < TILE; i += DML_TURN)
+            dml_turn(&sum[i][j], TILE, other + j * n + i, n);
 }
 
-static void fold_diagonal(float *m, size_t n, size_t first) {
-    for (size_t i = first; i < n && i < first + TILE; i++)
-        for (size_t j = first; j <= i; j++)
+/* Rows from `row` on, a tile's or fewer, and columns from `left` up to the diagonal. */
+static void fold_one_by_one(float *m, size_t n, size_t row, size_t left) {
+    for (size_t i = row; i < n && i < row + TILE; i++)
+        for (size_t j = left; j <= i; j++)
             m[i * n + j] = m[j * n + i] = m[i * n + j] + m[j * n + i];
 }
 
 void dml_fold(float *m, size_t n) {
 #pragma omp parallel for schedule(dynamic, 2) if (n > 200)
     for (size_t row = 0; row < n; row += TILE) {
-        for (size_t column = 0; column < row; column += TILE)
+        const bool whole = row + TILE <= n;
+        for (size_t column = 0; whole && column < row; column += TILE)
             fold_tiles(m, n, row, column);
-        fold_diagonal(m, n, row);
+        fold_one_by_one(m, n, row, whole ? row : 0);
     }
 }
 
@@ -107,14 +103,26 @@ float *dml_similarities_backward(struct dml_similarities *s) {
     return s->back;
 }
 
-double dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n, const double *x,
-                              float *e) {
-    double most = 0, sum = 0;
-#pragma omp simd reduction(max : most)
+/* The largest x of another label, and 0 at least. Numbers of one width make vectors of one length:
+ * it is found in float32, rounded, where it is finite there. */
+static double largest_negative(const int32_t *labels, int32_t label, size_t n, const double *x) {
+    int32_t order = 0; /* of numbers from 0 on bits are */
     for (size_t j = 0; j < n; j++) {
-        double value = labels[j] != label ? x[j] : 0;
-        most = value > most ? value : most;
+        int32_t bits = labels[j] != label ? dml_float_to_bits((float)x[j]) : 0;
+        order = bits > order ? bits : order;
     }
+    double most = dml_bits_to_float(order);
+    if (most < INFINITY)
+        return most;
+    most = 0;
+    for (size_t j = 0; j < n; j++)
+        most = labels[j] != label ? fmax(most, x[j]) : most;
+    return most;
+}
+
+struct dml_softplus dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n,
+                                           const double *x, float *e) {
+    const double most = largest_negative(labels, label, n, x);
 #pragma omp simd
     for (size_t j = 0; j < n; j++)
         e[j] = (float)(x[j] - most);
@@ -123,14 +131,11 @@ double dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n, co
         float value = dml_expf(e[j]);
         e[j] = labels[j] != label ? value : 0.0f;
     }
-#pragma omp simd reduction(+ : sum)
-    for (size_t j = 0; j < n; j++)
-        sum += e[j];
-    double value = most == 0 ? log1p(sum) : most + log(exp(-most) + sum);
-    float scale = (float)exp(most - value);
-    for (size_t j = 0; j < n; j++)
-        e[j] *= scale;
-    return value;
+    const double sum = dml_sum(e, n), none = most == 0 ? 1 : exp(-most);
+    const double scale = 1 / (none + sum);
+    return (struct dml_softplus){.value = most == 0 ? log1p(sum) : most + log(none + sum),
+                                 .scale = scale,
+                                 .sum = sum * scale};
 }
 
 void dml_similarities_free(struct dml_similarities *s) {

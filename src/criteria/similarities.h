@@ -13,8 +13,7 @@ struct dml_similarities {
     float *g;       /* (n, n): dL/ds_ij, which the criterion fills in; starts as 0 */
     float *back;    /* (n, dim): result of backward */
     float *packed;  /* room of the product that gives it */
-    double *norms2; /* (n): <e_i, e_i> */
-    double *rows;   /* (threads, 4 n): room for a row's pass */
+    double *room;   /* (threads, 4 n): for a row's pass */
     uint32_t *next; /* (count): see dml_similarities_group */
     uint32_t *first;
     const float *embeddings;
@@ -45,10 +44,13 @@ float *dml_similarities_backward(struct dml_similarities *similarities);
 /* grad (n, dim) becomes g e, or gains it (`add`). */
 void dml_similarities_product(const struct dml_similarities *similarities, bool add, float *grad);
 
-/* L = log(1 + sum_j exp x_j) over the samples j whose label is not `label`, and
- * e_j = dL/dx_j = exp(x_j - L), 0 for the other samples. */
-double dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n, const double *x,
-                              float *e);
+/* L = log(1 + sum_j exp x_j) over the samples j whose label is not `label`. dL/dx_j = exp(x_j - L)
+ * is e_j times `scale`; e_j is 0 for the other samples. `sum` is that of all dL/dx_j. */
+struct dml_softplus {
+    double value, scale, sum;
+};
+struct dml_softplus dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n,
+                                           const double *x, float *e);
 
 void dml_similarities_free(struct dml_similarities *similarities);
 

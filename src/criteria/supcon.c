@@ -35,19 +35,18 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *roo
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         z[j] = inverse * c[j];
-    struct dml_row_lses lse = dml_row_lse_both(relation, m, z, e, signs);
+    struct dml_row_lses lses = dml_row_lse_both(relation, m, z, e, signs);
 #pragma omp simd reduction(+ : mean)
     for (size_t j = 0; j < m; j++)
         mean += signs[j] > 0 ? z[j] : 0;
-    const double of_negatives = dml_sigmoid(lse.negatives - lse.positives);
-    const double of_positives = dml_sigmoid(lse.positives - lse.negatives);
-    const float away = (float)(inverse * of_negatives * lse.negative_factor);
-    const float towards = (float)(inverse * of_positives * lse.positive_factor);
+    struct dml_row_shares shares = dml_row_shares_of(&lses);
+    const float away = (float)(inverse * shares.negatives * lses.negative_factor);
+    const float towards = (float)(inverse * shares.positives * lses.positive_factor);
     const float target = (float)(inverse * share);
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         g[j] = signs[j] > 0 ? e[j] * towards - target : e[j] * away;
-    return lse.positives + dml_softplus(lse.negatives - lse.positives) - share * mean;
+    return lses.positive_shift + log(lses.positive_sum) + shares.loss - share * mean;
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

@@ -1,6 +1,7 @@
 #include "math/gram.h"
 
 #include "math/panels.h"
+#include "math/turn.h"
 
 #include <string.h>
 
@@ -28,18 +29,18 @@ static void fill_columns(const float *x, size_t n, size_t dim, size_t j, float *
 }
 
 /* Their mirror images, rows j..j + DML_PANEL right of the diagonal tile, which is symmetric by
- * itself: in squares, because a column of `out` walks through memory in steps that caches cannot
- * hold. A square is turned in an array of its own, where it is written by whole lines. */
+ * itself. A row's lines are written in one go, since rows may lie in steps that caches cannot hold.
+ */
 static void mirror_columns(float *out, size_t n, size_t j) {
-    float turned[DML_PANEL][DML_PANEL];
-    for (size_t i = j + DML_PANEL; i < n; i += DML_PANEL) {
-        size_t height = least(n - i, DML_PANEL);
-        for (size_t r = 0; r < height; r++)
-            for (size_t v = 0; v < DML_PANEL; v++)
-                turned[v][r] = out[(i + r) * n + j + v];
-        for (size_t v = 0; v < DML_PANEL; v++)
-            memcpy(out + (j + v) * n + i, turned[v], height * sizeof *out);
-    }
+    size_t first = j + DML_PANEL,
+           turned = first + (n > first ? n - first : 0) / DML_TURN * DML_TURN;
+    for (size_t i = first; i < turned; i += DML_PANEL)
+        for (size_t v = 0; v < DML_PANEL; v += DML_TURN)
+            for (size_t r = i; r < i + DML_PANEL && r < turned; r += DML_TURN)
+                dml_turn(out + r * n + j + v, n, out + (j + v) * n + r, n);
+    for (size_t v = 0; v < DML_PANEL; v++)
+        for (size_t i = turned; i < n; i++)
+            out[(j + v) * n + i] = out[i * n + j + v];
 }
 
 void dml_gram(const float *x, size_t n, size_t dim, float *out) {

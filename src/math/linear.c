@@ -1,5 +1,7 @@
 #include "math/linear.h"
 
+#include "math/reduce.h"
+
 #include <cblas.h>
 #include <math.h>
 #include <string.h>
@@ -89,11 +91,7 @@ void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, 
 }
 
 double dml_dot(const float *a, const float *b, size_t dim) {
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (size_t k = 0; k < dim; k++)
-        sum += (double)a[k] * b[k];
-    return sum;
+    return dml_sum_products(a, b, dim);
 }
 
 double dml_distance2(const float *a, const float *b, size_t dim) {

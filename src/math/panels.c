@@ -1,5 +1,7 @@
 #include "math/panels.h"
 
+#include "math/turn.h"
+
 #include <string.h>
 
 /* A row of a tile is two vectors; 6 rows of sums, a row of b and an element of a take 15 of the 16
@@ -124,7 +126,11 @@ void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panel
 void dml_panels_pack_transposed(size_t k, size_t n, const float *bt, size_t ld, float *panels) {
     for (size_t j = 0; j < n; j += DML_PANEL, panels += k * DML_PANEL) {
         size_t width = n - j < DML_PANEL ? n - j : DML_PANEL;
-        for (size_t l = 0; l < k; l++) {
+        size_t turned = width == DML_PANEL ? k / DML_TURN * DML_TURN : 0;
+        for (size_t l = 0; l < turned; l += DML_TURN)
+            for (size_t v = 0; v < DML_PANEL; v += DML_TURN)
+                dml_turn(bt + (j + v) * ld + l, ld, panels + l * DML_PANEL + v, DML_PANEL);
+        for (size_t l = turned; l < k; l++) {
             for (size_t v = 0; v < width; v++)
                 panels[l * DML_PANEL + v] = bt[(j + v) * ld + l];
             for (size_t v = width; v < DML_PANEL; v++)

@@ -4,6 +4,7 @@
 #include "math/above.h"
 #include "math/linear.h"
 #include "math/pack.h"
+#include "math/turn.h"
 
 #include <math.h>
 #include <omp.h>
@@ -16,7 +17,6 @@ enum {
     TILE = 384,               /* rows and columns of a tile */
     MOST_POSITIVES = 8 << 20, /* ranked in one pass over the gallery; 20 bytes each */
     FEW = DML_ABOVE_LEVELS,   /* positives of a query that are compared with one by one */
-    LANES = 8,                /* rows and columns that are transposed together */
     STEP = 16,                /* elements of a row that are skipped together */
     PRUNE_EVERY = 16,         /* tiles, for queries with more */
 };
@@ -353,44 +353,11 @@ static float longest_norm(const struct dml_rows *rows, size_t first, size_t coun
     return longest;
 }
 
-/* Eight lanes of the compiler's own vectors. */
-typedef float lanes __attribute__((vector_size(32), may_alias));
-
-/* Lanes of a (0 to 7) and b (8 to 15), as clang spells it, and gcc before 12. */
-#ifdef __clang__
-#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-typedef int32_t picks __attribute__((vector_size(32)));
-#define PICK(a, b, ...) __builtin_shuffle(a, b, (picks){__VA_ARGS__})
-#endif
-
-/* Eight rows of eight, transposed in registers. */
-static void turn_lanes(const float *from, float *to) {
-    lanes r[LANES], t[LANES], u[LANES];
-    for (size_t i = 0; i < LANES; i++)
-        memcpy(&r[i], from + i * TILE, sizeof r[i]);
-    for (size_t i = 0; i < LANES; i += 2) {
-        t[i] = PICK(r[i], r[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-        t[i + 1] = PICK(r[i], r[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-    }
-    for (size_t i = 0; i < LANES; i += 4)
-        for (size_t k = 0; k < 2; k++) {
-            u[i + 2 * k] = PICK(t[i + k], t[i + 2 + k], 0, 1, 8, 9, 4, 5, 12, 13);
-            u[i + 2 * k + 1] = PICK(t[i + k], t[i + 2 + k], 2, 3, 10, 11, 6, 7, 14, 15);
-        }
-    for (size_t i = 0; i < 4; i++) {
-        r[i] = PICK(u[i], u[i + 4], 0, 1, 2, 3, 8, 9, 10, 11);
-        r[i + 4] = PICK(u[i], u[i + 4], 4, 5, 6, 7, 12, 13, 14, 15);
-    }
-    for (size_t i = 0; i < LANES; i++)
-        memcpy(to + i * TILE, &r[i], sizeof r[i]);
-}
-
 /* What lies beyond n and m, in tiles at the edge, is turned along and never looked at. */
 static void turn(const float *tile, size_t n, size_t m, float *turned) {
-    for (size_t i = 0; i < n; i += LANES)
-        for (size_t j = 0; j < m; j += LANES)
-            turn_lanes(tile + i * TILE + j, turned + j * TILE + i);
+    for (size_t i = 0; i < n; i += DML_TURN)
+        for (size_t j = 0; j < m; j += DML_TURN)
+            dml_turn(tile + i * TILE + j, TILE, turned + j * TILE + i, TILE);
 }
 
 /* The tile of queries from `row` and gallery rows from `column`; where both are one set also the
