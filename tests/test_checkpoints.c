@@ -26,6 +26,48 @@ static void test_files_of_torch(void **state) {
     reads_nine_tensors("ema_layout.pth");
 }
 
+/* Of the layout that torch.save has on such a machine. One of its tensors has the other sign than
+ * its storage. */
+static void test_file_of_a_big_endian_machine(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        size_t count;
+        float values[3];
+    } expected[] = {
+        {"a", 3, {1, 2.5f, -3}}, {"h", 2, {0.5f, -2}}, {"d", 1, {1e-3f}}, {"l", 1, {7}}};
+    struct dml_tensors tensors;
+    assert_ok(dml_tensors_read(DML_SOURCE_DIR "/tests/cases/big_endian.pth", &tensors));
+    assert_int_equal(tensors.count, 5);
+    assert_null(dml_tensors_find(&tensors, "negative"));
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++) {
+        const struct dml_tensor *tensor = dml_tensors_find(&tensors, expected[i].name);
+        float values[3];
+        assert_non_null(tensor);
+        assert_int_equal(tensor->count, expected[i].count);
+        dml_tensor_floats(tensor, values);
+        assert_memory_equal(values, expected[i].values, tensor->count * sizeof *values);
+    }
+    dml_tensors_free(&tensors);
+}
+
+static void test_what_is_mistaken_for_weights(void **state) {
+    (void)state;
+    static const char *const files[][2] = {
+        {"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "Git LFS"},
+        {"<!DOCTYPE html>\n<html>", "is a web page"},
+        {"\x1f\x8b\x08", "compressed by gzip"},
+        {"\x93NUMPY\1", "a .npy file"},
+        {"epoch,loss\n", "neither a safetensors file nor one that torch.save wrote"},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct dml_tensors tensors;
+        assert_int_equal(dml_tensors_parse(files[i][0], strlen(files[i][0]), "x.pth", &tensors),
+                         DML_ERROR_INPUT);
+        assert_non_null(strstr(dml_error(), files[i][1]));
+    }
+}
+
 struct buffer {
     char bytes[20000];
     size_t size;
@@ -220,6 +262,8 @@ static void test_messages_list_the_keys(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files_of_torch),
+        cmocka_unit_test(test_file_of_a_big_endian_machine),
+        cmocka_unit_test(test_what_is_mistaken_for_weights),
         cmocka_unit_test(test_what_stands_beside_weights),
         cmocka_unit_test(test_every_wrapping),
         cmocka_unit_test(test_prefixes_of_names),

@@ -226,6 +226,8 @@ static void test_bad_images(void **state) {
     const char *name = "cub200/images/9.auk/bad.jpg";
     bad_image(scratch_text(name, ""), DML_ERROR_INPUT, "is empty");
     bad_image(scratch_text(name, "Not an image."), DML_ERROR_INPUT, "neither a JPEG nor a PNG");
+    bad_image(scratch_text(name, "GIF89a;"), DML_ERROR_INPUT, "is a GIF image, neither a JPEG");
+    bad_image(scratch_text(name, "RIFFsizeWEBPVP8 "), DML_ERROR_INPUT, "is a WebP image, neither");
     bad_image(hostile_jpeg(name, 65535), DML_ERROR_INPUT, "65500");
     bad_image(hostile_jpeg(name, 65000), DML_ERROR_INPUT, "65000 x 65000");
     static const size_t cuts[] = {3, 20, 100, 700, 10000, 20000};
@@ -316,6 +318,28 @@ static void test_csv(void **state) {
     dml_dataset_close(&dataset);
 }
 
+/* As Excel writes them where the comma is a decimal point, and with lines that were emptied. */
+static void test_csv_of_excel(void **state) {
+    (void)state;
+    static const char *const texts[] = {
+        "\xEF\xBB\xBFpath;label;split\r\nbmw/0.jpg;a,b;train\r\nbmw/1.jpg;\"c;d\";test\r\n;;\r\n",
+        "path\tlabel\tsplit\nbmw/0.jpg\ta,b\ttrain\n\t\t\nbmw/1.jpg\tc;d\ttest\n",
+        "sep=;\r\n\"pa,th\";path;label;split\r\n0;bmw/0.jpg;a,b;train\r\n1;bmw/"
+        "1.jpg;\"c;d\";test\r\n",
+        "path,label,split\rbmw/0.jpg,\"a,b\",train\r,,\rbmw/1.jpg,c;d,test\r",
+    };
+    make_classes("lists", NAMED, 2, false);
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct dml_dataset_options options = csv_options(texts[i]);
+        struct dml_dataset dataset = data_open_ok(&options);
+        data_check_part(&dataset.training, 1, 1);
+        data_check_part(&dataset.testing, 1, 1);
+        assert_string_equal(dataset.training.class_names[0], "a,b");
+        assert_string_equal(dataset.testing.class_names[0], "c;d");
+        dml_dataset_close(&dataset);
+    }
+}
+
 static void csv_fails(const char *text, const char *first, const char *second) {
     struct dml_dataset_options options = csv_options(text);
     data_open_fails(&options, DML_ERROR_INPUT, first, second);
@@ -340,6 +364,10 @@ static void test_bad_csv(void **state) {
     csv_fails("path,label,split\nbmw/0.jpg,\"a\"b,train\n", "line 2", "closing quote");
     csv_fails("path,label,split,is_query\nbmw/0.jpg,a,test,maybe\n", "line 2: is_query",
               "\"maybe\"");
+    csv_fails("path,label,split,label\n", "line 1", "\"label\" is there twice");
+    csv_fails("sep=;\npath;label;split\nbmw/0.jpg;;train\n", "line 3", "empty label");
+    csv_fails("\xFF\xFEp", "is UTF-16 text", "");
+    csv_fails("path,label,split\nbmw/0.jpg,a,\"tr\nain\"\n", "line 2: split is \"tr\\x0aain\"", "");
     struct dml_dataset_options options = data_options_of("cub200", scratch_path("%s", ""));
     options.dataset_csv = "/nowhere/x.csv";
     data_open_fails(&options, DML_ERROR_IO, "/nowhere/x.csv", "cannot be opened");
@@ -384,10 +412,19 @@ static int teardown(void **state) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_numbered),     TEST(test_named_and_roots), TEST(test_class_split),
-        TEST(test_sample_split), TEST(test_online_products), TEST(test_bundled),
-        TEST(test_missing),      TEST(test_bad_images),      TEST(test_tolerated),
-        TEST(test_csv),          TEST(test_bad_csv),         TEST(test_png_write),
+        TEST(test_numbered),
+        TEST(test_named_and_roots),
+        TEST(test_class_split),
+        TEST(test_sample_split),
+        TEST(test_online_products),
+        TEST(test_bundled),
+        TEST(test_missing),
+        TEST(test_bad_images),
+        TEST(test_tolerated),
+        TEST(test_csv_of_excel),
+        TEST(test_csv),
+        TEST(test_bad_csv),
+        TEST(test_png_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -265,6 +265,10 @@ echo "no image" >"$work/text.jpg"
 says "text.jpg: is neither a JPEG nor a PNG" "$dml" embed --checkpoint "$checkpoint" \
     --images "$work/data/tiny/images" "$work/text.jpg" --out "$work/x"
 says "--out is missing" "$dml" embed --checkpoint "$checkpoint"
+says "--not_pretrained: without a checkpoint" "$dml" embed --arch resnet18_normalize --not_pretrained \
+    --images "$query" --out "$work/x"
+printf 'PK\3\4' >"$work/arrays.npz"
+says "is an .npz archive" "$dml" eval --embeddings "$work/arrays.npz" --labels "$work/text.npy"
 # Told before anything is embedded: there is not even a checkpoint.
 says "--out: $work/none/x_embeddings.npy: cannot be written: No such file" \
     "$dml" embed --checkpoint "$work/no" --out "$work/none/x"

@@ -227,6 +227,15 @@ static void test_folders(void **state) {
     assert_int_equal(symlink(".", scratch_path("set/images/c")), 0);
     data_open_fails(&options, DML_ERROR_INPUT, "images", "same folder");
     unlink(scratch_path("set/images/c"));
+    /* What systems leave in folders is no class and no image. */
+    make_image("set/images/__MACOSX/a/._1.jpg");
+    make_image("set/images/@eaDir/1.jpg");
+    scratch_text("set/images/a/Thumbs.db", "x");
+    scratch_text("set/images/b/.DS_Store", "x");
+    struct dml_dataset dataset = data_open_ok(&options);
+    data_check_part(&dataset.training, 1, 1);
+    data_check_part(&dataset.testing, 1, 1);
+    dml_dataset_close(&dataset);
     make_image("both/images/cars_train/1.jpg");
     make_image("both/images/cars_test/1.jpg");
     options = options_here("both");
@@ -237,7 +246,7 @@ static void test_folders(void **state) {
         make_image(path);
         free(path);
     }
-    struct dml_dataset dataset = data_open_ok(&options);
+    dataset = data_open_ok(&options);
     data_check_part(&dataset.training, 4, 4);
     data_check_part(&dataset.testing, 5, 5);
     dml_dataset_close(&dataset);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -138,6 +139,30 @@ enum dml_status dml_read_file(const char *path, char **data, size_t *size) {
     return *data ? DML_OK : DML_ERROR_MEMORY;
 }
 
+/* With its mark, or without by what Latin letters look like. */
+static bool is_utf16(const char *text, size_t size) {
+    if (size >= 2 && (memcmp(text, "\xFF\xFE", 2) == 0 || memcmp(text, "\xFE\xFF", 2) == 0))
+        return true;
+    return size >= 4 && !text[0] != !text[1] && !text[0] == !text[2] && !text[1] == !text[3];
+}
+
+enum dml_status dml_read_text(const char *path, const char *otherwise, char **text) {
+    size_t size = 0;
+    *text = NULL;
+    enum dml_status status = dml_read_file(path, text, &size);
+    if (status)
+        return status;
+    if (is_utf16(*text, size) || strlen(*text) != size) {
+        status = dml_fail(DML_ERROR_INPUT, "%s: %s", path,
+                          is_utf16(*text, size) ? "is UTF-16 text; save it as UTF-8" : otherwise);
+        free(*text);
+        *text = NULL;
+    } else if (strncmp(*text, "\xEF\xBB\xBF", 3) == 0) {
+        memmove(*text, *text + 3, size - 2);
+    }
+    return status;
+}
+
 enum dml_status dml_map_file(const char *path, struct dml_mapping *mapping) {
     enum dml_status status = DML_OK;
     struct stat info;
@@ -198,6 +223,19 @@ bool dml_path_exists(const char *path) {
 bool dml_is_folder(const char *path) {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool dml_is_clutter(const char *name) {
+    static const char *const names[] = {
+        "Thumbs.db",  "desktop.ini", "$RECYCLE.BIN", "System Volume Information", /* Windows */
+        "__MACOSX", /* its zip files */
+        "@eaDir",   /* Synology */
+        "lost+found",
+    };
+    bool found = name[0] == '.'; /* "._x" are shadows of files on macOS */
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        found |= strcasecmp(name, names[i]) == 0;
+    return found;
 }
 
 char *dml_path_join(const char *folder, const char *name) {

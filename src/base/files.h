@@ -32,6 +32,10 @@ enum dml_status dml_write_file(const char *path, const void *data, size_t size);
 /* Reads a whole file; the result has a 0 byte after it and is freed with free(). */
 enum dml_status dml_read_file(const char *path, char **data, size_t *size);
 
+/* The same of a text, without a byte order mark. One that holds a 0 byte fails with `otherwise`
+ * ("is not a text file"), or by name where it is UTF-16. */
+enum dml_status dml_read_text(const char *path, const char *otherwise, char **text);
+
 /* A file mapped for reading; the mapping is at least one byte long. */
 struct dml_mapping {
     const unsigned char *data;
@@ -43,6 +47,8 @@ void dml_unmap_file(struct dml_mapping *mapping);
 enum dml_status dml_make_folders(const char *path); /* like mkdir -p */
 bool dml_path_exists(const char *path);
 bool dml_is_folder(const char *path);
+/* Whether a name in a folder is hidden, or one that systems leave beside what people put there. */
+bool dml_is_clutter(const char *name);
 char *dml_path_join(const char *folder, const char *name); /* free() it */
 
 #endif

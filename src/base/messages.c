@@ -67,7 +67,7 @@ void dml_tell_lines(enum dml_message_kind kind, char *text) {
 static void tell(enum dml_message_kind kind, const char *format, va_list arguments) {
     char text[TEXT_SIZE], clean[TEXT_SIZE];
     vsnprintf(text, sizeof text, dml_message_format(format, clean, sizeof clean), arguments);
-    dml_text_printable(text, clean, sizeof clean);
+    dml_text_printable(text, true, clean, sizeof clean);
     dml_tell_lines(kind, clean);
 }
 

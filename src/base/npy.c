@@ -107,6 +107,10 @@ enum dml_status dml_npy_parse(const void *bytes, size_t size, const char *name,
                               struct dml_npy *out) {
     const unsigned char *data = bytes;
     memset(out, 0, sizeof *out);
+    if (size >= 4 && memcmp(data, "PK\3\4", 4) == 0)
+        return dml_fail(DML_ERROR_INPUT,
+                        "%s: is an .npz archive of arrays; save one of them as .npy, by numpy.save",
+                        name);
     if (size < 12 || memcmp(data, "\x93NUMPY", 6) != 0 || data[6] < 1 || data[6] > 3)
         return dml_fail(DML_ERROR_INPUT, "%s: is not a .npy file", name);
     size_t start = data[6] == 1 ? 10 : 12;

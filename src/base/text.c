@@ -34,8 +34,8 @@ static void printable(const char *text, const char *keep, char *out, size_t size
         out[at] = 0;
 }
 
-void dml_text_printable(const char *text, char *out, size_t size) {
-    printable(text, "\n\t", out, size);
+void dml_text_printable(const char *text, bool lines, char *out, size_t size) {
+    printable(text, lines ? "\n\t" : "", out, size);
 }
 
 /* "\\xff", in lower case as it is written. */

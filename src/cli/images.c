@@ -72,7 +72,7 @@ static enum dml_status add_folder(struct found *found, const char *folder,
         return dml_fail(DML_ERROR_IO, "%s: cannot be read: %s", folder, strerror(errno));
     for (int i = 0; i < count; i++) {
         const char *name = entries[i]->d_name;
-        bool wanted = !status && name[0] != '.';
+        bool wanted = !status && !dml_is_clutter(name);
         char *path = wanted ? dml_path_join(folder, name) : NULL;
         if (wanted && !path)
             status = DML_ERROR_MEMORY;
@@ -107,14 +107,9 @@ static enum dml_status add_line(struct found *found, const char *list, const cha
 /* Paths in a list are as typed, one a line. Blank lines are skipped, and those that begin with #
  * unless a file is called so. */
 static enum dml_status add_list(struct found *found, const char *path) {
-    char *text;
-    size_t size;
-    enum dml_status status = dml_read_file(path, &text, &size);
-    if (status)
-        return status;
-    if (strlen(text) != size)
-        status = dml_fail(DML_ERROR_INPUT, "%s: is neither an image nor a list of images", path);
-    char *rest = strncmp(text, "\xEF\xBB\xBF", 3) == 0 ? text + 3 : text;
+    char *text = NULL;
+    enum dml_status status = dml_read_text(path, "is neither an image nor a list of images", &text);
+    char *rest = text;
     while (rest && !status) {
         char *line = strsep(&rest, "\n");
         size_t length = strlen(line);

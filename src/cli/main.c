@@ -60,7 +60,7 @@ void dml_cli_print(const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    dml_text_printable(text, clean, sizeof clean);
+    dml_text_printable(text, true, clean, sizeof clean);
     fputs(clean, stdout);
 }
 

@@ -77,7 +77,7 @@ static bool is_npy(const struct dml_strings *sources) {
 }
 
 static enum dml_status read_paths(const char *path, struct side *side) {
-    enum dml_status status = dml_read_file(path, &side->text, NULL);
+    enum dml_status status = dml_read_text(path, "is not a text file", &side->text);
     if (status)
         return status;
     side->lines = dml_alloc(side->n, sizeof *side->lines);

@@ -6,18 +6,38 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The first of , ; and tab that stands between the fields of the first line. Excel may say it
+ * before, in a line "sep=;". */
+static void find_separator(struct dml_csv *csv) {
+    char *at = csv->at;
+    csv->separator = ',';
+    if (strncmp(at, "sep=", 4) == 0 && at[4] && strchr(",;\t|", at[4]) &&
+        (at[5] == '\n' || at[5] == '\r')) {
+        csv->separator = at[4];
+        csv->at = at + (at[5] == '\r' && at[6] == '\n' ? 7 : 6);
+        csv->line++;
+        return;
+    }
+    at += strspn(at, "\r\n");
+    bool semicolon = false, tab = false;
+    for (bool quoted = false; *at && (quoted || !strchr("\r\n", *at)); at++) {
+        quoted ^= *at == '"';
+        if (!quoted && *at == ',')
+            return;
+        semicolon |= !quoted && *at == ';';
+        tab |= !quoted && *at == '\t';
+    }
+    csv->separator = semicolon ? ';' : tab ? '\t' : ',';
+}
+
 enum dml_status dml_csv_open(const char *path, struct dml_csv *out) {
-    size_t size;
     *out = (struct dml_csv){.name = path, .line = 1};
-    enum dml_status status = dml_read_file(path, &out->text, &size);
-    if (status)
-        return status;
-    if (strlen(out->text) != size)
-        return dml_fail(DML_ERROR_INPUT, "%s: is not a text file", path);
-    out->at = out->text;
-    if (strncmp(out->at, "\xEF\xBB\xBF", 3) == 0)
-        out->at += 3;
-    return DML_OK;
+    enum dml_status status = dml_read_text(path, "is not a text file", &out->text);
+    if (!status) {
+        out->at = out->text;
+        find_separator(out);
+    }
+    return status;
 }
 
 void dml_csv_close(struct dml_csv *csv) {
@@ -40,7 +60,7 @@ static enum dml_status read_quoted(struct dml_csv *csv, char **field) {
     }
     if (!closed)
         return dml_fail(DML_ERROR_INPUT, "%s: line %zu: a quote is not closed", csv->name, started);
-    if (*from && !strchr(",\r\n", *from))
+    if (*from && *from != csv->separator && !strchr("\r\n", *from))
         return dml_fail(DML_ERROR_INPUT, "%s: line %zu: text after a closing quote", csv->name,
                         csv->line);
     csv->at = from;
@@ -50,6 +70,7 @@ static enum dml_status read_quoted(struct dml_csv *csv, char **field) {
 
 /* The character after a field is looked at before a 0 takes its place. */
 static enum dml_status read_record(struct dml_csv *csv, struct dml_csv_record *out) {
+    const char ends[] = {csv->separator, '\r', '\n', 0};
     out->count = 0;
     out->line = csv->line;
     for (;;) {
@@ -61,13 +82,13 @@ static enum dml_status read_record(struct dml_csv *csv, struct dml_csv_record *o
         enum dml_status status = quoted ? read_quoted(csv, field) : DML_OK;
         if (status)
             return status;
-        char *end = csv->at + (quoted ? 0 : strcspn(csv->at, ",\r\n"));
+        char *end = csv->at + (quoted ? 0 : strcspn(csv->at, ends));
         if (!quoted)
             *field = csv->at;
         char last = *end;
         csv->at = last ? end + 1 : end;
         *end = 0;
-        if (last == ',')
+        if (last && last == csv->separator)
             continue;
         if (last == '\r' && *csv->at == '\n')
             csv->at++;
@@ -76,12 +97,19 @@ static enum dml_status read_record(struct dml_csv *csv, struct dml_csv_record *o
     }
 }
 
+static bool is_blank(const struct dml_csv_record *record) {
+    int i = 0;
+    while (i < record->count && *record->fields[i] == 0)
+        i++;
+    return i == record->count;
+}
+
 enum dml_status dml_csv_next(struct dml_csv *csv, struct dml_csv_record *out) {
     enum dml_status status = DML_OK;
     out->count = 0;
     while (!status && out->count == 0 && *csv->at) {
         status = read_record(csv, out);
-        if (!status && out->count == 1 && *out->fields[0] == 0)
+        if (!status && is_blank(out))
             out->count = 0;
     }
     return status;

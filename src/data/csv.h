@@ -5,7 +5,9 @@
 
 #include <stddef.h>
 
-/* Records of a CSV file (RFC 4180; lines may end in LF or CRLF). */
+/* Records of a CSV file (RFC 4180; lines may end in LF, CRLF or CR). Where the first line has no
+ * comma its fields may be separated by semicolons or tabs, as Excel writes them in many
+ * countries. */
 
 enum { DML_CSV_FIELDS = 256 };
 
@@ -20,11 +22,13 @@ struct dml_csv {
     const char *name; /* the file's, for messages */
     char *text, *at;
     size_t line; /* that `at` is in */
+    char separator;
 };
 
 /* Reads the file; a byte order mark is passed over. `path` must stay. Close it on failure too. */
 enum dml_status dml_csv_open(const char *path, struct dml_csv *out);
-/* Reads the next record; where there is none, its count is 0. Blank lines are passed over. */
+/* Reads the next record; where there is none, its count is 0. Those without any text are passed
+ * over. */
 enum dml_status dml_csv_next(struct dml_csv *csv, struct dml_csv_record *out);
 void dml_csv_close(struct dml_csv *csv);
 

@@ -171,6 +171,32 @@ static enum format format_of(const uint8_t *bytes, size_t size) {
     return FORMAT_UNKNOWN;
 }
 
+/* What else is called .jpg: "a WebP image, " and the like; "" where it is not known. */
+static const char *other_format(const uint8_t *bytes, size_t size) {
+    static const struct {
+        size_t at;
+        const char *mark, *name;
+    } others[] = {
+        {0, "GIF8", "a GIF image, "},
+        {8, "WEBP", "a WebP image, "},
+        {0, "II*", "a TIFF image, "},
+        {0, "MM", "a TIFF image, "},
+        {4, "ftypavif", "an AVIF image, "},
+        {4, "ftyphei", "a HEIC image, "},
+        {4, "ftypmif1", "a HEIC image, "},
+        {0, "BM", "a BMP image, "},
+        {0, "<", "a web page or XML, "},
+        {0, "version https://git-lfs", "a pointer of Git LFS, "},
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        size_t length = strlen(others[i].mark);
+        if (size >= others[i].at + length &&
+            memcmp(bytes + others[i].at, others[i].mark, length) == 0)
+            return others[i].name;
+    }
+    return "";
+}
+
 static enum dml_status named(struct dml_reader *reader, enum dml_status status,
                              const char *problem) {
     return status == DML_ERROR_INPUT ? dml_fail(status, "%s: %s", reader->path, problem) : status;
@@ -209,7 +235,8 @@ static enum dml_status read_header(struct dml_reader *reader, bool *starved) {
     else if (reader->format == FORMAT_PNG)
         status = png_decoder_open(reader->png, reader->bytes, reader->held, &header, &problem);
     else
-        return dml_fail(DML_ERROR_INPUT, "%s: is neither a JPEG nor a PNG file", reader->path);
+        return dml_fail(DML_ERROR_INPUT, "%s: is %sneither a JPEG nor a PNG file", reader->path,
+                        other_format(reader->bytes, reader->held));
     *starved = header.starved;
     if (status)
         return named(reader, status, problem);

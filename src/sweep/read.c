@@ -356,7 +356,6 @@ static size_t continuation(const char *line, const char *end) {
 static enum dml_status read_lines(struct reading *reading, char *text, const char *path) {
     size_t number = 1;
     enum dml_status status = DML_OK;
-    text += strncmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
     for (char *line = text; line && !status;) {
         char *end = strchr(line, '\n');
         size_t first = number++;
@@ -394,7 +393,7 @@ enum dml_status dml_sweep_read(const char *path, char *const *extra, size_t extr
     if (!reading)
         return DML_ERROR_MEMORY;
     *reading = (struct reading){.sweep = out, .extra = extra, .extra_count = extra_count};
-    enum dml_status status = dml_read_file(path, &text, NULL);
+    enum dml_status status = dml_read_text(path, "is not a text file", &text);
     if (!status && !(out->name = stem(path)))
         status = DML_ERROR_MEMORY;
     if (!status)

@@ -99,6 +99,9 @@ enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_
     struct dml_tensors tensors = {0};
     char *path = NULL;
     *out = (struct dml_model){0};
+    if (flags->not_pretrained)
+        return dml_fail(DML_ERROR_USAGE, "--not_pretrained: without a checkpoint there is nothing "
+                                         "but pretrained weights to embed with");
     if (dml_params_given(params, "embed_dim") && flags->embed_dim != 0)
         return dml_fail(DML_ERROR_USAGE,
                         "--embed_dim %lld: a pretrained backbone has no linear layer; 0 is its "

@@ -28,7 +28,7 @@ enum dml_status dml_train_read_params(struct dml_params *params, struct dml_comm
         status = dml_params_parse_text(params, "--resume=");
     if (!status && *setup->params) {
         char *json, *path = dml_strdup(setup->params);
-        status = path ? dml_read_file(path, &json, NULL) : DML_ERROR_MEMORY;
+        status = path ? dml_read_text(path, "is not a text file", &json) : DML_ERROR_MEMORY;
         if (!status) {
             status = dml_params_from_json(params, json, false);
             if (status)

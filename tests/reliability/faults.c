@@ -5,20 +5,27 @@
  *                  "disk": what opens, writes, syncs, renames and closes files
  *     FAULT_AT     which call fails, from 1; 0: none
  *     FAULT_FOR    how many fail from there on (1)
- *     FAULT_COUNT  a file for the number of calls that there were
+ *     FAULT_PLACE  of the calls of this place alone, one that FAULT_PLACES names
+ *     FAULT_PLACES a file for the places that called, "place calls" a line. A place is the
+ *                  stack of return addresses within the program and the one from which a library
+ *                  called, if one did; it is the same in every run
  *     FAULT_IN     name of the program that it is about; others that it starts are left alone
  *
  * The loader's allocations are not counted: it ends the program by itself. Standard streams are
  * left alone. */
 #include <dlfcn.h>
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -32,7 +39,17 @@ enum { OFF, MEMORY, LIBRARY, DISK };
 static int kind;
 static long at, failing = 1;
 static atomic_long calls;
-static const char *count_file;
+static const char *places_file;
+static uint64_t only_place;
+static const void *whole; /* where the program lies */
+
+/* Places that called, and how often. */
+enum { PLACES = 1 << 16, DEPTH = 48 };
+static struct {
+    uint64_t place;
+    long calls;
+} seen[PLACES];
+static pthread_mutex_t seeing = PTHREAD_MUTEX_INITIALIZER;
 
 static long number(const char *name, long otherwise) {
     const char *text = getenv(name);
@@ -45,23 +62,74 @@ __attribute__((constructor)) static void begin(void) {
         return;
     at = number("FAULT_AT", 0);
     failing = number("FAULT_FOR", 1);
-    count_file = getenv("FAULT_COUNT");
+    places_file = getenv("FAULT_PLACES");
+    only_place = getenv("FAULT_PLACE") ? strtoull(getenv("FAULT_PLACE"), NULL, 16) : 0;
+    Dl_info info;
+    whole = dladdr((void *)getauxval(AT_ENTRY), &info) ? info.dli_fbase : NULL;
+    backtrace((void *[1]){NULL}, 1); /* which allocates the first time */
     kind = strcmp(what, "memory") == 0 ? MEMORY : strcmp(what, "library") == 0 ? LIBRARY : DISK;
 }
 
 __attribute__((destructor)) static void end(void) {
-    bool counted = kind != OFF && count_file;
+    bool counted = kind != OFF && places_file;
     kind = OFF;
-    FILE *file = counted ? fopen(count_file, "w") : NULL;
-    if (file) {
-        fprintf(file, "%ld\n", atomic_load(&calls));
+    FILE *file = counted ? fopen(places_file, "w") : NULL;
+    for (size_t i = 0; file && i < PLACES; i++)
+        if (seen[i].calls)
+            fprintf(file, "%016llx %ld\n", (unsigned long long)seen[i].place, seen[i].calls);
+    if (file)
         fclose(file);
+}
+
+/* The place that called this library. */
+static uint64_t place_of(void) {
+    void *frames[DEPTH];
+    int count = backtrace(frames, DEPTH);
+    uint64_t place = 14695981039346656037u;
+    bool called = false; /* the library that called is known */
+    Dl_info here = {0};
+    dladdr((void *)place_of, &here);
+    for (int i = 0; i < count; i++) {
+        Dl_info info = {0};
+        uintptr_t address = (uintptr_t)frames[i];
+        if (dladdr(frames[i], &info))
+            address -= (uintptr_t)info.dli_fbase;
+        bool outside = info.dli_fbase != whole && info.dli_fbase != here.dli_fbase;
+        if (outside && called)
+            continue;
+        called |= outside;
+        place = (place ^ address) * 1099511628211u;
     }
+    return place ? place : 1;
+}
+
+/* Which call of its place this one is. */
+static long call_of(uint64_t place) {
+    pthread_mutex_lock(&seeing);
+    size_t i = place % PLACES;
+    while (seen[i].calls && seen[i].place != place)
+        i = (i + 1) % PLACES;
+    seen[i].place = place;
+    long call = ++seen[i].calls;
+    pthread_mutex_unlock(&seeing);
+    return call;
 }
 
 static bool due(void) {
+    static _Thread_local bool within; /* what finds the place may allocate */
+    if (within)
+        return false;
+    within = true;
     long call = atomic_fetch_add(&calls, 1) + 1;
-    return at > 0 && call >= at && call < at + failing;
+    bool here = true;
+    if (only_place || places_file) {
+        uint64_t place = place_of();
+        long of_place = call_of(place);
+        here = !only_place || place == only_place;
+        call = only_place ? of_place : call;
+    }
+    within = false;
+    return here && at > 0 && call >= at && call < at + failing;
 }
 
 /* Whose allocation it is: MEMORY, LIBRARY, or OFF where it is to be left alone. */

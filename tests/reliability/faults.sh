@@ -7,6 +7,9 @@
 #
 #     faults.sh DML SOURCE RUN_TEXT FAULTS
 #
+# Calls of one place (a stack of return addresses within the program, see faults.c) are alike: its
+# first and its last are made to fail.
+#
 # DML_FAULTS: how many of each command and kind (8); 0: all there are. DML_FAULTS_ONLY: which
 # commands. DML_FAULTS_PART=I/N: of all there are every N-th, from the I-th on.
 set -euo pipefail
@@ -72,24 +75,28 @@ text_of() { # what a command left, comparably
     fi
 }
 
-# go COMMAND KIND AT FOLDER: exit status in $status
+# go COMMAND KIND PLACE AT FOLDER: exit status in $status
 go() {
-    rm -rf "$4"
-    mkdir "$4"
+    rm -rf "$5"
+    mkdir "$5"
     status=0
     (
-        cd "$4"
-        export FAULT_IN=dml FAULT_KIND=$2 FAULT_AT=$3 FAULT_COUNT=$work/count
-        export DML_PRELOAD=$faults
+        cd "$5"
+        export FAULT_IN=dml FAULT_KIND=$2 FAULT_AT=$4 DML_PRELOAD=$faults
+        if [ "$4" = 0 ]; then
+            export FAULT_PLACES=$work/places
+        else
+            export FAULT_PLACE=$3
+        fi
         $1 >stdout 2>stderr
     ) || status=$?
 }
 
 tried=0 well=0 told=0
-inspect() { # inspect COMMAND KIND AT
-    local name="$1: $2 $3" place=$work/fault
+inspect() { # inspect COMMAND KIND PLACE AT
+    local name="$1: $2 $3 $4" place=$work/fault
     tried=$((tried + 1))
-    go "$1" "$2" "$3" "$place"
+    go "$1" "$2" "$3" "$4" "$place"
     if [ "$status" = 0 ]; then
         text_of "$1" "$place" >"$work/text"
         if [ "$1" != train ] || ! grep -q "goes on without" "$place/stderr"; then
@@ -136,22 +143,24 @@ chmod +x "$dml"
 
 for command in ${only:-report latex search sweep convert back check table augment evaluate model embed train}; do
     for kind in disk memory library; do
-        go "$command" "$kind" 0 "$work/plain"
+        go "$command" "$kind" - 0 "$work/plain"
         [ "$status" = 0 ] || { cat "$work/plain/stderr"; echo "FAILED: $command without faults"; exit 1; }
         text_of "$command" "$work/plain" >"$work/$command.text"
-        count=$(cat "$work/count")
-        [ "$count" -gt 0 ] || continue
+        read -r places calls < <(awk '{calls += $2} END {print NR, calls + 0}' "$work/places")
+        mapfile -t due < <(awk '{print $1, 1} $2 > 1 {print $1, $2}' "$work/places")
         before=$tried
         most=$wanted
         [ "$command" != train ] || most=$(((wanted + 2) / 3)) # each is two runs of training
-        if [ "$wanted" = 0 ] || [ "$count" -le "$most" ]; then
-            for ((n = ${part%/*}; n <= count; n += ${part#*/})); do inspect "$command" "$kind" "$n"; done
+        if [ "$wanted" = 0 ] || [ ${#due[@]} -le "$most" ]; then
+            for ((n = ${part%/*}; n <= ${#due[@]}; n += ${part#*/})); do
+                inspect "$command" "$kind" ${due[n - 1]}
+            done
         else
             for ((i = 0; i < most; i++)); do
-                inspect "$command" "$kind" $(((RANDOM * 32768 + RANDOM) % count + 1))
+                inspect "$command" "$kind" ${due[(RANDOM * 32768 + RANDOM) % ${#due[@]}]}
             done
         fi
-        echo "$command: $((tried - before)) of $count calls for $kind failed"
+        echo "$command: $((tried - before)) of $calls calls for $kind from $places places failed"
     done
 done
 echo "$tried faults: $well with the right result all the same, $told told, $failures neither"

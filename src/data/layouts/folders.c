@@ -39,12 +39,6 @@ static enum dml_status add_name(struct names *names, const char *name) {
     return DML_OK;
 }
 
-/* Hidden files ("._x" are macOS's shadows of files), and what Windows leaves beside pictures. */
-static bool is_clutter(const char *name) {
-    return name[0] == '.' || strcasecmp(name, "Thumbs.db") == 0 ||
-           strcasecmp(name, "desktop.ini") == 0;
-}
-
 /* Names in a folder, sorted, without clutter. */
 static enum dml_status list_folder(const char *path, struct names *out) {
     enum dml_status status = DML_OK;
@@ -53,7 +47,7 @@ static enum dml_status list_folder(const char *path, struct names *out) {
         return dml_fail(DML_ERROR_INPUT, "%s: cannot be listed: %s", path, strerror(errno));
     struct dirent *entry;
     while (!status && (errno = 0, entry = readdir(folder)))
-        if (!is_clutter(entry->d_name))
+        if (!dml_is_clutter(entry->d_name))
             status = add_name(out, entry->d_name);
     if (!status && errno)
         status = dml_fail(DML_ERROR_IO, "%s: cannot be listed: %s", path, strerror(errno));
@@ -211,7 +205,7 @@ static bool has_entry(const char *folder, bool (*is_so)(const char *folder, cons
     DIR *entries = opendir(folder);
     bool found = false;
     for (struct dirent *entry; !found && entries && (entry = readdir(entries));)
-        found = !is_clutter(entry->d_name) && is_so(folder, entry->d_name);
+        found = !dml_is_clutter(entry->d_name) && is_so(folder, entry->d_name);
     if (entries)
         closedir(entries);
     return found;

@@ -9,17 +9,11 @@
 #include <string.h>
 
 enum dml_status dml_lines_open(char *path, struct dml_lines *out) {
-    size_t size;
     *out = (struct dml_lines){.path = path};
-    enum dml_status status = path ? dml_read_file(path, &out->text, &size) : DML_ERROR_MEMORY;
-    if (status)
-        return status;
-    if (strlen(out->text) != size)
-        return dml_fail(DML_ERROR_INPUT, "%s: is not a text file", path);
+    enum dml_status status =
+        path ? dml_read_text(path, "is not a text file", &out->text) : DML_ERROR_MEMORY;
     out->rest = out->text;
-    if (strncmp(out->rest, "\xEF\xBB\xBF", 3) == 0)
-        out->rest += 3;
-    return DML_OK;
+    return status;
 }
 
 /* Without blanks and line ends around it. */

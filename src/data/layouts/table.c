@@ -65,8 +65,12 @@ static enum dml_status read_header(struct table *table) {
         table->columns[c] = -1;
         for (int i = 0; i < header.count; i++) {
             dml_suggestion_offer(&near, header.fields[i]);
-            if (strcmp(header.fields[i], column_names[c]) == 0)
-                table->columns[c] = i;
+            if (strcmp(header.fields[i], column_names[c]) != 0)
+                continue;
+            if (table->columns[c] >= 0)
+                return dml_fail(DML_ERROR_INPUT, "%s: line 1: column \"%s\" is there twice",
+                                table->csv.name, column_names[c]);
+            table->columns[c] = i;
         }
         if (table->columns[c] < 0 && c <= SPLIT)
             return dml_fail(DML_ERROR_INPUT,

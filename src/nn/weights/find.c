@@ -68,14 +68,15 @@ enum dml_status dml_weights_find(const struct dml_architecture *architecture, co
     if (!*path && !status)
         *path = look_in(cache, architecture, &names, &status);
     if (!*path && !status)
-        status = dml_fail(DML_ERROR_INPUT,
-                          "no ImageNet weights for %s: expected %s (or %s, or %s%s%s) in %s or %s; "
-                          "published at %s; "
-                          "--weights FILE names another file, --not_pretrained starts without",
-                          architecture->name, architecture->weights_file, names.safetensors,
-                          names.published, *names.timm ? ", or " : "", names.timm,
-                          chosen && *chosen ? chosen : "$DML_WEIGHTS (not set)", cache,
-                          architecture->weights_from);
+        status = dml_fail(
+            DML_ERROR_INPUT,
+            "no ImageNet weights for %s: expected %s (or %s, or %s%s%s) in %s or %s; "
+            "published at %s; "
+            "--weights FILE names another file; training starts without any by --not_pretrained",
+            architecture->name, architecture->weights_file, names.safetensors, names.published,
+            *names.timm ? ", or " : "", names.timm,
+            chosen && *chosen ? chosen : "$DML_WEIGHTS (not set)", cache,
+            architecture->weights_from);
     free(cache);
     return status;
 }

@@ -27,6 +27,26 @@ const char *dml_dtype_name(enum dml_dtype dtype) {
     return dtypes[dtype].name;
 }
 
+/* What people have in the place of weights. */
+static const char *other_kind(const char *bytes, size_t size) {
+    static const struct {
+        const char *start, *kind;
+    } kinds[] = {
+        {"version https://git-lfs", "is a pointer of Git LFS, not the file itself, which `git lfs "
+                                    "pull` brings"},
+        {"<!DOCTYPE", "is a web page, not the file itself"},
+        {"<!doctype", "is a web page, not the file itself"},
+        {"<html", "is a web page, not the file itself"},
+        {"\x1f\x8b", "is compressed by gzip; unpack it first"},
+        {"\x93NUMPY", "is a .npy file: an array, not weights by name"},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (size >= strlen(kinds[i].start) &&
+            memcmp(bytes, kinds[i].start, strlen(kinds[i].start)) == 0)
+            return kinds[i].kind;
+    return "is neither a safetensors file nor one that torch.save wrote";
+}
+
 enum dml_status dml_tensors_parse(const void *bytes, size_t size, const char *name,
                                   struct dml_tensors *out) {
     memset(out, 0, sizeof *out);
@@ -38,8 +58,7 @@ enum dml_status dml_tensors_parse(const void *bytes, size_t size, const char *na
     else if (dml_safetensors_detect(bytes, size))
         status = dml_safetensors_parse(bytes, size, name, out);
     else
-        status = dml_fail(DML_ERROR_INPUT,
-                          "%s: is neither a safetensors file nor one that torch.save wrote", name);
+        status = dml_fail(DML_ERROR_INPUT, "%s: %s", name, other_kind(bytes, size));
     if (!status)
         status = dml_tensors_check_names(out, name);
     if (!status) {

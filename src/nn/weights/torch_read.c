@@ -82,28 +82,39 @@ static enum dml_status find_pickle(zip_t *zip, const char *file, zip_uint64_t *i
                     file);
 }
 
-/* Files of big-endian machines say so since torch 2. */
-static enum dml_status check_byte_order(zip_t *zip, const char *prefix, size_t file_size,
-                                        const char *file) {
+/* Archives of big-endian machines say so since torch 2. */
+static enum dml_status read_byte_order(zip_t *zip, const char *prefix, size_t file_size,
+                                       const char *file, bool *swapped) {
     char name[300];
     unsigned char *text;
     size_t size;
     snprintf(name, sizeof name, "%sbyteorder", prefix);
     zip_int64_t index = zip_name_locate(zip, name, ZIP_FL_ENC_RAW);
+    *swapped = false;
     if (index < 0)
         return DML_OK;
     enum dml_status status = read_entry(zip, (zip_uint64_t)index, file_size, file, &text, &size);
     if (status)
         return status;
-    if (strncmp((char *)text, "little", 6) != 0)
-        status = dml_fail(DML_ERROR_INPUT, "%s: was written by a big-endian machine", file);
+    *swapped = size == 3 && memcmp(text, "big", 3) == 0;
+    if (!*swapped && (size != 6 || memcmp(text, "little", 6) != 0))
+        status = dml_fail(DML_ERROR_INPUT, "%s: has a byte order that is not known", file);
     free(text);
     return status;
 }
 
+static void swap_bytes(unsigned char *data, size_t count, size_t width) {
+    for (unsigned char *end = data + count * width; data < end; data += width)
+        for (size_t i = 0; i < width / 2; i++) {
+            unsigned char byte = data[i];
+            data[i] = data[width - 1 - i];
+            data[width - 1 - i] = byte;
+        }
+}
+
 static enum dml_status load_storage(zip_t *zip, const char *prefix, size_t file_size,
-                                    const char *file, struct dml_torch_storage *storage,
-                                    size_t *loaded) {
+                                    const char *file, bool swapped,
+                                    struct dml_torch_storage *storage, size_t *loaded) {
     char name[600];
     size_t size, need = storage->count * storage->width;
     unsigned char *data = NULL;
@@ -129,6 +140,8 @@ static enum dml_status load_storage(zip_t *zip, const char *prefix, size_t file_
     else if (*loaded > file_size)
         status = dml_fail(DML_ERROR_INPUT, "%s: tensor %.200s: its storage overlaps another one",
                           file, storage->user);
+    else if (swapped)
+        swap_bytes(data, storage->count, storage->width);
     storage->data = storage->owned = data;
     return status;
 }
@@ -139,11 +152,12 @@ static enum dml_status parse_archive(zip_t *zip, const void *bytes, size_t size,
     zip_uint64_t index = 0;
     unsigned char *text = NULL;
     size_t length = 0, used, loaded = 0;
+    bool swapped = false;
     struct dml_pickle pickle = {0};
     struct dml_torch_state state = {0};
     enum dml_status status = find_pickle(zip, file, &index, prefix);
     if (!status)
-        status = check_byte_order(zip, prefix, size, file);
+        status = read_byte_order(zip, prefix, size, file, &swapped);
     if (!status)
         status = read_entry(zip, index, size, file, &text, &length);
     if (!status)
@@ -152,7 +166,7 @@ static enum dml_status parse_archive(zip_t *zip, const void *bytes, size_t size,
         status = dml_torch_state_open(&pickle, file, &state, out);
     for (size_t i = 0; i < state.storage_count && !status; i++)
         if (state.storages[i].user)
-            status = load_storage(zip, prefix, size, file, &state.storages[i], &loaded);
+            status = load_storage(zip, prefix, size, file, swapped, &state.storages[i], &loaded);
     if (!status)
         status = dml_torch_state_tensors(&state, bytes, size, out);
     dml_torch_state_close(&state);
@@ -198,7 +212,8 @@ static enum dml_status next_pickle(struct cursor *c, struct dml_pickle *out) {
     return status;
 }
 
-/* Protocol version, then what the writing machine was like. */
+/* Protocol version, then what the writing machine was like. That does not matter: elements are
+ * little-endian whatever it was. */
 static enum dml_status skip_preamble(struct cursor *c) {
     struct dml_pickle version = {0}, machine = {0};
     c->at = sizeof legacy_magic;
@@ -211,10 +226,6 @@ static enum dml_status skip_preamble(struct cursor *c) {
                           "%s: has a version of torch's file format that is not "
                           "known",
                           c->file);
-    const struct dml_pickle_value *little =
-        status ? NULL : dml_pickle_get(machine.root, "little_endian");
-    if (!status && little && little->kind == DML_PICKLE_BOOL && !little->integer)
-        status = dml_fail(DML_ERROR_INPUT, "%s: was written by a big-endian machine", c->file);
     dml_pickle_free(&version);
     dml_pickle_free(&machine);
     return status;

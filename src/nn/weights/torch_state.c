@@ -218,10 +218,19 @@ static enum dml_status read_notes(const struct dml_pickle_value *dict, struct dm
     return status;
 }
 
+/* Whether the storage holds the numbers with the other sign: the last argument says so. */
+static bool is_negative_view(const struct dml_pickle_value *tensor) {
+    const struct dml_pickle_value *last =
+        tensor->list.count > 6 ? tensor->list.items[tensor->list.count - 1] : NULL;
+    const struct dml_pickle_value *neg =
+        last && last->kind == DML_PICKLE_DICT ? dml_pickle_get(last, "neg") : NULL;
+    return neg && neg->kind == DML_PICKLE_BOOL && neg->integer;
+}
+
 /* Whether it is an array of numbers that have a type here. */
 static bool is_known(const struct dml_pickle_value *tensor) {
     struct dml_torch_storage storage = {0};
-    return tensor->kind == DML_PICKLE_TENSOR &&
+    return tensor->kind == DML_PICKLE_TENSOR && !is_negative_view(tensor) &&
            !(tensor->list.count > 0 && tensor->list.items[0]->kind == DML_PICKLE_STORAGE &&
              parse_storage(tensor->list.items[0], &storage) && storage.dtype == DML_DTYPE_COUNT);
 }
