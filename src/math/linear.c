@@ -1,5 +1,6 @@
 #include "math/linear.h"
 
+#include "math/panels.h"
 #include "math/reduce.h"
 
 #include <cblas.h>
@@ -71,10 +72,26 @@ void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, fl
     }
 }
 
+#if defined(__AVX__)
+/* One panel of b after the other: BLAS packs both operands, and may not know the processor. */
+void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
+                   size_t ldb, float *c, size_t ldc) {
+    enum { DEPTH = 512 };
+    float panel[DEPTH * DML_PANEL];
+    for (size_t j = 0; j < n; j += DML_PANEL)
+        for (size_t l = 0; l < k; l += DEPTH) {
+            size_t width = n - j < DML_PANEL ? n - j : DML_PANEL;
+            size_t depth = k - l < DEPTH ? k - l : DEPTH;
+            dml_panels_pack_transposed(depth, width, b + j * ldb + l, ldb, panel);
+            dml_panels_multiply(m, width, depth, a + l, lda, 1, panel, l > 0, c + j, ldc);
+        }
+}
+#else
 void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                    size_t ldb, float *c, size_t ldc) {
     alone(0, 1, m, n, k, 1.0f, a, lda, b, ldb, 0.0f, c, ldc);
 }
+#endif
 
 void dml_gemm64(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, double alpha,
                 const double *a, size_t lda, const double *b, size_t ldb, double beta, double *c,
