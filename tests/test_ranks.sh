@@ -73,20 +73,17 @@ grep -q "^  rank 3  " "$work/ranks4.log" || fail "there is no table of the ranks
 [ "$(ls "$work/runs/emoji12" | wc -l)" = 4 ] || fail "a run has more than one folder"
 
 echo "ranks embed and evaluate together, to what one process makes of it"
-# two ranks embed 32 images each, three two batches of 16 or one
 images=(--checkpoint "$(folder pieces2)/checkpoint_Test_discriminative_e_recall@1.safetensors"
     --source_path "$work/data")
 intact=(--images "$work/data/emoji12/images"/0{04,05,06,07,08}.*)
 "$dml" embed "${images[@]}" "${intact[@]}" --out "$work/one" >/dev/null 2>&1 || fail "embed"
 "$dml" eval --json "${images[@]}" >"$work/one.json" 2>/dev/null || fail "eval"
-for ranks in 2 3; do
-    "$dml" embed "${images[@]}" "${intact[@]}" --out "$work/many" --ranks $ranks >"$work/log" 2>&1 ||
-        { cat "$work/log"; fail "embed --ranks $ranks"; }
-    [ "$(grep -c "^$work/many_embeddings.npy: [0-9]* embeddings of 8 dimensions$" "$work/log")" = 1 ] ||
-        { cat "$work/log"; fail "what was embedded is not told once"; }
-    for file in embeddings.npy labels.npy paths.txt; do
-        cmp "$work/one_$file" "$work/many_$file" || fail "embed --ranks $ranks"
-    done
+"$dml" embed "${images[@]}" "${intact[@]}" --out "$work/many" --ranks 3 >"$work/log" 2>&1 ||
+    { cat "$work/log"; fail "embed --ranks 3"; }
+[ "$(grep -c "^$work/many_embeddings.npy: [0-9]* embeddings of 8 dimensions$" "$work/log")" = 1 ] ||
+    { cat "$work/log"; fail "what was embedded is not told once"; }
+for file in embeddings.npy labels.npy paths.txt; do
+    cmp "$work/one_$file" "$work/many_$file" || fail "embed --ranks 3"
 done
 "$dml" eval --json "${images[@]}" --ranks 2 >"$work/many.json" 2>"$work/log" ||
     { cat "$work/log"; fail "eval --ranks 2"; }
@@ -100,25 +97,51 @@ cmp "$work/one.json" "$work/many.json" || fail "eval of files, --ranks 2"
 echo "a run goes on after it has lost a rank, wherever that is, to what it would have been"
 # struck STRIKE RANK AT WHAT TIMES: the run goes on until that happens to the rank (tests/hosts/strike.c)
 struck() {
-    local code=0 how="has ended" start=(--resume "$(folder lost)")
+    local code=0 start=(--resume "$(folder lost)")
+    local text="rank $2 of 2 is lost: its process [0-9]* on .* has ended"
     [ -e "$(folder lost)" ] || start=("${base[@]}" --savename lost --state_minutes 0)
-    [ "$1" != stop ] || how="has not answered for 3 s (--rank_limit)"
+    [ "$1" != stop ] || text=${text/has ended/has not answered for 3 s (--rank_limit)}
+    # others may have come before it was there
+    [ "$3" != init ] || text=".*rank $2 \(${text#rank $2 }\|is stopped\|was not seen on .*\)"
     LD_PRELOAD=$(dirname "$dml")/libhosts_strike.so STRIKE=$1 STRIKE_RANK=$2 STRIKE_AT=$3 \
         STRIKE_WHAT=$4 STRIKE_TIMES=$5 "$dml" train "${start[@]}" --ranks 2 \
-        --rank_limit $([ "$1" = stop ] && echo 3 || echo 60) >"$work/log" 2>"$work/errors" || code=$?
+        --rank_limit $([ "$1" = stop ] && echo 3 || echo 20) >"$work/log" 2>"$work/errors" || code=$?
     [ $code = 1 ] && [ "$(grep -c "^dml train: " "$work/errors")" = 1 ] &&
-        grep -q "^dml train: rank $2 of 2 is lost: its process .* $how$" "$work/errors" ||
+        grep -q "^dml train: $text$" "$work/errors" ||
         { cat "$work/log" "$work/errors"; fail "$*: status $code"; }
 }
-struck kill 1 open /images/ 5                 # it loads
+images=$(find "$work/data/emoji12/images" -name '*.*g' | wc -l) # each is looked at at the start
+struck kill 1 init "" 1                       # it has not yet come
+struck kill 1 open /images/ $((images + 5))   # it loads
 struck exit 1 send 328 2                      # embeddings, labels and indices
 struck stop 0 send 1048576 1                  # gradients
 struck kill 1 send 992 1                      # embeddings of test images
 struck exit 0 rename checkpoint_Test 1        # it writes a checkpoint
-"$dml" train --resume "$(folder lost)" --ranks 2 >"$work/log" 2>&1 ||
-    { cat "$work/log"; fail "going on after lost ranks"; }
-same pieces2 lost
-rm -r "$(folder lost)"
+go_on() {
+    "$dml" train --resume "$(folder lost)" --ranks 2 >"$work/log" 2>&1 ||
+        { cat "$work/log"; fail "going on after lost ranks"; }
+    same pieces2 lost
+    rm -r "$(folder lost)"
+}
+go_on
+if [ "${DML_STRIKES:-}" = all ]; then # whatever happens to whomever wherever
+    for at in 'init "" 1' "open /images/ $((images + 5))" 'send 328 1' 'send 1048576 1' "open /images/ $((images + 16))" \
+        'rename checkpoint_Test 1'; do
+        [ "$at" != "open /images/ $((images + 16))" ] || # the last step and the evaluation are left
+            struck kill 0 rename checkpoint_Test 1
+        for strike in kill stop exit; do
+            for rank in 0 1; do
+                echo "  $strike, rank $rank, $at"
+                case "$rank $at" in # while rank 0 writes the checkpoint, others wait for it
+                1\ rename*) struck $strike 1 receive 1 2 ;;
+                *) eval "struck $strike $rank $at" ;;
+                esac
+            done
+        done
+        [ "$at" != 'init "" 1' ] || continue # nothing to go on from
+        go_on
+    done
+fi
 
 echo "a run goes on with other numbers of ranks, and from a file that rank 0 alone needs"
 pieces=(4 8 16) ranks=(4 2 1)
@@ -191,7 +214,7 @@ if [ "$OMPI_COMM_WORLD_RANK" = 0 ]; then
     exec "$DML" train "$@"
 fi
 [ -z "${DML_OTHER_LEVEL:-}" ] || export DML_LEVEL=$DML_OTHER_LEVEL
-exec "$DML" train "$@" $DML_OTHER
+exec "${DML_OTHER_PROGRAM:-$DML}" train "$@" $DML_OTHER
 EOF
 chmod +x "$work/unlike.sh"
 export DML=$dml OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_plm=isolated \
@@ -205,6 +228,14 @@ unlike() {
         { cat "$work/log" "$work/errors"; fail "rank 1 with $*: status $code, not '$text'"; }
 }
 echo "ranks that differ are named"
+version=$("$dml" --version | sed -n '1s/^dml \([0-9.]*\).*/\1/p')
+mkdir "$work/later"
+cp "$(dirname "$dml")/libdml_mpi.so" "$work/later/"
+LC_ALL=C sed "s/${version//./\\.}/${version/#?/9}/g" "$dml" >"$work/later/dml" # as long, so it works
+chmod +x "$work/later/dml"
+DML_OTHER_PROGRAM=$work/later/dml unlike \
+    "dml train: rank 1 (.*) is dml ${version/#?/9}, rank 0 (.*) is dml $version: all ranks need one"
+unlike "dml train: rank 1 (.*): --lr: .*'fast'" --lr fast
 unlike "dml train: rank 1 (.*): --lr is 0.002 here, and 0.001 for rank 0" --lr 0.002
 cp -r "$work/data" "$work/other" && rm "$(find "$work/other" -name '*.*g' | sort | tail -1)"
 unlike "dml train: the data set of rank 1 (.*) is not that of rank 0" --source_path "$work/other"

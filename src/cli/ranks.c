@@ -1,8 +1,11 @@
 #include "cli/ranks.h"
 
+#include "base/memory.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "train/options.h"
+
+#include <stdlib.h>
 
 /* One of the ranks that mpirun or srun started, or the only one. */
 static enum dml_status run_rank(const char *command, const struct dml_setup_options *setup,
@@ -20,6 +23,17 @@ static enum dml_status run_rank(const char *command, const struct dml_setup_opti
     return dml_comm_fail(comm, status);
 }
 
+/* One of several ranks that cannot even begin: rank 0 is to tell of it. */
+static enum dml_status fail_as_rank(const char *command, enum dml_status status,
+                                    struct dml_comm *comm) {
+    static const double LIMIT = 60;
+    char *error = dml_strdup(dml_error());
+    dml_comm_open(command, LIMIT, comm);
+    dml_fail(status, "%s", error ? error : "out of memory");
+    free(error);
+    return dml_comm_fail(comm, status);
+}
+
 int dml_cli_run_ranks(const char *command, enum dml_status status, const struct dml_params *params,
                       char **argv, dml_cli_work work, void *data,
                       const volatile sig_atomic_t *stop) {
@@ -29,7 +43,9 @@ int dml_cli_run_ranks(const char *command, enum dml_status status, const struct 
     int started = dml_comm_started(&comm.rank); /* rank 0 speaks */
     const struct dml_setup_options *setup =
         status ? NULL : dml_params_options(params, &dml_setup_params);
-    if (setup && started == 1 && setup->ranks > 1)
+    if (status && started > 1)
+        status = fail_as_rank(command, status, &comm);
+    else if (setup && started == 1 && setup->ranks > 1)
         status = dml_comm_launch((int)setup->ranks, argv,
                                  stop ? "\nstopping after this step; interrupt again to stop at "
                                         "once\n"

@@ -2,6 +2,7 @@
 #include "base/level.h"
 #include "base/memory.h"
 #include "base/progress.h"
+#include "comm/arrivals.h"
 #include "comm/wait.h"
 #include "dml/dml.h"
 
@@ -70,8 +71,8 @@ struct guard {
     pthread_cond_t over;
     bool done;
     double limit;
-    int exit_status, file;
-    const char *late, *ended; /* written to the file then; NULL: nothing */
+    struct dml_comm *comm; /* joining others; NULL: leaving them, of which nothing is told */
+    struct dml_arrivals *arrivals; /* who has come */
 };
 
 /* Waits for a moment, or less when it is over. */
@@ -85,21 +86,46 @@ static void guard_wait(struct guard *guard) {
     pthread_cond_timedwait(&guard->over, &guard->lock, &until);
 }
 
+/* Why the ranks are not joined: one has ended (`lost`), time is over, or it is ended from outside,
+ * as by mpirun when that has lost a rank. */
+static void tell_of_arrivals(const struct guard *guard, int lost, bool late) {
+    const struct dml_comm *comm = guard->comm;
+    char who[250], text[400], host[64] = "this machine";
+    gethostname(host, sizeof host - 1);
+    dml_arrivals_missing(guard->arrivals, who, sizeof who);
+    if (lost >= 0)
+        snprintf(text, sizeof text, "rank %d of %d is lost: its process %d on %s has ended", lost,
+                 comm->size, guard->arrivals->pids[lost], host);
+    else if (late)
+        snprintf(text, sizeof text,
+                 "not all of %d ranks have come within %.4g s (--rank_limit)%s%s", comm->size,
+                 guard->limit, *who ? ": " : "", who);
+    else
+        snprintf(text, sizeof text,
+                 "rank %d of %d is ended from outside before all ranks have come: %s", comm->rank,
+                 comm->size, *who ? who : "one of them may be lost");
+    dprintf(comm->errors, "dml %s: %s\n", comm->command, text);
+    dml_arrivals_told(guard->arrivals);
+}
+
 static void *watch(void *data) {
     struct guard *guard = data;
     double until = dml_now() + guard->limit;
-    const char *text = NULL;
-    bool end = false;
+    bool late = false, ended = false;
+    int lost = -1;
     pthread_mutex_lock(&guard->lock);
-    while (!guard->done && !end) {
+    while (!guard->done && !late && !ended && lost < 0) {
         guard_wait(guard);
-        end = dml_now() > until || (guard->ended && dml_comm_watch_ended());
-        text = dml_now() > until ? guard->late : guard->ended;
+        late = dml_now() > until;
+        ended = guard->comm && dml_comm_watch_ended();
+        lost = guard->comm ? dml_arrivals_look(guard->arrivals) : -1;
     }
     if (!guard->done) {
-        if (text)
-            dprintf(guard->file, "%s\n", text);
-        _exit(guard->exit_status);
+        if (guard->comm && !dml_arrivals_speaks(guard->arrivals, lost))
+            dml_arrivals_wait_for_speaker(guard->arrivals, lost);
+        else if (guard->comm && !dml_comm_told())
+            tell_of_arrivals(guard, lost, late);
+        _exit(guard->comm ? 1 : 0);
     }
     pthread_mutex_unlock(&guard->lock);
     return NULL;
@@ -186,19 +212,23 @@ static uint64_t machine(void) {
     return hash;
 }
 
-static enum dml_status introduce(struct dml_comm *comm) {
+static enum dml_status introduce(struct dml_comm *comm, const struct dml_arrivals *arrivals) {
     struct dml_rank own = {
         .machine = machine(), .pid = (int32_t)getpid(), .threads = (int32_t)omp_get_max_threads()};
-    snprintf(own.version, sizeof own.version, "%s", DML_VERSION);
+    snprintf(own.version, sizeof own.version, "%s", dml_version());
     snprintf(own.level, sizeof own.level, "%s", dml_level_name());
     if (gethostname(own.host, sizeof own.host - 1))
         snprintf(own.host, sizeof own.host, "unknown");
     comm->ranks = dml_alloc((size_t)comm->size, sizeof *comm->ranks);
     if (!comm->ranks)
         return DML_ERROR_MEMORY;
-    for (int r = 0; r < comm->size; r++) /* until they are known */
+    for (int r = 0; r < comm->size; r++) { /* until they are known */
         comm->ranks[r] = (struct dml_rank){.host = "a machine not yet known"};
-    comm->ranks[comm->rank] = own;
+        if (r < arrivals->size && arrivals->pids && arrivals->pids[r]) {
+            comm->ranks[r] = own;
+            comm->ranks[r].pid = (int32_t)arrivals->pids[r];
+        }
+    }
     enum dml_status status = dml_comm_listen(comm);
     if (!status)
         status = dml_comm_allgather(comm, &own, sizeof own, comm->ranks);
@@ -235,48 +265,56 @@ static void hush(struct dml_comm *comm) {
     close(none);
 }
 
+/* MPI joins the ranks; all that is known of those that do not come is told meanwhile. */
+static const char *join(struct dml_comm *comm, double limit, struct dml_arrivals *arrivals) {
+    struct guard guard = {.limit = limit, .comm = comm, .arrivals = arrivals};
+    int rank, size;
+    bool guarded = guard_start(&guard);
+    const char *error = comm->transport->open(&rank, &size);
+    if (guarded)
+        guard_end(&guard);
+    if (!error) {
+        comm->rank = rank;
+        comm->size = size;
+    }
+    return error;
+}
+
 enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm *out) {
-    int started = dml_comm_started(&out->rank), rank = out->rank;
+    int rank, started = dml_comm_started(&rank);
     dml_comm_single(out);
     out->command = command;
     if (started == 1)
         return DML_OK;
-    const struct dml_transport *transport;
     out->rank = rank;
     hush(out);
+    struct dml_arrivals arrivals;
+    const struct dml_transport *transport;
     enum dml_status status = find_transport(started, &transport);
     if (status)
         return status;
-    char late[160], ended[160];
-    snprintf(late, sizeof late,
-             "dml %s: rank %d of %d: not all ranks have come within %.4g s (--rank_limit)", command,
-             rank, started, limit);
-    snprintf(ended, sizeof ended,
-             "dml %s: rank %d of %d is ended from outside before all ranks have come: one of them "
-             "may be lost",
-             command, rank, started);
-    dml_comm_watch_listen();
-    struct guard guard = {.limit = limit,
-                          .exit_status = 1,
-                          .late = late,
-                          .ended = rank == 0 ? ended : NULL,
-                          .file = out->errors};
-    bool guarded = guard_start(&guard);
-    const char *error = transport->open(&out->rank, &out->size);
-    if (guarded)
-        guard_end(&guard);
-    if (error)
-        return dml_fail(DML_ERROR_IO, "MPI: %s", error);
     out->transport = transport;
+    dml_comm_watch_listen();
+    dml_arrivals_open(rank, started, &arrivals);
+    out->size = started;
     out->limit = limit;
-    if (out->size == 1) {
+    const char *error = join(out, limit, &arrivals);
+    if (error) {
+        out->transport = NULL;
+        status = dml_fail(DML_ERROR_IO, "MPI: %s", error);
+    } else if (out->size == 1)
+        status = dml_fail(DML_ERROR_UNSUPPORTED,
+                          "started as one of %d processes which MPI (%s) does not join: start them "
+                          "with its own mpirun, or with srun --mpi=pmix",
+                          started, out->transport->version());
+    if (status) {
+        out->size = 1;
         out->rank = rank;
-        return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "started as one of %d processes which MPI (%s) does not join: start them "
-                        "with its own mpirun, or with srun --mpi=pmix",
-                        started, transport->version());
+    } else {
+        status = introduce(out, &arrivals);
     }
-    return introduce(out);
+    dml_arrivals_close(&arrivals);
+    return status;
 }
 
 /* Others may still have to tell the user why: mpirun ends them once this process has ended. */

@@ -48,6 +48,10 @@ void dml_comm_tell_of_end(const struct dml_comm *comm, int rank);
 /* Whether the user was told by another rank of this machine. */
 bool dml_comm_told(void);
 
+/* A process of this machine; ended: also one whose parent has yet to hear of it. */
+enum dml_process_state { DML_PROCESS_RUNS, DML_PROCESS_STOPPED, DML_PROCESS_ENDED };
+enum dml_process_state dml_comm_process_state(int pid);
+
 /* Whether a rank's process has ended, as far as it can be seen from here. */
 bool dml_comm_ended(const struct dml_comm *comm, int rank);
 

@@ -50,20 +50,25 @@ static bool has_been_told(void) {
     return told || sigismember(&pending, SIGUSR2);
 }
 
-bool dml_comm_ended(const struct dml_comm *comm, int rank) {
-    const struct dml_rank *other = &comm->ranks[rank];
-    if (other->machine != comm->ranks[comm->rank].machine)
-        return false;
-    if (kill(other->pid, 0) < 0)
-        return errno == ESRCH;
+enum dml_process_state dml_comm_process_state(int pid) {
+    if (kill(pid, 0) < 0)
+        return errno == ESRCH ? DML_PROCESS_ENDED : DML_PROCESS_RUNS;
     char path[40], line[256], state = 'R';
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)other->pid);
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
     FILE *file = fopen(path, "r");
     if (file && fgets(line, sizeof line, file) && strrchr(line, ')'))
         sscanf(strrchr(line, ')') + 1, " %c", &state);
     if (file)
         fclose(file);
-    return state == 'Z' || state == 'X'; /* its parent has yet to hear of it */
+    if (state == 'Z' || state == 'X')
+        return DML_PROCESS_ENDED;
+    return state == 'T' ? DML_PROCESS_STOPPED : DML_PROCESS_RUNS;
+}
+
+bool dml_comm_ended(const struct dml_comm *comm, int rank) {
+    const struct dml_rank *other = &comm->ranks[rank];
+    return other->machine == comm->ranks[comm->rank].machine &&
+           dml_comm_process_state(other->pid) == DML_PROCESS_ENDED;
 }
 
 static void describe(const struct dml_comm *comm, int rank) {
@@ -112,7 +117,7 @@ void dml_comm_tell_of_end(const struct dml_comm *comm, int rank) {
 }
 
 bool dml_comm_told(void) {
-    return told;
+    return has_been_told();
 }
 
 void dml_comm_tell(struct dml_comm *comm) {
@@ -171,7 +176,7 @@ void dml_comm_watch_end(struct dml_comm *comm) {
 
 int dml_comm_watch_lost(struct dml_comm *comm) {
     int lost = comm->watch ? atomic_load(&comm->watch->lost) : -1;
-    for (int r = 0; lost < 0 && comm->watch && r < comm->size; r++)
+    for (int r = 0; lost < 0 && r < comm->size; r++)
         if (r != comm->rank && dml_comm_ended(comm, r))
             lost = r;
     if (lost >= 0)

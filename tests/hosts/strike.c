@@ -1,6 +1,6 @@
 /* Preloaded into the ranks of a run: something happens to one of them at a place of its work.
  *
- *     STRIKE_RANK=1 STRIKE=kill|stop|exit STRIKE_AT=init|send|open|rename STRIKE_WHAT=...
+ *     STRIKE_RANK=1 STRIKE=kill|stop|exit STRIKE_AT=init|send|receive|open|rename STRIKE_WHAT=...
  * STRIKE_TIMES=n
  *
  * strikes at the n-th message of STRIKE_WHAT bytes, or the n-th file whose path has STRIKE_WHAT in
@@ -66,4 +66,10 @@ int MPI_Isend(const void *data, int count, MPI_Datatype type, int to, int tag, M
               MPI_Request *request) {
     strike("send", NULL, count);
     return PMPI_Isend(data, count, type, to, tag, comm, request);
+}
+
+int MPI_Irecv(void *data, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm,
+              MPI_Request *request) {
+    strike("receive", NULL, count);
+    return PMPI_Irecv(data, count, type, from, tag, comm, request);
 }
