@@ -28,9 +28,9 @@ static struct dml_graph *pooled_graph(enum dml_pooling pool, bool frozen) {
     struct dml_graph *g = dml_graph_new();
     int x = dml_graph_input(g, 3, 9, 5);
     x = dml_graph_batch_norm(g, dml_graph_conv(g, x, "a", 19, 3, 2, 1, false), "bn", 1e-5f, 0.1f);
-    const struct dml_architecture_options o = {
-        .embed_dim = 6, .frozen = frozen, .normalize = true, .pool = pool};
-    int out = dml_graph_head(g, dml_graph_pool(g, dml_graph_relu(g, x), &o), "last_linear", &o);
+    const struct dml_convolutional_options o = {
+        .head = {.normalize = true}, .frozen = frozen, .pool = pool};
+    int out = dml_graph_pooled_head(g, dml_graph_relu(g, x), "last_linear", 6, &o);
     assert_ok(dml_graph_finish(g, out));
     return g;
 }
@@ -171,7 +171,7 @@ static void pixels_are_normalised(void **state) {
     static const char *const archs[] = {"resnet18_frozen", "bninception_frozen",
                                         "googlenet_frozen"};
     for (size_t k = 0; k < 3; k++) {
-        if (!dml_architecture_find(archs[k]))
+        if (!dml_backbone_find(archs[k]))
             continue;
         struct setting s;
         open_arch(&s, archs[k], 64, 2, 0);

@@ -103,7 +103,7 @@ static void check_architectures(const char *mode, struct how how) {
     size_t count, seen = 0;
     char **names = golden_names("architectures", &count);
     for (size_t i = 0; i < count; i++)
-        if (dml_architecture_find(names[i])) {
+        if (dml_backbone_find(names[i])) {
             if (how.precision == DML_PRECISION_BF16)
                 check_bfloat16(names[i], mode, how.micro);
             else

@@ -97,7 +97,7 @@ static void every_naming(void **state) {
     cJSON_ArrayForEach(entry, files) {
         const char *file = json_text(entry, "file");
         struct vit_case c = vit_case_read(family_of(cases, file));
-        c.options.normalize = false; /* the features are as they come, some 4 long */
+        c.options.head.normalize = false; /* the features are as they come, some 4 long */
         const cJSON *tolerance = cJSON_GetObjectItem(entry, "tolerance");
         int size = c.vit.patch * (int)c.stored_grid;
         check_features(&c, size, file, json_text(entry, "features"),

@@ -12,7 +12,7 @@ static void names_and_shapes_are_pytorchs(void **state) {
     size_t count, seen = 0;
     char **names = golden_names("architectures", &count);
     for (size_t i = 0; i < count; i++) {
-        if (!dml_architecture_find(names[i]))
+        if (!dml_backbone_find(names[i]))
             continue;
         seen++;
         struct dml_graph *graph;
@@ -51,9 +51,9 @@ static void options_of_arch(void **state) {
     assert_int_equal(dml_graph_build("resnet50_", 128, 0, &graph), DML_ERROR_USAGE);
     assert_int_equal(dml_graph_build("resnet50", -1, 0, &graph), DML_ERROR_USAGE);
     static const char *const contradictions[][2] = {
-        {"resnet18_he_orthogonal", "_he or _orthogonal"},
-        {"vits16_layernorm_plainnorm", "_layernorm or _plainnorm"},
-        {"resnet18_mlp64_mlp", "one hidden layer"},
+        {"resnet18_he_orthogonal", "_he and _orthogonal are two values"},
+        {"vits16_layernorm_plainnorm", "_layernorm and _plainnorm"},
+        {"resnet18_mlp64_mlp", "_mlp64 and _mlp"},
         {"resnet18_mlp0", "no option '_mlp0'"},
         {"resnet18_mlp65537", "no option '_mlp65537'"},
         {"resnet18_mlp6x", "no option '_mlp6x'"},
@@ -83,14 +83,14 @@ static void other_names(void **state) {
         {"deit_small_distilled_patch16_224", "deits16"},
     };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const struct dml_architecture *found = dml_architecture_find(names[i][0]);
+        const struct dml_backbone *found = dml_backbone_find(names[i][0]);
         assert_non_null(found);
-        assert_string_equal(found->name, names[i][1]);
+        assert_string_equal(found->method.name, names[i][1]);
         struct dml_graph *graph;
         assert_ok(dml_graph_build(names[i][0], 8, 112, &graph));
         dml_graph_free(graph);
     }
-    assert_null(dml_architecture_find("vit_small_patch16"));
+    assert_null(dml_backbone_find("vit_small_patch16"));
     struct dml_graph *graph;
     assert_int_equal(dml_graph_build("vits16", 8, 100, &graph), DML_ERROR_USAGE);
     assert_non_null(strstr(dml_error(), "96 would fit"));

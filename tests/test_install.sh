@@ -123,7 +123,8 @@ fi
 [ "$("$work/static")" = "8 tuples, loss above 0" ]
 
 # The example's Makefile finds the installed headers by itself.
-cp "$source/examples/plugin/mine.c" "$source/examples/plugin/Makefile" "$work"
-make -s -C "$work" mine.so
-"$prefix/bin/dml" list --plugin "$work/mine.so" >"$work/log"
+cp "$source"/examples/plugin/{mine.c,tiny.c,Makefile} "$work"
+make -s -C "$work"
+"$prefix/bin/dml" list --plugin "$work/mine.so" "$work/tiny.so" >"$work/log"
 grep -q "Logistic triplet loss" "$work/log"
+grep -q "Three stages of one residual block" "$work/log"

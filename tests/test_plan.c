@@ -294,15 +294,15 @@ static void check_all_backends(const struct dml_graph *graph) {
 }
 
 /* Carried out on paper, every step finds what it reads, whatever shares its place. */
-static void every_architecture(void **state) {
+static void every_backbone(void **state) {
     (void)state;
     size_t plain = 0, frozen = 0;
-    for (size_t i = 0; dml_architecture_at(i); i++) {
+    for (size_t i = 0; dml_backbone_at(i); i++) {
         const char *const options[] = {"_normalize", "_frozen_normalize", "_frozen_gem",
                                        "_droppath0.1_normalize"};
         for (size_t k = 0; k < sizeof options / sizeof *options; k++) {
             char arch[128];
-            snprintf(arch, sizeof arch, "%s%s", dml_architecture_at(i)->name, options[k]);
+            snprintf(arch, sizeof arch, "%s%s", dml_backbone_at(i)->method.name, options[k]);
             struct dml_graph *graph;
             if (dml_graph_build(arch, 32, 112, &graph) != DML_OK &&
                 dml_graph_build(arch, 32, 0, &graph) != DML_OK) /* patches of another size */
@@ -446,9 +446,9 @@ static void blocks_are_recomputed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_architecture), cmocka_unit_test(graphs_that_share_much),
-        cmocka_unit_test(refused_by_name),    cmocka_unit_test(fused_or_not),
-        cmocka_unit_test(channels_lie_last),  cmocka_unit_test(blocks_are_recomputed),
+        cmocka_unit_test(every_backbone),    cmocka_unit_test(graphs_that_share_much),
+        cmocka_unit_test(refused_by_name),   cmocka_unit_test(fused_or_not),
+        cmocka_unit_test(channels_lie_last), cmocka_unit_test(blocks_are_recomputed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,7 +30,8 @@ static const char *build(const char *name, const char *body) {
     snprintf(source, sizeof source, DML_BINARY_DIR "/test_plugins/%s.c", name);
     FILE *file = fopen(source, "w");
     assert_non_null(file);
-    fprintf(file, "#include <dml/plugin.h>\n#include <stddef.h>\n%s\n", body);
+    fprintf(file, "#include <dml/graph.h>\n#include <dml/plugin.h>\n#include <stddef.h>\n%s\n",
+            body);
     assert_int_equal(fclose(file), 0);
     return build_file(name, source);
 }
@@ -68,7 +69,18 @@ static void another_interface(void **state) {
     (void)state;
     assert_refused(build("interface", "const struct dml_plugin dml_plugin = "
                                       "{.interface = DML_PLUGIN_INTERFACE + 41};"),
-                   "was built for plugin interface 45, this program has 4");
+                   "was built for plugin interface 46, this program has 5");
+    /* One of before, whose struct was another. */
+    assert_refused(build("before", "const struct { unsigned interface; void *lists[6]; } dml_plugin"
+                                   " = {.interface = 4};"),
+                   "was built for plugin interface 4, this program has 5: build it again");
+    assert_refused(build("sizeless", "const struct dml_plugin dml_plugin = "
+                                     "{.interface = DML_PLUGIN_INTERFACE};"),
+                   "its struct dml_plugin has 0 bytes, this program's 112: begin dml_plugin with "
+                   "DML_PLUGIN_BUILT");
+    assert_refused(build("resized", "const struct dml_plugin dml_plugin = {.interface = "
+                                    "DML_PLUGIN_INTERFACE, .sizes = {112, 32, 8}};"),
+                   "its struct dml_param has 8 bytes, this program's 80");
 }
 
 /* Whoever changes one of these structs raises DML_PLUGIN_INTERFACE, and then the sizes here, so
@@ -76,16 +88,20 @@ static void another_interface(void **state) {
 static void sizes_belong_to_the_interface(void **state) {
     (void)state;
 #if defined(__LP64__)
-    assert_int_equal(DML_PLUGIN_INTERFACE, 4);
+    assert_int_equal(DML_PLUGIN_INTERFACE, 5);
     assert_int_equal(sizeof(struct dml_param), 80);
     assert_int_equal(sizeof(struct dml_param_table), 40);
-    assert_int_equal(sizeof(struct dml_plugin), 56);
+    assert_int_equal(sizeof(struct dml_plugin), 112);
     assert_int_equal(sizeof(struct dml_criterion), 96);
     assert_int_equal(sizeof(struct dml_miner), 64);
     assert_int_equal(sizeof(struct dml_sampler), 64);
     assert_int_equal(sizeof(struct dml_metric), 112);
     assert_int_equal(sizeof(struct dml_optimiser), 48);
     assert_int_equal(sizeof(struct dml_schedule), 64);
+    assert_int_equal(sizeof(struct dml_backbone), 88);
+    assert_int_equal(sizeof(struct dml_backbone_context), 16);
+    assert_int_equal(sizeof(struct dml_head_options), 24);
+    assert_int_equal(sizeof(struct dml_convolutional_options), 32);
     assert_int_equal(sizeof(struct dml_criterion_context), 48);
     assert_int_equal(sizeof(struct dml_sampler_context), 64);
     assert_int_equal(sizeof(struct dml_batch), 40);
@@ -105,7 +121,7 @@ static void sizes_belong_to_the_interface(void **state) {
     "static const struct dml_miner one = {.method = {.name = " first "}, .mine = mine};\n"         \
     "static const struct dml_miner two = {.method = {.name = " second "}, .mine = mine};\n"        \
     "static const struct dml_miner *const miners[] = {&one, &two, NULL};\n"                        \
-    "const struct dml_plugin dml_plugin = {.interface = DML_PLUGIN_INTERFACE, .miners = miners};"
+    "const struct dml_plugin dml_plugin = {DML_PLUGIN_BUILT, .miners = miners};"
 
 static void names_that_are_taken(void **state) {
     (void)state;
@@ -117,15 +133,94 @@ static void names_that_are_taken(void **state) {
     assert_null(dml_method_find(DML_MINER, "fresh"));
     assert_refused(build("unnamed", TWO_MINERS("\"fresh\"", "NULL")), "batch miner 2 has no name");
     assert_refused(build("empty", "const struct dml_plugin dml_plugin = "
-                                  "{.interface = DML_PLUGIN_INTERFACE};"),
+                                  "{DML_PLUGIN_BUILT};"),
                    "holds no method");
     assert_refused(build("hollow",
                          "static const struct dml_criterion hollow = {.method = {.name = "
                          "\"hollow\"}};\n"
                          "static const struct dml_criterion *const list[] = {&hollow, NULL};\n"
                          "const struct dml_plugin dml_plugin = "
-                         "{.interface = DML_PLUGIN_INTERFACE, .criteria = list};"),
+                         "{DML_PLUGIN_BUILT, .criteria = list};"),
                    "its criterion 'hollow' has no function 'forward_backward'");
+}
+
+/* ---- backbones ---- */
+
+/* A plugin of one backbone called `name` whose build is `body`, with a table of one parameter of
+ * `type`. */
+#define BACKBONE(name, crop, type, body)                                                           \
+    "static int build(struct dml_graph *g, const struct dml_backbone_context *c,\n"                \
+    "                 const void *options) {\n"                                                    \
+    "    const struct dml_head_options head = {0}; (void)head, (void)g, (void)c, "                 \
+    "(void)options;\n" body "}\n"                                                                  \
+    "static const struct dml_param params[] = {{\"power\", " type ", 0, \"3\", .max = 9}};\n"      \
+    "struct options { int64_t power; };\n"                                                         \
+    "static const struct dml_param_table table =\n"                                                \
+    "    DML_PARAM_TABLE(\"Options\", struct options, params);\n"                                  \
+    "static const struct dml_backbone one = {.method = {" name ", \"\", NULL, &table},\n"          \
+    "    .crop = " crop ", .build = build};\n"                                                     \
+    "static const struct dml_backbone *const list[] = {&one, NULL};\n"                             \
+    "const struct dml_plugin dml_plugin = {DML_PLUGIN_BUILT, .backbones = list};"
+#define IMAGES "    int x = dml_graph_input(g, 3, c->image_size, c->image_size);\n"
+#define HEAD                                                                                       \
+    "    return dml_graph_head(g, dml_graph_global_avg_pool(g, x), \"fc\", c->embed_dim, "         \
+    "&head);\n"
+
+static void backbones_that_make_no_sense(void **state) {
+    (void)state;
+    assert_refused(build("b_crop", BACKBONE("\"b\"", "0", "DML_PARAM_INT", "return 0;")),
+                   "its backbone 'b' has a crop of 0 pixels");
+    assert_refused(build("b_name", BACKBONE("\"../b\"", "8", "DML_PARAM_INT", "return 0;")),
+                   "its backbone '../b': a name is of at most 64 letters");
+    assert_refused(build("b_alias", BACKBONE("\"dino_vits16\"", "8", "DML_PARAM_INT", "return 0;")),
+                   "there is already a backbone called 'dino_vits16'");
+    assert_refused(build("b_text", BACKBONE("\"b\"", "8", "DML_PARAM_STRING", "return 0;")),
+                   "the option 'power' is neither switch, number nor choice");
+
+    static const struct {
+        const char *name, *body, *part;
+    } wrong[] = {
+        {"nothing", "return 0;\n", "node 0 output: is not a node"},
+        {"map", IMAGES "return x;\n", "node 0 output: is not a vector"},
+        {"headless", IMAGES "return dml_graph_global_avg_pool(g, x);\n", "it has no head"},
+        {"fixed", "    int x = dml_graph_input(g, 3, 8, 8);\n" HEAD,
+         "it does not begin with images of 3 x 16 x 16"},
+        {"two", IMAGES "x = dml_graph_add(g, x, dml_graph_input(g, 3, 16, 16));\n" HEAD,
+         "node 1: a second input"},
+        {"narrow",
+         IMAGES
+         "    return dml_graph_head(g, dml_graph_global_avg_pool(g, x), \"fc\", 5, &head);\n",
+         "its embeddings have 5 dimensions, not --embed_dim 4"},
+        {"idle", IMAGES "dml_graph_conv(g, x, \"idle\", 3, 1, 1, 0, false);\n" HEAD,
+         "node 1 idle: the embedding does not depend on it"},
+        {"same",
+         IMAGES "x = dml_graph_conv(g, x, \"a\", 3, 1, 1, 0, false);\n"
+                "x = dml_graph_conv(g, x, \"a\", 3, 1, 1, 0, false);\n" HEAD,
+         "two parameters are called a.weight"},
+        {"late", IMAGES "dml_graph_last_layer(g); dml_graph_block(g);\n" HEAD,
+         "node 1: a block begins after the last layer"},
+        {"ahead", IMAGES "x = dml_graph_relu(g, 7);\n" HEAD, "an input is not an earlier node"},
+        {"unnamed", IMAGES "x = dml_graph_conv(g, x, NULL, 3, 1, 1, 0, false);\n" HEAD,
+         "node 1: its name is NULL"},
+        {"own", "    return dml_graph_fail(g, dml_fail(DML_ERROR_USAGE, \"never\"));\n", "never"},
+        {"norm", IMAGES "x = dml_graph_batch_norm(g, x, \"n\", 0, 0.1f);\n" HEAD,
+         "node 1 n: a batch norm's epsilon"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char source[4096], name[40], arch[40];
+        snprintf(name, sizeof name, "backbone_%s", wrong[i].name);
+        snprintf(arch, sizeof arch, "%s_power7", wrong[i].name);
+        snprintf(source, sizeof source, BACKBONE("\"%s\"", "16", "DML_PARAM_INT", "%s"),
+                 wrong[i].body, wrong[i].name);
+        assert_ok(dml_plugin_load(build(name, source)));
+        struct dml_net *net;
+        const char *const flags[] = {"--arch",           arch,           "--embed_dim", "4",
+                                     "--not_pretrained", "--image_size", "16",          NULL};
+        assert_int_equal(dml_net_open(flags, &net), DML_ERROR_USAGE);
+        if (!strstr(dml_error(), wrong[i].part) || !strstr(dml_error(), arch))
+            fail_msg("'%s' is not the message: %s", wrong[i].part, dml_error());
+        assert_null(strchr(dml_error(), '\n'));
+    }
 }
 
 enum { N = 12, DIM = 6 };
@@ -203,6 +298,7 @@ int main(void) {
         cmocka_unit_test(no_symbol),
         cmocka_unit_test(another_interface),
         cmocka_unit_test(names_that_are_taken),
+        cmocka_unit_test(backbones_that_make_no_sense),
         cmocka_unit_test(the_example_works),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);

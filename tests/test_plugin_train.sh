@@ -1,12 +1,12 @@
-# The example plugin from source to a trained network: its Makefile, its methods by name, its flags,
-# and what the program says when something about it is wrong.
+# The example plugins from source to a trained network: their Makefile, their methods by name, flags
+# and options, and what the program says when something about them is wrong.
 set -euo pipefail
 program=$1
 source=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cp "$source/examples/plugin/mine.c" "$source/examples/plugin/Makefile" "$work"
+cp "$source"/examples/plugin/{mine.c,tiny.c,Makefile} "$work"
 make -s -C "$work" DML_CFLAGS="-I$source/include" mine.so
 mkdir -p "$work/few/images"
 for folder in "$source"/data/emoji200/images/00[1-4].*; do
@@ -53,3 +53,25 @@ refused "there is already a criterion called 'mine'" --plugin mine.so other.so -
 refused "no criterion 'mine'" --loss mine
 refused 'that run had --plugin mine.so' --params "$run/parameters.json"
 refused 'that run had --plugin mine.so' --resume "$run"
+
+# A backbone of one's own: trained for an epoch, gone on with, and embedding from its checkpoint.
+make -s DML_CFLAGS="-I$source/include" tiny.so
+tiny=(train --plugin tiny.so --dataset few --source_path "$work" --not_pretrained --image_size 32
+    --bs 8 --kernels 1 --save_path "$work/results" --evaluation_metrics e_recall@1
+    --arch tiny_width8_widestem_normalize --embed_dim 24)
+try() {
+    "$@" >"$work/log" 2>&1 || { echo "failed: $*"; cat "$work/log"; exit 1; }
+}
+try "$program" "${tiny[@]}" --savename whole --n_epochs 2
+try "$program" "${tiny[@]}" --savename parts --n_epochs 1
+try "$program" train --plugin tiny.so --resume "$work/results/few/parts" --n_epochs 2
+for name in whole parts; do
+    try "$program" embed --plugin tiny.so --images "$work/few/images" --out "$work/$name" \
+        --checkpoint "$work/results/few/$name/checkpoint_Test_discriminative_e_recall@1.safetensors"
+done
+cmp "$work"/results/few/{whole,parts}/CSV_Logs/Data_Train_loss.csv
+cmp "$work/whole_embeddings.npy" "$work/parts_embeddings.npy"
+refused "tiny has no option '_frozen' (_normalize," --plugin tiny.so --arch tiny_frozen
+refused "no option '_width7'" --plugin tiny.so --arch tiny_width7
+refused 'images have at least 16 pixels' --plugin tiny.so --arch tiny --image_size 8
+refused "there is no backbone 'tiny'" --arch tiny

@@ -71,10 +71,10 @@ static void test_checkpoints_of_all_backbones(void **state) {
     (void)state;
     static const char *const paths[] = {DML_BINARY_DIR "/checkpoint.safetensors",
                                         DML_BINARY_DIR "/checkpoint.pth"};
-    for (size_t a = 0; dml_architecture_at(a); a++) {
+    for (size_t a = 0; dml_backbone_at(a); a++) {
         struct dml_tensors tensors, loaded;
         struct dml_graph *graph;
-        const char *arch = dml_architecture_at(a)->name, *path = paths[a % 2];
+        const char *arch = dml_backbone_at(a)->method.name, *path = paths[a % 2];
         collect(arch, 16, &tensors);
         assert_ok(dml_graph_build(arch, 16, 0, &graph));
         struct values read = values_new(graph, false);
@@ -179,11 +179,10 @@ static void touch(const char *folder, const char *name) {
     assert_ok(dml_write_file(path, "x", 1));
 }
 
-static void found(const struct dml_architecture *architecture, const char *folder,
-                  const char *name) {
+static void found(const struct dml_backbone *backbone, const char *folder, const char *name) {
     char *path, expected[512];
     snprintf(expected, sizeof expected, "%s/%s", folder, name);
-    assert_ok(dml_weights_find(architecture, "", &path));
+    assert_ok(dml_weights_find(backbone, "", &path));
     assert_string_equal(path, expected);
     unlink(path);
     free(path);
@@ -194,7 +193,7 @@ static void test_where_weights_are_looked_for(void **state) {
     static const char home[] = DML_BINARY_DIR "/weights_home";
     static const char cache[] = DML_BINARY_DIR "/weights_home/.cache/dml";
     static const char chosen[] = DML_BINARY_DIR "/weights_chosen";
-    const struct dml_architecture *resnet50 = dml_architecture_find("resnet50_frozen");
+    const struct dml_backbone *resnet50 = dml_backbone_find("resnet50_frozen");
     char *path;
     assert_ok(dml_make_folders(cache));
     assert_ok(dml_make_folders(chosen));

@@ -148,5 +148,4 @@ static const struct dml_criterion *const criteria[] = {&criterion, NULL};
 static const struct dml_miner *const miners[] = {&miner, NULL};
 
 extern const struct dml_plugin dml_plugin;
-const struct dml_plugin dml_plugin = {
-    .interface = DML_PLUGIN_INTERFACE, .criteria = criteria, .miners = miners};
+const struct dml_plugin dml_plugin = {DML_PLUGIN_BUILT, .criteria = criteria, .miners = miners};

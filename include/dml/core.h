@@ -3,6 +3,7 @@
 
 /* What libdml-core holds, which needs nothing but BLAS and LAPACK: methods, and evaluation. A
  * program links libdml-core or libdml, which holds all of it as well, not both. */
+#include "dml/backbones.h"
 #include "dml/criteria.h"
 #include "dml/error.h"
 #include "dml/messages.h"

@@ -4,6 +4,7 @@
 /* All of libdml. What lies in libdml-core as well is in core.h. */
 #include "dml/core.h"
 #include "dml/data.h"
+#include "dml/graph.h"
 #include "dml/network.h"
 #include "dml/params_json.h"
 #include "dml/training.h"

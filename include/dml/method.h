@@ -17,6 +17,7 @@ enum dml_kind {
     DML_METRIC,
     DML_OPTIMISER,
     DML_SCHEDULE,
+    DML_BACKBONE,
     DML_KIND_COUNT
 };
 
@@ -39,7 +40,7 @@ DML_API const struct dml_method *dml_method_find(enum dml_kind kind, const char 
 /* The i-th method, built-in ones first; NULL after the last. */
 DML_API const struct dml_method *dml_method_at(enum dml_kind kind, size_t i);
 
-/* "criterion", "batch miner", "batch sampler", "metric", "optimiser", "schedule". */
+/* "criterion", "batch miner", "batch sampler", "metric", "optimiser", "schedule", "backbone". */
 DML_API const char *dml_kind_name(enum dml_kind kind);
 
 /* The failure for a name that is not there: lists those that are and the nearest one. */

@@ -11,5 +11,8 @@ extern const struct dml_method *const dml_builtin_samplers[];
 extern const struct dml_method *const dml_builtin_metrics[];
 extern const struct dml_method *const dml_builtin_optimisers[];
 extern const struct dml_method *const dml_builtin_schedules[];
+/* NULL in libdml-core, which computes no networks: the list is libdml's. */
+extern const struct dml_method *const dml_builtin_backbones[]
+    __attribute__((weak, visibility("hidden")));
 
 #endif

@@ -3,6 +3,7 @@
 #include "base/files.h"
 #include "base/memory.h"
 
+#include <ctype.h>
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -24,6 +25,8 @@ static const struct dml_method *entry(const struct dml_plugin *plugin, enum dml_
         return plugin->optimisers && plugin->optimisers[i] ? &plugin->optimisers[i]->method : NULL;
     case DML_SCHEDULE:
         return plugin->schedules && plugin->schedules[i] ? &plugin->schedules[i]->method : NULL;
+    case DML_BACKBONE:
+        return plugin->backbones && plugin->backbones[i] ? &plugin->backbones[i]->method : NULL;
     case DML_KIND_COUNT:
         break;
     }
@@ -50,10 +53,43 @@ static const char *missing_function(const struct dml_method *method, enum dml_ki
         return ((const struct dml_optimiser *)method)->update ? NULL : "update";
     case DML_SCHEDULE:
         return ((const struct dml_schedule *)method)->rate ? NULL : "rate";
+    case DML_BACKBONE:
+        return ((const struct dml_backbone *)method)->build ? NULL : "build";
     case DML_KIND_COUNT:
         break;
     }
     return NULL;
+}
+
+/* A backbone's name is part of --arch and of names of folders. */
+static bool is_backbone_name(const char *name) {
+    static const char fine[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    return strlen(name) <= 64 && isalnum((unsigned char)*name) && !name[strspn(name, fine)];
+}
+
+static enum dml_status check_backbone(const struct dml_backbone *backbone) {
+    const char *name = backbone->method.name;
+    const struct dml_param_table *table = backbone->method.params;
+    if (!is_backbone_name(name))
+        return dml_fail(DML_ERROR_INPUT,
+                        "its backbone '%s': a name is of at most 64 letters, digits, '.', '-' and "
+                        "'_'",
+                        name);
+    if (backbone->crop < 1)
+        return dml_fail(DML_ERROR_INPUT, "its backbone '%s' has a crop of %d pixels", name,
+                        backbone->crop);
+    for (size_t i = 0; table && i < table->count; i++)
+        if (table->params[i].type == DML_PARAM_STRING || table->params[i].type >= DML_PARAM_INTS)
+            return dml_fail(DML_ERROR_INPUT,
+                            "its backbone '%s': the option '%s' is neither switch, number nor "
+                            "choice",
+                            name, table->params[i].name);
+    const struct dml_backbone *other;
+    for (size_t i = 0; (other = (const struct dml_backbone *)dml_method_at(DML_BACKBONE, i)); i++)
+        for (const char *const *alias = other->aliases; alias && *alias; alias++)
+            if (strcmp(*alias, name) == 0)
+                return dml_fail(DML_ERROR_INPUT, "there is already a backbone called '%s'", name);
+    return DML_OK;
 }
 
 static enum dml_status check_method(const struct dml_plugin *plugin, enum dml_kind kind, size_t i) {
@@ -70,6 +106,11 @@ static enum dml_status check_method(const struct dml_plugin *plugin, enum dml_ki
         return dml_fail(DML_ERROR_INPUT, "its optimiser '%s' keeps %zu states, more than %d",
                         method->name, ((const struct dml_optimiser *)method)->states,
                         DML_OPTIMISER_STATES);
+    if (kind == DML_BACKBONE) {
+        enum dml_status status = check_backbone((const struct dml_backbone *)method);
+        if (status)
+            return status;
+    }
     bool taken = dml_method_find(kind, method->name) != NULL;
     for (size_t before = 0; before < i; before++)
         taken |= strcmp(entry(plugin, kind, before)->name, method->name) == 0;
@@ -81,6 +122,29 @@ static enum dml_status check_method(const struct dml_plugin *plugin, enum dml_ki
 
 /* One plugin is loaded at a time: its names stay free between the check and the registering. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Whether it was built with the structs of this program. */
+static enum dml_status check_built(const struct dml_plugin *plugin) {
+    static const unsigned sizes[] = DML_PLUGIN_SIZES;
+    static const char *const names[] = {"plugin",   "method",  "param",  "param_table", "criterion",
+                                        "miner",    "sampler", "metric", "optimiser",   "schedule",
+                                        "backbone", "batch",   "tuples"};
+    _Static_assert(sizeof sizes / sizeof *sizes == DML_PLUGIN_STRUCTS &&
+                       sizeof names / sizeof *names == DML_PLUGIN_STRUCTS,
+                   "each struct has a size and a name");
+    if (plugin->interface != DML_PLUGIN_INTERFACE)
+        return dml_fail(DML_ERROR_INPUT,
+                        "was built for plugin interface %u, this program has %u: build it again "
+                        "with this program's headers",
+                        plugin->interface, (unsigned)DML_PLUGIN_INTERFACE);
+    for (int i = 0; i < DML_PLUGIN_STRUCTS; i++)
+        if (plugin->sizes[i] != sizes[i])
+            return dml_fail(DML_ERROR_INPUT,
+                            "its struct dml_%s has %u bytes, this program's %u: begin dml_plugin "
+                            "with DML_PLUGIN_BUILT and build it again with this program's headers",
+                            names[i], plugin->sizes[i], sizes[i]);
+    return DML_OK;
+}
 
 /* All are checked before the first is registered, so that a plugin counts as a whole. */
 static enum dml_status register_all(const struct dml_plugin *plugin) {
@@ -135,12 +199,7 @@ enum dml_status dml_plugin_load(const char *path) {
     else if (!plugin)
         status =
             dml_fail(DML_ERROR_INPUT, "%s: is not a plugin: it has no symbol 'dml_plugin'", path);
-    else if (plugin->interface != DML_PLUGIN_INTERFACE)
-        status = dml_fail(DML_ERROR_INPUT,
-                          "%s: was built for plugin interface %u, this program has %u: build it "
-                          "again with this program's headers",
-                          path, plugin->interface, (unsigned)DML_PLUGIN_INTERFACE);
-    else if ((status = register_all(plugin)))
+    else if ((status = check_built(plugin)) || (status = register_all(plugin)))
         status = dml_fail_within(status, "%s", path);
     free(located);
     /* A plugin that was registered in part, for lack of memory, is in use as well. */

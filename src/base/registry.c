@@ -13,6 +13,7 @@ static const struct dml_method *const *const builtin[DML_KIND_COUNT] = {
     [DML_CRITERION] = dml_builtin_criteria,   [DML_MINER] = dml_builtin_miners,
     [DML_SAMPLER] = dml_builtin_samplers,     [DML_METRIC] = dml_builtin_metrics,
     [DML_OPTIMISER] = dml_builtin_optimisers, [DML_SCHEDULE] = dml_builtin_schedules,
+    [DML_BACKBONE] = dml_builtin_backbones,
 };
 
 static struct {
@@ -22,15 +23,15 @@ static struct {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of `added` */
 
 const char *dml_kind_name(enum dml_kind kind) {
-    static const char *const names[] = {"criterion", "batch miner", "batch sampler",
-                                        "metric",    "optimiser",   "schedule"};
+    static const char *const names[] = {"criterion", "batch miner", "batch sampler", "metric",
+                                        "optimiser", "schedule",    "backbone"};
     return names[kind];
 }
 
 /* These two with the lock held. */
 static const struct dml_method *at(enum dml_kind kind, size_t i) {
     size_t own = 0;
-    while (builtin[kind][own])
+    while (builtin[kind] && builtin[kind][own])
         own++;
     if (i < own)
         return builtin[kind][i];

@@ -2,7 +2,7 @@
 
 #include "data/operations/operation.h"
 #include "dml/dml.h"
-#include "nn/graph.h"
+#include "nn/backbones/options.h"
 #include "train/options.h"
 
 #include <stdio.h>
@@ -41,8 +41,23 @@ static void print_criteria(const struct dml_miner *miner) {
     putchar('\n');
 }
 
+static void print_backbone(const struct dml_backbone *backbone) {
+    const struct dml_method *method = &backbone->method;
+    char options[700];
+    dml_backbone_options_text(method->params, "", " ", options, sizeof options);
+    printf("  %-22s %s\n", method->name, method->summary);
+    if (method->paper)
+        printf("  %-22s %s\n", "", method->paper);
+    printf("  %-22s   options: %s", "", *options ? options : "none");
+    if (backbone->aliases)
+        printf("\n  %-22s   also:", "");
+    for (const char *const *alias = backbone->aliases; alias && *alias; alias++)
+        printf(" %s", *alias);
+    putchar('\n');
+}
+
 static void print_operations(void) {
-    puts("\nOperations of --transforms and, where they are not random, --eval_transforms");
+    puts("Operations of --transforms and, where they are not random, --eval_transforms");
     const struct dml_operation *operation;
     for (size_t i = 0; (operation = dml_operation_at(i)); i++) {
         printf("  %-22s %s\n", operation->name, operation->summary);
@@ -62,6 +77,7 @@ int dml_list_main(int argc, char **argv) {
         [DML_METRIC] = "Metrics (--evaluation_metrics)",
         [DML_OPTIMISER] = "Optimisers (--optim)",
         [DML_SCHEDULE] = "Learning-rate schedules (--scheduler)",
+        [DML_BACKBONE] = "Backbones (--arch NAME with _OPTIONs)",
     };
     if (dml_cli_wants_help(argc, argv)) {
         puts("usage: dml list [--plugin FILE.so ...]\n\n"
@@ -78,25 +94,15 @@ int dml_list_main(int argc, char **argv) {
         const struct dml_method *method;
         printf("%s\n", titles[kind]);
         for (size_t i = 0; (method = dml_method_at(kind, i)); i++) {
-            print_method(method);
+            if (kind == DML_BACKBONE)
+                print_backbone((const struct dml_backbone *)method);
+            else
+                print_method(method);
             if (kind == DML_CRITERION)
                 print_miners((const struct dml_criterion *)method);
             if (kind == DML_MINER)
                 print_criteria((const struct dml_miner *)method);
         }
-        putchar('\n');
-    }
-    puts("Backbones (--arch NAME with _OPTIONs)");
-    const struct dml_architecture *architecture;
-    for (size_t i = 0; (architecture = dml_architecture_at(i)); i++) {
-        printf("  %-22s %s\n  %-22s %s\n  %-22s   options:", architecture->name,
-               architecture->summary, "", architecture->paper, "");
-        for (const char *const *option = architecture->options; *option; option++)
-            printf(" %s", *option);
-        if (architecture->aliases)
-            printf("\n  %-22s   also:", "");
-        for (const char *const *alias = architecture->aliases; alias && *alias; alias++)
-            printf(" %s", *alias);
         putchar('\n');
     }
     print_operations();

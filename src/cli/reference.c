@@ -47,6 +47,27 @@ static void print_kind(enum dml_kind kind, const char *title) {
     }
 }
 
+/* Backbones that have a table of options in common stand together. */
+static void print_backbones(void) {
+    const struct dml_method *method, *other;
+    puts("\n## Backbones (--arch)\n\nOptions are written after the name: "
+         "`resnet50_frozen_normalize`. "
+         "A switch is `_NAME`, a choice `_CHOICE`, a\nnumber `_NAME0.1`.");
+    for (size_t i = 0; (method = dml_method_at(DML_BACKBONE, i)); i++) {
+        bool first = true;
+        for (size_t k = 0; k < i; k++)
+            first = first && dml_method_at(DML_BACKBONE, k)->params != method->params;
+        if (!first)
+            continue;
+        printf("\n### %s\n\n| backbone | what it is | paper |\n|---|---|---|\n",
+               method->params->title);
+        for (size_t k = i; (other = dml_method_at(DML_BACKBONE, k)); k++)
+            if (other->params == method->params)
+                printf("| `%s` | %s | %s |\n", other->name, other->summary, other->paper);
+        print_table(method->params, "");
+    }
+}
+
 static void print_operations(void) {
     const struct dml_operation *operation;
     puts("\n## Operations of --transforms and --eval_transforms");
@@ -94,6 +115,7 @@ int dml_reference_main(int argc, char **argv) {
     print_kind(DML_METRIC, "Metrics");
     print_kind(DML_OPTIMISER, "Optimisers");
     print_kind(DML_SCHEDULE, "Learning-rate schedules");
+    print_backbones();
     puts("\n## Post-processing, of `dml eval` and `dml search`");
     print_table(&dml_postprocess_params, "--");
     print_operations();

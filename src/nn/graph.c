@@ -14,6 +14,33 @@ struct dml_graph *dml_graph_new(void) {
     return graph;
 }
 
+void dml_graph_set_input(struct dml_graph *graph, const struct dml_input_transform *transform) {
+    graph->input = *transform;
+}
+
+void dml_graph_set_init(struct dml_graph *graph, enum dml_weight_init init) {
+    graph->weight_init = init;
+}
+
+void dml_graph_block(struct dml_graph *graph) {
+    if (graph->layers)
+        dml_graph_refuse(graph, graph->node_count, "", "a block begins after the last layer");
+    graph->layer++;
+}
+
+struct dml_shape dml_graph_shape(const struct dml_graph *graph, int node) {
+    if (node < 0 || node >= graph->node_count)
+        return (struct dml_shape){0};
+    const struct dml_node *n = &graph->nodes[node];
+    return (struct dml_shape){n->channels, n->height, n->width, n->tokens};
+}
+
+int dml_graph_fail(struct dml_graph *graph, enum dml_status status) {
+    if (graph->failure == DML_OK)
+        graph->failure = status;
+    return -1;
+}
+
 void dml_graph_free(struct dml_graph *graph) {
     if (!graph)
         return;
@@ -56,6 +83,10 @@ struct dml_node *dml_graph_append(struct dml_graph *graph, enum dml_op op, const
                                   const int *inputs, int count) {
     if (graph->failure)
         return NULL;
+    if (!name) {
+        dml_graph_refuse(graph, graph->node_count, "", "its name is NULL");
+        return NULL;
+    }
     for (int i = 0; i < count; i++)
         if (inputs[i] < 0 || inputs[i] >= graph->node_count) {
             dml_graph_refuse(graph, graph->node_count, name, "an input is not an earlier node");
@@ -238,6 +269,10 @@ int dml_graph_batch_norm(struct dml_graph *graph, int input, const char *name, f
     struct dml_node *node = dml_graph_append(graph, DML_OP_BATCH_NORM, name, &input, 1);
     if (!node)
         return -1;
+    if (!(epsilon > 0) || !(momentum > 0 && momentum <= 1))
+        return dml_graph_refuse(graph, dml_graph_last(graph), name,
+                                "a batch norm's epsilon and momentum must be above 0, and momentum "
+                                "at most 1");
     node->epsilon = epsilon;
     node->momentum = momentum;
     int channels = node->channels;
@@ -371,68 +406,6 @@ int dml_graph_l2_normalize(struct dml_graph *graph, int input) {
         return dml_graph_refuse(graph, dml_graph_last(graph), "l2_normalize",
                                 "needs an input of one pixel");
     return dml_graph_last(graph);
-}
-
-void dml_graph_last_layer(struct dml_graph *graph) {
-    if (graph->layers == 0)
-        graph->layers = ++graph->layer;
-}
-
-int dml_graph_pool(struct dml_graph *graph, int input, const struct dml_architecture_options *o) {
-    dml_graph_last_layer(graph);
-    switch (o->pool) {
-    case DML_POOL_AVG:
-        return dml_graph_global_avg_pool(graph, input);
-    case DML_POOL_MAX:
-        return dml_graph_global_max_pool(graph, input);
-    case DML_POOL_DOUBLE: {
-        int average = dml_graph_global_avg_pool(graph, input);
-        return dml_graph_add(graph, average, dml_graph_global_max_pool(graph, input));
-    }
-    case DML_POOL_GEM: {
-        int x = dml_graph_global_gem_pool(graph, input, "pool");
-        if (x >= 0) /* no published file has it */
-            graph->params[graph->nodes[x].first_param].fresh = true;
-        return x;
-    }
-    }
-    return -1;
-}
-
-static void freeze_affine(struct dml_graph *graph) {
-    for (int i = 0; i < graph->param_count; i++) {
-        struct dml_graph_param *param = &graph->params[i];
-        if (graph->nodes[param->node].op == DML_OP_BATCH_NORM && dml_param_learnable(param))
-            param->fixed = true;
-    }
-}
-
-int dml_graph_head(struct dml_graph *graph, int input, const char *name,
-                   const struct dml_architecture_options *o) {
-    dml_graph_last_layer(graph);
-    int x = input, first = graph->param_count;
-    if (o->head_norm != DML_HEAD_NORM_NONE)
-        x = dml_graph_layer_norm(graph, x, "layer_norm", 1e-5f,
-                                 o->head_norm == DML_HEAD_NORM_AFFINE);
-    if (o->hidden && o->embed_dim == 0)
-        return dml_graph_refuse(graph, x, name,
-                                "a hidden layer (_mlp) needs an embedding's width above 0");
-    if (o->hidden && x >= 0) {
-        int width = o->hidden == DML_HIDDEN_AS_FEATURE ? graph->nodes[x].channels : o->hidden;
-        x = dml_graph_relu(graph, dml_graph_linear(graph, x, "hidden_linear", width));
-    }
-    if (o->embed_dim != 0)
-        x = dml_graph_linear(graph, x, name, o->embed_dim);
-    if (x < 0)
-        return -1;
-    for (int i = first; i < graph->param_count; i++)
-        graph->params[i].head = graph->params[i].fresh = true;
-    if (o->affine_frozen)
-        freeze_affine(graph);
-    graph->frozen = o->frozen;
-    graph->normalize = o->normalize;
-    graph->head_start = o->head_start;
-    return o->normalize ? dml_graph_l2_normalize(graph, x) : x;
 }
 
 enum dml_status dml_graph_finish(struct dml_graph *graph, int output) {

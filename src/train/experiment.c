@@ -178,11 +178,10 @@ static enum dml_status load_backbone(struct dml_experiment *e) {
     return status;
 }
 
-static enum dml_status open_graph(struct dml_experiment *e,
-                                  const struct dml_architecture *architecture,
+static enum dml_status open_graph(struct dml_experiment *e, const struct dml_backbone *backbone,
                                   struct dml_graph **out) {
     const struct dml_network_flags *flags = e->network_flags;
-    enum dml_status status = dml_transforms_open(e->data, architecture->crop, &e->transforms);
+    enum dml_status status = dml_transforms_open(e->data, backbone->crop, &e->transforms);
     if (!status)
         status = dml_network_graph(flags, (int)flags->embed_dim, e->transforms.training.crop, out);
     return status;
@@ -239,12 +238,11 @@ struct network_plan {
 
 /* All that flags say of the network, checked before data are read; needs no memory for it. Caller
  * frees the graph. */
-static enum dml_status plan_network(struct dml_experiment *e,
-                                    const struct dml_architecture *architecture,
+static enum dml_status plan_network(struct dml_experiment *e, const struct dml_backbone *backbone,
                                     struct network_plan *out) {
     struct dml_backend_wishes wishes = {0};
     *out = (struct network_plan){.graph = NULL};
-    enum dml_status status = open_graph(e, architecture, &out->graph);
+    enum dml_status status = open_graph(e, backbone, &out->graph);
     if (!status)
         status = dml_backend_wishes(e->params, e->comm, &wishes);
     if (!status)
@@ -255,10 +253,9 @@ static enum dml_status plan_network(struct dml_experiment *e,
 }
 
 /* The network without values. */
-static enum dml_status open_network(struct dml_experiment *e,
-                                    const struct dml_architecture *architecture) {
+static enum dml_status open_network(struct dml_experiment *e, const struct dml_backbone *backbone) {
     struct network_plan plan;
-    enum dml_status status = plan_network(e, architecture, &plan);
+    enum dml_status status = plan_network(e, backbone, &plan);
     if (!status)
         status = dml_network_open(plan.backend, plan.graph, &plan.options, &e->network);
     if (status)
@@ -326,12 +323,11 @@ static struct dml_experiment experiment_of(struct dml_params *params) {
     };
 }
 
-static enum dml_status check_names(struct dml_experiment *e,
-                                   const struct dml_architecture *architecture) {
+static enum dml_status check_names(struct dml_experiment *e, const struct dml_backbone *backbone) {
     enum dml_status status = check_setup(e);
     if (!status)
         status = check_methods(e);
-    if (!status && !architecture) { /* builds nothing: its message lists what there is */
+    if (!status && !backbone) { /* builds nothing: its message lists what there is */
         struct dml_graph *none;
         status = dml_graph_build(e->network_flags->arch, 1, 0, &none);
     }
@@ -343,11 +339,11 @@ enum dml_status dml_train_check(struct dml_params *params) {
     struct dml_comm alone;
     dml_comm_single(&alone);
     e.comm = &alone;
-    const struct dml_architecture *architecture = dml_architecture_find(e.network_flags->arch);
-    enum dml_status status = check_names(&e, architecture);
+    const struct dml_backbone *backbone = dml_backbone_find(e.network_flags->arch);
+    enum dml_status status = check_names(&e, backbone);
     struct network_plan plan = {.graph = NULL};
     if (!status)
-        status = plan_network(&e, architecture, &plan);
+        status = plan_network(&e, backbone, &plan);
     dml_graph_free(plan.graph);
     dml_experiment_close(&e);
     return status;
@@ -358,14 +354,14 @@ enum dml_status dml_experiment_open(struct dml_params *params, const volatile si
     *out = experiment_of(params);
     out->stop = stop;
     out->comm = comm;
-    const struct dml_architecture *architecture = dml_architecture_find(out->network_flags->arch);
-    enum dml_status status = check_names(out, architecture);
+    const struct dml_backbone *backbone = dml_backbone_find(out->network_flags->arch);
+    enum dml_status status = check_names(out, backbone);
     bool own_weights = out->network_flags->not_pretrained ||
                        dml_resume_has_state(out->setup->resume) || out->group_flags->list_groups;
     if (!status && !own_weights)
-        status = dml_weights_find(architecture, out->network_flags->weights, &out->weights);
+        status = dml_weights_find(backbone, out->network_flags->weights, &out->weights);
     if (!status)
-        status = open_network(out, architecture);
+        status = open_network(out, backbone);
     if (!status)
         status = open_data(out);
     if (!status)

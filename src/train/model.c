@@ -25,15 +25,15 @@ static enum dml_status choose_backend(const struct dml_params *params, const str
 static enum dml_status build(const struct dml_params *params, int embed_dim, struct dml_comm *comm,
                              struct dml_model *out) {
     const struct dml_network_flags *flags = dml_params_options(params, &dml_network_params);
-    const struct dml_architecture *architecture = dml_architecture_find(flags->arch);
+    const struct dml_backbone *backbone = dml_backbone_find(flags->arch);
     const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
     enum dml_status status = DML_OK;
-    if (architecture)
-        status = dml_transforms_open(data, architecture->crop, &out->transforms);
+    if (backbone)
+        status = dml_transforms_open(data, backbone->crop, &out->transforms);
     out->transform = out->transforms.evaluation;
     out->comm = comm;
     struct dml_graph *graph = NULL;
-    if (!status) /* an unknown architecture fails here, by name */
+    if (!status) /* an unknown backbone fails here, by name */
         status = dml_network_graph(flags, embed_dim, out->transform.crop, &graph);
     if (status)
         return status;
@@ -80,7 +80,7 @@ enum dml_status dml_model_create(struct dml_params *params, struct dml_model *ou
     if (!status)
         status = dml_network_initialise(out->network, (uint64_t)training->seed);
     if (!status && !flags->not_pretrained) {
-        status = dml_weights_find(dml_architecture_find(flags->arch), flags->weights, &path);
+        status = dml_weights_find(dml_backbone_find(flags->arch), flags->weights, &path);
         if (!status)
             status = dml_tensors_read(path, &tensors);
         if (!status)
@@ -109,7 +109,7 @@ enum dml_status dml_model_open_pretrained(struct dml_params *params, struct dml_
                         (long long)flags->embed_dim);
     enum dml_status status = build(params, 0, comm, out);
     if (!status)
-        status = dml_weights_find(dml_architecture_find(flags->arch), flags->weights, &path);
+        status = dml_weights_find(dml_backbone_find(flags->arch), flags->weights, &path);
     if (!status)
         status = dml_tensors_read(path, &tensors);
     if (!status)

@@ -138,17 +138,12 @@ static const char *const precisions[] = {[DML_PRECISION_FP32] = "fp32",
                                          [DML_PRECISION_TF32] = "tf32",
                                          NULL};
 static const char *const pools[] = {
-    [DML_POOL_CHOICE_OWN] = "own", [DML_POOL_CHOICE_AVG] = "avg",
-    [DML_POOL_CHOICE_MAX] = "max", [DML_POOL_CHOICE_DOUBLE] = "double",
-    [DML_POOL_CHOICE_GEM] = "gem", NULL};
-static const char *const head_norms[] = {[DML_HEAD_NORM_CHOICE_OWN] = "own",
-                                         [DML_HEAD_NORM_CHOICE_AFFINE] = "layernorm",
-                                         [DML_HEAD_NORM_CHOICE_PLAIN] = "plainnorm",
+    [DML_POOL_OWN] = "own",       [DML_POOL_AVG] = "avg", [DML_POOL_MAX] = "max",
+    [DML_POOL_DOUBLE] = "double", [DML_POOL_GEM] = "gem", NULL};
+static const char *const head_norms[] = {[DML_HEAD_NORM_NONE] = "own",
+                                         [DML_HEAD_NORM_AFFINE] = "layernorm",
+                                         [DML_HEAD_NORM_PLAIN] = "plainnorm",
                                          NULL};
-static const char *const head_starts[] = {[DML_HEAD_START_CHOICE_OWN] = "own",
-                                          [DML_HEAD_START_CHOICE_HE] = "he",
-                                          [DML_HEAD_START_CHOICE_ORTHOGONAL] = "orthogonal",
-                                          NULL};
 static const struct dml_param network[] = {
     {"arch", DML_PARAM_STRING, AT(arch), "resnet50_frozen_normalize",
      .help =
@@ -174,7 +169,7 @@ static const struct dml_param network[] = {
     {"head_hidden", DML_PARAM_INT, AT(head_hidden), "0", 0, 65536,
      .help = "Width of a hidden layer in the head, with a relu after it; 0: as --arch says, else "
              "none."},
-    {"head_start", DML_PARAM_CHOICE, AT(head_start), "own", .choices = head_starts,
+    {"head_start", DML_PARAM_CHOICE, AT(head_start), "own", .choices = dml_head_starts,
      .help = "How the head's linear layers start: N(0, 2 / outputs) or orthonormal rows, biases 0; "
              "own: as --arch says, else PyTorch's default."},
     {"embed_dim", DML_PARAM_INT, AT(embed_dim), "128", 0, 65536,
@@ -278,7 +273,7 @@ enum dml_status dml_network_graph(const struct dml_network_flags *flags, int emb
                                   struct dml_graph **out) {
     const char *pool = flags->pool ? pools[flags->pool] : NULL;
     const char *norm = flags->head_norm ? head_norms[flags->head_norm] : NULL;
-    const char *start = flags->head_start ? head_starts[flags->head_start] : NULL;
+    const char *start = flags->head_start ? dml_head_starts[flags->head_start] : NULL;
     char hidden[32] = "";
     if (flags->head_hidden)
         snprintf(hidden, sizeof hidden, "_mlp%lld", (long long)flags->head_hidden);
@@ -318,6 +313,8 @@ enum dml_status dml_train_params(struct dml_params **out) {
         status = dml_params_add(*out, tables[i]);
     for (int kind = 0; kind < DML_KIND_COUNT; kind++) {
         const struct dml_method *method;
+        if (kind == DML_BACKBONE) /* whose options are part of --arch */
+            continue;
         for (size_t i = 0; !status && (method = dml_method_at(kind, i)); i++)
             status = dml_params_add(*out, method->params);
     }

@@ -39,27 +39,6 @@ struct dml_schedule_flags {
 };
 extern const struct dml_param_table dml_schedule_params;
 
-/* Poolings by flag; own: what --arch says, or the architecture's. */
-enum dml_pool_choice {
-    DML_POOL_CHOICE_OWN,
-    DML_POOL_CHOICE_AVG,
-    DML_POOL_CHOICE_MAX,
-    DML_POOL_CHOICE_DOUBLE,
-    DML_POOL_CHOICE_GEM,
-};
-
-/* The head by flags, likewise. */
-enum dml_head_norm_choice {
-    DML_HEAD_NORM_CHOICE_OWN,
-    DML_HEAD_NORM_CHOICE_AFFINE,
-    DML_HEAD_NORM_CHOICE_PLAIN
-};
-enum dml_head_start_choice {
-    DML_HEAD_START_CHOICE_OWN,
-    DML_HEAD_START_CHOICE_HE,
-    DML_HEAD_START_CHOICE_ORTHOGONAL
-};
-
 /* What happens to gradients and weights around an optimiser's step. */
 enum dml_average_start { DML_AVERAGE_FROM_START, DML_AVERAGE_FROM_FIRST_STEP };
 
@@ -73,9 +52,9 @@ struct dml_network_flags {
     int64_t embed_dim;
     bool not_pretrained, no_sync_bn;
     char *arch, *weights;
-    enum dml_pool_choice pool;
-    enum dml_head_norm_choice head_norm;
-    enum dml_head_start_choice head_start;
+    enum dml_pooling pool; /* these three: as --arch says where it is the first */
+    enum dml_head_norm head_norm;
+    enum dml_head_start head_start;
     int64_t head_hidden;
     int64_t micro_bs;
     bool recompute;

@@ -9,19 +9,19 @@
 #include <string.h>
 
 /* cuDNN's planner itself, with cards as they are described in tests/cuda_host/cards: every
- * convolution of every architecture has a plan, forward with residual, bias and relu fused, for
+ * convolution of every backbone has a plan, forward with residual, bias and relu fused, for
  * both gradients, in float32, tf32 and bfloat16. */
 
 enum { MOST_WORK = 4096 };
 
-/* The passes to be planned, each once, and an architecture that has it. */
+/* The passes to be planned, each once, and a backbone that has it. */
 static struct work {
     struct cuda_conv_shape shape;
     enum cuda_pass pass;
-    const struct dml_architecture *architecture;
+    const struct dml_backbone *backbone;
 } all[MOST_WORK];
 static int work_count, convolutions;
-static const struct dml_architecture *collected;
+static const struct dml_backbone *collected;
 
 static void collect(const struct cuda_conv_shape *shape, enum cuda_pass pass) {
     for (int i = 0; i < work_count; i++)
@@ -62,7 +62,7 @@ static void leave(struct cuda_device *device, void *memory, size_t bytes) {
 static void collect_network(const char *options) {
     struct cuda_api api = *cuda_host_api();
     char reason[CUDA_REASON], arch[128];
-    snprintf(arch, sizeof arch, "%s%s", collected->name, options);
+    snprintf(arch, sizeof arch, "%s%s", collected->method.name, options);
     api.conv_create = conv_create;
     api.alloc = lend;
     api.release = keep;
@@ -86,8 +86,9 @@ static void collect_network(const char *options) {
 
 static int collect_all(void **state) {
     (void)state;
-    for (size_t i = 0; (collected = dml_architecture_at(i)); i++) {
-        if (collected->vit) /* patches are a matrix product */
+    for (size_t i = 0; (collected = dml_backbone_at(i)); i++) {
+        if (collected->method.params !=
+            &dml_convolutional_params) /* patches are a matrix product */
             continue;
         collect_network("_frozen");
         collect_network("");
@@ -113,11 +114,12 @@ static void plan_work(const struct cudnn_target *target, const char *card, const
     if (!cudnn_plans(target, s, w->pass, w->pass == CUDA_FORWARD, &plan, 1, reason))
         fail_msg("%s, %s, math %d: pass %d of %d x %d x %d to %d channels, kernel %d x %d, stride "
                  "%d, groups %d: %s",
-                 card, w->architecture->name, target->math, w->pass, s->in_c, s->in_h, s->in_w,
+                 card, w->backbone->method.name, target->math, w->pass, s->in_c, s->in_h, s->in_w,
                  s->out_c, s->kernel_h, s->kernel_w, s->stride_h, s->groups, reason);
     /* The largest activations are some 360 MB: more for scratch memory would be a wrong plan. */
     if (plan.scratch > (size_t)4 << 30)
-        fail_msg("%s, %s: %zu bytes of scratch memory", card, w->architecture->name, plan.scratch);
+        fail_msg("%s, %s: %zu bytes of scratch memory", card, w->backbone->method.name,
+                 plan.scratch);
     cudnn_plan_destroy(&plan);
 }
 

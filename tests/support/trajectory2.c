@@ -194,7 +194,7 @@ static struct dml_graph *graph_of(const cJSON *json, size_t *grid) {
     snprintf(text, sizeof text, "%s%s%s_normalize", arch->valuestring, both ? "_double" : "",
              strcmp(norm, "frozen") ? "" : "_frozen");
     struct dml_graph *graph = NULL;
-    if ((plain || both) && dml_architecture_find(text))
+    if ((plain || both) && dml_backbone_find(text))
         assert_ok(dml_graph_build(text, (int)number(json, "embed_dim"), size, &graph));
     return graph;
 }

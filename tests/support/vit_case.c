@@ -1,5 +1,7 @@
 #include "support/vit_case.h"
 
+#include "nn/graph.h"
+
 #include <string.h>
 
 static const cJSON *item(const cJSON *object, const char *key) {
@@ -62,11 +64,11 @@ struct vit_case vit_case_read(const cJSON *json) {
                 .epsilon = json_number(json, "norm_epsilon"),
                 .mean = half,
                 .std = half},
-        .options = {.embed_dim = json_int(json, "embed_dim"),
-                    .normalize = json_flag(json, "normalize"),
-                    .token_pool = (enum dml_token_pool)json_choice(json, "pool", pools),
-                    .head_norm = (enum dml_head_norm)json_choice(json, "head_norm", norms),
+        .options = {.head = {.normalize = json_flag(json, "normalize"),
+                             .norm = (enum dml_head_norm)json_choice(json, "head_norm", norms)},
+                    .pool = (enum dml_token_pool)json_choice(json, "pool", pools),
                     .positions = (enum dml_position_rule)json_choice(json, "position_rule", rules)},
+        .embed_dim = json_int(json, "embed_dim"),
         .stored_grid = (size_t)json_int(json, "stored_grid"),
     };
     return c;
@@ -75,9 +77,8 @@ struct vit_case vit_case_read(const cJSON *json) {
 struct dml_graph *vit_case_graph(const struct vit_case *c, int size) {
     struct dml_graph *graph = dml_graph_new();
     assert_non_null(graph);
-    struct dml_architecture_options options = c->options;
-    options.image_size = size;
+    const struct dml_backbone_context context = {.image_size = size, .embed_dim = c->embed_dim};
     snprintf(graph->arch, sizeof graph->arch, "vit");
-    assert_ok(dml_graph_finish(graph, dml_vit_build(graph, &c->vit, &options)));
+    assert_ok(dml_graph_finish(graph, dml_vit_build(graph, &c->vit, &context, &c->options)));
     return graph;
 }

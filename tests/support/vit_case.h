@@ -1,13 +1,14 @@
 #ifndef TESTS_SUPPORT_VIT_CASE_H
 #define TESTS_SUPPORT_VIT_CASE_H
 
-#include "nn/architectures/vit.h"
+#include "nn/backbones/vit.h"
 #include "support/golden.h"
 
 /* A vision transformer as golden/architectures2 and golden/weights2 describe it. */
 struct vit_case {
     struct dml_vit vit;
-    struct dml_architecture_options options;
+    struct dml_transformer_options options;
+    int embed_dim;
     size_t stored_grid;
 };
 

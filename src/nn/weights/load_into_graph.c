@@ -132,20 +132,20 @@ static bool holds_backbone(const struct index *index, const struct dml_graph *gr
     return true;
 }
 
-/* The architecture that the file is complete for, or NULL: the largest, for a resnet101 holds all
+/* The backbone that the file is complete for, or NULL: the largest, for a resnet101 holds all
  * that a resnet50 needs; of those with the same parameters, as vits16 and dinos16, the graph's. */
-static const struct dml_architecture *recognise(const struct index *index,
-                                                const struct dml_graph *wanted) {
+static const struct dml_backbone *recognise(const struct index *index,
+                                            const struct dml_graph *wanted) {
     bool fits_wanted = holds_backbone(index, wanted);
-    const struct dml_architecture *architecture;
-    const struct dml_architecture *found = fits_wanted ? dml_architecture_find(wanted->arch) : NULL;
+    const struct dml_backbone *backbone;
+    const struct dml_backbone *found = fits_wanted ? dml_backbone_find(wanted->arch) : NULL;
     int most = fits_wanted ? wanted->param_count : 0;
-    for (size_t i = 0; (architecture = dml_architecture_at(i)); i++) {
+    for (size_t i = 0; (backbone = dml_backbone_at(i)); i++) {
         struct dml_graph *graph;
-        if (dml_graph_build(architecture->name, 1, 0, &graph))
+        if (dml_graph_build(backbone->method.name, 1, 0, &graph))
             continue;
         if (graph->param_count > most && holds_backbone(index, graph)) {
-            found = architecture;
+            found = backbone;
             most = graph->param_count;
         }
         dml_graph_free(graph);
@@ -193,14 +193,14 @@ static void describe(const struct listing *listing, const char *separator, const
                  listing->text, more);
 }
 
-/* Refuses a file that is complete for another architecture than the graph's. */
+/* Refuses a file that is complete for another backbone than the graph's. */
 static enum dml_status refuse_other(const struct dml_graph *graph, const struct index *index,
                                     const char *file) {
-    const struct dml_architecture *other = recognise(index, graph);
-    if (!other || other == dml_architecture_find(graph->arch))
+    const struct dml_backbone *other = recognise(index, graph);
+    if (!other || other == dml_backbone_find(graph->arch))
         return DML_OK;
-    return dml_fail(DML_ERROR_INPUT, "%s: holds the weights of %s, not of %s", file, other->name,
-                    graph->arch);
+    return dml_fail(DML_ERROR_INPUT, "%s: holds the weights of %s, not of %s", file,
+                    other->method.name, graph->arch);
 }
 
 static enum dml_status refuse(const struct dml_graph *graph, const struct index *index,
@@ -246,7 +246,7 @@ enum dml_status dml_weights_match(const struct dml_graph *graph, const struct dm
     }
     if (missing.shown || misshapen.shown)
         status = refuse(graph, &index, file, &missing, &misshapen, found);
-    else if (dml_architecture_find(graph->arch)) /* the file may have more than the graph */
+    else if (dml_backbone_find(graph->arch)) /* the file may have more than the graph */
         status = refuse_other(graph, &index, file);
     free(index.sorted);
     return status;

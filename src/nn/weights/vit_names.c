@@ -376,7 +376,7 @@ static enum dml_status check_parts(const struct translation *t) {
                         t->graph->arch);
     for (size_t i = 0; i < COUNT(parts); i++)
         if (find(t->out, parts[i]) && !find_param(t->graph, parts[i]))
-            return dml_fail(DML_ERROR_INPUT, "%s: has %s, which %s does not: another architecture",
+            return dml_fail(DML_ERROR_INPUT, "%s: has %s, which %s does not: another backbone",
                             t->file, parts[i], t->graph->arch);
     long blocks = count_blocks(t->out), wanted = graph_blocks(t->graph);
     if (blocks > 0 && blocks != wanted)

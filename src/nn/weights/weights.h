@@ -6,7 +6,7 @@
 
 /* Between weight files and the parameters of a graph. A run that starts from ImageNet weights:
  *
- *     dml_weights_find(dml_architecture_find(arch), options->weights, &path)
+ *     dml_weights_find(dml_backbone_find(arch), options->weights, &path)
  *     dml_tensors_read(path, &tensors)
  *     dml_weights_load(graph, &tensors, path, false, put, network)
  *
@@ -14,11 +14,11 @@
  * A checkpoint: dml_weights_collect, dml_tensors_set_note, dml_safetensors_write; and back with
  * dml_weights_load(..., true, ...). */
 
-/* The file to read: `flag` (--weights) where it is not empty; else the architecture's weights_file,
+/* The file to read: `flag` (--weights) where it is not empty; else the backbone's weights_file,
  * the same name with .safetensors, or the name it is published under, in $DML_WEIGHTS or else in
  * ~/.cache/dml. DML_ERROR_INPUT when there is none: the message says what is expected where, where
  * it is published, and how to go without. free() the path. */
-enum dml_status dml_weights_find(const struct dml_architecture *architecture, const char *flag,
+enum dml_status dml_weights_find(const struct dml_backbone *backbone, const char *flag,
                                  char **path);
 
 /* The tensor of each parameter of the graph, into matched[graph->param_count]. With `head` false

@@ -1,4 +1,4 @@
-#include "nn/architectures/architectures.h"
+#include "dml/graph.h"
 
 #include <stdio.h>
 
@@ -36,7 +36,7 @@ static int double_three(struct dml_graph *g, int x, const struct module *m, int 
 
 static int inception(struct dml_graph *g, int x, const struct module *m, bool max_pool) {
     int parts[4], count = 0, stride = m->one ? 1 : 2;
-    g->layer++;
+    dml_graph_block(g);
     if (m->one)
         parts[count++] = unit(g, x, m->name, "1x1", m->one, 1, 1);
     parts[count++] = three(g, x, m, stride);
@@ -51,7 +51,7 @@ static int inception(struct dml_graph *g, int x, const struct module *m, bool ma
     return dml_graph_concat(g, parts, count);
 }
 
-static int build(struct dml_graph *g, const struct dml_architecture_options *o) {
+static int build(struct dml_graph *g, const struct dml_backbone_context *c, const void *options) {
     /* clang-format off */
     /*                      1x1   3x3         double 3x3  pool
                                   reduce      reduce      projection */
@@ -70,10 +70,11 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
     /* clang-format on */
     enum { COUNT = sizeof modules / sizeof modules[0] };
     /* Caffe's input: BGR in 0..255 less its means, by way of the study's rounded constants. */
-    g->input =
-        (struct dml_input_transform){{0.502f, 0.4588f, 0.4078f}, {0.0039f, 0.0039f, 0.0039f}, true};
-    g->weight_init = DML_INIT_UNIFORM;
-    int x = dml_graph_input(g, 3, o->image_size, o->image_size);
+    const struct dml_input_transform caffe = {
+        {0.502f, 0.4588f, 0.4078f}, {0.0039f, 0.0039f, 0.0039f}, true};
+    dml_graph_set_input(g, &caffe);
+    dml_graph_set_init(g, DML_INIT_UNIFORM);
+    int x = dml_graph_input(g, 3, c->image_size, c->image_size);
     x = unit(g, x, "conv1", "7x7_s2", 64, 7, 2);
     x = dml_graph_max_pool(g, x, 3, 2, 0, true);
     x = unit(g, x, "conv2", "3x3_reduce", 64, 1, 1);
@@ -81,17 +82,16 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
     x = dml_graph_max_pool(g, x, 3, 2, 0, true);
     for (int i = 0; i < COUNT; i++)
         x = inception(g, x, &modules[i], i == COUNT - 1);
-    return dml_graph_head(g, dml_graph_pool(g, x, o), "last_linear", o);
+    return dml_graph_pooled_head(g, x, "last_linear", c->embed_dim, options);
 }
 
-const struct dml_architecture dml_bninception = {
-    .name = "bninception",
-    .summary = "Inception modules with batch norm, Caffe's input: BGR in 0..255",
-    .paper = "Ioffe, Szegedy 2015, Batch normalization: accelerating deep network training by "
-             "reducing internal covariate shift",
+const struct dml_backbone dml_backbone_bninception = {
+    .method = {"bninception", "Inception modules with batch norm, Caffe's input: BGR in 0..255",
+               "Ioffe, Szegedy 2015, Batch normalization: accelerating deep network training by "
+               "reducing internal covariate shift",
+               &dml_convolutional_params},
     .weights_file = "bninception.pth",
     .weights_from = "http://data.lip6.fr/cadene/pretrainedmodels/bn_inception-52deb4733.pth",
     .crop = 224,
     .build = build,
-    .options = dml_convolutional_options,
 };

@@ -1,7 +1,7 @@
 #ifndef DML_NN_VIT_H
 #define DML_NN_VIT_H
 
-#include "nn/graph.h"
+#include "dml/graph.h"
 
 /* A vision transformer as a row of its paper's table. */
 struct dml_vit {
@@ -17,12 +17,18 @@ struct dml_vit {
     const float *mean, *std; /* of the input: three values each */
 };
 
+struct dml_transformer_options {
+    struct dml_head_options head;
+    enum dml_token_pool pool;
+    enum dml_position_rule positions;
+    double drop_path;   /* of the last block; it grows in a line from 0 in the first */
+    bool no_projection; /* CLIP without its own last layer */
+};
+
 /* Appends the whole network to an empty graph; the index of its last node. Parameters bear timm's
  * names. The image's side must be a multiple of the patch's. */
 int dml_vit_build(struct dml_graph *graph, const struct dml_vit *vit,
-                  const struct dml_architecture_options *o);
-
-/* The published ones; NULL after the last. */
-const struct dml_architecture *dml_vit_at(size_t i);
+                  const struct dml_backbone_context *context,
+                  const struct dml_transformer_options *o);
 
 #endif

@@ -1,4 +1,4 @@
-#include "nn/architectures/architectures.h"
+#include "dml/graph.h"
 
 #include <stdio.h>
 
@@ -30,7 +30,7 @@ static int branch(struct dml_graph *g, int x, const char *module, const char *pa
 }
 
 static int inception(struct dml_graph *g, int x, const struct module *m) {
-    g->layer++;
+    dml_graph_block(g);
     int one = branch(g, x, m->name, "1", m->one, 1);
     int three = branch(g, x, m->name, "2.0", m->three_reduce, 1);
     three = branch(g, three, m->name, "2.1", m->three, 3);
@@ -43,15 +43,16 @@ static int inception(struct dml_graph *g, int x, const struct module *m) {
 
 /* From ImageNet's mean and deviation to (value - 0.5) / 0.5. */
 static int transform_input(struct dml_graph *g, int x) {
+    const struct dml_input_transform imagenet = DML_IMAGENET_INPUT;
     float scale[3], shift[3];
     for (int c = 0; c < 3; c++) {
-        scale[c] = g->input.std[c] / 0.5f;
-        shift[c] = (g->input.mean[c] - 0.5f) / 0.5f;
+        scale[c] = imagenet.std[c] / 0.5f;
+        shift[c] = (imagenet.mean[c] - 0.5f) / 0.5f;
     }
     return dml_graph_affine(g, x, scale, shift);
 }
 
-static int build(struct dml_graph *g, const struct dml_architecture_options *o) {
+static int build(struct dml_graph *g, const struct dml_backbone_context *c, const void *options) {
     /* clang-format off */
     /*                      1x1   3x3         5x5        pool
                                   reduce      reduce     projection */
@@ -68,9 +69,9 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
         {"inception5a",     256,  160, 320,   32, 128,   128},
         {"inception5b",     384,  192, 384,   48, 128,   128}};
     /* clang-format on */
-    g->input = DML_IMAGENET_INPUT;
-    g->weight_init = DML_INIT_TRUNCATED_NORMAL;
-    int x = transform_input(g, dml_graph_input(g, 3, o->image_size, o->image_size));
+    dml_graph_set_input(g, &DML_IMAGENET_INPUT);
+    dml_graph_set_init(g, DML_INIT_TRUNCATED_NORMAL);
+    int x = transform_input(g, dml_graph_input(g, 3, c->image_size, c->image_size));
     x = unit(g, x, "conv1", 64, 7, 2);
     x = dml_graph_max_pool(g, x, 3, 2, 0, true);
     x = unit(g, x, "conv2", 64, 1, 1);
@@ -84,16 +85,14 @@ static int build(struct dml_graph *g, const struct dml_architecture_options *o) 
     x = dml_graph_max_pool(g, x, 2, 2, 0, true);
     for (int i = 0; i < 2; i++)
         x = inception(g, x, &stage5[i]);
-    return dml_graph_head(g, dml_graph_pool(g, x, o), "last_linear", o);
+    return dml_graph_pooled_head(g, x, "last_linear", c->embed_dim, options);
 }
 
-const struct dml_architecture dml_googlenet = {
-    .name = "googlenet",
-    .summary = "22 layers of inception modules with batch norm, torchvision's",
-    .paper = "Szegedy et al. 2015, Going deeper with convolutions",
+const struct dml_backbone dml_backbone_googlenet = {
+    .method = {"googlenet", "22 layers of inception modules with batch norm, torchvision's",
+               "Szegedy et al. 2015, Going deeper with convolutions", &dml_convolutional_params},
     .weights_file = "googlenet.pth",
     .weights_from = "https://download.pytorch.org/models/googlenet-1378be20.pth",
     .crop = 227,
     .build = build,
-    .options = dml_convolutional_options,
 };

@@ -1,4 +1,4 @@
-#include "nn/architectures/architectures.h"
+#include "dml/graph.h"
 
 #include <stdio.h>
 
@@ -60,54 +60,35 @@ static int bottleneck(struct dml_graph *g, int x, const char *prefix, int width,
     return dml_graph_relu(g, dml_graph_add(g, y, x));
 }
 
-static int resnet(struct dml_graph *g, const struct dml_architecture_options *o,
-                  const struct variant *v) {
-    g->input = DML_IMAGENET_INPUT;
-    g->weight_init = DML_INIT_KAIMING_NORMAL;
-    int x = dml_graph_input(g, 3, o->image_size, o->image_size);
+static int build(struct dml_graph *g, const struct dml_backbone_context *c, const void *options) {
+    const struct variant *v = c->backbone->data;
+    dml_graph_set_input(g, &DML_IMAGENET_INPUT);
+    dml_graph_set_init(g, DML_INIT_KAIMING_NORMAL);
+    int x = dml_graph_input(g, 3, c->image_size, c->image_size);
     x = dml_graph_relu(g, norm(g, dml_graph_conv(g, x, "conv1", 64, 7, 2, 3, false), "bn1"));
     x = dml_graph_max_pool(g, x, 3, 2, 1, false);
     for (int stage = 0; stage < 4; stage++)
         for (int i = 0; i < v->blocks[stage]; i++) {
             char prefix[32];
-            g->layer++;
+            dml_graph_block(g);
             snprintf(prefix, sizeof prefix, "layer%d.%d", stage + 1, i);
             x = v->block(g, x, prefix, 64 << stage, stage && !i ? 2 : 1, !i, v);
         }
-    return dml_graph_head(g, dml_graph_pool(g, x, o), "last_linear", o);
+    return dml_graph_pooled_head(g, x, "last_linear", c->embed_dim, options);
 }
 
-static int build_resnet18(struct dml_graph *graph, const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){basic_block, {2, 2, 2, 2}, 1, 64});
-}
-static int build_resnet34(struct dml_graph *graph, const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){basic_block, {3, 4, 6, 3}, 1, 64});
-}
-static int build_resnet50(struct dml_graph *graph, const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 6, 3}, 1, 64});
-}
-static int build_resnet101(struct dml_graph *graph, const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 23, 3}, 1, 64});
-}
-static int build_resnet152(struct dml_graph *graph, const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){bottleneck, {3, 8, 36, 3}, 1, 64});
-}
-static int build_wide_resnet50_2(struct dml_graph *graph,
-                                 const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 6, 3}, 1, 128});
-}
-static int build_wide_resnet101_2(struct dml_graph *graph,
-                                  const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 23, 3}, 1, 128});
-}
-static int build_resnext50_32x4d(struct dml_graph *graph,
-                                 const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 6, 3}, 32, 4});
-}
-static int build_resnext101_32x8d(struct dml_graph *graph,
-                                  const struct dml_architecture_options *o) {
-    return resnet(graph, o, &(struct variant){bottleneck, {3, 4, 23, 3}, 32, 8});
-}
+/* clang-format off */
+static const struct variant
+    variant18 =  {basic_block, {2, 2,  2, 2},  1,  64},
+    variant34 =  {basic_block, {3, 4,  6, 3},  1,  64},
+    variant50 =  {bottleneck,  {3, 4,  6, 3},  1,  64},
+    variant101 = {bottleneck,  {3, 4, 23, 3},  1,  64},
+    variant152 = {bottleneck,  {3, 8, 36, 3},  1,  64},
+    wide50 =     {bottleneck,  {3, 4,  6, 3},  1, 128},
+    wide101 =    {bottleneck,  {3, 4, 23, 3},  1, 128},
+    next50 =     {bottleneck,  {3, 4,  6, 3}, 32,   4},
+    next101 =    {bottleneck,  {3, 4, 23, 3}, 32,   8};
+/* clang-format on */
 
 static const char paper[] =
     "He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition";
@@ -116,110 +97,100 @@ static const char next_paper[] =
     "Xie, Girshick, Dollar, Tu, He 2017, Aggregated residual transformations for deep neural "
     "networks";
 
-const struct dml_architecture dml_resnet18 = {
-    .name = "resnet18",
-    .summary = "18 layers of basic blocks: for small machines and small images",
-    .paper = paper,
+const struct dml_backbone dml_backbone_resnet18 = {
+    .method = {"resnet18", "18 layers of basic blocks: for small machines and small images", paper,
+               &dml_convolutional_params},
     .weights_file = "resnet18.pth",
     .weights_from = "https://download.pytorch.org/models/resnet18-5c106cde.pth",
     .timm = "resnet18.tv_in1k",
     .crop = 224,
-    .build = build_resnet18,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &variant18,
 };
 
-const struct dml_architecture dml_resnet34 = {
-    .name = "resnet34",
-    .summary = "34 layers of basic blocks",
-    .paper = paper,
+const struct dml_backbone dml_backbone_resnet34 = {
+    .method = {"resnet34", "34 layers of basic blocks", paper, &dml_convolutional_params},
     .weights_file = "resnet34.pth",
     .weights_from = "https://download.pytorch.org/models/resnet34-b627a593.pth",
     .timm = "resnet34.tv_in1k",
     .crop = 224,
-    .build = build_resnet34,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &variant34,
 };
 
-const struct dml_architecture dml_resnet50 = {
-    .name = "resnet50",
-    .summary = "50 layers of bottleneck blocks: the study's default",
-    .paper = paper,
+const struct dml_backbone dml_backbone_resnet50 = {
+    .method = {"resnet50", "50 layers of bottleneck blocks: the study's default", paper,
+               &dml_convolutional_params},
     .weights_file = "resnet50.pth",
     .weights_from = "https://download.pytorch.org/models/resnet50-19c8e357.pth",
     .timm = "resnet50.tv_in1k",
     .crop = 224,
-    .build = build_resnet50,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &variant50,
 };
 
-const struct dml_architecture dml_resnet101 = {
-    .name = "resnet101",
-    .summary = "101 layers of bottleneck blocks",
-    .paper = paper,
+const struct dml_backbone dml_backbone_resnet101 = {
+    .method = {"resnet101", "101 layers of bottleneck blocks", paper, &dml_convolutional_params},
     .weights_file = "resnet101.pth",
     .weights_from = "https://download.pytorch.org/models/resnet101-63fe2227.pth",
     .timm = "resnet101.tv_in1k",
     .crop = 224,
-    .build = build_resnet101,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &variant101,
 };
 
-const struct dml_architecture dml_resnet152 = {
-    .name = "resnet152",
-    .summary = "152 layers of bottleneck blocks",
-    .paper = paper,
+const struct dml_backbone dml_backbone_resnet152 = {
+    .method = {"resnet152", "152 layers of bottleneck blocks", paper, &dml_convolutional_params},
     .weights_file = "resnet152.pth",
     .weights_from = "https://download.pytorch.org/models/resnet152-394f9c45.pth",
     .timm = "resnet152.tv_in1k",
     .crop = 224,
-    .build = build_resnet152,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &variant152,
 };
 
-const struct dml_architecture dml_wide_resnet50_2 = {
-    .name = "wide_resnet50_2",
-    .summary = "resnet50 with 3x3 convolutions of twice as many channels",
-    .paper = wide_paper,
+const struct dml_backbone dml_backbone_wide_resnet50_2 = {
+    .method = {"wide_resnet50_2", "resnet50 with 3x3 convolutions of twice as many channels",
+               wide_paper, &dml_convolutional_params},
     .weights_file = "wide_resnet50_2.pth",
     .weights_from = "https://download.pytorch.org/models/wide_resnet50_2-95faca4d.pth",
     .timm = "wide_resnet50_2.tv_in1k",
     .crop = 224,
-    .build = build_wide_resnet50_2,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &wide50,
 };
 
-const struct dml_architecture dml_wide_resnet101_2 = {
-    .name = "wide_resnet101_2",
-    .summary = "resnet101 with 3x3 convolutions of twice as many channels",
-    .paper = wide_paper,
+const struct dml_backbone dml_backbone_wide_resnet101_2 = {
+    .method = {"wide_resnet101_2", "resnet101 with 3x3 convolutions of twice as many channels",
+               wide_paper, &dml_convolutional_params},
     .weights_file = "wide_resnet101_2.pth",
     .weights_from = "https://download.pytorch.org/models/wide_resnet101_2-32ee1156.pth",
     .timm = "wide_resnet101_2.tv_in1k",
     .crop = 224,
-    .build = build_wide_resnet101_2,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &wide101,
 };
 
-const struct dml_architecture dml_resnext50_32x4d = {
-    .name = "resnext50_32x4d",
-    .summary = "resnet50 with 3x3 convolutions in 32 groups, of 4 channels in the first stage",
-    .paper = next_paper,
+const struct dml_backbone dml_backbone_resnext50_32x4d = {
+    .method = {"resnext50_32x4d",
+               "resnet50 with 3x3 convolutions in 32 groups, of 4 channels in the first stage",
+               next_paper, &dml_convolutional_params},
     .weights_file = "resnext50_32x4d.pth",
     .weights_from = "https://download.pytorch.org/models/resnext50_32x4d-7cdf4587.pth",
     .timm = "resnext50_32x4d.tv_in1k",
     .crop = 224,
-    .build = build_resnext50_32x4d,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &next50,
 };
 
-const struct dml_architecture dml_resnext101_32x8d = {
-    .name = "resnext101_32x8d",
-    .summary = "resnet101 with 3x3 convolutions in 32 groups, of 8 channels in the first stage",
-    .paper = next_paper,
+const struct dml_backbone dml_backbone_resnext101_32x8d = {
+    .method = {"resnext101_32x8d",
+               "resnet101 with 3x3 convolutions in 32 groups, of 8 channels in the first stage",
+               next_paper, &dml_convolutional_params},
     .weights_file = "resnext101_32x8d.pth",
     .weights_from = "https://download.pytorch.org/models/resnext101_32x8d-8ba56ff5.pth",
     .timm = "resnext101_32x8d.tv_in1k",
     .crop = 224,
-    .build = build_resnext101_32x8d,
-    .options = dml_convolutional_options,
+    .build = build,
+    .data = &next101,
 };
