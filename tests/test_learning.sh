@@ -50,8 +50,8 @@ resumes polynomial --optim sgd --sgd_nesterov --scheduler polynomial --freeze_ba
 resumes plateau --scheduler plateau --schedule_metric e_recall@1 --plateau_patience 0 \
     --plateau_factor 0.5 --plateau_threshold 1 --warmup_epochs 1
 note_of plateau | grep -q 'reductions\\": 2' || { note_of plateau; fail "plateau does not reduce"; }
-resumes exponential --scheduler exponential --layer_decay 0.75 --decay_weights_only --loss proxynca \
-    --criterion_lr 0.1 --criterion_decay 0.001
+resumes exponential --optim lion --scheduler exponential --layer_decay 0.75 --decay_weights_only \
+    --loss proxynca --criterion_lr 0.1 --criterion_decay 0.001
 
 echo "rates of every group are logged"
 head -1 "$(csv polynomial Train_learning)" | grep -qx "lr/backbone,lr/head,lr/criterion.beta,clipped_share" ||

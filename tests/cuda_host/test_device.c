@@ -108,6 +108,7 @@ static void trains_as_the_processor_does(void **state) {
     train_both("unusual", 6, 0, "sgd", "--sgd_nesterov");
     train_both("unusual_frozen", 6, 4, "rmsprop", NULL);
     train_both("unusual_frozen", 6, 0, "rmsprop", "--rmsprop_momentum 0.5");
+    train_both("unusual_frozen", 6, 0, "lion", NULL); /* without a kernel: on the host */
 }
 
 /* A batch in pieces of 4, 4 and 3 gives what the pieces give alone, added up in float32, to the
