@@ -249,7 +249,7 @@ static void race_products(const char *name, const struct what *what, bool traini
 
 static void race_transformer(const char *name, const struct what *what, bool training) {
     if (what->precision == DML_PRECISION_BF16 && cpu_engine_bf16() != CPU_BF16_NATIVE)
-        fprintf(stderr, "bench_train: %s: this processor has no fast bfloat16 arithmetic\n", name);
+        fprintf(stderr, "bench_train: %s: bfloat16 is not fast here (`dml devices`)\n", name);
     else
         race_products(name, what, training, training ? 2 : 4);
 }
@@ -301,7 +301,7 @@ static void race_bf16(const struct what *what) {
     if (cpu_engine_bf16() == CPU_BF16_NATIVE)
         race("resnet50_224_frozen_b32_bf16_step", what, true, 3, false);
     else
-        fprintf(stderr, "bench_train: bf16: this processor has no fast bfloat16 arithmetic\n");
+        fprintf(stderr, "bench_train: bf16: bfloat16 is not fast here (`dml devices`)\n");
 }
 
 static void run_case(const char *name) {

@@ -8,7 +8,7 @@ set -eu
 needs=(
     "a C compiler and its headers: gcc libc6-dev"
     "the build: make cmake pkg-config"
-    "network primitives, oneDNN 2.5 or newer (its CMake file may ask for OpenCL's loader): libdnnl-dev ocl-icd-opencl-dev"
+    "network primitives, oneDNN 2.2 or newer (its CMake file may ask for OpenCL's loader): libdnnl-dev ocl-icd-opencl-dev"
     "matrix products and eigenvalues: libopenblas-openmp-dev liblapacke-dev"
     "images: libjpeg-dev libpng-dev"
     "the run database: libsqlite3-dev"

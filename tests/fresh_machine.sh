@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The README's two commands in a bare Debian or Ubuntu, as a new user would type them:
-#     tests/fresh_machine.sh SUITE        bookworm, trixie, or what else debootstrap knows (jammy,
-#                                    with MIRROR=ADDRESS of an archive of Ubuntu)
+#     tests/fresh_machine.sh SUITE        bookworm, trixie, or jammy, noble and later with
+#                                         MIRROR=ADDRESS of an archive of Ubuntu
 # Makes a minimal system in a temporary folder, clones the project's HEAD into it, runs `make demo`
 # first as a user without root (for its message), then as root without sudo with a short training,
 # and the quick tests.

@@ -54,7 +54,7 @@ embed b --checkpoint "$work/runs/emoji16/halves/state.safetensors"
 cmp "$work/a_embeddings.npy" "$work/b_embeddings.npy" || fail "a resumed run has other weights"
 
 # --- bfloat16 learns and resumes to the same bits, too; it is emulated where the processor has none
-grep -qw avx512_bf16 /proc/cpuinfo || export DML_BF16=emulate
+"$dml" devices | grep -q bf16 || export DML_BF16=emulate
 narrow=(--arch vitt16_droppath0.2_normalize --precision bf16)
 train "${narrow[@]}" --savename narrow --n_epochs 3
 train "${narrow[@]}" --savename narrow_halves --n_epochs 1 --recompute

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "backends/backend.h"
 #include "backends/cuda/cuda.h"
 #include "base/level.h"
 
@@ -49,7 +50,9 @@ int dml_devices_main(int argc, char **argv) {
         return dml_cli_finish("devices",
                               dml_fail(DML_ERROR_USAGE, "'%s': takes no flags", argv[1]));
     }
-    printf("processor: %d threads, kernels %s\n", omp_get_max_threads(), dml_level_name());
+    bool bf16 = dml_backend_cpu.abilities().precisions & 1u << DML_PRECISION_BF16;
+    printf("processor: %d threads, kernels %s, precisions fp32%s\n", omp_get_max_threads(),
+           dml_level_name(), bf16 ? " and bf16" : "");
     print_gpus();
     return 0;
 }

@@ -23,11 +23,14 @@ cleanup() {
 make_bare_system() { # make_bare_system SUITE
     [ "$(id -u)" = 0 ] || skip "skipped: debootstrap and chroot need root"
     command -v debootstrap >/dev/null || skip "skipped: debootstrap is not installed"
-    [ -e "/usr/share/debootstrap/scripts/$1" ] || skip "skipped: debootstrap does not know $1"
     # $MIRROR, or the archive this machine uses itself, where that is Debian's.
-    local mirror=${MIRROR:-}
+    local mirror=${MIRROR:-} script=$1 scripts=/usr/share/debootstrap/scripts
     [ -n "$mirror" ] || mirror=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null |
         grep -oE 'https?://[^ ]*/debian/?( |$)' | head -1 | tr -d ' ' || true)
+    case "$mirror" in
+    *ubuntu*) script=gutsy ;; # makes every release since
+    esac
+    [ -e "$scripts/$script" ] || skip "skipped: debootstrap does not know $1"
 
     root=$(mktemp -d "${TMPDIR:-/tmp}/dml-fresh.XXXXXX")
     chmod 755 "$root"
@@ -40,8 +43,8 @@ make_bare_system() { # make_bare_system SUITE
     case "$mirror" in
     *ubuntu*) components=main,universe ;; # as on every Ubuntu
     esac
-    debootstrap --variant=minbase --components=$components "$1" "$root" ${mirror:+"$mirror"} \
-        >"$root.log" 2>&1 || {
+    debootstrap --variant=minbase --components=$components "$1" "$root" "$mirror" \
+        "$scripts/$script" >"$root.log" 2>&1 || {
         tail -3 "$root.log"
         rm -f "$root.log"
         skip "no system was made: is the archive reachable?"

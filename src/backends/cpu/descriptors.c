@@ -2,6 +2,10 @@
 
 #include <stdlib.h>
 
+bool cpu_additions_are_wrong(void) {
+    return DNNL_VERSION_MAJOR == 2 && DNNL_VERSION_MINOR < 5;
+}
+
 #if DNNL_VERSION_MAJOR < 3
 
 static dnnl_status_t keep(cpu_md *out, const dnnl_memory_desc_t *md) {

@@ -10,8 +10,8 @@
  * post-operations take other arguments. Only this header and descriptors.c look at the version.
  * Functions return oneDNN's own status. */
 
-#if DNNL_VERSION_MAJOR < 2 || (DNNL_VERSION_MAJOR == 2 && DNNL_VERSION_MINOR < 5)
-#error "dml needs oneDNN 2.5 or newer (package libdnnl-dev)"
+#if DNNL_VERSION_MAJOR < 2 || (DNNL_VERSION_MAJOR == 2 && DNNL_VERSION_MINOR < 2)
+#error "dml needs oneDNN 2.2 or newer (package libdnnl-dev)"
 #endif
 
 #if DNNL_VERSION_MAJOR < 3
@@ -21,6 +21,10 @@ typedef const dnnl_memory_desc_t *cpu_const_md;
 typedef dnnl_memory_desc_t cpu_md;
 typedef const_dnnl_memory_desc_t cpu_const_md;
 #endif
+
+/* Whether this version computes wrongly what some convolutions add to their output: another tensor
+ * in those of 1 x 1, and anything in bfloat16. 2.2 was seen to, 2.5 not to. */
+bool cpu_additions_are_wrong(void);
 
 /* The caller destroys *out with cpu_md_destroy, which accepts NULL. */
 dnnl_status_t cpu_md_create(cpu_md *out, int axes, const dnnl_dims_t dims, dnnl_data_type_t type,

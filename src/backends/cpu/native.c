@@ -23,6 +23,9 @@ struct cpu_native {
     bool per_tap, gradient_per_tap;
     struct cpu_tap_strides tap_strides;
     bool lacks_gradient; /* of bfloat16 */
+    /* Bytes of a separate residual that is copied to the output and added there, 0 where oneDNN
+     * adds it where it is. */
+    size_t copied_residual;
 };
 
 static cpu_const_md read_layout(const struct cpu_native *conv) {
@@ -128,6 +131,11 @@ static enum dml_status create_all(struct cpu_native *conv) {
     struct cpu_description d = {0};
     enum dml_status status =
         cpu_describe(&conv->shape, read_layout(conv), cpu_data_type(conv->shape.input.element), &d);
+    if (status == DML_OK && conv->shape.residual == CPU_RESIDUAL_SEPARATE &&
+        cpu_additions_are_wrong()) {
+        conv->shape.residual = CPU_RESIDUAL_IN_PLACE;
+        conv->copied_residual = dnnl_memory_desc_get_size(d.target);
+    }
     if (status == DML_OK)
         status = create_described(conv, &d);
     cpu_undescribe(&d);
@@ -185,6 +193,8 @@ enum dml_status cpu_native_forward(struct cpu_native *conv, const void *input, c
                             output, scratch);
         return DML_OK;
     }
+    if (conv->copied_residual)
+        memcpy(output, residual, conv->copied_residual);
     const void *handles[CPU_MOST_ARGUMENTS] = {input, weights, output};
     int count = 3;
     if (conv->shape.bias)

@@ -33,8 +33,9 @@ static void close_network(struct cpu_network *network) {
     free(network);
 }
 
-static const char no_bf16[] = "this processor has no fast bfloat16 arithmetic (AVX-512 BF16 or "
-                              "AMX), so it would not be faster than fp32";
+static const char no_bf16[] =
+    "it would not be faster than fp32: that takes a processor with AVX-512 BF16 or AMX, and oneDNN "
+    "2.5 or newer";
 
 static struct dml_backend_abilities abilities(void) {
     bool bf16 = cpu_engine_bf16() != CPU_BF16_NONE;

@@ -49,7 +49,8 @@ enum cpu_bf16 cpu_engine_bf16(void) {
     const char *wish = getenv("DML_BF16");
     if (wish && !strcmp(wish, "emulate"))
         return CPU_BF16_EMULATED;
-    return has_isa(dnnl_cpu_isa_avx512_core_bf16) ? CPU_BF16_NATIVE : CPU_BF16_NONE;
+    return has_isa(dnnl_cpu_isa_avx512_core_bf16) && !cpu_additions_are_wrong() ? CPU_BF16_NATIVE
+                                                                                : CPU_BF16_NONE;
 }
 
 void cpu_operation_destroy(struct cpu_operation *operation) {

@@ -72,7 +72,7 @@ void dml_tensors_unwrap(struct dml_tensors *tensors) {
     for (size_t i = 0; i < tensors->count; i++)
         remove_inserted(tensors->items[i].name);
     const char *found;
-    for (size_t length; (found = shared_wrapper(tensors, &length));) {
+    for (size_t length = 0; (found = shared_wrapper(tensors, &length));) {
         char wrapper[64];
         memcpy(wrapper, found, length);
         for (size_t i = 0; i < tensors->count; i++)
