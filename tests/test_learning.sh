@@ -72,7 +72,10 @@ cmp -s "$work/runs/emoji16/cosine"/checkpoint_Test{,_EMA}_discriminative_e_recal
     fail "the average is the weights"
 
 echo "a frozen parameter stays as it was"
-train --n_epochs 1 --savename frozen --freeze 'layer1.*' --freeze_layers 1 --freeze_norms --optim adamw
+train --n_epochs 1 --savename frozen --freeze 'layer1.*' --freeze_layers 1 --freeze_norms --optim adamw \
+    --tau 1 30
+grep -q "scheduler step: its rate is to change after 30 epochs, but the run has 1" "$work/log" ||
+    fail "a time that the run does not reach is not told"
 train --n_epochs 0 --savename start
 tensor_of() { # of the tensor $2 in the state of run $1, as a checksum
     local file=$work/runs/emoji16/$1/state.safetensors header offsets

@@ -97,7 +97,7 @@ static void sizes_belong_to_the_interface(void **state) {
     assert_int_equal(sizeof(struct dml_sampler), 64);
     assert_int_equal(sizeof(struct dml_metric), 112);
     assert_int_equal(sizeof(struct dml_optimiser), 48);
-    assert_int_equal(sizeof(struct dml_schedule), 64);
+    assert_int_equal(sizeof(struct dml_schedule), 72);
     assert_int_equal(sizeof(struct dml_backbone), 88);
     assert_int_equal(sizeof(struct dml_backbone_context), 16);
     assert_int_equal(sizeof(struct dml_head_options), 24);

@@ -33,6 +33,10 @@ struct dml_schedule {
     bool own_warmup;             /* begins with a warm-up of its own */
     bool whole_run;              /* has no rate after its end, so the run may not be longer */
 
+    /* The latest time that the options name; the user is told where the run ends before it. NULL:
+     * they name none. */
+    uint64_t (*latest)(const void *options);
+
     /* The rate of a group whose own one is `lr`. */
     double (*rate)(const void *options, const struct dml_schedule_time *time, double lr);
 

@@ -52,12 +52,26 @@ static double step(const void *options, const struct dml_schedule_time *time, do
     return lr * pow(o->gamma, (double)(time->t / (uint64_t)o->size));
 }
 
+static uint64_t latest_of_tau(const void *options) {
+    const struct options *o = options;
+    int64_t latest = 0;
+    for (size_t i = 0; i < o->tau.count; i++)
+        latest = o->tau.items[i] > latest ? o->tau.items[i] : latest;
+    return (uint64_t)latest;
+}
+
+static uint64_t latest_of_step(const void *options) {
+    const struct options *o = options;
+    return o->size ? (uint64_t)o->size : latest_of_tau(options);
+}
+
 const struct dml_schedule dml_schedule_step = {
     .method = {.name = "step",
                .summary = "Multiplied by gamma after every --step_size epochs, or at those of tau",
                .params = &table},
     .unit = DML_PER_EPOCH,
     .from_start = true,
+    .latest = latest_of_step,
     .rate = step,
 };
 
@@ -67,5 +81,6 @@ const struct dml_schedule dml_schedule_multistep = {
                .params = &table},
     .unit = DML_PER_EPOCH,
     .from_start = true,
+    .latest = latest_of_tau,
     .rate = multistep,
 };

@@ -1,6 +1,7 @@
 #include "train/schedule.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 #include "dml/metrics.h"
 
 #include <cjson/cJSON.h>
@@ -123,6 +124,33 @@ bool dml_schedule_memory_read(struct dml_run_schedule *s, const char *text) {
     return read;
 }
 
+/* Steps in what the schedule counts. */
+static uint64_t unit_of(const struct dml_run_schedule *s) {
+    return s->per_step || s->steps_per_epoch == 0 ? 1 : s->steps_per_epoch;
+}
+
+/* The schedule's own time in a step; it stands still at the end. */
+static struct dml_schedule_time time_of(const struct dml_run_schedule *s, uint64_t step) {
+    uint64_t start = s->method->from_start ? 0 : s->warmup, unit = unit_of(s);
+    uint64_t total = (s->length + s->warmup - start + unit - 1) / unit, t = (step - start) / unit;
+    return (struct dml_schedule_time){t < total ? t : total, total, &s->memory};
+}
+
+/* Says where flags that were typed name a time that the run does not reach. */
+static void warn_of_unreached(const struct dml_params *params, const struct dml_run_schedule *s) {
+    const struct dml_param_table *table = s->method->method.params;
+    bool given = false;
+    for (size_t i = 0; table && i < table->count; i++)
+        given |= dml_params_given(params, table->params[i].name);
+    if (!given || !s->method->latest)
+        return;
+    uint64_t latest = s->method->latest(s->options), total = time_of(s, s->warmup).total;
+    if (latest >= total)
+        dml_warn("--scheduler %s: its rate is to change after %llu %s, but the run has %llu",
+                 s->method->method.name, (unsigned long long)latest,
+                 s->per_step ? "steps" : "epochs", (unsigned long long)total);
+}
+
 enum dml_status dml_schedule_open(const struct dml_params *params, uint64_t steps_per_epoch,
                                   struct dml_run_schedule *out) {
     const struct dml_training_options *t = dml_params_options(params, &dml_training_params);
@@ -145,19 +173,9 @@ enum dml_status dml_schedule_open(const struct dml_params *params, uint64_t step
                         "--warmup_steps %llu: the schedule of %llu steps is over by then",
                         (unsigned long long)out->warmup, (unsigned long long)steps);
     out->length = steps > out->warmup ? steps - out->warmup : 1;
+    if (t->n_epochs > 0)
+        warn_of_unreached(params, out);
     return DML_OK;
-}
-
-/* Steps in what the schedule counts. */
-static uint64_t unit_of(const struct dml_run_schedule *s) {
-    return s->per_step || s->steps_per_epoch == 0 ? 1 : s->steps_per_epoch;
-}
-
-/* The schedule's own time in a step; it stands still at the end. */
-static struct dml_schedule_time time_of(const struct dml_run_schedule *s, uint64_t step) {
-    uint64_t start = s->method->from_start ? 0 : s->warmup, unit = unit_of(s);
-    uint64_t total = (s->length + s->warmup - start + unit - 1) / unit, t = (step - start) / unit;
-    return (struct dml_schedule_time){t < total ? t : total, total, &s->memory};
 }
 
 /* The share of the warm-up that is over; where the flags say so, it rises epoch by epoch. */
