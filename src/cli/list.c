@@ -30,6 +30,8 @@ static void print_miners(const struct dml_criterion *criterion) {
         if (dml_mining_fits(criterion, (const struct dml_miner *)method))
             printf(" %s", method->name);
     putchar('\n');
+    if (criterion->takes_reference)
+        printf("  %-22s   may compare with a memory: --xbm_size N\n", "");
 }
 
 static void print_criteria(const struct dml_miner *miner) {

@@ -1,7 +1,7 @@
 #include "criteria/inner_products.h"
 
 #include "math/gram.h"
-#include "math/linear.h"
+#include "math/reduce.h"
 
 #include <math.h>
 
@@ -18,7 +18,7 @@ static void find_mean(const float *x, size_t n, size_t dim, double *sums, float 
 
 /* Rows less their mean, and shifts; the largest squared norm of a row. */
 static double centre(struct dml_inner_products *p, const float *x, size_t dim, const float *mean) {
-    const double half = dml_dot(mean, mean, dim) / 2;
+    const double half = dml_sum_products(mean, mean, dim) / 2;
     double most = 0;
     for (size_t i = 0; i < p->n; i++) {
         const float *from = x + i * dim;
@@ -26,8 +26,9 @@ static double centre(struct dml_inner_products *p, const float *x, size_t dim, c
 #pragma omp simd
         for (size_t k = 0; k < dim; k++)
             to[k] = from[k] - mean[k];
-        p->shifts[i] = dml_dot(mean, from, dim) - half;
-        most = fmax(most, dml_dot(to, to, dim));
+        p->shifts[i] = dml_sum_products(mean, from, dim) - half;
+        double square = dml_sum_products(to, to, dim);
+        most = square > most ? square : most;
     }
     return most;
 }

@@ -125,54 +125,74 @@ static void distances(const struct step *step, const struct dml_similarities *s,
             double exact = dml_pair_distance(step->batch, i, j, DML_PAIR_OFFSET);
             d[j] = exact * exact;
         }
+    if (s->products.wide) {
 #pragma omp simd
-    for (size_t j = 0; j < s->n; j++)
-        d[j] = sqrt(d[j]);
+        for (size_t j = 0; j < s->n; j++)
+            d[j] = sqrt(d[j]);
+    } else { /* rounding them is like that of products */
+#pragma omp simd
+        for (size_t j = 0; j < s->n; j++)
+            d[j] = sqrtf((float)d[j]);
+    }
+}
+
+/* 1 for samples of the anchor's class, -1 for others, 0 for itself; the largest distance of the
+ * first and the smallest of the second, rounded, INFINITY or -INFINITY where there are none. */
+static void compare(const struct step *step, size_t a, const double *d, float *signs,
+                    double *farthest, double *nearest) {
+    const int32_t *labels = step->batch->labels, label = labels[a];
+    const int32_t none = dml_order(-INFINITY), any = dml_order(INFINITY);
+    int32_t most = none, least = any;
+    for (size_t j = 0; j < step->batch->n; j++)
+        signs[j] = labels[j] == label ? 1.0f : -1.0f;
+    signs[a] = 0;
+    for (size_t j = 0; j < step->batch->n; j++) {
+        int32_t order = dml_order((float)d[j]);
+        int32_t positive = signs[j] > 0 ? order : none, negative = signs[j] < 0 ? order : any;
+        most = positive > most ? positive : most;
+        least = negative < least ? negative : least;
+    }
+    *farthest = dml_from_order(most);
+    *nearest = dml_from_order(least);
 }
 
 /* Turns d (n) into w (n), a row of the weights w_ij above times the number of anchors, 0 where the
- * anchor costs nothing. Returns L_a; *complete: the anchor has positives and negatives. */
+ * anchor costs nothing. Returns L_a; *complete: the anchor has positives and negatives. `signs` is
+ * room (n). */
 static double anchor_terms(const struct step *step, size_t a, const double *d, float *e,
-                           uint8_t *complete) {
+                           float *signs, uint8_t *complete) {
     size_t n = step->batch->n;
-    const int32_t *labels = step->batch->labels, label = labels[a];
-    double farthest = -INFINITY, nearest = INFINITY, positives = 0, negatives = 0;
-    for (size_t j = 0; j < n; j++)
-        farthest = labels[j] == label && j != a && d[j] > farthest ? d[j] : farthest;
-#pragma omp simd reduction(min : nearest)
-    for (size_t j = 0; j < n; j++) {
-        double value = labels[j] == label ? INFINITY : d[j];
-        nearest = value < nearest ? value : nearest;
-    }
+    double farthest, nearest, positives, negatives;
+    compare(step, a, d, signs, &farthest, &nearest);
     *complete = isfinite(farthest) && isfinite(nearest);
     if (!*complete)
         return 0;
 #pragma omp simd
     for (size_t j = 0; j < n; j++)
-        e[j] = dml_expf((float)(labels[j] == label ? d[j] - farthest : nearest - d[j]));
-    e[a] = 0;
-#pragma omp simd reduction(+ : positives, negatives)
+        e[j] = (float)(signs[j] > 0 ? d[j] - farthest : nearest - d[j]);
+#pragma omp simd
     for (size_t j = 0; j < n; j++) {
-        positives += labels[j] == label ? e[j] : 0;
-        negatives += labels[j] == label ? 0 : e[j];
+        float value = dml_expf(e[j]);
+        e[j] = signs[j] != 0 ? value : 0.0f;
     }
+    dml_sum_by_sign(e, signs, n, &positives, &negatives);
     double value = farthest + log(positives) + step->margin - nearest + log(negatives);
     if (value <= 0)
         return 0;
-    double positive = 1 / positives, negative = -1 / negatives;
+    const float positive = (float)(1 / positives), negative = (float)(-1 / negatives);
 #pragma omp simd
     for (size_t j = 0; j < n; j++) {
-        double share = e[j] * (labels[j] == label ? positive : negative);
-        e[j] = (float)(d[j] > 0 ? share / d[j] : 0);
+        float distance = (float)d[j], share = e[j] * (signs[j] > 0 ? positive : negative);
+        e[j] = distance > 0 ? share / distance : 0.0f;
     }
     return value;
 }
 
 static void anchor(struct dml_similarities *s, const struct step *step, size_t t, size_t a) {
     double *d = dml_similarities_room(s);
-    float *g = s->g + a * s->n, *w = (float *)(d + s->n);
+    float *g = s->g + a * s->n, *w = (float *)(d + s->n), *signs = w + s->n;
     distances(step, s, a, d, d + 2 * s->n);
-    step->losses[t] = anchor_terms(step, a, d, w, &step->complete[t]);
+    step->losses[t] = anchor_terms(step, a, d, w, signs, &step->complete[t]);
     for (size_t j = 0; step->losses[t] > 0 && j < s->n; j++)
         g[j] += w[j];
 }

@@ -103,12 +103,15 @@ float *dml_similarities_backward(struct dml_similarities *s) {
     return s->back;
 }
 
-/* The largest x of another label, and 0 at least. Numbers of one width make vectors of one length:
- * it is found in float32, rounded, where it is finite there. */
-static double largest_negative(const int32_t *labels, int32_t label, size_t n, const double *x) {
+/* x in float32 into e; the largest of another label, and 0 at least: rounded, where it is finite
+ * in float32. Numbers of one width make vectors of one length. */
+static double largest_negative(const int32_t *labels, int32_t label, size_t n, const double *x,
+                               float *e) {
     int32_t order = 0; /* of numbers from 0 on bits are */
     for (size_t j = 0; j < n; j++) {
-        int32_t bits = labels[j] != label ? dml_float_to_bits((float)x[j]) : 0;
+        float value = (float)x[j];
+        int32_t bits = labels[j] != label ? dml_float_to_bits(value) : 0;
+        e[j] = value;
         order = bits > order ? bits : order;
     }
     double most = dml_bits_to_float(order);
@@ -122,13 +125,15 @@ static double largest_negative(const int32_t *labels, int32_t label, size_t n, c
 
 struct dml_softplus dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n,
                                            const double *x, float *e) {
-    const double most = largest_negative(labels, label, n, x);
-#pragma omp simd
-    for (size_t j = 0; j < n; j++)
+    enum { SMALL = 16 }; /* float32 rounds what counts beside it by 5e-7 at most */
+    const double most = largest_negative(labels, label, n, x, e);
+    const bool small = most < SMALL;
+    for (size_t j = 0; j < n && !small; j++)
         e[j] = (float)(x[j] - most);
+    const float shift = small ? (float)most : 0;
 #pragma omp simd
     for (size_t j = 0; j < n; j++) {
-        float value = dml_expf(e[j]);
+        float value = dml_expf(e[j] - shift);
         e[j] = labels[j] != label ? value : 0.0f;
     }
     const double sum = dml_sum(e, n), none = most == 0 ? 1 : exp(-most);
