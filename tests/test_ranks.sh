@@ -184,6 +184,15 @@ awk -v d="$(distance whole synchronised)" 'BEGIN { exit !(d < 1e-5) }' ||
     fail "synchronised batch norm: the loss is $(distance whole synchronised) off"
 awk -v d="$(distance whole apart)" 'BEGIN { exit !(d > 1e-5) }' || fail "--no_sync_bn has no effect"
 
+echo "rank 0 saves the last finished step when it loses another in the middle of one"
+LD_PRELOAD=$(dirname "$dml")/libhosts_strike.so STRIKE=stop STRIKE_RANK=1 STRIKE_AT=send \
+    STRIKE_WHAT=1048576 STRIKE_TIMES=60 "$dml" train "${base[@]}" "${norm[@]}" --savename rescued \
+    --state_minutes 100 --ranks 2 --rank_limit 3 >"$work/log" 2>&1 && fail "a stopped rank is not lost"
+grep -q "^the state after step 1 is saved$" "$work/log" || { cat "$work/log"; fail "no state is saved"; }
+"$dml" train --resume "$(folder rescued)" --ranks 2 >"$work/log" 2>&1 ||
+    { cat "$work/log"; fail "going on from the saved step"; }
+same synchronised rescued
+
 # refused STATUS TEXT FLAGS...: one line, beside what Open MPI 5 adds, and that status
 refused() {
     local status=$1 text=$2 code=0

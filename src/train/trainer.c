@@ -13,6 +13,7 @@
 #include "train/evaluation.h"
 #include "train/ranks.h"
 #include "train/run_folder.h"
+#include "train/undo.h"
 
 #include <cjson/cJSON.h>
 #include <math.h>
@@ -49,6 +50,8 @@ struct trainer {
     float *gradient;                /* (batch size, dim) */
     struct dml_named_value *values; /* of the last epoch, for its record */
     struct dml_run_evaluation evaluation;
+    struct dml_undo undo; /* what the step under way has changed */
+    bool between;         /* steps: everything is as the last one left it, and can be saved */
     double last_state;    /* when the state was last saved */
     double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
 };
@@ -130,11 +133,16 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
                                       .step = t->at.step,
                                       .first = t->ranks.first,
                                       .erased = batch->erased};
-    enum dml_status status = forward(t, &images, batch, &step);
+    enum dml_status status = dml_undo_note(&t->e, &t->undo);
+    t->between = false;
+    if (!status)
+        status = forward(t, &images, batch, &step);
     if (!status)
         status = backward(t, &step);
-    if (status && t->ranks.comm->broken)
+    if (status && t->ranks.comm->broken) {
+        t->between = dml_undo_back(&t->e, &t->undo) == DML_OK;
         return status;
+    }
     if (status)
         return dml_fail_within(status == DML_ERROR_INPUT ? DML_ERROR_NUMERIC : status,
                                "step %llu (epoch %llu)", (unsigned long long)t->at.step,
@@ -149,6 +157,7 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
     t->at.active += step.loss.active;
     t->at.swapped += step.swapped;
     t->at.clipped += step.clipped;
+    t->between = status == DML_OK;
     t->at.epoch_seconds = dml_now() - t->epoch_started;
     return status;
 }
@@ -324,6 +333,8 @@ static enum dml_status finish_epoch(struct trainer *t) {
         status = dml_run_evaluate(&t->evaluation, &t->e, t->folder.path, t->stop, &record);
     if (!status)
         status = dml_comm_alone_begin(t->ranks.comm); /* plots may take long */
+    if (!status)
+        t->between = false; /* trackers are not to be told twice */
     if (!status && leads(t))
         status = dml_tracking_epoch(t->tracking, &record);
     status = dml_comm_alone_end(t->ranks.comm, status);
@@ -336,6 +347,8 @@ static enum dml_status finish_epoch(struct trainer *t) {
     dml_run_evaluation_release(&t->evaluation);
     if (!status) /* a resumed run repeats an evaluation that was interrupted */
         t->at = (struct dml_position){.epoch = t->at.epoch + 1, .step = t->at.step};
+    if (!status)
+        t->between = true;
     t->rank_records = 0;
     return status;
 }
@@ -446,6 +459,8 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
     if (!status && !has_state)
         status = fill_store(t);
     if (!status)
+        status = dml_undo_open(&t->e, &t->undo);
+    if (!status)
         status = settle(t, params, command);
     if (!status)
         status = dml_comm_broadcast(comm, &t->over, sizeof t->over);
@@ -460,6 +475,7 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
 
 static void close_trainer(struct trainer *t) {
     dml_run_evaluation_close(&t->evaluation);
+    dml_undo_close(&t->undo);
     free(t->plan);
     dml_ranks_close(&t->ranks);
     free(t->gradient);
@@ -486,6 +502,18 @@ static enum dml_status train(struct trainer *t) {
                               (unsigned long long)t->at.step);
     }
     return status;
+}
+
+/* Where another rank is lost, rank 0 saves what it has, whatever becomes of it: mpirun may end it.
+ */
+static void rescue(struct trainer *t) {
+    char *error = dml_strdup(dml_error());
+    if (t->tracking && t->between && t->ranks.comm->lost >= 0)
+        if (save_state(t) == DML_OK)
+            dml_inform("the state after step %llu is saved", (unsigned long long)t->at.step);
+    if (error)
+        dml_fail(DML_ERROR_IO, "%s", error);
+    free(error);
 }
 
 /* The last state, then what trackers have to say at the end. */
@@ -544,6 +572,8 @@ enum dml_status dml_train(struct dml_params *params, const char *command,
         status = open_trainer(&t, params, command);
     if (!status && !t.over)
         status = train(&t);
+    if (status)
+        rescue(&t);
     status = dml_comm_fail(comm, status);
     if (t.tracking)
         status = finish(&t, status);
