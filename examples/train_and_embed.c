@@ -28,22 +28,13 @@ int main(int argc, char **argv) {
     char source[4096], results[4096], checkpoint[8192];
     snprintf(source, sizeof source, "--source_path=%s", argc > 1 ? argv[1] : "data");
     snprintf(results, sizeof results, "--save_path=%s", argc > 2 ? argv[2] : "results");
-    const char *const flags[] = {source,
-                                 results,
-                                 "--dataset=emoji200",
-                                 "--arch=resnet18_normalize",
-                                 "--not_pretrained",
-                                 "--image_size=32",
-                                 "--loss=multisimilarity",
-                                 "--bs=56",
-                                 "--samples_per_class=4",
-                                 "--lr=0.001",
-                                 "--n_epochs=2",
-                                 "--evaluation_metrics=e_recall@1",
-                                 "--storage_metrics=e_recall@1",
-                                 "--no_train_metrics",
-                                 "--no_plots",
-                                 NULL};
+    /* clang-format off */
+    const char *const flags[] = {
+        source, results, "--dataset=emoji200", "--arch=resnet18_normalize", "--not_pretrained",
+        "--image_size=32", "--loss=multisimilarity", "--bs=56", "--samples_per_class=4",
+        "--lr=0.001", "--n_epochs=2", "--evaluation_metrics=e_recall@1", "--no_train_metrics",
+        "--no_plots", NULL};
+    /* clang-format on */
     struct dml_data *data = NULL;
     struct dml_net *net = NULL;
     float *embeddings = NULL;

@@ -134,13 +134,13 @@ static void combines(void **state) {
     (void)state;
     struct pair out = maps(HEIGHT, WIDTH), a = maps(HEIGHT, WIDTH), b = maps(HEIGHT, WIDTH);
     struct pair mask = maps(HEIGHT, WIDTH);
-    size_t room = (size_t)out.wide.groups * (size_t)out.wide.block;
-    float *vector = random_floats(N * room, 0);
+    size_t padded = (size_t)out.wide.groups * (size_t)out.wide.block;
+    float *vector = random_floats(N * padded, 0);
     for (int masked = 0; masked < 2; masked++)
         for (int first = 0; first < 2; first++) {
             struct cpu_term terms[] = {{a.f, a.wide.image, false, 0},
                                        {b.f, b.wide.image, false, 0},
-                                       {vector, room, true, 0.25f}};
+                                       {vector, padded, true, 0.25f}};
             wide->combine(&out.wide, N, terms + first, 3 - first, masked ? mask.f : NULL,
                           mask.wide.image, out.f);
             terms[0].data = a.b;
@@ -150,7 +150,7 @@ static void combines(void **state) {
             assert_rounded("combine", &out);
         }
     /* Over one of its terms. */
-    struct cpu_term terms[] = {{vector, room, true, 0.25f}, {a.f, a.wide.image, false, 0}};
+    struct cpu_term terms[] = {{vector, padded, true, 0.25f}, {a.f, a.wide.image, false, 0}};
     wide->combine(&a.wide, N, terms, 2, NULL, 0, a.f);
     terms[1].data = a.b;
     narrow->combine(&a.narrow, N, terms, 2, NULL, 0, a.b);
@@ -165,9 +165,9 @@ static void combines(void **state) {
 static void affines_and_norms(void **state) {
     (void)state;
     struct pair out = maps(HEIGHT, WIDTH), x = maps(HEIGHT, WIDTH), y = maps(HEIGHT, WIDTH);
-    size_t room = (size_t)out.wide.groups * (size_t)out.wide.block;
-    float *scale = random_floats(room, 1), *shift = random_floats(room, 0);
-    float *d = random_floats(room, 0), *mean = random_floats(room, 0);
+    size_t padded = (size_t)out.wide.groups * (size_t)out.wide.block;
+    float *scale = random_floats(padded, 1), *shift = random_floats(padded, 0);
+    float *d = random_floats(padded, 0), *mean = random_floats(padded, 0);
     for (int with = 0; with < 8; with++) {
         const float *a = with & 1 ? scale : NULL;
         wide->pointwise(&x.wide, N, x.f, a, shift, with & 2 ? y.f : NULL, with & 4, out.f);
@@ -177,14 +177,14 @@ static void affines_and_norms(void **state) {
     wide->norm_gradient(&x.wide, N, x.f, y.f, mean, scale, shift, d, out.f);
     narrow->norm_gradient(&x.narrow, N, x.b, y.b, mean, scale, shift, d, out.b);
     assert_rounded("norm gradient", &out);
-    float *right = random_floats(4 * room, 0), *own = right + 2 * room;
-    wide->batch_statistics(&x.wide, N, x.f, right, right + room);
-    narrow->batch_statistics(&x.narrow, N, x.b, own, own + room);
-    assert_near("statistics", own, right, 2 * room, 1e-6);
-    double sums[2 * room], own_sums[2 * room];
-    wide->channel_sums(&x.wide, N, x.f, y.f, mean, sums, sums + room);
-    narrow->channel_sums(&x.narrow, N, x.b, y.b, mean, own_sums, own_sums + room);
-    for (size_t i = 0; i < 2 * room; i++)
+    float *right = random_floats(4 * padded, 0), *own = right + 2 * padded;
+    wide->batch_statistics(&x.wide, N, x.f, right, right + padded);
+    narrow->batch_statistics(&x.narrow, N, x.b, own, own + padded);
+    assert_near("statistics", own, right, 2 * padded, 1e-6);
+    double sums[2 * padded], own_sums[2 * padded];
+    wide->channel_sums(&x.wide, N, x.f, y.f, mean, sums, sums + padded);
+    narrow->channel_sums(&x.narrow, N, x.b, y.b, mean, own_sums, own_sums + padded);
+    for (size_t i = 0; i < 2 * padded; i++)
         assert_true(fabs(sums[i] - own_sums[i]) <= 1e-5 * (1 + fabs(sums[i])));
     free(scale);
     free(shift);
@@ -200,10 +200,10 @@ static void affines_and_norms(void **state) {
 static void statistics_far_from_zero(void **state) {
     (void)state;
     struct pair x = maps(HEIGHT, WIDTH);
-    size_t block = (size_t)x.wide.block, room = (size_t)x.wide.groups * block;
+    size_t block = (size_t)x.wide.block, padded = (size_t)x.wide.groups * block;
     for (size_t i = 0; i < x.count; i++)
         x.f[i] = 1000 + x.f[i];
-    float *mean = random_floats(2 * room, 0), *variance = mean + room;
+    float *mean = random_floats(2 * padded, 0), *variance = mean + padded;
     wide->batch_statistics(&x.wide, N, x.f, mean, variance);
     for (size_t c = 0; c < CHANNELS; c++) {
         double sum = 0, squares = 0, count = (double)(N * x.wide.pixels);
@@ -450,18 +450,18 @@ static void check_gradients(const struct cpu_conv_shape *shape, struct twin *f, 
     size_t count = (size_t)(shape->output.channels * shape->input.channels * shape->kernel_h *
                             shape->kernel_w);
     size_t stored = cpu_weights_count(f->weights);
-    size_t room = (size_t)shape->output.groups * (size_t)shape->output.block;
+    size_t padded = (size_t)shape->output.groups * (size_t)shape->output.block;
     float *grads = aligned_alloc(64, (2 * stored + 63) / 16 * 16 * sizeof *grads);
-    float *plain = malloc(2 * count * sizeof *plain), *bias = calloc(2 * room, sizeof *bias);
+    float *plain = malloc(2 * count * sizeof *plain), *bias = calloc(2 * padded, sizeof *bias);
     assert_true(grads && plain && bias);
     float *narrow_grads = grads + (stored + 15) / 16 * 16;
     assert_ok(cpu_conv_backward_weights(f->conv, x->f, grad->f, grads, bias, f->scratch));
     assert_ok(
-        cpu_conv_backward_weights(b->conv, x->b, grad->b, narrow_grads, bias + room, b->scratch));
+        cpu_conv_backward_weights(b->conv, x->b, grad->b, narrow_grads, bias + padded, b->scratch));
     assert_ok(cpu_weights_to_plain(f->weights, grads, plain));
     assert_ok(cpu_weights_to_plain(b->weights, narrow_grads, plain + count));
     close_to(plain + count, plain, count, 1e-5);
-    close_to(bias + room, bias, room, 1e-5);
+    close_to(bias + padded, bias, padded, 1e-5);
     if (shape->input_gradient) {
         struct pair grad_x = pair_make(shape->input.channels, shape->input.height,
                                        shape->input.width, shape->input.block, shape->n);

@@ -9,35 +9,37 @@
 
 struct made_up {
     bool plain;   /* nothing is fused */
-    bool refuses; /* one kind of unit */
-    enum plan_unit_kind refused;
+    bool refuses; /* one kind of fusion */
+    enum plan_fusion_kind refused;
     int made, destroyed; /* kernels */
 };
 
-static bool fuses(void *context, const struct dml_graph *graph, const struct plan_unit *unit,
+static bool fuses(void *context, const struct dml_graph *graph, const struct plan_fusion *fusion,
                   enum dml_op op) {
-    (void)graph, (void)unit, (void)op;
+    (void)graph, (void)fusion, (void)op;
     return !((struct made_up *)context)->plain;
 }
 
-static bool supports(void *context, const struct dml_graph *graph, const struct plan_unit *unit) {
+static bool supports(void *context, const struct dml_graph *graph,
+                     const struct plan_fusion *fusion) {
     (void)graph;
     const struct made_up *backend = context;
-    return !backend->refuses || unit->kind != backend->refused;
+    return !backend->refuses || fusion->kind != backend->refused;
 }
 
 /* Which ones do differs between backends; for the plan it is the harder case that many do. */
-static bool reads_input(void *context, const struct plan_unit *unit) {
+static bool reads_input(void *context, const struct plan_fusion *fusion) {
     (void)context;
-    return unit->kind != PLAN_UNIT_TOKENS && unit->kind != PLAN_UNIT_DROP_PATH;
+    return fusion->kind != PLAN_FUSION_TOKENS && fusion->kind != PLAN_FUSION_DROP_PATH;
 }
 
 struct kernels {
     struct made_up *of;
 };
 
-static enum dml_status make_kernels(void *context, const struct plan *plan, int unit, void **out) {
-    if (plan->units.units[unit].kind != PLAN_UNIT_CONV)
+static enum dml_status make_kernels(void *context, const struct plan *plan, int fusion,
+                                    void **out) {
+    if (plan->fusions.fusions[fusion].kind != PLAN_FUSION_CONV)
         return DML_OK;
     struct kernels *kernels = *out = malloc(sizeof *kernels);
     assert_non_null(kernels);
@@ -51,17 +53,17 @@ static void destroy_kernels(void *kernels) {
     free(kernels);
 }
 
-static size_t state_of(void *context, const struct plan *plan, int unit) {
+static size_t state_of(void *context, const struct plan *plan, int fusion) {
     (void)context;
-    enum plan_unit_kind kind = plan->units.units[unit].kind;
-    return kind == PLAN_UNIT_NORM || kind == PLAN_UNIT_MAX_POOL || kind == PLAN_UNIT_ATTENTION
+    enum plan_fusion_kind kind = plan->fusions.fusions[fusion].kind;
+    return kind == PLAN_FUSION_NORM || kind == PLAN_FUSION_MAX_POOL || kind == PLAN_FUSION_ATTENTION
                ? 1000 * plan->n
                : 0;
 }
 
 static size_t scratch_of(void *context, const struct plan *plan, const struct plan_step *step) {
     (void)context, (void)plan;
-    return step->kind == PLAN_STEP_CONV_WEIGHTS ? 70001 : step->unit % 3 == 1 ? 333 : 0;
+    return step->kind == PLAN_STEP_CONV_WEIGHTS ? 70001 : step->fusion % 3 == 1 ? 333 : 0;
 }
 
 static struct plan_traits traits_of(struct made_up *backend) {
@@ -100,11 +102,11 @@ struct paper {
     int *owner; /* the slot that wrote last to each piece of `alignment` bytes, or -1 */
     struct {
         enum content content;
-        int unit;
+        int fusion;
     } * holds; /* per slot */
 };
 
-static void write_to(struct paper *p, struct plan_ref ref, enum content content, int unit) {
+static void write_to(struct paper *p, struct plan_ref ref, enum content content, int fusion) {
     if (ref.slot < 0)
         return;
     const struct plan_slot *slot = &p->plan->slots[ref.slot];
@@ -114,7 +116,7 @@ static void write_to(struct paper *p, struct plan_ref ref, enum content content,
     for (size_t i = 0; i < slot->bytes / alignment; i++)
         p->owner[slot->offset / alignment + i] = ref.slot;
     p->holds[ref.slot].content = content;
-    p->holds[ref.slot].unit = unit;
+    p->holds[ref.slot].fusion = fusion;
 }
 
 /* What was written is there still, in all of the slot. */
@@ -128,23 +130,23 @@ static void read_from(const struct paper *p, struct plan_ref ref, enum content c
     assert_int_equal(p->holds[ref.slot].content, content);
 }
 
-/* The value of unit u: its own tensor, or for a mask also its channels of a concatenation's. */
+/* The value of fusion u: its own tensor, or for a mask also its channels of a concatenation's. */
 static void read_value(const struct paper *p, struct plan_ref ref, int u, bool mask) {
     assert_true(ref.slot >= 0);
     read_from(p, ref, VALUE);
-    const struct plan_unit *unit = &p->plan->units.units[u];
-    int held = p->holds[ref.slot].unit;
+    const struct plan_fusion *fusion = &p->plan->fusions.fusions[u];
+    int held = p->holds[ref.slot].fusion;
     if (held == u) {
-        assert_true(ref.offset == 0 && ref.image == unit->layout.image &&
-                    ref.pixel == (size_t)unit->layout.block);
+        assert_true(ref.offset == 0 && ref.image == fusion->layout.image &&
+                    ref.pixel == (size_t)fusion->layout.block);
         return;
     }
-    const struct plan_unit *whole = &p->plan->units.units[held];
-    assert_true(mask && whole->kind == PLAN_UNIT_CONCAT);
+    const struct plan_fusion *whole = &p->plan->fusions.fusions[held];
+    assert_true(mask && whole->kind == PLAN_FUSION_CONCAT);
     size_t channel = 0;
     int k = 0;
     for (; k < whole->input_count && whole->inputs[k] != u; k++)
-        channel += (size_t)p->plan->units.units[whole->inputs[k]].layout.channels;
+        channel += (size_t)p->plan->fusions.fusions[whole->inputs[k]].layout.channels;
     assert_true(k < whole->input_count);
     assert_true(ref.offset == plan_layout_offset(&whole->layout, channel) &&
                 ref.image == whole->layout.image && ref.pixel == (size_t)whole->layout.block);
@@ -152,37 +154,37 @@ static void read_value(const struct paper *p, struct plan_ref ref, int u, bool m
 }
 
 static void forward_on_paper(struct paper *p, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(p->plan, step);
-    write_to(p, step->scratch, SCRATCH, step->unit);
-    write_to(p, step->state, STATE, step->unit);
+    const struct plan_fusion *fusion = plan_fusion_of(p->plan, step);
+    write_to(p, step->scratch, SCRATCH, step->fusion);
+    write_to(p, step->state, STATE, step->fusion);
     if (step->out.slot != step->in.slot && step->out.slot != step->other.slot)
-        write_to(p, step->out, NOTHING, step->unit);
-    if (unit->kind == PLAN_UNIT_CONCAT)
-        for (int k = 0; k < unit->input_count; k++)
-            read_value(p, step->terms[k], unit->inputs[k], false);
-    else if (unit->input_count)
-        read_value(p, step->in, unit->inputs[0], false);
-    if (unit->residual >= 0)
-        read_value(p, step->other, unit->residual, false);
-    write_to(p, step->out, VALUE, step->unit);
+        write_to(p, step->out, NOTHING, step->fusion);
+    if (fusion->kind == PLAN_FUSION_CONCAT)
+        for (int k = 0; k < fusion->input_count; k++)
+            read_value(p, step->terms[k], fusion->inputs[k], false);
+    else if (fusion->input_count)
+        read_value(p, step->in, fusion->inputs[0], false);
+    if (fusion->residual >= 0)
+        read_value(p, step->other, fusion->residual, false);
+    write_to(p, step->out, VALUE, step->fusion);
 }
 
-/* The unit whose value a backward step reads besides gradients, or -1. */
+/* The fusion whose value a backward step reads besides gradients, or -1. */
 static int value_read(const struct plan *plan, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(plan, step);
+    const struct plan_fusion *fusion = plan_fusion_of(plan, step);
     switch (step->kind) {
     case PLAN_STEP_CONV_WEIGHTS:
     case PLAN_STEP_NORM:
     case PLAN_STEP_FROZEN_NORM:
     case PLAN_STEP_GLOBAL_GEM_POOL:
-        return unit->inputs[0];
+        return fusion->inputs[0];
     case PLAN_STEP_OPERATION:
-        return reads_input(NULL, unit) ? unit->inputs[0] : -1;
+        return reads_input(NULL, fusion) ? fusion->inputs[0] : -1;
     case PLAN_STEP_L2_NORMALIZE:
-        return step->unit;
+        return step->fusion;
     case PLAN_STEP_COMBINE: /* masks */
     case PLAN_STEP_MAX_POOL:
-        return step->other.slot >= 0 ? step->unit : -1;
+        return step->other.slot >= 0 ? step->fusion : -1;
     default:
         assert_int_equal(step->other.slot, -1);
         return -1;
@@ -193,9 +195,9 @@ static void backward_on_paper(struct paper *p, const struct plan_step *step) {
     bool in_place = step->out.slot == step->in.slot;
     for (int t = 0; t < step->term_count; t++)
         in_place |= step->out.slot == step->terms[t].slot;
-    write_to(p, step->scratch, SCRATCH, step->unit);
+    write_to(p, step->scratch, SCRATCH, step->fusion);
     if (!in_place)
-        write_to(p, step->out, NOTHING, step->unit);
+        write_to(p, step->out, NOTHING, step->fusion);
     if (step->kind != PLAN_STEP_OUTPUT_GRAD && step->kind != PLAN_STEP_COMBINE)
         assert_true(step->in.slot >= 0);
     read_from(p, step->in, GRADIENT);
@@ -206,9 +208,9 @@ static void backward_on_paper(struct paper *p, const struct plan_step *step) {
         read_value(p, step->other, value, step->kind == PLAN_STEP_COMBINE);
     if (step->state.slot >= 0) {
         read_from(p, step->state, STATE);
-        assert_int_equal(p->holds[step->state.slot].unit, step->unit);
+        assert_int_equal(p->holds[step->state.slot].fusion, step->fusion);
     }
-    write_to(p, step->out, GRADIENT, step->unit);
+    write_to(p, step->out, GRADIENT, step->fusion);
 }
 
 static bool learns(const struct dml_graph *graph, int node) {
@@ -221,19 +223,19 @@ static bool learns(const struct dml_graph *graph, int node) {
     return false;
 }
 
-/* Each unit that learns has the step that makes its gradients. */
+/* Each fusion that learns has the step that makes its gradients. */
 static void check_gradients(const struct plan *plan) {
-    int *steps = calloc((size_t)plan->units.count, sizeof *steps);
+    int *steps = calloc((size_t)plan->fusions.count, sizeof *steps);
     for (size_t s = plan->forward_steps; s < plan->step_count; s++) {
         enum plan_step_kind kind = plan->steps[s].kind;
-        steps[plan->steps[s].unit] += kind == PLAN_STEP_CONV_WEIGHTS || kind == PLAN_STEP_NORM ||
-                                      kind == PLAN_STEP_FROZEN_NORM ||
-                                      kind == PLAN_STEP_GLOBAL_GEM_POOL ||
-                                      kind == PLAN_STEP_OPERATION;
+        steps[plan->steps[s].fusion] += kind == PLAN_STEP_CONV_WEIGHTS || kind == PLAN_STEP_NORM ||
+                                        kind == PLAN_STEP_FROZEN_NORM ||
+                                        kind == PLAN_STEP_GLOBAL_GEM_POOL ||
+                                        kind == PLAN_STEP_OPERATION;
     }
-    for (int u = 0; u < plan->units.count; u++) {
-        const struct plan_unit *unit = &plan->units.units[u];
-        if (learns(plan->graph, unit->node) || learns(plan->graph, unit->norm))
+    for (int u = 0; u < plan->fusions.count; u++) {
+        const struct plan_fusion *fusion = &plan->fusions.fusions[u];
+        if (learns(plan->graph, fusion->node) || learns(plan->graph, fusion->norm))
             assert_int_equal(steps[u], 1);
     }
     free(steps);
@@ -249,18 +251,18 @@ static void check_plan(const struct plan *plan) {
     size_t s = 0;
     for (; s < plan->forward_steps; s++)
         forward_on_paper(&p, &plan->steps[s]);
-    read_value(&p, plan->embeddings, plan->units.output, false);
+    read_value(&p, plan->embeddings, plan->fusions.output, false);
     assert_int_equal(plan->kind == PLAN_TRAIN, s < plan->step_count);
-    int before = plan->units.count;
+    int before = plan->fusions.count;
     for (; s < plan->step_count; s++) {
         if (plan->steps[s].kind == PLAN_STEP_FORWARD) {
-            assert_true(plan->traits->recompute && plan->steps[s].unit < before);
+            assert_true(plan->traits->recompute && plan->steps[s].fusion < before);
             forward_on_paper(&p, &plan->steps[s]);
             continue;
         }
         backward_on_paper(&p, &plan->steps[s]);
-        assert_true(plan->steps[s].unit <= before); /* it comes after all that use its tensor */
-        before = plan->steps[s].unit;
+        assert_true(plan->steps[s].fusion <= before); /* it comes after all that use its tensor */
+        before = plan->steps[s].fusion;
     }
     if (plan->kind == PLAN_TRAIN)
         check_gradients(plan);
@@ -347,7 +349,7 @@ static void graphs_that_share_much(void **state) {
 
 static void refused_by_name(void **state) {
     (void)state;
-    struct made_up backend = {.refuses = true, .refused = PLAN_UNIT_ATTENTION};
+    struct made_up backend = {.refuses = true, .refused = PLAN_FUSION_ATTENTION};
     struct plan_traits traits = traits_of(&backend);
     struct dml_graph *graph = graph_of("vitt16_normalize", 32);
     struct plan *plan;
@@ -355,7 +357,7 @@ static void refused_by_name(void **state) {
     assert_null(plan);
     assert_string_equal(dml_error(),
                         "--arch vitt16_normalize: the paper backend does not compute attention");
-    backend.refused = PLAN_UNIT_CONV;
+    backend.refused = PLAN_FUSION_CONV;
     check_graph(graph, &traits); /* its convolution is patches */
     dml_graph_free(graph);
     graph = graph_of("resnet18", 64);
@@ -365,10 +367,10 @@ static void refused_by_name(void **state) {
     dml_graph_free(graph);
 }
 
-static int count_units(const struct plan *plan, enum plan_unit_kind kind) {
+static int count_fusions(const struct plan *plan, enum plan_fusion_kind kind) {
     int count = 0;
-    for (int u = 0; u < plan->units.count; u++)
-        count += plan->units.units[u].kind == kind;
+    for (int u = 0; u < plan->fusions.count; u++)
+        count += plan->fusions.fusions[u].kind == kind;
     return count;
 }
 
@@ -380,14 +382,14 @@ static void fused_or_not(void **state) {
     struct dml_graph *graph = graph_of("resnet18_frozen", 64);
     struct plan *plan;
     assert_ok(plan_create(graph, &traits, PLAN_TRAIN, 2, &plan));
-    assert_int_equal(count_units(plan, PLAN_UNIT_CONV), 20);
-    assert_int_equal(count_units(plan, PLAN_UNIT_POINTWISE), 0);
+    assert_int_equal(count_fusions(plan, PLAN_FUSION_CONV), 20);
+    assert_int_equal(count_fusions(plan, PLAN_FUSION_POINTWISE), 0);
     assert_int_equal(backend.made, 20);
     plan_destroy(plan);
     backend.plain = true;
     assert_ok(plan_create(graph, &traits, PLAN_TRAIN, 2, &plan));
-    assert_int_equal(count_units(plan, PLAN_UNIT_CONV), 20);
-    assert_int_equal(count_units(plan, PLAN_UNIT_POINTWISE), 17 + 8 + 20);
+    assert_int_equal(count_fusions(plan, PLAN_FUSION_CONV), 20);
+    assert_int_equal(count_fusions(plan, PLAN_FUSION_POINTWISE), 17 + 8 + 20);
     plan_destroy(plan);
     dml_graph_free(graph);
 }
@@ -401,17 +403,17 @@ static void channels_lie_last(void **state) {
     struct dml_graph *graph = graph_of("googlenet_normalize", 64);
     struct plan *plan;
     assert_ok(plan_create(graph, &traits, PLAN_TRAIN, 2, &plan));
-    for (int u = 0; u < plan->units.count; u++) {
-        const struct plan_layout *layout = &plan->units.units[u].layout;
+    for (int u = 0; u < plan->fusions.count; u++) {
+        const struct plan_layout *layout = &plan->fusions.fusions[u].layout;
         assert_true(layout->groups == 1 && layout->block % 8 == 0 &&
                     layout->block - layout->channels < 8);
     }
     int views = 0;
     for (size_t s = plan->forward_steps; s < plan->step_count; s++) {
         const struct plan_ref *mask = &plan->steps[s].other;
-        const struct plan_unit *unit = plan_unit_of(plan, &plan->steps[s]);
+        const struct plan_fusion *fusion = plan_fusion_of(plan, &plan->steps[s]);
         if (plan->steps[s].kind == PLAN_STEP_COMBINE && mask->slot >= 0 &&
-            mask->pixel > (size_t)unit->layout.block)
+            mask->pixel > (size_t)fusion->layout.block)
             views++;
     }
     assert_true(views >= 9 * 4 - 1); /* the branches of nine inception blocks */

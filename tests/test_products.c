@@ -126,13 +126,13 @@ static void check_packed_product(struct dml_rng *rng, size_t m, size_t n, size_t
     float *a = random_floats(rng, (ta ? k : m) * lda), *b = random_floats(rng, (tb ? n : k) * ldb);
     float *row = random_floats(rng, n), *matrix = random_floats(rng, m * ldc);
     float *c = random_floats(rng, m * ldc), *again = random_floats(rng, m * ldc);
-    float *room = random_floats(rng, dml_product_room(n, k));
+    float *work = random_floats(rng, dml_product_workspace(n, k));
     const struct dml_product_start start = {form & 4 ? row : NULL, form & 8 ? matrix : NULL, ldc};
     memcpy(again, c, m * ldc * sizeof *c);
     omp_set_num_threads(1);
-    dml_product(ta, tb, m, n, k, a, lda, b, ldb, &start, c, ldc, room);
+    dml_product(ta, tb, m, n, k, a, lda, b, ldb, &start, c, ldc, work);
     omp_set_num_threads(3);
-    dml_product(ta, tb, m, n, k, a, lda, b, ldb, &start, again, ldc, room);
+    dml_product(ta, tb, m, n, k, a, lda, b, ldb, &start, again, ldc, work);
     assert_memory_equal(c, again, m * ldc * sizeof *c);
     for (int probe = 0; probe < 200; probe++) {
         size_t i = dml_rng_below(rng, m), j = dml_rng_below(rng, n);
@@ -149,7 +149,7 @@ static void check_packed_product(struct dml_rng *rng, size_t m, size_t n, size_t
     }
     if (start.matrix) { /* in place */
         const struct dml_product_start own = {start.row, matrix, ldc};
-        dml_product(ta, tb, m, n, k, a, lda, b, ldb, &own, matrix, ldc, room);
+        dml_product(ta, tb, m, n, k, a, lda, b, ldb, &own, matrix, ldc, work);
         for (size_t i = 0; i < m; i++)
             assert_memory_equal(matrix + i * ldc, c + i * ldc, n * sizeof *c);
     }
@@ -159,7 +159,7 @@ static void check_packed_product(struct dml_rng *rng, size_t m, size_t n, size_t
     free(matrix);
     free(c);
     free(again);
-    free(room);
+    free(work);
 }
 
 static void packed_products_of_all_shapes(void **state) {
@@ -309,14 +309,14 @@ static void check_inner_products(struct dml_rng *rng, size_t n, size_t dim, doub
         x[i] = (float)(common * centre[i % dim] + apart * x[i]);
     memcpy(x, x + (n - 1) * dim, dim * sizeof *x); /* a duplicate */
     struct dml_inner_products products = {0};
-    double *room = malloc(n * sizeof *room);
-    assert_non_null(room);
+    double *work = malloc(n * sizeof *work);
+    assert_non_null(work);
     for (int threads = 1; threads <= 2; threads++) {
         omp_set_num_threads(threads);
         assert_ok(dml_inner_products(&products, x, n, dim, slope));
         assert_int_equal(products.wide, wide);
         for (size_t i = 0; i < n; i++) {
-            const double *row = dml_inner_products_row(&products, i, room);
+            const double *row = dml_inner_products_row(&products, i, work);
             for (size_t j = 0; j < n; j++) {
                 double exact = dml_dot(x + i * dim, x + j * dim, dim);
                 double norms = sqrt(dml_dot(x + i * dim, x + i * dim, dim) *
@@ -331,7 +331,7 @@ static void check_inner_products(struct dml_rng *rng, size_t n, size_t dim, doub
     dml_inner_products_free(&products);
     free(x);
     free(centre);
-    free(room);
+    free(work);
 }
 
 static void inner_products_in_both_precisions(void **state) {

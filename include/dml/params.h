@@ -111,10 +111,10 @@ DML_API bool dml_params_given(const struct dml_params *params, const char *name)
 /* Facts about a parameter, its table's included; 0 for one that is not there. */
 DML_API unsigned dml_params_facts(const struct dml_params *params, const char *name);
 
-/* Copies the parameters of a table that have the fact to `out`, at most `room` of them; their
+/* Copies the parameters of a table that have the fact to `out`, at most `capacity` of them; their
  * number. */
 DML_API size_t dml_param_table_select(const struct dml_param_table *table, unsigned fact,
-                                      struct dml_param *out, size_t room);
+                                      struct dml_param *out, size_t capacity);
 
 /* Tables with their flags, defaults and bounds, as --help shows them. */
 DML_API void dml_params_help(const struct dml_params *params, FILE *out);

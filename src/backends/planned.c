@@ -47,7 +47,7 @@ static enum dml_status plan_for(struct dml_planned *network, enum plan_kind kind
         plan = network->plans[at];
     } else {
         enum dml_status status = plan_create(network->base.graph, &network->traits, kind, n, &plan);
-        if (status != DML_OK)
+        if (status)
             return status;
         if (network->plan_count == DML_PLANS)
             plan_destroy(network->plans[--network->plan_count]);
@@ -75,9 +75,9 @@ static enum dml_status forward_piece(struct dml_planned *network, enum plan_kind
                                      const struct dml_images *images, size_t first, size_t n,
                                      float *embeddings, const struct plan **plan) {
     enum dml_status status = plan_for(network, kind, n, plan);
-    if (status == DML_OK)
+    if (!status)
         status = network->calls->need(network, *plan);
-    if (status == DML_OK)
+    if (!status)
         status = network->calls->forward(network, *plan, images, first, embeddings);
     return status;
 }
@@ -99,7 +99,7 @@ enum dml_status dml_planned_embed(struct dml_network *base, const struct dml_ima
     enum dml_status status = check_images(network, images);
     network->waiting.valid = false;
     size_t piece = embed_piece(network), dim = (size_t)base->graph->embed_dim;
-    for (size_t done = 0; status == DML_OK && done < images->n;) {
+    for (size_t done = 0; !status && done < images->n;) {
         size_t n = piece;
         if (images->n - done < piece)
             for (n = 1; 2 * n <= images->n - done;)
@@ -121,7 +121,7 @@ static enum dml_status forward_in_pieces(struct dml_planned *network,
     size_t dim = (size_t)graph->embed_dim, piece = network->options.micro_batch;
     enum plan_kind kind = dml_planned_has(graph, DML_OP_DROP_PATH) ? PLAN_TRAIN : PLAN_EMBED;
     enum dml_status status = DML_OK;
-    for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
+    for (size_t done = 0; !status && done < images->n; done += piece) {
         size_t n = images->n - done < piece ? images->n - done : piece;
         const struct plan *plan;
         status = forward_piece(network, kind, images, done, n, embeddings + done * dim, &plan);
@@ -136,14 +136,14 @@ enum dml_status dml_planned_forward(struct dml_network *base, const struct dml_i
     const struct plan *plan = NULL;
     network->waiting.valid = false;
     enum dml_status status = check_images(network, images);
-    if (status == DML_OK && images->n == 0)
+    if (!status && images->n == 0)
         status = dml_fail(DML_ERROR_INPUT, "network: an empty batch");
-    if (status != DML_OK)
+    if (status)
         return status;
     status = micro && micro < images->n
                  ? forward_in_pieces(network, images, embeddings)
                  : forward_piece(network, PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
-    if (status != DML_OK)
+    if (status)
         return status;
     network->waiting.plan = plan;
     network->waiting.images = *images;
@@ -157,11 +157,11 @@ static enum dml_status backward_in_pieces(struct dml_planned *network, const flo
     size_t dim = (size_t)network->base.graph->embed_dim, piece = network->options.micro_batch;
     float *embeddings = dml_alloc(piece * dim, sizeof *embeddings);
     enum dml_status status = embeddings ? DML_OK : DML_ERROR_MEMORY;
-    for (size_t done = 0; status == DML_OK && done < images->n; done += piece) {
+    for (size_t done = 0; !status && done < images->n; done += piece) {
         size_t n = images->n - done < piece ? images->n - done : piece;
         const struct plan *plan;
         status = forward_piece(network, PLAN_TRAIN, images, done, n, embeddings, &plan);
-        if (status == DML_OK)
+        if (!status)
             status = network->calls->backward(network, plan, images, done, grad + done * dim);
     }
     free(embeddings);

@@ -16,14 +16,14 @@ static enum dml_status reserve_pairs(struct dml_pairs *pairs, size_t capacity) {
     if (pairs->anchors && capacity <= pairs->capacity)
         return DML_OK;
     free_pairs(pairs);
-    size_t room = capacity ? capacity : 1;
-    pairs->anchors = calloc(room, sizeof(int32_t));
-    pairs->others = calloc(room, sizeof(int32_t));
+    size_t items = capacity ? capacity : 1;
+    pairs->anchors = calloc(items, sizeof(int32_t));
+    pairs->others = calloc(items, sizeof(int32_t));
     if (!pairs->anchors || !pairs->others) {
         free_pairs(pairs);
-        return dml_fail(DML_ERROR_MEMORY, "out of memory for %zu pairs", room);
+        return dml_fail(DML_ERROR_MEMORY, "out of memory for %zu pairs", items);
     }
-    pairs->capacity = room;
+    pairs->capacity = items;
     return DML_OK;
 }
 
@@ -57,17 +57,17 @@ enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kin
     tuples->fourth = NULL;
     dml_tuples_clear(tuples);
     tuples->kind = kind;
-    size_t room = capacity > tuples->capacity ? capacity : tuples->capacity;
+    size_t items = capacity > tuples->capacity ? capacity : tuples->capacity;
     for (int i = 0; i < wanted; i++) {
         if (*members[i])
             continue;
-        *members[i] = calloc(room ? room : 1, sizeof(int32_t));
+        *members[i] = calloc(items ? items : 1, sizeof(int32_t));
         if (!*members[i]) {
             tuples->capacity = 0;
-            return dml_fail(DML_ERROR_MEMORY, "out of memory for %zu tuples", room);
+            return dml_fail(DML_ERROR_MEMORY, "out of memory for %zu tuples", items);
         }
     }
-    tuples->capacity = room;
+    tuples->capacity = items;
     return DML_OK;
 }
 

@@ -45,7 +45,7 @@ static void usage(FILE *out) {
 }
 
 int dml_cli_finish(const char *name, enum dml_status status) {
-    if (status == DML_OK)
+    if (!status)
         return 0;
     fflush(stdout); /* in a file that takes both, the message stands last */
     fprintf(stderr, "dml %s: %s%s\n", name,
@@ -117,7 +117,7 @@ static int delivered(const char *name, int status) {
 }
 
 int main(int argc, char **argv) {
-    signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is told, as a full disk is */
+    signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is reported, as a full disk is */
     dml_cli_show_messages();
     if (dml_level_check())
         return fprintf(stderr, "dml: %s\n", dml_error()), 1;

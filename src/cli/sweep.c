@@ -118,9 +118,9 @@ int dml_sweep_main(int argc, char **argv) {
     if (!status)
         status = dml_params_parse(params, own - 2, argv + 2);
     if (!status) {
-        int behind = own < argc ? own + 1 : own;
-        status = run_sweep(argv[1], dml_params_options(params, &table), argv + behind,
-                           (size_t)(argc - behind), &failed);
+        int after = own < argc ? own + 1 : own;
+        status = run_sweep(argv[1], dml_params_options(params, &table), argv + after,
+                           (size_t)(argc - after), &failed);
     }
     dml_params_free(params);
     int code = dml_cli_finish("sweep", status);

@@ -87,8 +87,8 @@ enum dml_status dml_comm_sum(struct dml_comm *comm, float *values, size_t count)
     if (comm->size == 1)
         return DML_OK;
     size_t part = (size_t)comm->size * SLICE;
-    size_t room = count < part ? count + (size_t)comm->size : part;
-    float *pieces = dml_alloc(room, sizeof *pieces);
+    size_t floats = count < part ? count + (size_t)comm->size : part;
+    float *pieces = dml_alloc(floats, sizeof *pieces);
     enum dml_status status = pieces ? DML_OK : DML_ERROR_MEMORY;
     for (size_t at = 0; !status && at < count; at += part)
         status = sum_part(comm, values + at, count - at < part ? count - at : part, pieces);

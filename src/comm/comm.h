@@ -23,7 +23,7 @@ struct dml_rank {
 };
 
 struct dml_comm {
-    const char *command; /* whose failures are told: "train" */
+    const char *command; /* whose failures are reported: "train" */
     int rank, size;
     int local_rank;                        /* among those of its machine */
     double limit;                          /* seconds */

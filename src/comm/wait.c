@@ -174,7 +174,7 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
         status = start(comm, &sends[i], true);
     if (!status)
         status = wait_for(comm);
-    comm->broken = comm->broken || status != DML_OK;
+    comm->broken = comm->broken || status;
     return status;
 }
 

@@ -123,7 +123,7 @@ static enum dml_status start(struct state *state, const struct dml_batch *batch,
 /* The N-pair term of one pair; adds its gradient to g. `row`: products of a. */
 static double npair_term(struct dml_similarities *s, const struct step *step, size_t a, size_t p,
                          const double *row) {
-    double *x = dml_similarities_room(s), positive = row[p];
+    double *x = dml_similarities_work(s), positive = row[p];
     float *g = s->g + a * s->n, *e = (float *)(x + s->n);
     int clamped = 0;
     for (size_t j = 0; j < s->n; j++) {
@@ -149,7 +149,7 @@ static double npair_term(struct dml_similarities *s, const struct step *step, si
 /* The angular term of pair t; its slopes, and the part by c_ap. `row_a`: products of a. */
 static double angular_term(struct dml_similarities *s, const struct step *step, size_t t, size_t a,
                            size_t p, const double *row_a) {
-    double *x = dml_similarities_room(s);
+    double *x = dml_similarities_work(s);
     const double *row_p = dml_inner_products_row(&s->products, p, x + 3 * s->n);
     const double *inverse = step->inverse;
     const double inverse_a = inverse[a], inverse_p = inverse[p];
@@ -189,7 +189,7 @@ static void backward(struct dml_similarities *s, const struct step *step,
 #pragma omp parallel for if (n > 200)
     for (size_t i = 0; i < n; i++) {
         const float *h = step->h + i * n;
-        const double *row = dml_inner_products_row(&s->products, i, dml_similarities_room(s));
+        const double *row = dml_inner_products_row(&s->products, i, dml_similarities_work(s));
         float *g = s->g + i * n;
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -226,8 +226,8 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     for (size_t a = 0; a < n; a++) {
         if (s->first[a] == DML_NO_TUPLE)
             continue;
-        double *room = dml_similarities_room(s) + 2 * n;
-        const double *row = dml_inner_products_row(&s->products, a, room);
+        double *work = dml_similarities_work(s) + 2 * n;
+        const double *row = dml_inner_products_row(&s->products, a, work);
         for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t]) {
             size_t p = (size_t)tuples->positives[t];
             double npair = npair_term(s, &step, a, p, row);

@@ -16,7 +16,7 @@ static bool lay_out(struct dml_class_cosines *c, const struct dml_batch *batch, 
                     size_t length, size_t losses) {
     size_t n = batch->n, dim = batch->dim, threads = (size_t)omp_get_max_threads();
     size_t packed =
-        most(dml_product_room(most(n, rows), dim), dml_product_room(dim, most(n, rows)));
+        most(dml_product_workspace(most(n, rows), dim), dml_product_workspace(dim, most(n, rows)));
     size_t floats = 2 * losses + packed + n * rows + n * (dim + 1) + 3 * threads * length;
     double *memory = dml_buffer_reserve(&c->memory, floats, sizeof(float));
     if (!memory)
@@ -67,7 +67,7 @@ static void block(const struct dml_class_cosines *c, struct dml_class_scores *sc
     dml_product(0, 1, rows, n, dim, units, dim, c->units, dim, NULL, c->c, n, c->packed);
 #pragma omp parallel for if (n * rows > 2000)
     for (size_t i = 0; i < rows; i++)
-        c->losses[first + i] = row(data, first + i, c->c + i * n, dml_class_cosines_room(c));
+        c->losses[first + i] = row(data, first + i, c->c + i * n, dml_class_cosines_work(c));
     dml_product(1, 0, n, dim, rows, c->c, n, units, dim, first > 0 ? &sum : NULL, grad, dim,
                 c->packed);
     dml_product(0, 0, rows, dim, n, c->c, n, c->units, dim, NULL, w_grad, dim, c->packed);
@@ -90,7 +90,7 @@ enum dml_status dml_class_cosines_by_class(struct dml_class_cosines *c,
     return DML_OK;
 }
 
-float *dml_class_cosines_room(const struct dml_class_cosines *c) {
+float *dml_class_cosines_work(const struct dml_class_cosines *c) {
     return c->rooms + 3 * c->length * (size_t)omp_get_thread_num();
 }
 

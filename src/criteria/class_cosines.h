@@ -26,8 +26,8 @@ enum dml_status dml_class_cosines_forward(struct dml_class_cosines *cosines,
 void dml_class_cosines_backward(const struct dml_class_cosines *cosines,
                                 struct dml_class_scores *scores, float *grad);
 
-/* The loss of one class from its cosines c (n), which become dL/dc; `room` is 3 n floats. */
-typedef double (*dml_class_row)(const void *data, size_t class, float *c, float *room);
+/* The loss of one class from its cosines c (n), which become dL/dc; `work` is 3 n floats. */
+typedef double (*dml_class_row)(const void *data, size_t class, float *c, float *work);
 /* All of it where each class has a loss of its own: classes go through in blocks, so that no matrix
  * of samples and classes is kept. `loss` is the sum over classes. */
 enum dml_status dml_class_cosines_by_class(struct dml_class_cosines *cosines,
@@ -35,8 +35,8 @@ enum dml_status dml_class_cosines_by_class(struct dml_class_cosines *cosines,
                                            const struct dml_batch *batch, dml_class_row row,
                                            const void *data, float *grad, double *loss);
 
-/* The calling thread's room for three rows of c. */
-float *dml_class_cosines_room(const struct dml_class_cosines *cosines);
+/* The calling thread's work for three rows of c. */
+float *dml_class_cosines_work(const struct dml_class_cosines *cosines);
 
 /* The state of a criterion that keeps nothing else, for its destroy too. */
 struct dml_class_cosines_state {

@@ -35,13 +35,13 @@ enum dml_status dml_cross_batch_memory_store(struct dml_cross_batch_memory *memo
     if (batch->n > memory->size)
         return dml_fail(DML_ERROR_INPUT, "a batch of %zu does not fit into a memory of %zu",
                         batch->n, memory->size);
-    if (batch->n > memory->own_room) {
+    if (batch->n > memory->own_capacity) {
         free(memory->own);
-        memory->own_room = 0;
+        memory->own_capacity = 0;
         memory->own = dml_alloc(batch->n, sizeof *memory->own);
         if (!memory->own)
             return DML_ERROR_MEMORY;
-        memory->own_room = batch->n;
+        memory->own_capacity = batch->n;
     }
     for (size_t i = 0; i < batch->n; i++) {
         size_t at = (size_t)memory->at;

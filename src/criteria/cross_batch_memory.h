@@ -10,8 +10,8 @@ struct dml_cross_batch_memory {
     float *embeddings; /* (size, dim) */
     int32_t *labels;   /* (size); -1 where nothing is stored yet, which is after all that is */
     int32_t at;        /* where the next embedding goes */
-    int32_t *own;      /* (own_room): where the samples of the batch were stored */
-    size_t own_room;
+    int32_t *own;      /* (own_capacity): where the samples of the batch were stored */
+    size_t own_capacity;
 };
 
 enum dml_status dml_cross_batch_memory_open(struct dml_cross_batch_memory *memory, size_t size,

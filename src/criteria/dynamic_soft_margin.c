@@ -105,8 +105,8 @@ static size_t negatives_of(const struct dml_pairwise *p, size_t a, double *u, ui
 }
 
 static void count_row(const struct dml_pairwise *p, size_t a, size_t bins, double *histogram,
-                      float *room) {
-    double *u = (double *)room, upper;
+                      float *work) {
+    double *u = (double *)work, upper;
     size_t negatives = negatives_of(p, a, u, (uint32_t *)(u + p->m));
     for (size_t i = 0; i < p->m; i++) {
         if (p->relation[a * p->m + i] != DML_POSITIVE)
@@ -128,7 +128,7 @@ static void update(struct state *state, size_t triplets) {
 #pragma omp parallel for schedule(dynamic, 1) if (triplets > 2000)
     for (size_t part = 0; part < PARTS; part++)
         for (size_t a = part * p->n / PARTS; a < (part + 1) * p->n / PARTS; a++)
-            count_row(p, a, bins, state->parts + part * bins, dml_pairwise_room(p));
+            count_row(p, a, bins, state->parts + part * bins, dml_pairwise_work(p));
     double total = 0, sum = 0;
     for (size_t b = 0; b < bins; b++)
         total += state->histogram[b];
@@ -148,10 +148,10 @@ static void update(struct state *state, size_t triplets) {
     }
 }
 
-static double row(const void *data, struct dml_pairwise *p, size_t a, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t a, float *work) {
     const struct state *state = data;
     const size_t bins = (size_t)state->options->num_bins;
-    double *u = (double *)room, *push = u + p->m, loss = 0, upper;
+    double *u = (double *)work, *push = u + p->m, loss = 0, upper;
     uint32_t *columns = (uint32_t *)(push + p->m);
     size_t negatives = negatives_of(p, a, u, columns);
     memset(push, 0, negatives * sizeof *push);

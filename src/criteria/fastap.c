@@ -87,7 +87,7 @@ static double misranked(double *positives, double *negatives, size_t nodes) {
     return sum;
 }
 
-static double row(const void *data, struct dml_pairwise *p, size_t q, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t q, float *work) {
     const struct state *state = data;
     const size_t bins = (size_t)state->options->num_bins, m = p->m;
     const uint8_t *relation = p->relation + q * m;
@@ -95,8 +95,8 @@ static double row(const void *data, struct dml_pairwise *p, size_t q, float *roo
     if (p->positives[q] == 0)
         return 0;
     double *positives = state->bins + (size_t)omp_get_thread_num() * 2 * (bins + 1);
-    double *negatives = positives + bins + 1, *upper = (double *)room;
-    int32_t *nodes = (int32_t *)(room + 2 * m);
+    double *negatives = positives + bins + 1, *upper = (double *)work;
+    int32_t *nodes = (int32_t *)(work + 2 * m);
     memset(positives, 0, 2 * (bins + 1) * sizeof *positives);
     find_nodes(c, m, bins, upper, nodes);
     for (size_t j = 0; j < m; j++) {

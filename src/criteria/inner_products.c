@@ -83,15 +83,15 @@ enum dml_status dml_inner_products(struct dml_inner_products *p, const float *x,
     return DML_OK;
 }
 
-const double *dml_inner_products_row(const struct dml_inner_products *p, size_t i, double *room) {
+const double *dml_inner_products_row(const struct dml_inner_products *p, size_t i, double *work) {
     if (p->wide)
         return p->s + i * p->n;
     const float *row = p->products + i * p->n;
     const double own = p->shifts[i];
 #pragma omp simd
     for (size_t j = 0; j < p->n; j++)
-        room[j] = own + p->shifts[j] + row[j];
-    return room;
+        work[j] = own + p->shifts[j] + row[j];
+    return work;
 }
 
 void dml_inner_products_free(struct dml_inner_products *p) {

@@ -31,10 +31,10 @@ struct dml_inner_products {
 enum dml_status dml_inner_products(struct dml_inner_products *products, const float *x, size_t n,
                                    size_t dim, double slope);
 
-/* The products of row i with all rows. They are written to room (n doubles) where they do not lie
+/* The products of row i with all rows. They are written to work (n doubles) where they do not lie
  * in memory. */
 const double *dml_inner_products_row(const struct dml_inner_products *products, size_t i,
-                                     double *room);
+                                     double *work);
 
 void dml_inner_products_free(struct dml_inner_products *products);
 

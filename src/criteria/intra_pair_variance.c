@@ -52,7 +52,7 @@ static void destroy(void *data) {
 
 /* Of a row: its cosines (`bounds` NULL), or the terms and their squares. */
 static struct sums sum_row(const struct dml_pairwise *p, size_t i, const double *bounds) {
-    float *signs = dml_pairwise_room(p);
+    float *signs = dml_pairwise_work(p);
     const double *c = dml_pairwise_row_of(p, i, signs);
     const double high = bounds ? bounds[0] : 0, low = bounds ? bounds[1] : 0;
     double pos = 0, neg = 0, pos2 = 0, neg2 = 0;
@@ -96,7 +96,7 @@ static struct sums sum_rows(const struct dml_pairwise *p, const double *bounds,
 /* g of a row. means: of the terms, times d bound / d mean cosine. */
 static void fill_row(struct dml_pairwise *p, size_t i, const double *bounds, const double *means,
                      const double *shares) {
-    float *signs = dml_pairwise_room(p), *g = p->g + i * p->m;
+    float *signs = dml_pairwise_work(p), *g = p->g + i * p->m;
     const double *c = dml_pairwise_row_of(p, i, signs);
     const double high = bounds[0], low = bounds[1], pos = means[0], neg = means[1];
     const double up = 2 * shares[0], down = -2 * shares[1];

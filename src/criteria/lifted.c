@@ -105,10 +105,10 @@ static enum dml_status start(struct state *state, const struct dml_batch *batch,
     return DML_OK;
 }
 
-/* Distances of sample i to all others into d (n), from inner products; `room` (n). */
+/* Distances of sample i to all others into d (n), from inner products; `work` (n). */
 static void distances(const struct step *step, const struct dml_similarities *s, size_t i,
-                      double *d, double *room) {
-    const double *row = dml_inner_products_row(&s->products, i, room);
+                      double *d, double *work) {
+    const double *row = dml_inner_products_row(&s->products, i, work);
     const double *sums = step->sums, *squares = step->squares;
     const double two_offsets = 2 * DML_PAIR_OFFSET, own = squares[i], sum = sums[i];
     const double constant = (double)s->dim * DML_PAIR_OFFSET * DML_PAIR_OFFSET;
@@ -158,7 +158,7 @@ static void compare(const struct step *step, size_t a, const double *d, float *s
 
 /* Turns d (n) into w (n), a row of the weights w_ij above times the number of anchors, 0 where the
  * anchor costs nothing. Returns L_a; *complete: the anchor has positives and negatives. `signs` is
- * room (n). */
+ * work (n). */
 static double anchor_terms(const struct step *step, size_t a, const double *d, float *e,
                            float *signs, uint8_t *complete) {
     size_t n = step->batch->n;
@@ -189,7 +189,7 @@ static double anchor_terms(const struct step *step, size_t a, const double *d, f
 }
 
 static void anchor(struct dml_similarities *s, const struct step *step, size_t t, size_t a) {
-    double *d = dml_similarities_room(s);
+    double *d = dml_similarities_work(s);
     float *g = s->g + a * s->n, *w = (float *)(d + s->n), *signs = w + s->n;
     distances(step, s, a, d, d + 2 * s->n);
     step->losses[t] = anchor_terms(step, a, d, w, signs, &step->complete[t]);
@@ -217,7 +217,7 @@ static double pull_near(struct dml_similarities *s, const struct step *step, siz
                         float *pull) {
     size_t n = s->n, dim = s->dim;
     float *g = s->g + i * n;
-    const double *row = dml_inner_products_row(&s->products, i, dml_similarities_room(s));
+    const double *row = dml_inner_products_row(&s->products, i, dml_similarities_work(s));
     const double *squares = step->squares, own = (1 - NEAR) * squares[i];
     const float *x = s->embeddings + i * dim;
     double sum = 0;

@@ -30,10 +30,10 @@ static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: lifted_original", struct options, params);
 
 /* log sum of the row's negatives, and e_j / sum in its negatives of g. */
-static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t i, float *work) {
     const struct options *o = data;
     const double *d = p->s + i * p->m;
-    double *z = (double *)room;
+    double *z = (double *)work;
     for (size_t j = 0; j < p->m; j++)
         z[j] = o->neg_margin - d[j];
     return dml_row_lse(p->relation + i * p->m, DML_NEGATIVE, p->m, z, p->g + i * p->m);

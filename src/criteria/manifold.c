@@ -137,7 +137,7 @@ struct step {
     double *units, *norms, *pull; /* (all, dim), (all), (all, dim) */
     double *s;                    /* (all, all): cosines, then S */
     double *sums;                 /* (all): D */
-    double *f, *slope, *work;     /* (all, all): F; dL/dF, later dL/dc; room */
+    double *f, *slope, *work;     /* (all, all): F; dL/dF, later dL/dc; workspace */
     double *lengths;              /* (all): of the rows of F */
     double *scores, *pulls;       /* (n, k): G, dH/dG */
 };

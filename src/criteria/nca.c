@@ -22,15 +22,15 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: nca", struct options, params);
 
-static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t i, float *work) {
     const struct options *o = data;
     const size_t m = p->m;
     if (p->positives[i] == 0)
         return 0;
-    const double scale = 2 * o->softmax_scale, *c = dml_pairwise_row_of(p, i, room);
+    const double scale = 2 * o->softmax_scale, *c = dml_pairwise_row_of(p, i, work);
     const uint8_t *relation = p->relation + i * m;
-    double *z = (double *)room;
-    float *e = room + 2 * m, *signs = room + 3 * m, *g = p->g + i * m;
+    double *z = (double *)work;
+    float *e = work + 2 * m, *signs = work + 3 * m, *g = p->g + i * m;
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         z[j] = scale * c[j];

@@ -59,7 +59,7 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 /* L_a of tuple t; adds dL_a/ds times the number of pairs to g. */
 static double pair(struct dml_similarities *s, const int32_t *labels, size_t a, size_t p,
                    double scale2) {
-    double *x = dml_similarities_room(s);
+    double *x = dml_similarities_work(s);
     const double *row = dml_inner_products_row(&s->products, a, x + 2 * s->n), positive = row[p];
     float *g = s->g + a * s->n, *e = (float *)(x + s->n);
 #pragma omp simd

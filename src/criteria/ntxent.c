@@ -24,15 +24,15 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: ntxent", struct options, params);
 
-static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t i, float *work) {
     const struct options *o = data;
     const size_t m = p->m;
     if (p->positives[i] == 0 || p->negatives[i] == 0)
         return 0;
     const double inverse = 1 / o->temperature, *c = p->s + i * m;
     const uint8_t *relation = p->relation + i * m;
-    double *z = (double *)room, sum = 0, pull = 0;
-    float *neg = room + 2 * m, *g = p->g + i * m;
+    double *z = (double *)work, sum = 0, pull = 0;
+    float *neg = work + 2 * m, *g = p->g + i * m;
     for (size_t j = 0; j < m; j++)
         z[j] = inverse * c[j];
     double all = dml_row_lse(relation, DML_NEGATIVE, m, z, neg);

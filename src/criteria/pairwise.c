@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ROOM = 8 }; /* floats of room a column */
+enum { WORK = 8 }; /* floats of work a column */
 
 /* Squared distances below this share of the squared norms cancel: they are taken from the
  * differences, and their gradient too. */
@@ -21,8 +21,8 @@ static bool lay_out(struct dml_pairwise *p, const struct dml_batch *batch) {
     size_t n = batch->n, m = batch->reference ? batch->reference->n : n, dim = batch->dim;
     size_t threads = (size_t)omp_get_max_threads();
     size_t doubles = 2 * n + m + (p->narrow ? 0 : (n + m) * dim + n * m);
-    size_t packed = dml_product_room(dim, m);
-    size_t floats = n * m + n * dim + m * dim + n + threads * ROOM * m + packed;
+    size_t packed = dml_product_workspace(dim, m);
+    size_t floats = n * m + n * dim + m * dim + n + threads * WORK * m + packed;
     size_t size = doubles * sizeof(double) + (floats + 2 * n) * sizeof(float) + n * m;
     double *memory = dml_buffer_reserve(&p->memory, size, 1);
     if (!memory)
@@ -42,7 +42,7 @@ static bool lay_out(struct dml_pairwise *p, const struct dml_batch *batch) {
     p->floats = p->units + n * dim;
     p->norms = p->floats + m * dim;
     p->rows = p->norms + n;
-    p->packed = p->rows + threads * ROOM * m;
+    p->packed = p->rows + threads * WORK * m;
     p->positives = (uint32_t *)(p->packed + packed);
     p->negatives = p->positives + n;
     p->relation = (uint8_t *)(p->negatives + n);
@@ -167,10 +167,10 @@ enum dml_status dml_pairwise_narrow_cosines(struct dml_pairwise *p, const struct
     return dml_inner_products(&p->products, p->units, p->n, p->dim, slope);
 }
 
-const double *dml_pairwise_row_of(const struct dml_pairwise *p, size_t i, float *room) {
+const double *dml_pairwise_row_of(const struct dml_pairwise *p, size_t i, float *work) {
     if (!p->narrow)
         return p->s + i * p->m;
-    double *cosines = (double *)(room + (ROOM - 2) * p->m);
+    double *cosines = (double *)(work + (WORK - 2) * p->m);
     const double *row = dml_inner_products_row(&p->products, i, cosines);
     if (row == cosines)
         cosines[i] = 1;
@@ -277,14 +277,14 @@ void dml_pairwise_distances_backward(struct dml_pairwise *p, double scale, float
         dml_units_backward(p->units, p->norms, n, dim, grad);
 }
 
-float *dml_pairwise_room(const struct dml_pairwise *p) {
-    return p->rows + (size_t)omp_get_thread_num() * ROOM * p->m;
+float *dml_pairwise_work(const struct dml_pairwise *p) {
+    return p->rows + (size_t)omp_get_thread_num() * WORK * p->m;
 }
 
 double dml_pairwise_sum(struct dml_pairwise *p, dml_pairwise_row row, const void *options) {
 #pragma omp parallel for schedule(dynamic, 4) if (p->n * p->m > 2000)
     for (size_t i = 0; i < p->n; i++)
-        p->losses[i] = row(options, p, i, dml_pairwise_room(p));
+        p->losses[i] = row(options, p, i, dml_pairwise_work(p));
     double sum = 0;
     for (size_t i = 0; i < p->n; i++)
         sum += p->losses[i];

@@ -28,9 +28,9 @@ struct dml_pairwise {
     uint32_t *positives, *negatives; /* (n): how many of a row */
     double *losses;                  /* (n): for the criterion */
     float *norms, *units;            /* (n), (n, dim): of the embeddings */
-    float *rows;                     /* (threads, 8, m): room for a row's pass */
+    float *rows;                     /* (threads, 8, m): work for a row's pass */
     float *floats;                   /* (m, dim): y in float32 */
-    float *packed;                   /* room of the product of the backward pass */
+    float *packed;                   /* work of the product of the backward pass */
     struct dml_buffer memory;
 };
 
@@ -41,9 +41,9 @@ enum dml_status dml_pairwise_cosines(struct dml_pairwise *pairs, const struct dm
 enum dml_status dml_pairwise_narrow_cosines(struct dml_pairwise *pairs,
                                             const struct dml_batch *batch,
                                             const struct dml_tuples *tuples, double slope);
-/* Row i of s, whether it is narrow or not; `room` is a row's, of which it takes the last quarter.
+/* Row i of s, whether it is narrow or not; `work` is a row's, of which it takes the last quarter.
  */
-const double *dml_pairwise_row_of(const struct dml_pairwise *pairs, size_t i, float *room);
+const double *dml_pairwise_row_of(const struct dml_pairwise *pairs, size_t i, float *work);
 
 /* Euclidean distances, of the embeddings as given or at length 1 (`unit`). */
 enum dml_status dml_pairwise_distances(struct dml_pairwise *pairs, const struct dml_batch *batch,
@@ -53,15 +53,15 @@ enum dml_status dml_pairwise_distances(struct dml_pairwise *pairs, const struct 
 void dml_pairwise_cosines_backward(struct dml_pairwise *pairs, double scale, float *grad);
 void dml_pairwise_distances_backward(struct dml_pairwise *pairs, double scale, float *grad);
 
-/* The loss of one row and its part of g; `room` is 8 m floats, for
+/* The loss of one row and its part of g; `work` is 8 m floats, for
  * doubles too. */
 typedef double (*dml_pairwise_row)(const void *options, struct dml_pairwise *pairs, size_t i,
-                                   float *room);
+                                   float *work);
 /* Runs it for all rows, in parallel, and returns the sum of the losses in their order. */
 double dml_pairwise_sum(struct dml_pairwise *pairs, dml_pairwise_row row, const void *options);
 
-/* The calling thread's room, as a row gets it. */
-float *dml_pairwise_room(const struct dml_pairwise *pairs);
+/* The calling thread's work, as a row gets it. */
+float *dml_pairwise_work(const struct dml_pairwise *pairs);
 
 /* Pairs of all rows together. */
 size_t dml_pairwise_count(const struct dml_pairwise *pairs, enum dml_relation relation);

@@ -60,11 +60,11 @@ static double penalty(const struct options *o, double r, double *slope) {
     return r;
 }
 
-static double row(const void *data, struct dml_pairwise *p, size_t q, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t q, float *work) {
     const struct options *o = data;
     const size_t m = p->m;
     uint8_t *relation = p->relation + q * m;
-    double *h = (double *)room, *slope = h + m, *pull = slope + m, loss = 0;
+    double *h = (double *)work, *slope = h + m, *pull = slope + m, loss = 0;
     if (p->positives[q] == 0)
         return 0;
     relation[q] = DML_POSITIVE;

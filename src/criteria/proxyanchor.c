@@ -72,14 +72,14 @@ struct step {
     size_t n, classes, present; /* present: classes in the batch */
 };
 
-/* What proxy p costs; its cosines become dL/dc. `room` is 3 n floats. */
-static double proxy(const void *data, size_t p, float *c, float *room) {
+/* What proxy p costs; its cosines become dL/dc. `work` is 3 n floats. */
+static double proxy(const void *data, size_t p, float *c, float *work) {
     const struct step *step = data;
     const struct options *o = step->options;
     const size_t n = step->n;
     const int32_t *labels = step->labels, class = (int32_t)p;
     const float alpha = (float)o->alpha, margin = (float)o->margin;
-    float *z = room, *pos = room + n, *neg = room + 2 * n;
+    float *z = work, *pos = work + n, *neg = work + 2 * n;
     int here = 0;
 #pragma omp simd reduction(| : here)
     for (size_t j = 0; j < n; j++) {

@@ -38,7 +38,7 @@ static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: ranked_list", struct options, params);
 
 /* The pairs of one kind: x = sign (u - bound) > 0, weighted by exp(t x). Adds their part of g;
- * `w` is room for m floats. A pair of the kind has sign `sign` in `signs`. */
+ * `w` is work for m floats. A pair of the kind has sign `sign` in `signs`. */
 static double side(struct dml_pairwise *p, size_t i, const float *signs, double bound, float sign,
                    double t, double share, float *w) {
     const double *u = p->s + i * p->m;
@@ -68,12 +68,12 @@ static double side(struct dml_pairwise *p, size_t i, const float *signs, double 
     return share * mean;
 }
 
-static double row(const void *data, struct dml_pairwise *p, size_t i, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t i, float *work) {
     const struct options *o = data;
-    float *signs = room + p->m;
+    float *signs = work + p->m;
     dml_row_signs(p->relation + i * p->m, p->m, signs);
-    return side(p, i, signs, o->alpha - o->margin, 1, o->Tp, 1 - o->imbalance, room) +
-           side(p, i, signs, o->alpha, -1, o->Tn, o->imbalance, room);
+    return side(p, i, signs, o->alpha - o->margin, 1, o->Tp, 1 - o->imbalance, work) +
+           side(p, i, signs, o->alpha, -1, o->Tn, o->imbalance, work);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

@@ -56,12 +56,12 @@ static double recall(const struct options *o, size_t n, size_t count, size_t m, 
     return loss;
 }
 
-static double row(const void *data, struct dml_pairwise *p, size_t q, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t q, float *work) {
     const struct options *o = data;
     const size_t m = p->m;
     const double *c = p->s + q * m;
     uint8_t *relation = p->relation + q * m;
-    double *h = (double *)room, *slope = h + m, *ranks = slope + m, *weights = ranks + m;
+    double *h = (double *)work, *slope = h + m, *ranks = slope + m, *weights = ranks + m;
     if (p->positives[q] == 0)
         return 0;
     for (size_t i = 0; i < m; i++) {

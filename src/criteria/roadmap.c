@@ -86,11 +86,11 @@ static double rank_in_class(const struct dml_pairwise *p, size_t q, size_t i) {
     return rank;
 }
 
-static double row(const void *data, struct dml_pairwise *p, size_t q, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t q, float *work) {
     const struct job *job = data;
     const size_t m = p->m;
     uint8_t *relation = p->relation + q * m;
-    double *slope = (double *)room, *pull = slope + m, loss = 0;
+    double *slope = (double *)work, *pull = slope + m, loss = 0;
     if (p->positives[q] == 0)
         return 0;
     relation[q] = DML_POSITIVE;

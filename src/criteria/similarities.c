@@ -9,12 +9,12 @@
 #include <omp.h>
 #include <string.h>
 
-enum { ROOM = 4 }; /* doubles of room a column */
+enum { WORK = 4 }; /* doubles of work a column */
 
 static enum dml_status lay_out(struct dml_similarities *s, const struct dml_batch *batch,
                                size_t tuples) {
     size_t n = batch->n, dim = batch->dim, threads = (size_t)omp_get_max_threads();
-    size_t doubles = threads * ROOM * n, packed = dml_product_room(dim, n);
+    size_t doubles = threads * WORK * n, packed = dml_product_workspace(dim, n);
     size_t floats = n * n + n * dim + packed;
     double *memory =
         dml_buffer_reserve(&s->memory, 2 * doubles + floats + n + tuples, sizeof(float));
@@ -23,7 +23,7 @@ static enum dml_status lay_out(struct dml_similarities *s, const struct dml_batc
     s->n = n;
     s->dim = dim;
     s->embeddings = batch->embeddings;
-    s->room = memory;
+    s->work = memory;
     s->packed = (float *)(memory + doubles);
     s->back = s->packed + packed;
     s->g = s->back + n * dim;
@@ -52,8 +52,8 @@ void dml_similarities_group(struct dml_similarities *s, const int32_t *samples, 
     }
 }
 
-double *dml_similarities_room(const struct dml_similarities *s) {
-    return s->room + (size_t)omp_get_thread_num() * ROOM * s->n;
+double *dml_similarities_work(const struct dml_similarities *s) {
+    return s->work + (size_t)omp_get_thread_num() * WORK * s->n;
 }
 
 /* A tile's row is a line of the cache. */

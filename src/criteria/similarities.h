@@ -12,8 +12,8 @@ struct dml_similarities {
     struct dml_inner_products products;
     float *g;       /* (n, n): dL/ds_ij, which the criterion fills in; starts as 0 */
     float *back;    /* (n, dim): result of backward */
-    float *packed;  /* room of the product that gives it */
-    double *room;   /* (threads, 4 n): for a row's pass */
+    float *packed;  /* work of the product that gives it */
+    double *work;   /* (threads, 4 n): for a row's pass */
     uint32_t *next; /* (count): see dml_similarities_group */
     uint32_t *first;
     const float *embeddings;
@@ -32,8 +32,8 @@ enum dml_status dml_similarities_forward(struct dml_similarities *similarities,
 void dml_similarities_group(struct dml_similarities *similarities, const int32_t *samples,
                             size_t count);
 
-/* The calling thread's room for a row: 4 n doubles. */
-double *dml_similarities_room(const struct dml_similarities *similarities);
+/* The calling thread's work for a row: 4 n doubles. */
+double *dml_similarities_work(const struct dml_similarities *similarities);
 
 /* m (n, n) becomes m + m^T (the diagonal is doubled too). */
 void dml_fold(float *m, size_t n);

@@ -23,12 +23,12 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: smoothap", struct options, params);
 
-static double row(const void *data, struct dml_pairwise *p, size_t q, float *room) {
+static double row(const void *data, struct dml_pairwise *p, size_t q, float *work) {
     const struct options *o = data;
     const size_t m = p->m;
     const double *c = p->s + q * m;
     uint8_t *relation = p->relation + q * m;
-    double *h = (double *)room, *slope = h + m, *pull = slope + m, loss = 0;
+    double *h = (double *)work, *slope = h + m, *pull = slope + m, loss = 0;
     if (p->positives[q] == 0)
         return 0;
     relation[q] = DML_POSITIVE;

@@ -203,7 +203,7 @@ static double sample(const struct state *state, int32_t label, float *s, float *
     return log(sum) + lambda * (most - own);
 }
 
-/* The regulariser of one class, its gradient added to `grad`. w and g are room for (k, dim). */
+/* The regulariser of one class, its gradient added to `grad`. w and g are work for (k, dim). */
 static double regularize(struct state *state, size_t c, double weight, double *w, double *g) {
     size_t k = state->k, dim = state->dim, columns = state->columns;
     for (size_t l = 0; l < k; l++)
@@ -240,22 +240,22 @@ static size_t thread_floats(const struct state *state) {
 /* Memory of one step. */
 struct step {
     double *losses; /* (n) or (classes), whichever is more */
-    float *own;     /* (threads, room): what each thread works in */
-    size_t room;
+    float *own;     /* (threads, work): what each thread works in */
+    size_t work;
     float *s; /* (n, columns): similarities, then dL/ds times n */
 };
 
 static bool start(struct state *state, size_t n, struct step *step) {
     size_t threads = (size_t)omp_get_max_threads(), most = n > state->classes ? n : state->classes;
     size_t losses = (2 * most + 15) / 16 * 16; /* in floats, as all of it */
-    step->room = thread_floats(state);
+    step->work = thread_floats(state);
     float *memory = dml_buffer_reserve(
-        &state->memory, losses + threads * step->room + n * state->columns, sizeof *memory);
+        &state->memory, losses + threads * step->work + n * state->columns, sizeof *memory);
     if (!memory)
         return false;
     step->losses = (double *)memory;
     step->own = memory + losses;
-    step->s = step->own + threads * step->room;
+    step->s = step->own + threads * step->work;
     return true;
 }
 
@@ -265,7 +265,7 @@ static double classify(const struct state *state, const struct dml_batch *batch,
     double sum = 0;
 #pragma omp parallel for if (batch->n * state->columns > 10000)
     for (size_t i = 0; i < batch->n; i++) {
-        float *q = step->own + (size_t)omp_get_thread_num() * step->room;
+        float *q = step->own + (size_t)omp_get_thread_num() * step->work;
         float *z = q + state->columns, *p = z + state->classes;
         step->losses[i] = sample(state, batch->labels[i], step->s + i * state->columns, q, z, p);
     }
@@ -282,7 +282,7 @@ static double regularize_all(struct state *state, const struct step *step) {
     double sum = 0;
 #pragma omp parallel for if (state->dim * state->columns > 10000)
     for (size_t c = 0; c < state->classes; c++) {
-        double *w = (double *)(step->own + (size_t)omp_get_thread_num() * step->room);
+        double *w = (double *)(step->own + (size_t)omp_get_thread_num() * step->work);
         step->losses[c] = regularize(state, c, weight, w, w + state->k * state->dim);
     }
     for (size_t c = 0; c < state->classes; c++)

@@ -122,8 +122,8 @@ size_t dml_objective_parameters(struct dml_objective *objective,
         return dml_objective_own_parameters(objective, out, max);
     size_t count = 0;
     for (size_t t = 0; t < objective->count; t++) {
-        size_t room = max - count < NAMES ? max - count : NAMES;
-        size_t own = dml_objective_own_parameters(objective->terms[t].objective, out + count, room);
+        size_t left = max - count < NAMES ? max - count : NAMES;
+        size_t own = dml_objective_own_parameters(objective->terms[t].objective, out + count, left);
         for (size_t i = 0; i < own; i++, count++)
             out[count].name = full_name(objective, t, i, out[count].name);
     }
@@ -136,8 +136,8 @@ size_t dml_objective_buffers(struct dml_objective *objective, struct dml_criteri
         return dml_objective_own_buffers(objective, out, max);
     size_t count = 0;
     for (size_t t = 0; t < objective->count; t++) {
-        size_t room = max - count < NAMES ? max - count : NAMES;
-        size_t own = dml_objective_own_buffers(objective->terms[t].objective, out + count, room);
+        size_t left = max - count < NAMES ? max - count : NAMES;
+        size_t own = dml_objective_own_buffers(objective->terms[t].objective, out + count, left);
         for (size_t i = 0; i < own; i++, count++)
             out[count].name = full_name(objective, t, NAMES + i, out[count].name);
     }

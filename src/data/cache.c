@@ -397,7 +397,7 @@ static enum dml_status open_file(struct dml_cache *cache, const struct dml_loade
     enum dml_status status = DML_OK;
     if (!use_file(cache, path, key, options)) {
         status = dml_output_check(path);
-        *unwritable = status != DML_OK;
+        *unwritable = status;
         if (!status)
             status = make_file(path, key, options);
         if (!status && !use_file(cache, path, key, options))

@@ -11,7 +11,7 @@
 enum { HEIGHT = 128, WIDTH = 512 };
 
 /* What a thread works in. */
-struct bench {
+struct workspace {
     double *tile;                /* (HEIGHT, WIDTH) */
     struct dml_neighbour *items; /* (HEIGHT, k) */
     struct dml_nearest_heap heaps[HEIGHT];
@@ -41,34 +41,34 @@ static void offer_row(const struct dml_neighbour_task *task, const double *norm2
 }
 
 static void find_block(const struct dml_neighbour_task *task, const double *norm2, size_t first,
-                       struct bench *bench) {
+                       struct workspace *workspace) {
     size_t count = task->m - first < HEIGHT ? task->m - first : HEIGHT, dim = task->dim;
     double own_norm2[HEIGHT];
     for (size_t i = 0; i < count; i++) {
         const double *x = task->queries + (first + i) * dim;
         own_norm2[i] = dml_dot64(x, x, dim);
-        bench->heaps[i] = (struct dml_nearest_heap){bench->items + i * task->k, 0, task->k};
-        bench->farthest[i] = 0;
+        workspace->heaps[i] = (struct dml_nearest_heap){workspace->items + i * task->k, 0, task->k};
+        workspace->farthest[i] = 0;
     }
     for (size_t column = 0; column < task->n; column += WIDTH) {
         size_t m = task->n - column < WIDTH ? task->n - column : WIDTH;
         cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)count, (blasint)m,
                     (blasint)dim, 1, task->queries + first * dim, (blasint)dim,
-                    task->gallery + column * dim, (blasint)dim, 0, bench->tile, WIDTH);
+                    task->gallery + column * dim, (blasint)dim, 0, workspace->tile, WIDTH);
         for (size_t i = 0; i < count; i++)
-            offer_row(task, norm2, own_norm2[i], first + i, column, m, bench->tile + i * WIDTH,
-                      &bench->heaps[i], &bench->farthest[i]);
+            offer_row(task, norm2, own_norm2[i], first + i, column, m, workspace->tile + i * WIDTH,
+                      &workspace->heaps[i], &workspace->farthest[i]);
     }
     for (size_t i = 0; i < count; i++) {
         size_t at = (first + i) * task->k;
-        dml_nearest_sort(&bench->heaps[i]);
+        dml_nearest_sort(&workspace->heaps[i]);
         for (size_t r = 0; r < task->k; r++) {
-            task->index[at + r] = (uint32_t)bench->heaps[i].items[r].index;
+            task->index[at + r] = (uint32_t)workspace->heaps[i].items[r].index;
             if (task->distance2)
-                task->distance2[at + r] = bench->heaps[i].items[r].distance;
+                task->distance2[at + r] = workspace->heaps[i].items[r].distance;
         }
         if (task->farthest2)
-            task->farthest2[first + i] = bench->farthest[i];
+            task->farthest2[first + i] = workspace->farthest[i];
     }
 }
 
@@ -79,12 +79,12 @@ enum dml_status dml_neighbours(const struct dml_neighbour_task *task) {
     bool failed = false;
 #pragma omp parallel
     {
-        struct bench *bench = dml_alloc(1, sizeof *bench);
-        if (bench) {
-            bench->tile = dml_alloc_aligned(HEIGHT * WIDTH, sizeof *bench->tile);
-            bench->items = dml_alloc(HEIGHT * task->k, sizeof *bench->items);
+        struct workspace *workspace = dml_alloc(1, sizeof *workspace);
+        if (workspace) {
+            workspace->tile = dml_alloc_aligned(HEIGHT * WIDTH, sizeof *workspace->tile);
+            workspace->items = dml_alloc(HEIGHT * task->k, sizeof *workspace->items);
         }
-        bool ready = bench && bench->tile && bench->items;
+        bool ready = workspace && workspace->tile && workspace->items;
         if (!ready)
 #pragma omp atomic write
             failed = true;
@@ -95,12 +95,12 @@ enum dml_status dml_neighbours(const struct dml_neighbour_task *task) {
 #pragma omp for schedule(dynamic, 1)
         for (size_t first = 0; first < task->m; first += HEIGHT)
             if (ready)
-                find_block(task, norm2, first, bench);
-        if (bench) {
-            free(bench->tile);
-            free(bench->items);
+                find_block(task, norm2, first, workspace);
+        if (workspace) {
+            free(workspace->tile);
+            free(workspace->items);
         }
-        free(bench);
+        free(workspace);
     }
     free(norm2);
     return failed ? dml_fail(DML_ERROR_MEMORY, "out of memory for the nearest of %zu", task->m)

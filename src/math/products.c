@@ -21,7 +21,7 @@ static size_t part_of(size_t whole, size_t most) {
     return least(((whole + count - 1) / count + DML_PANEL - 1) / DML_PANEL * DML_PANEL, whole);
 }
 
-size_t dml_product_room(size_t n, size_t k) {
+size_t dml_product_workspace(size_t n, size_t k) {
     return dml_panels_size(part_of(k, DEEP), part_of(n, WIDE));
 }
 
@@ -33,14 +33,14 @@ static size_t height_of(size_t m) {
 }
 
 /* op(b)'s part (k, n), of which `b` is the first element. */
-static void pack(int transpose, size_t n, size_t k, const float *b, size_t ldb, float *room) {
+static void pack(int transpose, size_t n, size_t k, const float *b, size_t ldb, float *work) {
 #pragma omp parallel for schedule(dynamic, 1) if (n * k > 100000)
     for (size_t j = 0; j < n; j += DML_PANEL) {
         size_t width = least(n - j, DML_PANEL);
         if (transpose)
-            dml_panels_pack_transposed(k, width, b + j * ldb, ldb, room + j * k);
+            dml_panels_pack_transposed(k, width, b + j * ldb, ldb, work + j * k);
         else
-            dml_panels_pack(k, width, b + j, ldb, room + j * k);
+            dml_panels_pack(k, width, b + j, ldb, work + j * k);
     }
 }
 
@@ -61,20 +61,20 @@ void dml_product_begin(const struct dml_product_start *start, size_t top, size_t
 /* Some rows of a part: the columns of op(a) that they are read from may lie far apart in memory,
  * and are packed then. */
 static void multiply(int transpose_a, size_t rows, size_t width, size_t depth, const float *a,
-                     size_t lda, const float *room, bool add, float *c, size_t ldc) {
+                     size_t lda, const float *work, bool add, float *c, size_t ldc) {
     if (!transpose_a) {
-        dml_panels_multiply(rows, width, depth, a, lda, 1, room, add, c, ldc);
+        dml_panels_multiply(rows, width, depth, a, lda, 1, work, add, c, ldc);
         return;
     }
     float packed[DEEP * ROWS];
     for (size_t l = 0; l < depth; l++)
         memcpy(packed + l * rows, a + l * lda, rows * sizeof *packed);
-    dml_panels_multiply(rows, width, depth, packed, 1, rows, room, add, c, ldc);
+    dml_panels_multiply(rows, width, depth, packed, 1, rows, work, add, c, ldc);
 }
 
 void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
                  size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
-                 float *c, size_t ldc, float *room) {
+                 float *c, size_t ldc, float *work) {
     size_t row = transpose_a ? 1 : lda, step = transpose_a ? lda : 1;
     size_t wide = part_of(n, WIDE), deep = part_of(k, DEEP), height = height_of(m);
     bool begins = start && (start->row || start->matrix);
@@ -82,13 +82,13 @@ void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k,
         for (size_t l = 0; l < k; l += deep) {
             size_t width = least(n - j, wide), depth = least(k - l, deep);
             pack(transpose_b, width, depth, b + (transpose_b ? j * ldb + l : l * ldb + j), ldb,
-                 room);
+                 work);
 #pragma omp parallel for schedule(dynamic, 1) if (m * width * depth > 2000000)
             for (size_t i = 0; i < m; i += height) {
                 size_t rows = least(m - i, height);
                 if (begins && l == 0)
                     dml_product_begin(start, i, j, rows, width, c + i * ldc + j, ldc);
-                multiply(transpose_a, rows, width, depth, a + i * row + l * step, lda, room,
+                multiply(transpose_a, rows, width, depth, a + i * row + l * step, lda, work,
                          begins || l > 0, c + i * ldc + j, ldc);
             }
         }

@@ -7,8 +7,8 @@
  * that stay in cache, where BLAS packs both operands for each of its tiles. The same bits whatever
  * the number of threads. */
 
-/* Floats of room that a product with b (k, n) needs. */
-size_t dml_product_room(size_t n, size_t k);
+/* Floats of workspace that a product with b (k, n) needs. */
+size_t dml_product_workspace(size_t n, size_t k);
 
 /* What a product is added to: row i, column j begins with row[j] + matrix[i * ld + j]; either may
  * be NULL. `matrix` may be the result itself, with its ld, and else does not overlap it. */
@@ -26,6 +26,6 @@ void dml_product_begin(const struct dml_product_start *start, size_t top, size_t
  * (k, n); `transpose` says that the array holds its transpose. m, n and k are at least 1. */
 void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
                  size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
-                 float *c, size_t ldc, float *room);
+                 float *c, size_t ldc, float *work);
 
 #endif

@@ -260,7 +260,7 @@ static size_t first_below(const float *level, size_t count, float value) {
 }
 
 /* The first of a query's `count` positives that a sample is nearer than, decided in float64. */
-static size_t first_behind(const struct pass *pass, size_t q, size_t count, uint32_t sample) {
+static size_t first_after(const struct pass *pass, size_t q, size_t count, uint32_t sample) {
     const struct dml_rank_task *task = pass->task;
     size_t at = task->start[q] - pass->base, low = 0;
     double key = dml_frame_key(task->frame, task->queries->index[q], sample);
@@ -300,8 +300,8 @@ static void count_many(const struct row *row, float far) {
         size_t p = first_below(row->level, row->active, value);
         if ((p < row->active && value - row->level[p] <= row->error) ||
             (p > 0 && row->level[p - 1] - value <= row->error))
-            p = first_behind(row->pass, row->q, row->active,
-                             row->pass->task->gallery->index[row->column + j]);
+            p = first_after(row->pass, row->q, row->active,
+                            row->pass->task->gallery->index[row->column + j]);
         if (p < row->active)
             row->bucket[p]++;
     }
@@ -455,7 +455,7 @@ float dml_rank_error(const struct dml_rank_work *work, size_t q, float longest) 
 void dml_rank_settle(const struct dml_rank_work *work, size_t q, size_t j) {
     const struct dml_rank_task *task = work->task;
     size_t count = task->start[q + 1] - task->start[q];
-    size_t p = first_behind(work->pass, q, count, task->gallery->index[j]);
+    size_t p = first_after(work->pass, q, count, task->gallery->index[j]);
     if (p < count)
         __atomic_fetch_add(&work->nearer[task->start[q] - task->start[work->first] + p], 1,
                            __ATOMIC_RELAXED);

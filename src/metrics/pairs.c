@@ -139,7 +139,7 @@ static void empty_bins(double *ends) {
 static enum dml_status run(const struct dml_pairs *pairs, struct pass *pass) {
     size_t across = (pairs->gallery.n + TILE - 1) / TILE;
     size_t jobs = pairs->source ? pairs->queries.n : (pairs->queries.n + TILE - 1) / TILE * across;
-    size_t room = pairs->source ? pairs->in->set->n : TILE * TILE;
+    size_t doubles = pairs->source ? pairs->in->set->n : TILE * TILE;
     enum dml_status status = DML_OK;
 #pragma omp parallel
     {
@@ -147,7 +147,7 @@ static enum dml_status run(const struct dml_pairs *pairs, struct pass *pass) {
         own.below = 0;
         own.bins = pass->bins ? dml_alloc(BINS, sizeof *own.bins) : NULL;
         own.ends = pass->ends ? dml_alloc(2 * BINS, sizeof *own.ends) : NULL;
-        double *work = dml_alloc_aligned(room, sizeof *work);
+        double *work = dml_alloc_aligned(doubles, sizeof *work);
         enum dml_status failed = work && !own.bins == !pass->bins && !own.ends == !pass->ends
                                      ? DML_OK
                                      : DML_ERROR_MEMORY;

@@ -32,7 +32,7 @@ static void free_lists(struct miner_state *state) {
     state->keys = state->spare_keys = NULL;
     state->draws = NULL;
     state->norms = NULL;
-    state->room = 0;
+    state->capacity = 0;
 }
 
 void miner_destroy(void *state) {
@@ -46,7 +46,7 @@ void miner_destroy(void *state) {
 }
 
 static enum dml_status make_room(struct miner_state *state, size_t n) {
-    if (n <= state->room)
+    if (n <= state->capacity)
         return DML_OK;
     free_lists(state);
     struct miner_classes *classes = &state->classes;
@@ -60,8 +60,8 @@ static enum dml_status make_room(struct miner_state *state, size_t n) {
     state->norms = dml_alloc(n, sizeof *state->norms);
     if (!classes->order || !classes->start || !classes->class_of || !classes->place ||
         !state->keys || !state->spare_keys || !state->draws || !state->norms)
-        return DML_ERROR_MEMORY; /* room stays 0: the next call starts afresh */
-    state->room = n;
+        return DML_ERROR_MEMORY; /* capacity stays 0: the next call starts afresh */
+    state->capacity = n;
     return DML_OK;
 }
 
@@ -114,13 +114,13 @@ enum dml_status miner_measure(struct miner_state *state, const struct dml_batch 
     enum dml_status status = make_room(state, n);
     if (status)
         return status;
-    if (n > state->gram_room) {
+    if (n > state->gram_capacity) {
         free(state->gram);
-        state->gram_room = 0;
+        state->gram_capacity = 0;
         state->gram = dml_alloc_aligned(n, n * sizeof *state->gram);
         if (!state->gram)
             return DML_ERROR_MEMORY;
-        state->gram_room = n;
+        state->gram_capacity = n;
     }
     dml_gram(batch->embeddings, n, batch->dim, state->gram);
     state->largest_norm = 0;
@@ -128,7 +128,7 @@ enum dml_status miner_measure(struct miner_state *state, const struct dml_batch 
         state->norms[i] = state->gram[i * n + i];
         state->largest_norm = fmaxf(state->largest_norm, state->norms[i]);
     }
-    /* Rounding of a float32 sum of dim products grows with sqrt(dim); with room to spare. */
+    /* Rounding of a float32 sum of dim products grows with sqrt(dim); with some to spare. */
     state->tolerance = 4e-7f * (8 + sqrtf((float)batch->dim));
     return DML_OK;
 }

@@ -20,15 +20,15 @@ struct miner_state {
     const void *options;
     struct dml_miner_context context;
     struct miner_classes classes;
-    uint64_t *keys, *spare_keys; /* (room) for sorting by label */
-    double *draws;               /* (2 room) numbers in [0, 1), drawn ahead of parallel loops */
-    float *norms;                /* (room) squared norms */
+    uint64_t *keys, *spare_keys; /* (capacity) for sorting by label */
+    double *draws;               /* (2 capacity) numbers in [0, 1), drawn ahead of parallel loops */
+    float *norms;                /* (capacity) squared norms */
     float *gram;                 /* (n, n) inner products */
     float tolerance;             /* of a squared distance from gram, times the norms' sum */
     float largest_norm;
-    size_t room, gram_room;
+    size_t capacity, gram_capacity;
     double *exact; /* (n, n) distances or cosines in float64 */
-    size_t exact_room;
+    size_t exact_capacity;
 };
 
 /* create and destroy of struct dml_miner. */

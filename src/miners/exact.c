@@ -8,14 +8,14 @@
 #include <stdlib.h>
 
 static enum dml_status reserve(struct miner_state *state, size_t n) {
-    if (n <= state->exact_room)
+    if (n <= state->exact_capacity)
         return DML_OK;
     free(state->exact);
-    state->exact_room = 0;
+    state->exact_capacity = 0;
     state->exact = dml_alloc_aligned(n, n * sizeof *state->exact);
     if (!state->exact)
         return DML_ERROR_MEMORY;
-    state->exact_room = n;
+    state->exact_capacity = n;
     return DML_OK;
 }
 

@@ -169,10 +169,10 @@ int dml_graph_last(const struct dml_graph *graph) {
 /* Windows of a convolution or pool along one axis (PyTorch's rule): with ceil_mode, a last window
  * that begins inside the input or its left padding counts too. */
 static int windows(int size, int kernel, int stride, int pad, bool ceil_mode) {
-    int room = size + 2 * pad - kernel;
-    if (room < 0)
+    int span = size + 2 * pad - kernel;
+    if (span < 0)
         return 0;
-    int count = (room + (ceil_mode ? stride - 1 : 0)) / stride + 1;
+    int count = (span + (ceil_mode ? stride - 1 : 0)) / stride + 1;
     if (ceil_mode && (count - 1) * stride >= size + pad)
         count--;
     return count;

@@ -3,7 +3,7 @@
 
 #include "dml/params.h"
 
-/* What the files of this room share. */
+/* What the files of this folder share. */
 
 struct dml_param_group {
     const struct dml_param_table *table;

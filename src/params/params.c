@@ -137,9 +137,9 @@ unsigned dml_params_facts(const struct dml_params *params, const char *name) {
 }
 
 size_t dml_param_table_select(const struct dml_param_table *table, unsigned fact,
-                              struct dml_param *out, size_t room) {
+                              struct dml_param *out, size_t capacity) {
     size_t count = 0;
-    for (size_t i = 0; i < table->count && count < room; i++)
+    for (size_t i = 0; i < table->count && count < capacity; i++)
         if (facts_of(table, &table->params[i]) & fact)
             out[count++] = table->params[i];
     return count;

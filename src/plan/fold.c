@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-void plan_norm_affine(const struct plan_norm *norm, float *scale, float *shift, size_t room) {
-    for (size_t c = 0; c < room; c++) {
+void plan_norm_affine(const struct plan_norm *norm, float *scale, float *shift, size_t padded) {
+    for (size_t c = 0; c < padded; c++) {
         double factor = 0, offset = 0;
         if (c < norm->channels) {
             factor = norm->weight[c] / sqrt(norm->variance[c] + norm->epsilon);

@@ -15,8 +15,8 @@ struct plan_norm {
     double epsilon;
 };
 
-/* y = scale[c] x + shift[c]. Arrays of `room` floats, filled up with 0 after the channels. */
-void plan_norm_affine(const struct plan_norm *norm, float *scale, float *shift, size_t room);
+/* y = scale[c] x + shift[c]. Arrays of `padded` floats, filled up with 0 after the channels. */
+void plan_norm_affine(const struct plan_norm *norm, float *scale, float *shift, size_t padded);
 
 /* scale[c] = g/s alone. */
 void plan_norm_scale(const struct plan_norm *norm, float *scale);

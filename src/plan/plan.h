@@ -10,7 +10,7 @@
 enum plan_kind { PLAN_EMBED, PLAN_TRAIN };
 
 enum plan_step_kind {
-    PLAN_STEP_FORWARD,      /* of a unit */
+    PLAN_STEP_FORWARD,      /* of a fusion */
     PLAN_STEP_OUTPUT_GRAD,  /* dL/d(embeddings) comes in */
     PLAN_STEP_COMBINE,      /* terms of a tensor's gradient become one; its relu's mask */
     PLAN_STEP_CONV_WEIGHTS, /* gradients of a convolution's parameters */
@@ -23,7 +23,7 @@ enum plan_step_kind {
     PLAN_STEP_GLOBAL_MAX_POOL,
     PLAN_STEP_GLOBAL_GEM_POOL,
     PLAN_STEP_L2_NORMALIZE,
-    PLAN_STEP_OPERATION, /* of a unit for which plan_is_operation holds */
+    PLAN_STEP_OPERATION, /* of a fusion for which plan_is_operation holds */
     PLAN_STEP_SPLIT,     /* one input's channels of a concatenation's gradient */
 };
 
@@ -42,7 +42,7 @@ enum { PLAN_MAX_TERMS = 12 };
 
 struct plan_step {
     enum plan_step_kind kind;
-    int unit;
+    int fusion;
     struct plan_ref in, out;
     struct plan_ref other; /* forward: residual. backward: values needed, a mask */
     struct plan_ref state; /* winners of a pool, statistics of a batch norm, norms */
@@ -63,8 +63,8 @@ struct plan {
     size_t n;
     const struct dml_graph *graph;
     const struct plan_traits *traits;
-    struct plan_units units;
-    void **kernels; /* per unit: what traits->make_kernels gave */
+    struct plan_fusions fusions;
+    void **kernels; /* per fusion: what traits->make_kernels gave */
     struct plan_step *steps;
     size_t step_count, step_capacity, forward_steps;
     struct plan_slot *slots;
@@ -83,17 +83,17 @@ static inline bool plan_folds(const struct plan *plan) {
     return plan->kind == PLAN_EMBED || plan->graph->frozen;
 }
 
-/* Bytes that a unit which is no operation keeps of a forward pass. */
-size_t plan_unit_state(const struct plan *plan, const struct plan_unit *unit);
+/* Bytes that a fusion which is no operation keeps of a forward pass. */
+size_t plan_fusion_state(const struct plan *plan, const struct plan_fusion *fusion);
 
-/* The unit of a step, and a unit's first input. */
-static inline const struct plan_unit *plan_unit_of(const struct plan *plan,
-                                                   const struct plan_step *step) {
-    return &plan->units.units[step->unit];
+/* The fusion of a step, and a fusion's first input. */
+static inline const struct plan_fusion *plan_fusion_of(const struct plan *plan,
+                                                       const struct plan_step *step) {
+    return &plan->fusions.fusions[step->fusion];
 }
-static inline const struct plan_unit *plan_input_of(const struct plan *plan,
-                                                    const struct plan_unit *unit) {
-    return &plan->units.units[unit->inputs[0]];
+static inline const struct plan_fusion *plan_input_of(const struct plan *plan,
+                                                      const struct plan_fusion *fusion) {
+    return &plan->fusions.fusions[fusion->inputs[0]];
 }
 
 #endif

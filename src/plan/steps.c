@@ -29,10 +29,10 @@ struct plan_ref plan_scratch(struct plan *plan, size_t bytes) {
     return (struct plan_ref){.slot = bytes ? new_slot(plan, bytes) : -1};
 }
 
-struct plan_step plan_step_make(enum plan_step_kind kind, int unit) {
+struct plan_step plan_step_make(enum plan_step_kind kind, int fusion) {
     struct plan_ref none = {.slot = -1};
     return (struct plan_step){.kind = kind,
-                              .unit = unit,
+                              .fusion = fusion,
                               .in = none,
                               .out = none,
                               .other = none,
@@ -71,20 +71,20 @@ bool plan_append(struct plan *plan, struct plan_step step) {
 }
 
 int plan_block(const struct plan *plan, int u) {
-    const struct plan_unit *unit = &plan->units.units[u];
-    int layer = plan->graph->nodes[unit->node].layer;
+    const struct plan_fusion *fusion = &plan->fusions.fusions[u];
+    int layer = plan->graph->nodes[fusion->node].layer;
     bool last = plan->graph->layers && layer >= plan->graph->layers;
-    bool sum = unit->kind == PLAN_UNIT_POINTWISE && unit->norm < 0 && unit->affine < 0;
-    bool pure = plan_is_operation(unit->kind) || sum;
+    bool sum = fusion->kind == PLAN_FUSION_POINTWISE && fusion->norm < 0 && fusion->affine < 0;
+    bool pure = plan_is_operation(fusion->kind) || sum;
     return plan->traits->recompute && pure && !last ? layer : 0;
 }
 
 bool plan_recomputes(const struct plan *plan, int u) {
     int block = plan_block(plan, u);
-    if (!block || u == plan->units.output)
+    if (!block || u == plan->fusions.output)
         return false;
-    for (int v = u + 1; v <= plan->units.units[u].last_consumer; v++) {
-        const struct plan_unit *user = &plan->units.units[v];
+    for (int v = u + 1; v <= plan->fusions.fusions[u].last_consumer; v++) {
+        const struct plan_fusion *user = &plan->fusions.fusions[v];
         bool uses = user->residual == u;
         for (int k = 0; k < user->input_count; k++)
             uses |= user->inputs[k] == u;
@@ -94,8 +94,9 @@ bool plan_recomputes(const struct plan *plan, int u) {
     return true;
 }
 
-bool plan_masked_by_pool(const struct plan *plan, int unit) {
-    const struct plan_unit *u = &plan->units.units[unit];
-    return plan->traits->pool_masks && u->relu && u->consumers == 1 && unit != plan->units.output &&
-           plan->units.units[u->last_consumer].kind == PLAN_UNIT_MAX_POOL;
+bool plan_masked_by_pool(const struct plan *plan, int fusion) {
+    const struct plan_fusion *u = &plan->fusions.fusions[fusion];
+    return plan->traits->pool_masks && u->relu && u->consumers == 1 &&
+           fusion != plan->fusions.output &&
+           plan->fusions.fusions[u->last_consumer].kind == PLAN_FUSION_MAX_POOL;
 }

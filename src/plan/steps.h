@@ -11,27 +11,27 @@ struct plan_ref plan_tensor(struct plan *plan, const struct plan_layout *layout)
 struct plan_ref plan_scratch(struct plan *plan, size_t bytes);
 
 /* A step with references to nothing. */
-struct plan_step plan_step_make(enum plan_step_kind kind, int unit);
+struct plan_step plan_step_make(enum plan_step_kind kind, int fusion);
 /* Gives the step the scratch memory that the traits want for it and appends it; its slots are alive
  * in it. False without memory, also earlier for a slot. */
 bool plan_append(struct plan *plan, struct plan_step step);
 
-/* Whether a unit's relu is applied by the max pool after it in the backward pass: where a
+/* Whether a fusion's relu is applied by the max pool after it in the backward pass: where a
  * maximum is positive, so was the value that won, and nothing else gets a gradient. */
-bool plan_masked_by_pool(const struct plan *plan, int unit);
+bool plan_masked_by_pool(const struct plan *plan, int fusion);
 
-/* The block that unit `u` is in, whose tensors the backward pass computes again when it gets there,
- * instead of keeping them (Chen et al. 2016, Training deep nets with sublinear memory cost);
+/* The block that fusion `u` is in, whose tensors the backward pass computes again when it gets
+ * there, instead of keeping them (Chen et al. 2016, Training deep nets with sublinear memory cost);
  * 0: in none. With traits->recompute, blocks are the graph's layers that consist of operations
  * alone: those of transformers. (Sums and relus count as such.) */
 int plan_block(const struct plan *plan, int u);
-/* Whether its tensor is one of them: no unit outside of the block uses it. */
+/* Whether its tensor is one of them: no fusion outside of the block uses it. */
 bool plan_recomputes(const struct plan *plan, int u);
-/* Appends unit u's step of the forward pass; values[u] and states[u] become new. */
+/* Appends fusion u's step of the forward pass; values[u] and states[u] become new. */
 bool plan_forward_step(struct plan *plan, int u, struct plan_ref *values, struct plan_ref *states);
 
-/* The two passes. values[u] becomes, and is, where unit u's tensor lies, states[u] what its forward
- * pass keeps beside it. */
+/* The two passes. values[u] becomes, and is, where fusion u's tensor lies, states[u] what its
+ * forward pass keeps beside it. */
 enum dml_status plan_forward(struct plan *plan, struct plan_ref *values, struct plan_ref *states);
 enum dml_status plan_backward(struct plan *plan, struct plan_ref *values, struct plan_ref *states);
 

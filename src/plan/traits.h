@@ -1,7 +1,7 @@
 #ifndef DML_PLAN_TRAITS_H
 #define DML_PLAN_TRAITS_H
 
-#include "plan/units.h"
+#include "plan/fusions.h"
 
 /* What a backend tells the planner about itself: everything that planning for it does not share
  * with planning for another. */
@@ -24,29 +24,30 @@ struct plan_traits {
     enum plan_element element; /* of feature maps */
     size_t alignment;          /* of tensors and scratch memory, in bytes: a power of two */
 
-    bool patches;             /* PLAN_UNIT_PATCHES is computed; else they are a convolution */
-    bool overwrites_residual; /* a unit may write its result over its residual */
+    bool patches;             /* PLAN_FUSION_PATCHES is computed; else they are a convolution */
+    bool overwrites_residual; /* a fusion may write its result over its residual */
     bool pool_masks;          /* a max pool's backward pass applies the relu before it */
     bool recompute;           /* only what leaves a block is kept; see plan_recomputes */
 
-    /* Whether a unit can be computed at all, both ways. NULL: all of them. A graph with one that
+    /* Whether a fusion can be computed at all, both ways. NULL: all of them. A graph with one that
      * cannot is refused with the operation's name. */
-    bool (*supports)(void *context, const struct dml_graph *graph, const struct plan_unit *unit);
-    /* Whether the unit, as it is made up so far, takes in the node of kind `op` after it: a batch
+    bool (*supports)(void *context, const struct dml_graph *graph,
+                     const struct plan_fusion *fusion);
+    /* Whether the fusion, as it is made up so far, takes in the node of kind `op` after it: a batch
      * norm with running statistics, an affine, an add, a relu. NULL: always. */
-    bool (*fuses)(void *context, const struct dml_graph *graph, const struct plan_unit *unit,
+    bool (*fuses)(void *context, const struct dml_graph *graph, const struct plan_fusion *fusion,
                   enum dml_op op);
     /* Whether the backward pass of an operation (plan_is_operation) reads its input. */
-    bool (*reads_input)(void *context, const struct plan_unit *unit);
+    bool (*reads_input)(void *context, const struct plan_fusion *fusion);
 
-    /* What computes unit `unit` of the plan, whatever that is; may stay NULL. Made before the
+    /* What computes fusion `fusion` of the plan, whatever that is; may stay NULL. Made before the
      * steps, destroyed with the plan. Both NULL: nothing. */
-    enum dml_status (*make_kernels)(void *context, const struct plan *plan, int unit, void **out);
+    enum dml_status (*make_kernels)(void *context, const struct plan *plan, int fusion, void **out);
     void (*destroy_kernels)(void *kernels);
 
-    /* Bytes that a unit's forward pass keeps for its backward pass beside its tensor, and bytes of
-     * scratch memory that a step wants; 0: none. */
-    size_t (*state)(void *context, const struct plan *plan, int unit);
+    /* Bytes that a fusion's forward pass keeps for its backward pass beside its tensor, and bytes
+     * of scratch memory that a step wants; 0: none. */
+    size_t (*state)(void *context, const struct plan *plan, int fusion);
     size_t (*scratch)(void *context, const struct plan *plan, const struct plan_step *step);
 };
 

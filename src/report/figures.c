@@ -263,8 +263,8 @@ static void ranking_script(const struct figure *figure, FILE *out) {
         low = fmin(low, recall.mean - recall.deviation);
         high = fmax(high, recall.mean + recall.deviation);
     }
-    double room = high > low ? (high - low) * 0.15 : 0.01;
-    low = fmax(0, low - room);
+    double margin = high > low ? (high - low) * 0.15 : 0.01;
+    low = fmax(0, low - margin);
     fputs("set title ", out);
     dml_text_gnuplot(out, figure->dataset);
     fputs("\nset xlabel ", out);
@@ -278,7 +278,7 @@ static void ranking_script(const struct figure *figure, FILE *out) {
             " data using (%.17g):0:(%.17g):($2==1?$3:NaN):($0-0.38):($0+0.38)"
             " with boxxyerror lc '#2e8b57' title 'regularised variants', \\\n"
             " data using 3:0:4 with xerrorbars pt -1 lw 2 lc '#333333' notitle\n",
-            low, high + room, figure->count - 1, low, low, low, low);
+            low, high + margin, figure->count - 1, low, low, low, low);
 }
 
 /* ---- all of them ---- */

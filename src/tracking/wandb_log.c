@@ -69,18 +69,18 @@ enum dml_status dml_wandb_log_add(struct dml_wandb_log *log, const void *record,
     static const unsigned char padding[PIECE_HEADER];
     const unsigned char *data = record;
     struct dml_bytes out = {0};
-    size_t room = DML_WANDB_BLOCK - (size_t)log->size % DML_WANDB_BLOCK;
-    if (room < PIECE_HEADER) {
-        dml_bytes_add(&out, padding, room);
-        room = DML_WANDB_BLOCK;
+    size_t left = DML_WANDB_BLOCK - (size_t)log->size % DML_WANDB_BLOCK;
+    if (left < PIECE_HEADER) {
+        dml_bytes_add(&out, padding, left);
+        left = DML_WANDB_BLOCK;
     }
     for (bool first = true; first || size > 0; first = false) {
-        size_t piece = size <= room - PIECE_HEADER ? size : room - PIECE_HEADER;
+        size_t piece = size <= left - PIECE_HEADER ? size : left - PIECE_HEADER;
         bool last = piece == size;
         add_piece(&out, first ? last ? FULL : FIRST : last ? LAST : MIDDLE, data, piece);
         data += piece;
         size -= piece;
-        room = DML_WANDB_BLOCK;
+        left = DML_WANDB_BLOCK;
     }
     enum dml_status status = dml_bytes_status(&out);
     if (!status)

@@ -62,7 +62,7 @@ enum dml_status dml_embed_images(struct dml_network *network, struct dml_loader 
         status = dml_comm_collect(comm, embeddings, starts, where == DML_EMBEDDED_AT_ROOT);
     if (!status)
         dml_progress_update(&progress, count);
-    progress.brief = status != DML_OK; /* the failure has its own message */
+    progress.brief = status; /* the failure has its own message */
     dml_progress_end(&progress);
     return status;
 }

@@ -120,7 +120,7 @@ enum dml_status dml_ranks_adopt(struct dml_comm *comm, struct dml_params *params
     if (!ranks)
         return DML_ERROR_MEMORY;
     if (comm->size == 1)
-        goto end;
+        goto out;
     if (comm->rank == 0) {
         if (*setup->resume && dml_resume_has_state(setup->resume))
             status = dml_read_file(setup->resume, &state, &bytes);
@@ -141,7 +141,7 @@ enum dml_status dml_ranks_adopt(struct dml_comm *comm, struct dml_params *params
         status = dml_params_from_json(params, json, false);
     if (!status)
         status = check_size(comm, params);
-end:
+out:
     if (!status)
         status = dml_params_parse(params, 1, &ranks);
     free(state);

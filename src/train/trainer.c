@@ -157,7 +157,7 @@ static enum dml_status train_step(struct trainer *t, const struct dml_loaded *ba
     t->at.active += step.loss.active;
     t->at.swapped += step.swapped;
     t->at.clipped += step.clipped;
-    t->between = status == DML_OK;
+    t->between = !status;
     t->at.epoch_seconds = dml_now() - t->epoch_started;
     return status;
 }
@@ -519,7 +519,7 @@ static void rescue(struct trainer *t) {
 /* The last state, then what trackers have to say at the end. */
 static enum dml_status finish(struct trainer *t, enum dml_status status) {
     char *error = status ? dml_strdup(dml_error()) : NULL;
-    if (status == DML_OK || status == DML_ERROR_INTERRUPTED) {
+    if (!status || status == DML_ERROR_INTERRUPTED) {
         enum dml_status saved = save_state(t);
         if (saved) {
             free(error);
@@ -527,7 +527,7 @@ static enum dml_status finish(struct trainer *t, enum dml_status status) {
             status = saved;
         }
     }
-    enum dml_run_end end = status == DML_OK                  ? DML_RUN_FINISHED
+    enum dml_run_end end = !status                           ? DML_RUN_FINISHED
                            : status == DML_ERROR_INTERRUPTED ? DML_RUN_INTERRUPTED
                                                              : DML_RUN_FAILED;
     enum dml_status closed = dml_tracking_close(t->tracking, end, error);

@@ -41,9 +41,9 @@ static enum dml_status wanted_layout(struct cpu_engine *engine, const struct cpu
     struct cpu_description d = {0};
     dnnl_primitive_desc_t pd = NULL;
     enum dml_status status = cpu_describe(shape, NULL, cpu_data_type(shape->input.element), &d);
-    if (status == DML_OK)
+    if (!status)
         status = cpu_describe_forward(engine, shape, &d, &pd);
-    if (status == DML_OK)
+    if (!status)
         status =
             check(cpu_md_clone(out, dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0)),
                   "weights");
@@ -136,7 +136,7 @@ static enum dml_status reorder_once(struct cpu_engine *engine, cpu_const_md from
                                     const void *source, cpu_const_md to, void *target) {
     struct cpu_operation reorder = {0};
     enum dml_status status = cpu_operation_reorder(&reorder, engine, from, to);
-    if (status == DML_OK)
+    if (!status)
         status = cpu_operation_run(engine, &reorder, (const void *[]){source, target}, NULL);
     cpu_operation_destroy(&reorder);
     return status;
@@ -165,7 +165,7 @@ enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const fl
         return DML_ERROR_MEMORY;
     enum dml_status status =
         reorder_once(weights->engine, weights->md, values, weights->plain, joined);
-    if (status == DML_OK)
+    if (!status)
         cpu_groups_part(&weights->shape, joined, plain);
     free(joined);
     return status;

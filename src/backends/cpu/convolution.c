@@ -23,7 +23,7 @@ enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv
     if (shape->input.element == PLAN_BFLOAT16 && cpu_engine_bf16() == CPU_BF16_EMULATED)
         return cpu_through_float32_create(engine, shape, weights, &conv->widened);
     enum dml_status status = cpu_native_create(engine, shape, weights, &conv->native);
-    if (status == DML_OK && cpu_native_lacks_gradient(conv->native))
+    if (!status && cpu_native_lacks_gradient(conv->native))
         status = cpu_through_float32_create(engine, shape, weights, &conv->widened);
     return status;
 }
@@ -83,7 +83,7 @@ enum dml_status cpu_conv_backward_weights(struct cpu_conv *conv, const void *inp
             : cpu_native_backward_weights(conv->native, input, grad_output, grad_weights, grad_bias,
                                           scratch);
     const struct cpu_weights *weights = conv->weights;
-    for (size_t i = 0; status == DML_OK && weights->own && i < weights->count; i++)
+    for (size_t i = 0; !status && weights->own && i < weights->count; i++)
         grad_weights[i] = weights->own[i] != 0.0f ? grad_weights[i] : 0.0f;
     return status;
 }

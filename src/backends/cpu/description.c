@@ -86,9 +86,9 @@ enum dml_status cpu_describe_forward(struct cpu_engine *engine, const struct cpu
                                      const struct cpu_description *d, dnnl_primitive_desc_t *out) {
     dnnl_primitive_attr_t attributes = NULL;
     enum dml_status status = make_attributes(&attributes);
-    if (status == DML_OK)
+    if (!status)
         status = set_post_operations(shape, d->target, attributes);
-    if (status == DML_OK)
+    if (!status)
         status = check(
             cpu_conv_forward_pd(out, engine->engine, shape->training, &d->geometry, attributes),
             "convolution");
@@ -104,9 +104,9 @@ enum dml_status cpu_describe_backward(struct cpu_engine *engine, const struct cp
     dnnl_primitive_attr_t attributes = NULL;
     enum dml_status status =
         cpu_describe(shape, NULL, data ? cpu_data_type(shape->input.element) : dnnl_f32, &d);
-    if (status == DML_OK)
+    if (!status)
         status = make_attributes(&attributes);
-    if (status == DML_OK)
+    if (!status)
         status = check((data ? cpu_conv_data_pd : cpu_conv_weights_pd)(
                            out, engine->engine, &d.geometry, forward, attributes),
                        "convolution gradient");

@@ -34,16 +34,16 @@ static void scale_outputs(const struct cpu_weights *weights, size_t outputs, con
     }
 }
 
-static enum dml_status fold_unit(struct cpu_params *params, const struct plan_unit *unit) {
-    size_t channels = (size_t)params->graph->nodes[unit->norm].channels;
+static enum dml_status fold_fusion(struct cpu_params *params, const struct plan_fusion *fusion) {
+    size_t channels = (size_t)params->graph->nodes[fusion->norm].channels;
     float *scale = dml_alloc(2 * channels, sizeof *scale);
     if (!scale)
         return DML_ERROR_MEMORY;
-    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
-    const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
-    int norm_bias = dml_graph_find_param(params->graph, unit->norm, DML_ROLE_NORM_BIAS);
+    int weight = dml_graph_find_param(params->graph, fusion->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(params, fusion->node, DML_ROLE_BIAS);
+    int norm_bias = dml_graph_find_param(params->graph, fusion->norm, DML_ROLE_NORM_BIAS);
     float *folded_bias = params->folded + params->items[norm_bias].offset;
-    struct plan_norm norm = cpu_norm_of(params, unit->norm);
+    struct plan_norm norm = cpu_norm_of(params, fusion->norm);
     plan_norm_affine(&norm, scale, folded_bias, channels);
     for (size_t c = 0; bias && c < channels; c++)
         folded_bias[c] += bias[c] * scale[c];
@@ -54,26 +54,26 @@ static enum dml_status fold_unit(struct cpu_params *params, const struct plan_un
     return DML_OK;
 }
 
-static enum dml_status narrow_unit(struct cpu_params *params, const struct plan_unit *unit) {
+static enum dml_status narrow_fusion(struct cpu_params *params, const struct plan_fusion *fusion) {
     const struct cpu_param *item =
-        &params->items[dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT)];
-    const float *weights = unit->norm >= 0 ? params->folded : params->values;
+        &params->items[dml_graph_find_param(params->graph, fusion->node, DML_ROLE_WEIGHT)];
+    const float *weights = fusion->norm >= 0 ? params->folded : params->values;
     return cpu_weights_narrow(item->weights, weights + item->offset, params->narrow + item->narrow);
 }
 
-enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_units *units,
+enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_fusions *fusions,
                                    bool fold) {
     enum cpu_prepared wanted = fold ? CPU_PREPARED_FOLDED : CPU_PREPARED_OWN;
     if (params->prepared == wanted || (!fold && !params->narrow))
         return DML_OK;
-    for (int u = 0; u < units->count; u++) {
-        const struct plan_unit *unit = &units->units[u];
+    for (int u = 0; u < fusions->count; u++) {
+        const struct plan_fusion *fusion = &fusions->fusions[u];
         enum dml_status status = DML_OK;
-        if (unit->kind == PLAN_UNIT_CONV && unit->norm >= 0)
-            status = fold_unit(params, unit);
-        if (status == DML_OK && unit->kind == PLAN_UNIT_CONV && params->narrow)
-            status = narrow_unit(params, unit);
-        if (status != DML_OK)
+        if (fusion->kind == PLAN_FUSION_CONV && fusion->norm >= 0)
+            status = fold_fusion(params, fusion);
+        if (!status && fusion->kind == PLAN_FUSION_CONV && params->narrow)
+            status = narrow_fusion(params, fusion);
+        if (status)
             return status;
     }
     params->prepared = wanted;
@@ -116,28 +116,28 @@ static void copy(const float *from, size_t count, float *to) {
         to[i] = from[i];
 }
 
-void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *unit,
+void cpu_params_conv_grads(struct cpu_params *params, const struct plan_fusion *fusion,
                            const float *grad_weights, const float *grad_bias) {
-    size_t outputs = (size_t)params->graph->nodes[unit->node].channels;
+    size_t outputs = (size_t)params->graph->nodes[fusion->node].channels;
     const struct cpu_param *item =
-        &params->items[dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT)];
-    float *target = cpu_params_grad(params, unit->node, DML_ROLE_WEIGHT);
-    const float *bias = cpu_params_value(params, unit->node, DML_ROLE_BIAS);
-    float *target_bias = cpu_params_grad(params, unit->node, DML_ROLE_BIAS);
-    if (unit->norm < 0) { /* its own parameters are the effective ones */
+        &params->items[dml_graph_find_param(params->graph, fusion->node, DML_ROLE_WEIGHT)];
+    float *target = cpu_params_grad(params, fusion->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(params, fusion->node, DML_ROLE_BIAS);
+    float *target_bias = cpu_params_grad(params, fusion->node, DML_ROLE_BIAS);
+    if (fusion->norm < 0) { /* its own parameters are the effective ones */
         copy(grad_weights, item->count, target);
         if (bias)
             copy(grad_bias, outputs, target_bias);
         return;
     }
-    struct plan_norm norm = cpu_norm_of(params, unit->norm);
+    struct plan_norm norm = cpu_norm_of(params, fusion->norm);
     /* Channels of one convolution: a few thousand at most. */
     float scale[outputs];
     double dots[outputs];
     plan_norm_scale(&norm, scale);
     unfold(item->weights, outputs, grad_weights,
-           cpu_params_value(params, unit->node, DML_ROLE_WEIGHT), scale, target, dots);
+           cpu_params_value(params, fusion->node, DML_ROLE_WEIGHT), scale, target, dots);
     struct plan_folded_grads folded = {dots, grad_bias, bias, scale};
-    plan_norm_gradients(&norm, &folded, cpu_params_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT),
-                        cpu_params_grad(params, unit->norm, DML_ROLE_NORM_BIAS), target_bias);
+    plan_norm_gradients(&norm, &folded, cpu_params_grad(params, fusion->norm, DML_ROLE_NORM_WEIGHT),
+                        cpu_params_grad(params, fusion->norm, DML_ROLE_NORM_BIAS), target_bias);
 }

@@ -41,7 +41,7 @@ static enum dml_status create_data(struct cpu_native *conv, const struct cpu_des
         cpu_operation_create(&conv->data, conv->engine, pd,
                              (int[]){DNNL_ARG_DIFF_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_DIFF_SRC, 0},
                              (cpu_const_md[]){d->target, md, d->source});
-    if (status == DML_OK && !dnnl_memory_desc_equal(md, read_layout(conv))) {
+    if (!status && !dnnl_memory_desc_equal(md, read_layout(conv))) {
         conv->data_weights = cpu_aligned_bytes(dnnl_memory_desc_get_size(md));
         status = cpu_operation_reorder(&conv->data_reorder, conv->engine, read_layout(conv), md);
     }
@@ -93,8 +93,7 @@ static enum dml_status create_gradient(struct cpu_native *conv, const struct cpu
                                  (int[]){DNNL_ARG_SRC, DNNL_ARG_DIFF_DST, DNNL_ARG_DIFF_WEIGHTS,
                                          conv->shape.bias ? DNNL_ARG_DIFF_BIAS : 0, 0},
                                  (cpu_const_md[]){d->source, d->target, md, d->bias});
-    if (status == DML_OK && conv->gradient.primitive &&
-        !dnnl_memory_desc_equal(md, conv->weights->md)) {
+    if (!status && conv->gradient.primitive && !dnnl_memory_desc_equal(md, conv->weights->md)) {
         conv->gradient_weights = cpu_aligned_bytes(dnnl_memory_desc_get_size(md));
         status =
             cpu_operation_reorder(&conv->gradient_reorder, conv->engine, md, conv->weights->md);
@@ -119,9 +118,9 @@ static enum dml_status create_described(struct cpu_native *conv, const struct cp
         arguments[count++] = DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1;
     }
     enum dml_status status = cpu_operation_create(&conv->forward, conv->engine, pd, arguments, mds);
-    if (status == DML_OK && conv->shape.training)
+    if (!status && conv->shape.training)
         status = create_gradient(conv, d, pd);
-    if (status == DML_OK && conv->shape.input_gradient)
+    if (!status && conv->shape.input_gradient)
         status = create_data(conv, d, pd);
     dnnl_primitive_desc_destroy(pd);
     return status;
@@ -131,12 +130,11 @@ static enum dml_status create_all(struct cpu_native *conv) {
     struct cpu_description d = {0};
     enum dml_status status =
         cpu_describe(&conv->shape, read_layout(conv), cpu_data_type(conv->shape.input.element), &d);
-    if (status == DML_OK && conv->shape.residual == CPU_RESIDUAL_SEPARATE &&
-        cpu_additions_are_wrong()) {
+    if (!status && conv->shape.residual == CPU_RESIDUAL_SEPARATE && cpu_additions_are_wrong()) {
         conv->shape.residual = CPU_RESIDUAL_IN_PLACE;
         conv->copied_residual = dnnl_memory_desc_get_size(d.target);
     }
-    if (status == DML_OK)
+    if (!status)
         status = create_described(conv, &d);
     cpu_undescribe(&d);
     return status;

@@ -136,10 +136,10 @@ static enum dml_status create(const struct dml_graph *graph,
     bool narrow = options->precision == DML_PRECISION_BF16,
          tokens = dml_planned_has(graph, DML_OP_TOKENS);
     enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;
-    if (status == DML_OK)
+    if (!status)
         status = cpu_params_create(graph, network->engine, batch ? batch : 32, cpu_engine_block(),
                                    maps, &network->params);
-    if (status != DML_OK) {
+    if (status) {
         close_network(network);
         return status;
     }

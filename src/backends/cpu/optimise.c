@@ -45,7 +45,7 @@ static bool next_range(const struct cpu_params *params, const struct dml_spans *
 enum dml_status cpu_params_step(struct cpu_params *params, const struct dml_optimiser_step *step) {
     const struct dml_optimiser *optimiser = step->optimiser;
     enum dml_status status = cpu_params_states(params, optimiser->states);
-    if (status != DML_OK)
+    if (status)
         return status;
     params->prepared = CPU_PREPARED_NOT;
     for (size_t s = 0; s < step->spans.count; s++) {
@@ -95,14 +95,14 @@ void cpu_params_clip(struct cpu_params *params, const struct dml_spans *spans, d
 
 enum dml_status cpu_params_average(struct cpu_params *params, double decay) {
     enum dml_status status = cpu_params_averages(params);
-    if (status == DML_OK)
+    if (!status)
         dml_moving_average(params->average, params->values, params->total, decay);
     return status;
 }
 
 enum dml_status cpu_params_exchange(struct cpu_params *params) {
     enum dml_status status = cpu_params_averages(params);
-    if (status != DML_OK)
+    if (status)
         return status;
     float *values = params->values;
     params->values = params->average;

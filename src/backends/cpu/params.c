@@ -30,7 +30,7 @@ static enum dml_status conv_layout(struct cpu_params *params, struct cpu_engine 
     };
     struct cpu_param *item = &params->items[index];
     enum dml_status status = cpu_weights_create(engine, &shape, &item->weights);
-    if (status != DML_OK)
+    if (status)
         return dml_fail_within(status, "%s", node->name);
     item->count = cpu_weights_count(item->weights);
     item->narrow = *narrow;
@@ -75,7 +75,7 @@ enum dml_status cpu_params_create(const struct dml_graph *graph, struct cpu_engi
         if (graph->nodes[param->node].op == DML_OP_CONV && param->role == DML_ROLE_WEIGHT &&
             !plan_is_patches(graph, param->node)) {
             enum dml_status status = conv_layout(out, engine, i, batch, block, &narrow);
-            if (status != DML_OK)
+            if (status)
                 return status;
         }
     }
@@ -150,7 +150,7 @@ enum dml_status cpu_params_write(struct cpu_params *params, int index, enum dml_
         status = cpu_params_states(params, slot - DML_SLOT_STATE + 1);
     else if (slot == DML_SLOT_AVERAGE)
         status = cpu_params_averages(params);
-    if (status != DML_OK)
+    if (status)
         return status;
     float *array = slot_array(params, slot);
     params->prepared = CPU_PREPARED_NOT;

@@ -4,7 +4,7 @@
 #include "backends/backend.h"
 #include "backends/cpu/convolution.h"
 #include "plan/fold.h"
-#include "plan/units.h"
+#include "plan/fusions.h"
 
 /* The parameters of a network. Each kind of value is one array, in which parameter p starts at
  * items[p].offset: learnable parameters first, then running statistics. Convolution weights are
@@ -70,14 +70,14 @@ static inline float *cpu_params_grad(const struct cpu_params *params, int node,
 /* The parameters of a batch norm, with its running statistics. */
 struct plan_norm cpu_norm_of(const struct cpu_params *params, int node);
 
-/* Brings `folded`, where the plan of these units folds batch norms into convolutions, and `narrow`
- * up to date. */
-enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_units *units,
+/* Brings `folded`, where the plan of these fusions folds batch norms into convolutions, and
+ * `narrow` up to date. */
+enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_fusions *fusions,
                                    bool fold);
 
 /* From the gradients of a convolution's effective weight and bias, those of its own parameters and
  * of the batch norm folded into it: dW = dW' g/s, the others as plan/fold.h says. */
-void cpu_params_conv_grads(struct cpu_params *params, const struct plan_unit *unit,
+void cpu_params_conv_grads(struct cpu_params *params, const struct plan_fusion *fusion,
                            const float *grad_weights, const float *grad_bias);
 
 #endif

@@ -12,7 +12,7 @@ static size_t element(void) {
 
 size_t cpu_product_scratch(bool rounds, size_t m, size_t n, size_t k) {
     if (!rounds)
-        return dml_product_room(n, k) * sizeof(float);
+        return dml_product_workspace(n, k) * sizeof(float);
     return cpu_aligned_bytes(m * k * element()) + cpu_aligned_bytes(k * n * element());
 }
 

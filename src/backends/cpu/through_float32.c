@@ -59,7 +59,7 @@ enum dml_status cpu_through_float32_forward(const struct cpu_through_float32 *wi
         cpu_widen(residual, outputs(widened), other);
     }
     enum dml_status status = cpu_native_forward(widened->conv, in, w, bias, other, out, rest);
-    if (status == DML_OK)
+    if (!status)
         cpu_narrow(out, outputs(widened), output);
     return status;
 }
@@ -74,7 +74,7 @@ enum dml_status cpu_through_float32_backward_data(const struct cpu_through_float
     cpu_widen(weights, widened->weights, w);
     enum dml_status status = cpu_native_backward_data(widened->conv, out, w, in,
                                                       out + cpu_aligned_floats(outputs(widened)));
-    if (status == DML_OK)
+    if (!status)
         cpu_narrow(in, inputs(widened), grad_input);
     return status;
 }

@@ -168,10 +168,10 @@ struct cuda_kernels {
     /* out = a[c] grad + b[c] (x - mean[c]) + d[c]; `out` may be grad. */
     void (*norm_input)(cuda_stream s, struct cuda_rows rows, const void *grad, const void *x,
                        const float *mean, const float *coefficients, void *out);
-    /* scale[c] and shift[c] (0 behind the channels, up to `room`) of running statistics; `bias`, a
+    /* scale[c] and shift[c] (0 after the channels, up to `padded`) of running statistics; `bias`, a
      * convolution's, is added before, where it is not NULL. */
-    void (*norm_affine)(cuda_stream s, const struct cuda_norm *norm, const float *bias, size_t room,
-                        float *scale, float *shift);
+    void (*norm_affine)(cuda_stream s, const struct cuda_norm *norm, const float *bias,
+                        size_t padded, float *scale, float *shift);
     /* Gradients of a norm with running statistics from CUDA_SUM_PRODUCT with center 0. */
     void (*frozen_norm)(cuda_stream s, const struct cuda_norm *norm, const double *sums,
                         float *grad_weight, float *grad_bias);

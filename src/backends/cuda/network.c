@@ -15,7 +15,7 @@ struct cuda_network {
     struct cuda_planning planning;
     char *arena, *pixels; /* on the card */
     char *host;           /* for what is copied to `pixels` */
-    size_t arena_bytes, room;
+    size_t arena_bytes, image_bytes;
 };
 
 static struct cuda_network *cuda_of(struct dml_network *network) {
@@ -77,7 +77,7 @@ static enum dml_status too_little(const struct cuda_network *network, const stru
 static enum dml_status need_memory(struct dml_planned *planned, const struct plan *plan) {
     struct cuda_network *network = (struct cuda_network *)planned;
     const struct cuda_on *on = &network->on;
-    size_t room = cuda_room(plan);
+    size_t bytes = cuda_image_bytes(plan);
     if (plan->arena_bytes > network->arena_bytes) {
         on->api->release(on->device, network->arena);
         network->arena_bytes = 0;
@@ -86,15 +86,15 @@ static enum dml_status need_memory(struct dml_planned *planned, const struct pla
             return too_little(network, plan, plan->arena_bytes);
         network->arena_bytes = plan->arena_bytes;
     }
-    if (room > network->room) {
+    if (bytes > network->image_bytes) {
         on->api->release(on->device, network->pixels);
         free(network->host);
-        network->room = 0;
-        network->host = dml_alloc(room, 1);
-        network->pixels = on->api->alloc(on->device, room);
+        network->image_bytes = 0;
+        network->host = dml_alloc(bytes, 1);
+        network->pixels = on->api->alloc(on->device, bytes);
         if (!network->pixels || !network->host)
-            return too_little(network, plan, room);
-        network->room = room;
+            return too_little(network, plan, bytes);
+        network->image_bytes = bytes;
     }
     return DML_OK;
 }
@@ -128,7 +128,7 @@ static enum dml_status add_piece(struct cuda_network *network, const struct cuda
     enum dml_status status = cuda_run_backward(run, grad);
     params->grads = sums;
     run->on->kernels->add(run->on->stream, params->learnable, params->piece, sums);
-    return status != DML_OK ? status : cuda_finish(run->on);
+    return status ? status : cuda_finish(run->on);
 }
 
 static enum dml_status run_backward(struct dml_planned *planned, const struct plan *plan,
@@ -158,11 +158,11 @@ static enum dml_status create(const struct dml_graph *graph,
          tokens = dml_planned_has(graph, DML_OP_TOKENS);
     enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;
     enum dml_status status = open_card(options, &network->on);
-    if (status == DML_OK)
+    if (!status)
         status = cuda_params_create(graph, &network->on, maps, &network->params);
-    if (status == DML_OK && options->micro_batch)
+    if (!status && options->micro_batch)
         status = cuda_params_pieces(&network->params);
-    if (status != DML_OK) {
+    if (status) {
         close_network(network);
         return status;
     }

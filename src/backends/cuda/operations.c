@@ -7,24 +7,24 @@
 /* The operations of transformers, and linear layers, as backends/cpu/operations has them. */
 
 static const struct dml_node *node_of(const struct cuda_run *run, const struct plan_step *step) {
-    return &run->plan->graph->nodes[plan_unit_of(run->plan, step)->node];
+    return &run->plan->graph->nodes[plan_fusion_of(run->plan, step)->node];
 }
 
 static const float *value(const struct cuda_run *run, const struct plan_step *step,
                           enum dml_param_role role) {
-    return cuda_value(run->params, plan_unit_of(run->plan, step)->node, role);
+    return cuda_value(run->params, plan_fusion_of(run->plan, step)->node, role);
 }
 static float *gradient(const struct cuda_run *run, const struct plan_step *step,
                        enum dml_param_role role) {
-    return cuda_grad(run->params, plan_unit_of(run->plan, step)->node, role);
+    return cuda_grad(run->params, plan_fusion_of(run->plan, step)->node, role);
 }
 
-/* The tensor of a step's unit, and that of its input. */
+/* The tensor of a step's fusion, and that of its input. */
 static struct cuda_rows out_rows(const struct cuda_run *run, const struct plan_step *step) {
-    return cuda_rows_of(&plan_unit_of(run->plan, step)->layout, run->plan->n);
+    return cuda_rows_of(&plan_fusion_of(run->plan, step)->layout, run->plan->n);
 }
 static const struct plan_layout *in_layout(const struct plan *plan, const struct plan_step *step) {
-    return &plan_input_of(plan, plan_unit_of(plan, step))->layout;
+    return &plan_input_of(plan, plan_fusion_of(plan, step))->layout;
 }
 static struct cuda_rows in_rows(const struct cuda_run *run, const struct plan_step *step) {
     return cuda_rows_of(in_layout(run->plan, step), run->plan->n);
@@ -41,10 +41,11 @@ static void multiply(const struct cuda_run *run, struct cuda_gemm gemm) {
 static void column_sums(const struct cuda_run *run, const struct plan_step *step,
                         struct cuda_carving *carving, const float *x, const float *y, float *grad) {
     struct cuda_rows rows = out_rows(run, step);
-    struct cuda_summing room = cuda_carve_sums(carving, rows.width);
+    struct cuda_summing summing = cuda_carve_sums(carving, rows.width);
     enum cuda_sum kind = y ? CUDA_SUM_PRODUCT : CUDA_SUM;
-    cuda_sum(run, &room, &(struct cuda_sums){kind, rows, x, y, NULL});
-    run->on->kernels->store(run->on->stream, rows.width, room.sums + (y ? rows.width : 0), 1, grad);
+    cuda_sum(run, &summing, &(struct cuda_sums){kind, rows, x, y, NULL});
+    run->on->kernels->store(run->on->stream, rows.width, summing.sums + (y ? rows.width : 0), 1,
+                            grad);
 }
 
 /* y = x W^T + b + residual, of each row. */
@@ -117,11 +118,11 @@ static void layer_norm_backward(const struct cuda_run *run, const struct plan_st
     const float *weight = value(run, step, DML_ROLE_NORM_WEIGHT), *mean = cuda_at(run, step->state);
     const float *grad = cuda_at(run, step->in), *x = cuda_at(run, step->other);
     if (weight) {
-        struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
-        cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_NORMED, rows, grad, x, mean});
-        k->store(s, rows.width, room.sums + rows.width, 1,
+        struct cuda_summing summing = cuda_carve_sums(&carving, rows.width);
+        cuda_sum(run, &summing, &(struct cuda_sums){CUDA_SUM_NORMED, rows, grad, x, mean});
+        k->store(s, rows.width, summing.sums + rows.width, 1,
                  gradient(run, step, DML_ROLE_NORM_WEIGHT));
-        k->store(s, rows.width, room.sums, 1, gradient(run, step, DML_ROLE_NORM_BIAS));
+        k->store(s, rows.width, summing.sums, 1, gradient(run, step, DML_ROLE_NORM_BIAS));
     }
     if (step->out.slot >= 0)
         k->layer_norm_gradient(s, rows, grad, x, weight, mean, mean + rows.count,
@@ -162,9 +163,9 @@ static void patches_forward(const struct cuda_run *run, const struct plan_step *
 }
 
 static size_t patch_floats(const struct plan *plan, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(plan, step);
-    size_t side = (size_t)plan->graph->nodes[unit->node].kernel_h;
-    return plan->n * unit->layout.pixels * 3 * side * side;
+    const struct plan_fusion *fusion = plan_fusion_of(plan, step);
+    size_t side = (size_t)plan->graph->nodes[fusion->node].kernel_h;
+    return plan->n * fusion->layout.pixels * 3 * side * side;
 }
 
 /* Of the parameters alone: nobody needs the gradient of an image. */
@@ -193,7 +194,7 @@ static struct cuda_tokens tokens_of(const struct cuda_run *run, const struct pla
     const struct dml_node *node = node_of(run, step);
     const struct dml_graph *graph = run->plan->graph;
     int registers =
-        dml_graph_find_param(graph, plan_unit_of(run->plan, step)->node, DML_ROLE_REGISTERS);
+        dml_graph_find_param(graph, plan_fusion_of(run->plan, step)->node, DML_ROLE_REGISTERS);
     return (struct cuda_tokens){.n = run->plan->n,
                                 .tokens = (size_t)node->tokens,
                                 .prefix = (size_t)node->prefix,
@@ -227,8 +228,8 @@ struct heads {
     struct cuda_attention shape;
     size_t dim, channels, square, wide;
 };
-static struct heads heads_of(const struct plan *plan, const struct plan_unit *unit) {
-    const struct dml_node *node = &plan->graph->nodes[unit->node];
+static struct heads heads_of(const struct plan *plan, const struct plan_fusion *fusion) {
+    const struct dml_node *node = &plan->graph->nodes[fusion->node];
     struct heads h = {.shape = {plan->n, (size_t)node->heads, (size_t)node->tokens, 0},
                       .channels = (size_t)node->channels};
     h.dim = h.channels / h.shape.heads;
@@ -280,7 +281,7 @@ static void multiply_heads(const struct cuda_run *run, const struct heads *h, st
 }
 
 static void attention_forward(const struct cuda_run *run, const struct plan_step *step) {
-    struct heads h = heads_of(run->plan, plan_unit_of(run->plan, step));
+    struct heads h = heads_of(run->plan, plan_fusion_of(run->plan, step));
     const float *q = cuda_at(run, step->in), *k = q + h.channels, *v = k + h.channels;
     float *scores = cuda_at(run, step->scratch);
     size_t tokens = h.shape.tokens;
@@ -293,7 +294,7 @@ static void attention_forward(const struct cuda_run *run, const struct plan_step
 }
 
 static void attention_backward(const struct cuda_run *run, const struct plan_step *step) {
-    struct heads h = heads_of(run->plan, plan_unit_of(run->plan, step));
+    struct heads h = heads_of(run->plan, plan_fusion_of(run->plan, step));
     struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
     float *scores = cuda_carve(&carving, score_bytes(&h)),
           *d = cuda_carve(&carving, score_bytes(&h));
@@ -319,13 +320,13 @@ static void attention_backward(const struct cuda_run *run, const struct plan_ste
 }
 
 static size_t elements(const struct cuda_run *run, const struct plan_step *step) {
-    return run->plan->n * plan_unit_of(run->plan, step)->layout.image;
+    return run->plan->n * plan_fusion_of(run->plan, step)->layout.image;
 }
 
 /* 0, or 1 / (1 - rate), of each image, as the CPU draws it. */
 static void upload_keeps(const struct cuda_run *run, const struct plan_step *step, float *factors) {
     float rate = node_of(run, step)->rate, *host = (float *)run->host;
-    uint64_t node = (uint64_t)plan_unit_of(run->plan, step)->node;
+    uint64_t node = (uint64_t)plan_fusion_of(run->plan, step)->node;
     for (size_t i = 0; i < run->plan->n; i++) {
         struct dml_rng rng = dml_rng_make(run->images->seed, DML_PURPOSE_DROP_PATH,
                                           run->images->step, node << 32 | (run->first + i));
@@ -343,7 +344,7 @@ static void drop_path_forward(const struct cuda_run *run, const struct plan_step
     }
     upload_keeps(run, step, factors);
     run->on->kernels->keep(
-        run->on->stream, run->plan->n, plan_unit_of(run->plan, step)->layout.image, factors,
+        run->on->stream, run->plan->n, plan_fusion_of(run->plan, step)->layout.image, factors,
         cuda_at(run, step->in), cuda_at(run, step->other), cuda_at(run, step->out));
 }
 
@@ -364,7 +365,7 @@ static size_t means_of(const struct cuda_run *run, const struct plan_step *step,
 static void token_pool(const struct cuda_run *run, const struct plan_step *step, bool forward) {
     const struct cuda_on *on = run->on;
     const struct plan_layout *in = in_layout(run->plan, step);
-    size_t image = plan_unit_of(run->plan, step)->layout.image, n = run->plan->n;
+    size_t image = plan_fusion_of(run->plan, step)->layout.image, n = run->plan->n;
     struct cuda_mean means[2];
     size_t count = means_of(run, step, means), channels = (size_t)in->channels;
     float *out = cuda_at(run, step->out);
@@ -388,36 +389,36 @@ static void layer_scale_backward(const struct cuda_run *run, const struct plan_s
 }
 
 void cuda_operation_forward(const struct cuda_run *run, const struct plan_step *step) {
-    switch (plan_unit_of(run->plan, step)->kind) {
-    case PLAN_UNIT_LINEAR:
+    switch (plan_fusion_of(run->plan, step)->kind) {
+    case PLAN_FUSION_LINEAR:
         linear_forward(run, step);
         break;
-    case PLAN_UNIT_LAYER_NORM:
+    case PLAN_FUSION_LAYER_NORM:
         layer_norm_forward(run, step);
         break;
-    case PLAN_UNIT_PATCHES:
+    case PLAN_FUSION_PATCHES:
         patches_forward(run, step);
         break;
-    case PLAN_UNIT_TOKENS:
+    case PLAN_FUSION_TOKENS:
         tokens_forward(run, step);
         break;
-    case PLAN_UNIT_ATTENTION:
+    case PLAN_FUSION_ATTENTION:
         attention_forward(run, step);
         break;
-    case PLAN_UNIT_GELU:
+    case PLAN_FUSION_GELU:
         run->on->kernels->gelu(run->on->stream, elements(run, step),
                                node_of(run, step)->op == DML_OP_QUICK_GELU, cuda_at(run, step->in),
                                cuda_at(run, step->out));
         break;
-    case PLAN_UNIT_LAYER_SCALE:
+    case PLAN_FUSION_LAYER_SCALE:
         run->on->kernels->affine(run->on->stream, out_rows(run, step), cuda_at(run, step->in),
                                  value(run, step, DML_ROLE_LAYER_SCALE), NULL,
                                  cuda_at(run, step->other), false, cuda_at(run, step->out));
         break;
-    case PLAN_UNIT_DROP_PATH:
+    case PLAN_FUSION_DROP_PATH:
         drop_path_forward(run, step);
         break;
-    case PLAN_UNIT_TOKEN_POOL:
+    case PLAN_FUSION_TOKEN_POOL:
         token_pool(run, step, true);
         break;
     default:
@@ -426,38 +427,38 @@ void cuda_operation_forward(const struct cuda_run *run, const struct plan_step *
 }
 
 void cuda_operation_backward(const struct cuda_run *run, const struct plan_step *step) {
-    switch (plan_unit_of(run->plan, step)->kind) {
-    case PLAN_UNIT_LINEAR:
+    switch (plan_fusion_of(run->plan, step)->kind) {
+    case PLAN_FUSION_LINEAR:
         linear_backward(run, step);
         break;
-    case PLAN_UNIT_LAYER_NORM:
+    case PLAN_FUSION_LAYER_NORM:
         layer_norm_backward(run, step);
         break;
-    case PLAN_UNIT_PATCHES:
+    case PLAN_FUSION_PATCHES:
         patches_backward(run, step);
         break;
-    case PLAN_UNIT_TOKENS:
+    case PLAN_FUSION_TOKENS:
         tokens_backward(run, step);
         break;
-    case PLAN_UNIT_ATTENTION:
+    case PLAN_FUSION_ATTENTION:
         attention_backward(run, step);
         break;
-    case PLAN_UNIT_GELU:
+    case PLAN_FUSION_GELU:
         if (step->out.slot >= 0)
             run->on->kernels->gelu_gradient(
                 run->on->stream, elements(run, step), node_of(run, step)->op == DML_OP_QUICK_GELU,
                 cuda_at(run, step->in), cuda_at(run, step->other), cuda_at(run, step->out));
         break;
-    case PLAN_UNIT_LAYER_SCALE:
+    case PLAN_FUSION_LAYER_SCALE:
         layer_scale_backward(run, step);
         break;
-    case PLAN_UNIT_DROP_PATH:
+    case PLAN_FUSION_DROP_PATH:
         if (step->out.slot >= 0)
             run->on->kernels->keep(
-                run->on->stream, run->plan->n, plan_unit_of(run->plan, step)->layout.image,
+                run->on->stream, run->plan->n, plan_fusion_of(run->plan, step)->layout.image,
                 cuda_at(run, step->state), cuda_at(run, step->in), NULL, cuda_at(run, step->out));
         break;
-    case PLAN_UNIT_TOKEN_POOL:
+    case PLAN_FUSION_TOKEN_POOL:
         token_pool(run, step, false);
         break;
     default:
@@ -465,15 +466,15 @@ void cuda_operation_backward(const struct cuda_run *run, const struct plan_step 
     }
 }
 
-size_t cuda_operation_state(const struct plan *plan, const struct plan_unit *unit) {
+size_t cuda_operation_state(const struct plan *plan, const struct plan_fusion *fusion) {
     struct heads h;
-    switch (unit->kind) {
-    case PLAN_UNIT_LAYER_NORM: /* mean and inverse of each row */
-        return 2 * plan->n * unit->layout.pixels * sizeof(float);
-    case PLAN_UNIT_ATTENTION: /* logarithms of sums */
-        h = heads_of(plan, unit);
+    switch (fusion->kind) {
+    case PLAN_FUSION_LAYER_NORM: /* mean and inverse of each row */
+        return 2 * plan->n * fusion->layout.pixels * sizeof(float);
+    case PLAN_FUSION_ATTENTION: /* logarithms of sums */
+        h = heads_of(plan, fusion);
         return h.shape.n * h.shape.heads * h.shape.tokens * sizeof(float);
-    case PLAN_UNIT_DROP_PATH: /* factors */
+    case PLAN_FUSION_DROP_PATH: /* factors */
         return plan->kind == PLAN_TRAIN ? plan->n * sizeof(float) : 0;
     default:
         return 0;
@@ -481,23 +482,24 @@ size_t cuda_operation_state(const struct plan *plan, const struct plan_unit *uni
 }
 
 size_t cuda_operation_scratch(const struct plan *plan, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(plan, step);
-    size_t channels = plan_layout_channels(&unit->layout);
+    const struct plan_fusion *fusion = plan_fusion_of(plan, step);
+    size_t channels = plan_layout_channels(&fusion->layout);
     struct cuda_carving carving = {NULL, 0};
     bool forward = step->kind == PLAN_STEP_FORWARD;
     if (!forward && step->kind != PLAN_STEP_OPERATION)
         return 0;
-    if (unit->kind == PLAN_UNIT_ATTENTION) {
-        struct heads h = heads_of(plan, unit);
+    if (fusion->kind == PLAN_FUSION_ATTENTION) {
+        struct heads h = heads_of(plan, fusion);
         cuda_carve(&carving, score_bytes(&h));
         if (!forward)
             cuda_carve(&carving, score_bytes(&h));
         return carving.bytes;
     }
-    if (unit->kind == PLAN_UNIT_PATCHES)
+    if (fusion->kind == PLAN_FUSION_PATCHES)
         cuda_carve(&carving, patch_floats(plan, step) * sizeof(float));
-    if (!forward && (unit->kind == PLAN_UNIT_PATCHES || unit->kind == PLAN_UNIT_LINEAR ||
-                     unit->kind == PLAN_UNIT_LAYER_NORM || unit->kind == PLAN_UNIT_LAYER_SCALE))
+    if (!forward &&
+        (fusion->kind == PLAN_FUSION_PATCHES || fusion->kind == PLAN_FUSION_LINEAR ||
+         fusion->kind == PLAN_FUSION_LAYER_NORM || fusion->kind == PLAN_FUSION_LAYER_SCALE))
         cuda_carve_sums(&carving, channels);
     return carving.bytes;
 }

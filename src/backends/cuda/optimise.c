@@ -108,7 +108,7 @@ static enum dml_status update_on_host(struct cuda_params *params,
         on->api->download(on->device, host[i], params->states[i] + range.start, bytes);
     }
     enum dml_status status = cuda_finish(on);
-    if (status == DML_OK) {
+    if (!status) {
         optimiser->update(step->options, update, memory, memory + n, host, n);
         on->api->upload(on->device, params->values + range.start, memory, bytes);
         for (size_t i = 0; i < states; i++)
@@ -123,7 +123,7 @@ enum dml_status cuda_params_step(struct cuda_params *params,
     const struct cuda_on *on = params->on;
     enum dml_status status = cuda_params_states(params, step->optimiser->states);
     params->ready = CUDA_STALE;
-    for (size_t s = 0; status == DML_OK && s < step->spans.count; s++) {
+    for (size_t s = 0; !status && s < step->spans.count; s++) {
         const struct dml_span *span = &step->spans.items[s];
         struct range range = range_of(params, span);
         const struct dml_update *update = &step->updates[span->group];
@@ -139,7 +139,7 @@ enum dml_status cuda_params_step(struct cuda_params *params,
                             params->states[0] + range.start,
                             params->states[1] ? params->states[1] + range.start : NULL);
     }
-    return status != DML_OK ? status : cuda_finish(on);
+    return status ? status : cuda_finish(on);
 }
 
 /* Gradients in these spans, without what fills them up. */
@@ -168,7 +168,7 @@ enum dml_status cuda_params_gradient_size(struct cuda_params *params, const stru
     on->api->download(on->device, measured, params->measure, sizeof measured);
     enum dml_status status = cuda_finish(on);
     size_t elements = element_count(params, spans);
-    if (status == DML_OK)
+    if (!status)
         *size =
             (struct dml_gradient_size){.rms = sqrt(measured[0] / (double)(elements ? elements : 1)),
                                        .norm = sqrt(measured[0]),
@@ -194,7 +194,7 @@ enum dml_status cuda_params_clip(struct cuda_params *params, const struct dml_sp
 enum dml_status cuda_params_average(struct cuda_params *params, double decay) {
     const struct cuda_on *on = params->on;
     enum dml_status status = cuda_params_averages(params);
-    if (status != DML_OK)
+    if (status)
         return status;
     if (decay == 0)
         on->api->copy(on->device, params->average, params->values, params->total * sizeof(float));
@@ -206,7 +206,7 @@ enum dml_status cuda_params_average(struct cuda_params *params, double decay) {
 
 enum dml_status cuda_params_exchange(struct cuda_params *params) {
     enum dml_status status = cuda_params_averages(params);
-    if (status != DML_OK)
+    if (status)
         return status;
     float *values = params->values;
     params->values = params->average;

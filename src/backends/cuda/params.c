@@ -29,7 +29,7 @@ static bool is_image(const struct dml_graph *graph, int node) {
     return n->op == DML_OP_INPUT || (n->op == DML_OP_AFFINE && is_image(graph, n->inputs[0]));
 }
 
-/* The layout of a convolution's weight, which a product of patches (PLAN_UNIT_PATCHES) is not. */
+/* The layout of a convolution's weight, which a product of patches (PLAN_FUSION_PATCHES) is not. */
 static void measure_conv(const struct dml_graph *graph, int index, struct cuda_param *item) {
     const struct dml_graph_param *param = &graph->params[index];
     const struct dml_node *node = &graph->nodes[param->node];
@@ -171,9 +171,9 @@ enum dml_status cuda_params_read(struct cuda_params *params, int index, enum dml
         return DML_ERROR_MEMORY;
     on->api->download(on->device, stored, array + item->offset, item->count * sizeof *stored);
     enum dml_status status = cuda_finish(on);
-    if (status == DML_OK && item->conv)
+    if (!status && item->conv)
         to_plain(item, stored, values);
-    else if (status == DML_OK)
+    else if (!status)
         memcpy(values, stored, item->count * sizeof *values);
     free(stored);
     return status;
@@ -188,7 +188,7 @@ enum dml_status cuda_params_write(struct cuda_params *params, int index, enum dm
         status = cuda_params_states(params, slot - DML_SLOT_STATE + 1);
     else if (slot == DML_SLOT_AVERAGE)
         status = cuda_params_averages(params);
-    if (status != DML_OK)
+    if (status)
         return status;
     float *array = slot_array(params, slot);
     params->ready = CUDA_STALE;
@@ -228,14 +228,14 @@ struct cuda_norm cuda_norm_of(const struct cuda_params *params, int node) {
 }
 
 /* Into `folded`. */
-static void fold(struct cuda_params *params, const struct plan_unit *unit) {
+static void fold(struct cuda_params *params, const struct plan_fusion *fusion) {
     const struct cuda_on *on = params->on;
     const struct dml_graph *graph = params->graph;
-    int weight = dml_graph_find_param(graph, unit->node, DML_ROLE_WEIGHT);
-    int shift = dml_graph_find_param(graph, unit->norm, DML_ROLE_NORM_BIAS);
+    int weight = dml_graph_find_param(graph, fusion->node, DML_ROLE_WEIGHT);
+    int shift = dml_graph_find_param(graph, fusion->norm, DML_ROLE_NORM_BIAS);
     const struct cuda_param *item = &params->items[weight];
-    struct cuda_norm norm = cuda_norm_of(params, unit->norm);
-    on->kernels->norm_affine(on->stream, &norm, cuda_value(params, unit->node, DML_ROLE_BIAS),
+    struct cuda_norm norm = cuda_norm_of(params, fusion->norm);
+    on->kernels->norm_affine(on->stream, &norm, cuda_value(params, fusion->node, DML_ROLE_BIAS),
                              norm.channels, params->scale,
                              params->folded + params->items[shift].offset);
     on->kernels->scale_outputs(on->stream, item->out, item->taps * item->stored_in,
@@ -250,11 +250,11 @@ static int bias_of(const struct dml_graph *graph, int node, int norm) {
 }
 
 /* Into `narrow`. */
-static void narrow(struct cuda_params *params, const struct plan_unit *unit) {
+static void narrow(struct cuda_params *params, const struct plan_fusion *fusion) {
     const struct cuda_on *on = params->on;
-    const float *from = unit->norm >= 0 ? params->folded : params->values;
-    const int indices[2] = {dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT),
-                            bias_of(params->graph, unit->node, unit->norm)};
+    const float *from = fusion->norm >= 0 ? params->folded : params->values;
+    const int indices[2] = {dml_graph_find_param(params->graph, fusion->node, DML_ROLE_WEIGHT),
+                            bias_of(params->graph, fusion->node, fusion->norm)};
     for (int i = 0; i < 2; i++) {
         const struct cuda_param *item = &params->items[indices[i]];
         if (indices[i] >= 0)
@@ -263,17 +263,18 @@ static void narrow(struct cuda_params *params, const struct plan_unit *unit) {
     }
 }
 
-void cuda_params_prepare(struct cuda_params *params, const struct plan_units *units, bool folds) {
+void cuda_params_prepare(struct cuda_params *params, const struct plan_fusions *fusions,
+                         bool folds) {
     if ((int)params->ready == (folds ? CUDA_FOLDED : CUDA_PLAIN))
         return;
-    for (int u = 0; u < units->count; u++) {
-        const struct plan_unit *unit = &units->units[u];
-        if (unit->kind != PLAN_UNIT_CONV)
+    for (int u = 0; u < fusions->count; u++) {
+        const struct plan_fusion *fusion = &fusions->fusions[u];
+        if (fusion->kind != PLAN_FUSION_CONV)
             continue;
-        if (unit->norm >= 0)
-            fold(params, unit);
+        if (fusion->norm >= 0)
+            fold(params, fusion);
         if (params->element == PLAN_BFLOAT16)
-            narrow(params, unit);
+            narrow(params, fusion);
     }
     params->ready = folds ? CUDA_FOLDED : CUDA_PLAIN;
 }

@@ -80,8 +80,9 @@ float *cuda_grad(const struct cuda_params *params, int node, enum dml_param_role
 /* A batch norm's, for kernels. */
 struct cuda_norm cuda_norm_of(const struct cuda_params *params, int node);
 
-/* Brings what the convolutions of these units compute with up to date: folded, and narrow. */
-void cuda_params_prepare(struct cuda_params *params, const struct plan_units *units, bool folds);
+/* Brings what the convolutions of these fusions compute with up to date: folded, and narrow. */
+void cuda_params_prepare(struct cuda_params *params, const struct plan_fusions *fusions,
+                         bool folds);
 
 /* A convolution's weights and bias (NULL: none) as it computes with them: its own, or folded with a
  * norm (-1: none). */

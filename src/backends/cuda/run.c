@@ -2,17 +2,17 @@
 
 #include <string.h>
 
-static const struct plan_unit *unit_at(const struct cuda_run *run, int u) {
-    return &run->plan->units.units[u];
+static const struct plan_fusion *unit_at(const struct cuda_run *run, int u) {
+    return &run->plan->fusions.fusions[u];
 }
 
-static size_t channels_of(const struct plan_unit *unit) {
-    return plan_layout_channels(&unit->layout);
+static size_t channels_of(const struct plan_fusion *fusion) {
+    return plan_layout_channels(&fusion->layout);
 }
 
-void cuda_sum(const struct cuda_run *run, const struct cuda_summing *room,
+void cuda_sum(const struct cuda_run *run, const struct cuda_summing *summing,
               const struct cuda_sums *sums) {
-    run->on->kernels->sums(run->on->stream, sums, room->partial, room->sums);
+    run->on->kernels->sums(run->on->stream, sums, summing->partial, summing->sums);
 }
 
 /* What the card needs beside the images: what pixel values become, and what is erased. */
@@ -25,7 +25,7 @@ static size_t image_bytes(const struct plan *plan) {
     return plan->n * 3 * (size_t)input->height * (size_t)input->width * sizeof(float);
 }
 
-size_t cuda_room(const struct plan *plan) {
+size_t cuda_image_bytes(const struct plan *plan) {
     return TABLE * sizeof(float) + (erased_bytes(plan) + 255) / 256 * 256 + image_bytes(plan);
 }
 
@@ -43,9 +43,9 @@ static void fill_table(const struct dml_input_transform *transform, const float 
 
 static void run_input(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
     const struct dml_graph *graph = run->plan->graph;
-    const struct dml_node *affine = unit->affine >= 0 ? &graph->nodes[unit->affine] : NULL;
+    const struct dml_node *affine = fusion->affine >= 0 ? &graph->nodes[fusion->affine] : NULL;
     const struct dml_images *images = run->images;
     size_t plane = (size_t)images->height * (size_t)images->width, n = run->plan->n;
     char *rects = run->pixels + TABLE * sizeof(float);
@@ -54,8 +54,8 @@ static void run_input(const struct cuda_run *run, const struct plan_step *step) 
                             .n = n,
                             .height = (size_t)images->height,
                             .width = (size_t)images->width,
-                            .stride = channels_of(unit),
-                            .narrow = unit->layout.element == PLAN_BFLOAT16};
+                            .stride = channels_of(fusion),
+                            .narrow = fusion->layout.element == PLAN_BFLOAT16};
     for (int c = 0; c < 3; c++) {
         in.source[c] = graph->input.bgr ? 2 - c : c;
         in.scale[c] = affine ? affine->scale[c] : 1.0f;
@@ -88,9 +88,9 @@ static void run_input(const struct cuda_run *run, const struct plan_step *step) 
 
 static void run_conv(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    const void *bias, *weights = cuda_conv_values(run->params, unit->node, unit->norm, &bias);
-    on->api->conv_forward(on->device, run->plan->kernels[step->unit], cuda_at(run, step->in),
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    const void *bias, *weights = cuda_conv_values(run->params, fusion->node, fusion->norm, &bias);
+    on->api->conv_forward(on->device, run->plan->kernels[step->fusion], cuda_at(run, step->in),
                           weights, bias, cuda_at(run, step->other), cuda_at(run, step->out),
                           cuda_at(run, step->scratch));
 }
@@ -98,56 +98,56 @@ static void run_conv(const struct cuda_run *run, const struct plan_step *step) {
 /* State: mean, variance, scale and shift of each channel. */
 static enum dml_status run_norm(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    const struct dml_node *node = &run->plan->graph->nodes[unit->norm];
-    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    const struct dml_node *node = &run->plan->graph->nodes[fusion->norm];
+    struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
     double count = (double)rows.count;
     if (rows.count < 2)
         return dml_fail(DML_ERROR_INPUT,
                         "%s: batch statistics need more than one value per channel", node->name);
     struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
-    struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
-    struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
-    norm.stride = channels_of(unit);
+    struct cuda_summing summing = cuda_carve_sums(&carving, rows.width);
+    struct cuda_norm norm = cuda_norm_of(run->params, fusion->norm);
+    norm.stride = channels_of(fusion);
     float *statistics = cuda_at(run, step->state);
     const void *x = cuda_at(run, step->in);
-    cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM, rows, x, NULL, NULL});
-    on->kernels->norm_mean(on->stream, rows.width, room.sums, count, statistics);
-    cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_SQUARES, rows, x, NULL, statistics});
-    on->kernels->norm_variance(on->stream, &norm, room.sums, count, node->momentum, statistics);
+    cuda_sum(run, &summing, &(struct cuda_sums){CUDA_SUM, rows, x, NULL, NULL});
+    on->kernels->norm_mean(on->stream, rows.width, summing.sums, count, statistics);
+    cuda_sum(run, &summing, &(struct cuda_sums){CUDA_SUM_SQUARES, rows, x, NULL, statistics});
+    on->kernels->norm_variance(on->stream, &norm, summing.sums, count, node->momentum, statistics);
     run->params->ready = CUDA_STALE;
     on->kernels->affine(on->stream, rows, x, statistics + 2 * rows.width,
-                        statistics + 3 * rows.width, cuda_at(run, step->other), unit->relu,
+                        statistics + 3 * rows.width, cuda_at(run, step->other), fusion->relu,
                         cuda_at(run, step->out));
     return DML_OK;
 }
 
 static void run_pointwise(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
     float *scale = cuda_at(run, step->state), *shift = scale ? scale + rows.width : NULL;
-    if (unit->norm >= 0) {
-        struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
+    if (fusion->norm >= 0) {
+        struct cuda_norm norm = cuda_norm_of(run->params, fusion->norm);
         on->kernels->norm_affine(on->stream, &norm, NULL, rows.width, scale, shift);
     }
-    if (unit->affine >= 0) {
-        const struct dml_node *node = &run->plan->graph->nodes[unit->affine];
-        size_t bytes = (size_t)unit->layout.channels * sizeof(float);
+    if (fusion->affine >= 0) {
+        const struct dml_node *node = &run->plan->graph->nodes[fusion->affine];
+        size_t bytes = (size_t)fusion->layout.channels * sizeof(float);
         on->api->zero(on->device, scale, 2 * rows.width * sizeof(float));
         on->api->upload(on->device, scale, node->scale, bytes);
         on->api->upload(on->device, shift, node->shift, bytes);
     }
     on->kernels->affine(on->stream, rows, cuda_at(run, step->in), scale, shift,
-                        cuda_at(run, step->other), unit->relu, cuda_at(run, step->out));
+                        cuda_at(run, step->other), fusion->relu, cuda_at(run, step->out));
 }
 
 static void run_concat(const struct cuda_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
     char *out = cuda_at(run, step->out);
     for (int k = 0; k < step->term_count; k++) {
-        const struct plan_layout *input = &unit_at(run, unit->inputs[k])->layout;
+        const struct plan_layout *input = &unit_at(run, fusion->inputs[k])->layout;
         struct cuda_rows part = cuda_rows_of(input, run->plan->n);
         part.width = (size_t)input->channels;
         run->on->kernels->copy(run->on->stream, part, cuda_at(run, step->terms[k]), out,
@@ -157,9 +157,9 @@ static void run_concat(const struct cuda_run *run, const struct plan_step *step)
 }
 
 static void run_split(const struct cuda_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    const struct plan_layout *input = &unit_at(run, unit->inputs[step->input])->layout;
-    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    const struct plan_layout *input = &unit_at(run, fusion->inputs[step->input])->layout;
+    struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
     const char *in = cuda_at(run, step->in);
     rows.width = (size_t)input->channels;
     run->on->kernels->copy(run->on->stream, rows,
@@ -167,9 +167,9 @@ static void run_split(const struct cuda_run *run, const struct plan_step *step) 
                            cuda_at(run, step->out), plan_layout_channels(input));
 }
 
-static struct cuda_window window_of(const struct cuda_run *run, const struct plan_unit *unit) {
-    const struct dml_node *node = &run->plan->graph->nodes[unit->node];
-    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
+static struct cuda_window window_of(const struct cuda_run *run, const struct plan_fusion *fusion) {
+    const struct dml_node *node = &run->plan->graph->nodes[fusion->node];
+    const struct plan_layout *in = &plan_input_of(run->plan, fusion)->layout;
     return (struct cuda_window){.kernel_h = node->kernel_h,
                                 .kernel_w = node->kernel_w,
                                 .stride_h = node->stride_h,
@@ -195,52 +195,52 @@ static struct cuda_pool pool_of(const struct cuda_run *run, const struct plan_la
 static enum dml_status forward_step(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_kernels *k = run->on->kernels;
     cuda_stream s = run->on->stream;
-    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
     const struct plan_layout *from =
-        unit->input_count ? &plan_input_of(run->plan, unit)->layout : &unit->layout;
+        fusion->input_count ? &plan_input_of(run->plan, fusion)->layout : &fusion->layout;
     const struct cuda_pool pool = pool_of(run, from);
     const void *in = cuda_at(run, step->in);
     void *out = cuda_at(run, step->out), *state = cuda_at(run, step->state);
     struct cuda_window window;
-    if (plan_is_operation(unit->kind)) {
+    if (plan_is_operation(fusion->kind)) {
         cuda_operation_forward(run, step);
         return DML_OK;
     }
-    switch (unit->kind) {
-    case PLAN_UNIT_INPUT:
+    switch (fusion->kind) {
+    case PLAN_FUSION_INPUT:
         run_input(run, step);
         break;
-    case PLAN_UNIT_CONV:
+    case PLAN_FUSION_CONV:
         run_conv(run, step);
         break;
-    case PLAN_UNIT_NORM:
+    case PLAN_FUSION_NORM:
         return run_norm(run, step);
-    case PLAN_UNIT_POINTWISE:
+    case PLAN_FUSION_POINTWISE:
         run_pointwise(run, step);
         break;
-    case PLAN_UNIT_MAX_POOL:
-        window = window_of(run, unit);
+    case PLAN_FUSION_MAX_POOL:
+        window = window_of(run, fusion);
         k->max_pool(s, &window, in, out, state);
         break;
-    case PLAN_UNIT_AVG_POOL:
-        window = window_of(run, unit);
+    case PLAN_FUSION_AVG_POOL:
+        window = window_of(run, fusion);
         k->avg_pool(s, &window, in, out);
         break;
-    case PLAN_UNIT_GLOBAL_AVG_POOL:
+    case PLAN_FUSION_GLOBAL_AVG_POOL:
         k->global_avg(s, &pool, in, out);
         break;
-    case PLAN_UNIT_GLOBAL_MAX_POOL:
+    case PLAN_FUSION_GLOBAL_MAX_POOL:
         k->global_max(s, &pool, in, out, state);
         break;
-    case PLAN_UNIT_GLOBAL_GEM_POOL:
-        k->global_gem(s, &pool, in, cuda_value(run->params, unit->node, DML_ROLE_POOL_POWER), out,
+    case PLAN_FUSION_GLOBAL_GEM_POOL:
+        k->global_gem(s, &pool, in, cuda_value(run->params, fusion->node, DML_ROLE_POOL_POWER), out,
                       state);
         break;
-    case PLAN_UNIT_CONCAT:
+    case PLAN_FUSION_CONCAT:
         run_concat(run, step);
         break;
-    case PLAN_UNIT_L2_NORMALIZE:
-        k->l2_normalize(s, cuda_rows_of(&unit->layout, run->plan->n), in, out, state);
+    case PLAN_FUSION_L2_NORMALIZE:
+        k->l2_normalize(s, cuda_rows_of(&fusion->layout, run->plan->n), in, out, state);
         break;
     default: /* operations */
         break;
@@ -252,10 +252,10 @@ enum dml_status cuda_run_forward(const struct cuda_run *run, float *embeddings) 
     const struct cuda_on *on = run->on;
     const struct plan *plan = run->plan;
     enum dml_status status = DML_OK;
-    cuda_params_prepare(run->params, &plan->units, plan_folds(plan));
-    for (size_t s = 0; status == DML_OK && s < plan->forward_steps; s++)
+    cuda_params_prepare(run->params, &plan->fusions, plan_folds(plan));
+    for (size_t s = 0; !status && s < plan->forward_steps; s++)
         status = forward_step(run, &plan->steps[s]);
-    if (status != DML_OK)
+    if (status)
         return status;
     size_t dim = (size_t)plan->graph->embed_dim, stride = plan->embeddings.image;
     const float *from = cuda_at(run, plan->embeddings);
@@ -271,22 +271,22 @@ static void conv_weights(const struct cuda_run *run, const struct plan_step *ste
     const struct cuda_on *on = run->on;
     const struct cuda_kernels *k = on->kernels;
     struct cuda_params *params = run->params;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    struct cuda_conv *conv = run->plan->kernels[step->unit];
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    struct cuda_conv *conv = run->plan->kernels[step->fusion];
     struct cuda_conv_parts parts =
-        cuda_conv_grads(params, unit, on->api->conv_scratch(conv, CUDA_WEIGHTS),
+        cuda_conv_grads(params, fusion, on->api->conv_scratch(conv, CUDA_WEIGHTS),
                         (struct cuda_carving){cuda_at(run, step->scratch), 0});
-    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
+    int weight = dml_graph_find_param(params->graph, fusion->node, DML_ROLE_WEIGHT);
     const struct cuda_param *item = &params->items[weight];
     const void *grad = cuda_at(run, step->in);
     const float *values = params->values + item->offset;
-    const float *bias = cuda_value(params, unit->node, DML_ROLE_BIAS);
+    const float *bias = cuda_value(params, fusion->node, DML_ROLE_BIAS);
     float *target = params->grads + item->offset, *target_bias = NULL;
-    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
     size_t inner = item->taps * item->stored_in;
-    bool folded = unit->norm >= 0, narrow = params->element == PLAN_BFLOAT16;
+    bool folded = fusion->norm >= 0, narrow = params->element == PLAN_BFLOAT16;
     if (bias)
-        target_bias = cuda_grad(params, unit->node, DML_ROLE_BIAS);
+        target_bias = cuda_grad(params, fusion->node, DML_ROLE_BIAS);
     on->api->conv_weights(on->device, conv, grad, cuda_at(run, step->other), parts.weights,
                           parts.scratch);
     if (folded || bias)
@@ -297,38 +297,39 @@ static void conv_weights(const struct cuda_run *run, const struct plan_step *ste
             k->store(on->stream, item->out, parts.summing.sums, 1, target_bias);
         return;
     }
-    struct cuda_norm norm = cuda_norm_of(params, unit->norm);
+    struct cuda_norm norm = cuda_norm_of(params, fusion->norm);
     k->store(on->stream, item->out, parts.summing.sums, 1, parts.shift);
     k->norm_affine(on->stream, &norm, NULL, norm.channels, parts.scale, parts.offset);
     k->unfold(on->stream, item->out, inner, narrow, parts.weights, values, parts.scale, target,
               parts.dots);
     k->unfold_norm(on->stream, &norm, parts.dots, parts.shift, bias, parts.scale,
-                   cuda_grad(params, unit->norm, DML_ROLE_NORM_WEIGHT),
-                   cuda_grad(params, unit->norm, DML_ROLE_NORM_BIAS), target_bias);
+                   cuda_grad(params, fusion->norm, DML_ROLE_NORM_WEIGHT),
+                   cuda_grad(params, fusion->norm, DML_ROLE_NORM_BIAS), target_bias);
 }
 
 static void conv_data(const struct cuda_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    const void *bias, *weights = cuda_conv_values(run->params, unit->node, unit->norm, &bias);
-    run->on->api->conv_data(run->on->device, run->plan->kernels[step->unit], cuda_at(run, step->in),
-                            weights, cuda_at(run, step->out), cuda_at(run, step->scratch));
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    const void *bias, *weights = cuda_conv_values(run->params, fusion->node, fusion->norm, &bias);
+    run->on->api->conv_data(run->on->device, run->plan->kernels[step->fusion],
+                            cuda_at(run, step->in), weights, cuda_at(run, step->out),
+                            cuda_at(run, step->scratch));
 }
 
 static void norm_backward(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
     struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
-    struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
+    struct cuda_summing summing = cuda_carve_sums(&carving, rows.width);
     float *coefficients = cuda_carve(&carving, 3 * rows.width * sizeof(float));
     const void *grad = cuda_at(run, step->in), *x = cuda_at(run, step->other);
     const float *statistics = cuda_at(run, step->state);
-    struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
-    norm.stride = channels_of(unit);
-    cuda_sum(run, &room, &(struct cuda_sums){CUDA_SUM_PRODUCT, rows, grad, x, statistics});
-    on->kernels->norm_backward(on->stream, &norm, room.sums, (double)rows.count, statistics,
-                               cuda_grad(run->params, unit->norm, DML_ROLE_NORM_WEIGHT),
-                               cuda_grad(run->params, unit->norm, DML_ROLE_NORM_BIAS),
+    struct cuda_norm norm = cuda_norm_of(run->params, fusion->norm);
+    norm.stride = channels_of(fusion);
+    cuda_sum(run, &summing, &(struct cuda_sums){CUDA_SUM_PRODUCT, rows, grad, x, statistics});
+    on->kernels->norm_backward(on->stream, &norm, summing.sums, (double)rows.count, statistics,
+                               cuda_grad(run->params, fusion->norm, DML_ROLE_NORM_WEIGHT),
+                               cuda_grad(run->params, fusion->norm, DML_ROLE_NORM_BIAS),
                                coefficients);
     on->kernels->norm_input(on->stream, rows, grad, x, statistics, coefficients,
                             cuda_at(run, step->out));
@@ -336,18 +337,18 @@ static void norm_backward(const struct cuda_run *run, const struct plan_step *st
 
 static void frozen_norm_backward(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    struct cuda_rows rows = cuda_rows_of(&unit->layout, run->plan->n);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
     struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
-    struct cuda_summing room = cuda_carve_sums(&carving, rows.width);
-    struct cuda_norm norm = cuda_norm_of(run->params, unit->norm);
-    norm.stride = channels_of(unit);
-    cuda_sum(run, &room,
+    struct cuda_summing summing = cuda_carve_sums(&carving, rows.width);
+    struct cuda_norm norm = cuda_norm_of(run->params, fusion->norm);
+    norm.stride = channels_of(fusion);
+    cuda_sum(run, &summing,
              &(struct cuda_sums){CUDA_SUM_PRODUCT, rows, cuda_at(run, step->in),
                                  cuda_at(run, step->other), NULL});
-    on->kernels->frozen_norm(on->stream, &norm, room.sums,
-                             cuda_grad(run->params, unit->norm, DML_ROLE_NORM_WEIGHT),
-                             cuda_grad(run->params, unit->norm, DML_ROLE_NORM_BIAS));
+    on->kernels->frozen_norm(on->stream, &norm, summing.sums,
+                             cuda_grad(run->params, fusion->norm, DML_ROLE_NORM_WEIGHT),
+                             cuda_grad(run->params, fusion->norm, DML_ROLE_NORM_BIAS));
 }
 
 static struct cuda_term term_of(const struct cuda_run *run, struct plan_ref ref) {
@@ -356,20 +357,20 @@ static struct cuda_term term_of(const struct cuda_run *run, struct plan_ref ref)
 }
 
 static void combine(const struct cuda_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = unit_at(run, step->unit);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
     struct cuda_terms terms = {.count = step->term_count};
     struct cuda_term mask = term_of(run, step->other);
     for (int t = 0; t < step->term_count; t++)
         terms.items[t] = term_of(run, step->terms[t]);
-    run->on->kernels->combine(run->on->stream, run->plan->n, unit->layout.pixels, channels_of(unit),
-                              &terms, step->other.slot >= 0 ? &mask : NULL,
-                              unit->layout.element == PLAN_BFLOAT16, cuda_at(run, step->out));
+    run->on->kernels->combine(run->on->stream, run->plan->n, fusion->layout.pixels,
+                              channels_of(fusion), &terms, step->other.slot >= 0 ? &mask : NULL,
+                              fusion->layout.element == PLAN_BFLOAT16, cuda_at(run, step->out));
 }
 
 static void pool_backward(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_kernels *k = run->on->kernels;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    struct cuda_window window = window_of(run, unit);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    struct cuda_window window = window_of(run, fusion);
     struct cuda_term grad = term_of(run, step->in), positive = term_of(run, step->other);
     if (step->kind == PLAN_STEP_MAX_POOL)
         k->max_pool_gradient(run->on->stream, &window, &grad,
@@ -381,15 +382,15 @@ static void pool_backward(const struct cuda_run *run, const struct plan_step *st
 
 static void gem_backward(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
-    const float *power = cuda_value(run->params, unit->node, DML_ROLE_POOL_POWER);
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    const struct plan_layout *in = &plan_input_of(run->plan, fusion)->layout;
+    const float *power = cuda_value(run->params, fusion->node, DML_ROLE_POOL_POWER);
     const float *grad = cuda_at(run, step->in), *state = cuda_at(run, step->state);
     double *sum = cuda_at(run, step->scratch);
     const struct cuda_pool pool = pool_of(run, in);
     on->kernels->gem_power(on->stream, pool.n * pool.channels, grad, power, state, sum);
     on->kernels->store(on->stream, 1, sum, 1,
-                       cuda_grad(run->params, unit->node, DML_ROLE_POOL_POWER));
+                       cuda_grad(run->params, fusion->node, DML_ROLE_POOL_POWER));
     if (step->out.slot >= 0)
         on->kernels->global_gem_gradient(on->stream, &pool, grad, cuda_at(run, step->other), power,
                                          state, cuda_at(run, step->out));
@@ -398,8 +399,8 @@ static void gem_backward(const struct cuda_run *run, const struct plan_step *ste
 static enum dml_status backward_step(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_kernels *k = run->on->kernels;
     cuda_stream s = run->on->stream;
-    const struct plan_unit *unit = unit_at(run, step->unit);
-    const struct plan_layout *layout = &unit->layout;
+    const struct plan_fusion *fusion = unit_at(run, step->fusion);
+    const struct plan_layout *layout = &fusion->layout;
     struct cuda_rows rows = cuda_rows_of(layout, run->plan->n);
     const void *in = cuda_at(run, step->in);
     void *out = cuda_at(run, step->out);
@@ -431,7 +432,7 @@ static enum dml_status backward_step(const struct cuda_run *run, const struct pl
         pool_backward(run, step);
         break;
     case PLAN_STEP_GLOBAL_MAX_POOL: {
-        const struct cuda_pool pool = pool_of(run, &plan_input_of(run->plan, unit)->layout);
+        const struct cuda_pool pool = pool_of(run, &plan_input_of(run->plan, fusion)->layout);
         k->global_max_gradient(s, &pool, in, cuda_at(run, step->state), out);
         break;
     }
@@ -464,7 +465,7 @@ enum dml_status cuda_run_backward(const struct cuda_run *run, const float *grad)
     for (size_t i = 0; stride != dim && i < plan->n; i++)
         on->api->upload(on->device, to + i * stride, grad + i * dim, dim * sizeof *grad);
     enum dml_status status = DML_OK;
-    for (size_t s = plan->forward_steps; status == DML_OK && s < plan->step_count; s++)
+    for (size_t s = plan->forward_steps; !status && s < plan->step_count; s++)
         status = backward_step(run, &plan->steps[s]);
-    return status != DML_OK ? status : cuda_finish(on);
+    return status ? status : cuda_finish(on);
 }

@@ -4,7 +4,8 @@
 #include "backends/cuda/params.h"
 
 /* What the planner asks about cards: feature maps (n, height, width, channels), convolutions as the
- * kernels of units (struct cuda_conv). `planning` is the traits' context and must outlive them. */
+ * kernels of fusions (struct cuda_conv). `planning` is the traits' context and must outlive them.
+ */
 struct cuda_planning {
     const struct cuda_on *on;
     struct cuda_params *params;
@@ -18,23 +19,23 @@ struct cuda_run {
     const struct cuda_on *on;
     char *arena;
     const struct dml_images *images;
-    char *pixels; /* the card's room for images of the plan's size, cuda_room bytes */
+    char *pixels; /* of the card: images of the plan's size, cuda_image_bytes */
     char *host;   /* as much of the host's */
     size_t first; /* image of the batch that the plan's first one is */
 };
 
 /* Bytes that the images of a plan take on the card, with their tables. */
-size_t cuda_room(const struct plan *plan);
+size_t cuda_image_bytes(const struct plan *plan);
 
 /* Images to embeddings (n, embed_dim). */
 enum dml_status cuda_run_forward(const struct cuda_run *run, float *embeddings);
 /* After cuda_run_forward with the same arena: dL/d(embeddings) (n, embed_dim) to gradients. */
 enum dml_status cuda_run_backward(const struct cuda_run *run, const float *grad);
 
-/* operations.c: units for which plan_is_operation holds. */
+/* operations.c: fusions for which plan_is_operation holds. */
 void cuda_operation_forward(const struct cuda_run *run, const struct plan_step *step);
 void cuda_operation_backward(const struct cuda_run *run, const struct plan_step *step);
-size_t cuda_operation_state(const struct plan *plan, const struct plan_unit *unit);
+size_t cuda_operation_state(const struct plan *plan, const struct plan_fusion *fusion);
 size_t cuda_operation_scratch(const struct plan *plan, const struct plan_step *step);
 
 static inline void *cuda_at(const struct cuda_run *run, struct plan_ref ref) {
@@ -44,7 +45,7 @@ static inline void *cuda_at(const struct cuda_run *run, struct plan_ref ref) {
            ref.offset * plan_element_size(ref.element);
 }
 
-/* A unit's tensor as rows of channels, those that fill up included. */
+/* A fusion's tensor as rows of channels, those that fill up included. */
 static inline struct cuda_rows cuda_rows_of(const struct plan_layout *layout, size_t n) {
     size_t width = plan_layout_channels(layout);
     return (struct cuda_rows){n * layout->pixels, width, width, layout->element == PLAN_BFLOAT16};
@@ -64,7 +65,7 @@ struct cuda_summing {
 };
 struct cuda_summing cuda_carve_sums(struct cuda_carving *carving, size_t width);
 /* sums = those over the rows of x. */
-void cuda_sum(const struct cuda_run *run, const struct cuda_summing *room,
+void cuda_sum(const struct cuda_run *run, const struct cuda_summing *summing,
               const struct cuda_sums *sums);
 
 /* What the gradients of a convolution's parameters are made of. */
@@ -78,7 +79,7 @@ struct cuda_conv_parts {
     size_t bytes;
 };
 struct cuda_conv_parts cuda_conv_grads(const struct cuda_params *params,
-                                       const struct plan_unit *unit, size_t scratch,
+                                       const struct plan_fusion *fusion, size_t scratch,
                                        struct cuda_carving carving);
 
 #endif

@@ -7,17 +7,17 @@ void *cuda_carve(struct cuda_carving *carving, size_t bytes) {
 }
 
 struct cuda_summing cuda_carve_sums(struct cuda_carving *carving, size_t width) {
-    struct cuda_summing room;
-    room.partial = cuda_carve(carving, cuda_sums_scratch(width) * sizeof(double));
-    room.sums = cuda_carve(carving, 2 * width * sizeof(double));
-    return room;
+    struct cuda_summing summing;
+    summing.partial = cuda_carve(carving, cuda_sums_scratch(width) * sizeof(double));
+    summing.sums = cuda_carve(carving, 2 * width * sizeof(double));
+    return summing;
 }
 
 struct cuda_conv_parts cuda_conv_grads(const struct cuda_params *params,
-                                       const struct plan_unit *unit, size_t scratch,
+                                       const struct plan_fusion *fusion, size_t scratch,
                                        struct cuda_carving carving) {
-    int weight = dml_graph_find_param(params->graph, unit->node, DML_ROLE_WEIGHT);
-    size_t channels = plan_layout_channels(&unit->layout);
+    int weight = dml_graph_find_param(params->graph, fusion->node, DML_ROLE_WEIGHT);
+    size_t channels = plan_layout_channels(&fusion->layout);
     struct cuda_conv_parts parts;
     parts.weights =
         cuda_carve(&carving, params->items[weight].count * plan_element_size(params->element));
@@ -33,18 +33,18 @@ struct cuda_conv_parts cuda_conv_grads(const struct cuda_params *params,
 
 static enum dml_status make_conv(void *context, const struct plan *plan, int u, void **out) {
     const struct cuda_planning *planning = context;
-    const struct plan_unit *unit = &plan->units.units[u];
-    if (unit->kind != PLAN_UNIT_CONV)
+    const struct plan_fusion *fusion = &plan->fusions.fusions[u];
+    if (fusion->kind != PLAN_FUSION_CONV)
         return DML_OK;
-    const struct dml_node *node = &plan->graph->nodes[unit->node];
-    const struct plan_layout *in = &plan_input_of(plan, unit)->layout;
+    const struct dml_node *node = &plan->graph->nodes[fusion->node];
+    const struct plan_layout *in = &plan_input_of(plan, fusion)->layout;
     bool training = plan->kind == PLAN_TRAIN;
     const struct cuda_conv_shape shape = {
         .n = plan->n,
         .in_c = (int)plan_layout_channels(in),
         .in_h = in->height,
         .in_w = in->width,
-        .out_c = (int)plan_layout_channels(&unit->layout),
+        .out_c = (int)plan_layout_channels(&fusion->layout),
         .out_h = node->height,
         .out_w = node->width,
         .kernel_h = node->kernel_h,
@@ -54,15 +54,15 @@ static enum dml_status make_conv(void *context, const struct plan *plan, int u, 
         .pad_h = node->pad_h,
         .pad_w = node->pad_w,
         .groups = node->groups ? node->groups : 1,
-        .bias = unit->norm >= 0 || node->has_bias,
-        .residual = unit->residual >= 0,
-        .relu = unit->relu,
+        .bias = fusion->norm >= 0 || node->has_bias,
+        .residual = fusion->residual >= 0,
+        .relu = fusion->relu,
         .training = training,
-        .input_gradient = training && plan_input_of(plan, unit)->needs_grad,
+        .input_gradient = training && plan_input_of(plan, fusion)->needs_grad,
     };
     const struct cuda_on *on = planning->on;
     char reason[CUDA_REASON] = "no memory";
-    int weight = dml_graph_find_param(plan->graph, unit->node, DML_ROLE_WEIGHT);
+    int weight = dml_graph_find_param(plan->graph, fusion->node, DML_ROLE_WEIGHT);
     if ((size_t)(shape.in_c / shape.groups) != planning->params->items[weight].stored_in)
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "GPU: %s: a grouped convolution of the image, or one of what only pools "
@@ -73,15 +73,15 @@ static enum dml_status make_conv(void *context, const struct plan *plan, int u, 
     return conv ? DML_OK : dml_fail(DML_ERROR_UNSUPPORTED, "GPU: %s: %s", node->name, reason);
 }
 
-static bool reads_input(void *context, const struct plan_unit *unit) {
+static bool reads_input(void *context, const struct plan_fusion *fusion) {
     (void)context;
-    switch (unit->kind) {
-    case PLAN_UNIT_LINEAR:
-    case PLAN_UNIT_LAYER_NORM:
-    case PLAN_UNIT_PATCHES:
-    case PLAN_UNIT_ATTENTION:
-    case PLAN_UNIT_GELU:
-    case PLAN_UNIT_LAYER_SCALE:
+    switch (fusion->kind) {
+    case PLAN_FUSION_LINEAR:
+    case PLAN_FUSION_LAYER_NORM:
+    case PLAN_FUSION_PATCHES:
+    case PLAN_FUSION_ATTENTION:
+    case PLAN_FUSION_GELU:
+    case PLAN_FUSION_LAYER_SCALE:
         return true;
     default:
         return false;
@@ -90,29 +90,29 @@ static bool reads_input(void *context, const struct plan_unit *unit) {
 
 static size_t state(void *context, const struct plan *plan, int u) {
     (void)context;
-    const struct plan_unit *unit = &plan->units.units[u];
-    return plan_is_operation(unit->kind) ? cuda_operation_state(plan, unit)
-                                         : plan_unit_state(plan, unit);
+    const struct plan_fusion *fusion = &plan->fusions.fusions[u];
+    return plan_is_operation(fusion->kind) ? cuda_operation_state(plan, fusion)
+                                           : plan_fusion_state(plan, fusion);
 }
 
 static size_t scratch(void *context, const struct plan *plan, const struct plan_step *step) {
     const struct cuda_planning *planning = context;
     const struct cuda_api *api = planning->on->api;
-    const struct plan_unit *unit = plan_unit_of(plan, step);
-    const struct cuda_conv *conv = plan->kernels[step->unit];
-    size_t channels = plan_layout_channels(&unit->layout);
+    const struct plan_fusion *fusion = plan_fusion_of(plan, step);
+    const struct cuda_conv *conv = plan->kernels[step->fusion];
+    size_t channels = plan_layout_channels(&fusion->layout);
     struct cuda_carving carving = {NULL, 0};
-    if (plan_is_operation(unit->kind))
+    if (plan_is_operation(fusion->kind))
         return cuda_operation_scratch(plan, step);
     switch (step->kind) {
     case PLAN_STEP_FORWARD:
         if (conv)
             return api->conv_scratch(conv, CUDA_FORWARD);
-        if (unit->kind == PLAN_UNIT_NORM)
+        if (fusion->kind == PLAN_FUSION_NORM)
             cuda_carve_sums(&carving, channels);
         return carving.bytes;
     case PLAN_STEP_CONV_WEIGHTS:
-        return cuda_conv_grads(planning->params, unit, api->conv_scratch(conv, CUDA_WEIGHTS),
+        return cuda_conv_grads(planning->params, fusion, api->conv_scratch(conv, CUDA_WEIGHTS),
                                (struct cuda_carving){NULL, 0})
             .bytes;
     case PLAN_STEP_CONV_DATA:

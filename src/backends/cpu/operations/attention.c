@@ -17,8 +17,8 @@ struct sizes {
     size_t panels; /* floats of an operand in panels, the largest */
 };
 
-static struct sizes sizes_of(const struct plan *plan, const struct plan_unit *unit) {
-    const struct dml_node *node = &plan->graph->nodes[unit->node];
+static struct sizes sizes_of(const struct plan *plan, const struct plan_fusion *fusion) {
+    const struct dml_node *node = &plan->graph->nodes[fusion->node];
     struct sizes s = {.n = plan->n,
                       .heads = (size_t)node->heads,
                       .tokens = (size_t)node->tokens,
@@ -33,8 +33,8 @@ static size_t square(const struct sizes *s) {
     return cpu_aligned_floats(s->tokens * s->tokens);
 }
 
-static size_t state(const struct plan *plan, const struct plan_unit *unit) {
-    struct sizes s = sizes_of(plan, unit);
+static size_t state(const struct plan *plan, const struct plan_fusion *fusion) {
+    struct sizes s = sizes_of(plan, fusion);
     return s.n * s.heads * s.tokens * sizeof(float);
 }
 
@@ -50,12 +50,12 @@ static size_t threads(void) {
     return (size_t)omp_get_max_threads();
 }
 
-static size_t forward_scratch(const struct plan *plan, const struct plan_unit *unit) {
-    struct sizes s = sizes_of(plan, unit);
+static size_t forward_scratch(const struct plan *plan, const struct plan_fusion *fusion) {
+    struct sizes s = sizes_of(plan, fusion);
     return threads() * forward_floats(&s) * sizeof(float);
 }
-static size_t backward_scratch(const struct plan *plan, const struct plan_unit *unit) {
-    struct sizes s = sizes_of(plan, unit);
+static size_t backward_scratch(const struct plan *plan, const struct plan_fusion *fusion) {
+    struct sizes s = sizes_of(plan, fusion);
     return threads() * backward_floats(&s) * sizeof(float);
 }
 
@@ -105,7 +105,7 @@ static void head_forward(const struct sizes *s, const float *x, float *y, float 
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
-    struct sizes s = sizes_of(run->plan, plan_unit_of(run->plan, step));
+    struct sizes s = sizes_of(run->plan, plan_fusion_of(run->plan, step));
     const float *x = cpu_at(run, step->in);
     float *y = cpu_at(run, step->out), *log_sums = cpu_at(run, step->state);
     float *buffers = cpu_at(run, step->scratch);
@@ -158,7 +158,7 @@ static void head_backward(const struct sizes *s, const float *x, const float *lo
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
-    struct sizes s = sizes_of(run->plan, plan_unit_of(run->plan, step));
+    struct sizes s = sizes_of(run->plan, plan_fusion_of(run->plan, step));
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     const float *log_sums = cpu_at(run, step->state);
     float *out = cpu_at(run, step->out), *buffers = cpu_at(run, step->scratch);

@@ -10,14 +10,14 @@ static float keep(const struct cpu_run *run, const struct plan_step *step, size_
     if (run->plan->kind == PLAN_EMBED)
         return 1.0f;
     float rate = cpu_node_of(run, step)->rate;
-    uint64_t node = (uint64_t)plan_unit_of(run->plan, step)->node;
+    uint64_t node = (uint64_t)plan_fusion_of(run->plan, step)->node;
     struct dml_rng rng = dml_rng_make(run->images->seed, DML_PURPOSE_DROP_PATH, run->images->step,
                                       node << 32 | (run->images->first + run->first + image));
     return dml_rng_uniform(&rng) < rate ? 0.0f : 1.0f / (1.0f - rate);
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
-    size_t size = plan_unit_of(run->plan, step)->layout.image;
+    size_t size = plan_fusion_of(run->plan, step)->layout.image;
     const float *x = cpu_at(run, step->in), *residual = cpu_at(run, step->other);
     float *y = cpu_at(run, step->out);
 #pragma omp parallel for schedule(static)
@@ -31,7 +31,7 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
-    size_t size = plan_unit_of(run->plan, step)->layout.image;
+    size_t size = plan_fusion_of(run->plan, step)->layout.image;
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
     if (!out)

@@ -47,9 +47,9 @@ static void quick_gelu_gradient(const float *grad, const float *x, size_t count,
     }
 }
 
-/* Elements of the unit's tensor: tokens have no padding. */
+/* Elements of the fusion's tensor: tokens have no padding. */
 static size_t elements(const struct cpu_run *run, const struct plan_step *step) {
-    return run->plan->n * plan_unit_of(run->plan, step)->layout.image;
+    return run->plan->n * plan_fusion_of(run->plan, step)->layout.image;
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {

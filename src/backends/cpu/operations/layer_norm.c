@@ -6,8 +6,8 @@
 /* y = (x - mean) / s * weight + bias with s = sqrt(variance + epsilon), over the channels of each
  * row; the variance is the biased one. State: mean and 1/s of each row. Ba, Kiros, Hinton 2016. */
 
-static size_t state(const struct plan *plan, const struct plan_unit *unit) {
-    return 2 * cpu_rows_of(&unit->layout, plan->n).count * sizeof(float);
+static size_t state(const struct plan *plan, const struct plan_fusion *fusion) {
+    return 2 * cpu_rows_of(&fusion->layout, plan->n).count * sizeof(float);
 }
 
 static void row_statistics(const float *x, size_t width, double epsilon, float *mean,
@@ -25,10 +25,10 @@ static void row_statistics(const float *x, size_t width, double epsilon, float *
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
-    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_NORM_WEIGHT);
-    const float *bias = cpu_params_value(run->params, unit->node, DML_ROLE_NORM_BIAS);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, run->plan->n);
+    const float *weight = cpu_params_value(run->params, fusion->node, DML_ROLE_NORM_WEIGHT);
+    const float *bias = cpu_params_value(run->params, fusion->node, DML_ROLE_NORM_BIAS);
     double epsilon = cpu_node_of(run, step)->epsilon;
     const float *x = cpu_at(run, step->in);
     float *y = cpu_at(run, step->out);
@@ -102,17 +102,17 @@ static void add_parameter_grads(const struct cpu_row_shape *rows, const float *g
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
     struct cpu_params *params = run->params;
-    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
-    const float *weight = cpu_params_value(params, unit->node, DML_ROLE_NORM_WEIGHT);
+    struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, run->plan->n);
+    const float *weight = cpu_params_value(params, fusion->node, DML_ROLE_NORM_WEIGHT);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
     const float *mean = cpu_at(run, step->state), *inverse = mean + rows.count;
     float *out = cpu_at(run, step->out);
     if (weight)
         add_parameter_grads(&rows, grad, x, mean, inverse,
-                            cpu_params_grad(params, unit->node, DML_ROLE_NORM_WEIGHT),
-                            cpu_params_grad(params, unit->node, DML_ROLE_NORM_BIAS));
+                            cpu_params_grad(params, fusion->node, DML_ROLE_NORM_WEIGHT),
+                            cpu_params_grad(params, fusion->node, DML_ROLE_NORM_BIAS));
     if (!out)
         return DML_OK;
 #pragma omp parallel for schedule(static)

@@ -3,9 +3,9 @@
 /* y = gamma[c] * x + residual. Touvron et al. 2021, Going deeper with image transformers. */
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
-    const float *gamma = cpu_params_value(run->params, unit->node, DML_ROLE_LAYER_SCALE);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, run->plan->n);
+    const float *gamma = cpu_params_value(run->params, fusion->node, DML_ROLE_LAYER_SCALE);
     const float *x = cpu_at(run, step->in), *residual = cpu_at(run, step->other);
     float *y = cpu_at(run, step->out);
 #pragma omp parallel for schedule(static)
@@ -19,13 +19,13 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, run->plan->n);
-    const float *gamma = cpu_params_value(run->params, unit->node, DML_ROLE_LAYER_SCALE);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, run->plan->n);
+    const float *gamma = cpu_params_value(run->params, fusion->node, DML_ROLE_LAYER_SCALE);
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
     cpu_column_sums(&rows, grad, cpu_at(run, step->other),
-                    cpu_params_grad(run->params, unit->node, DML_ROLE_LAYER_SCALE));
+                    cpu_params_grad(run->params, fusion->node, DML_ROLE_LAYER_SCALE));
     if (!out)
         return DML_OK;
 #pragma omp parallel for schedule(static)

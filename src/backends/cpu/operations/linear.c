@@ -6,7 +6,7 @@
 
 /* y = x W^T + b, of each row. */
 
-/* 0 behind the channels of each row. */
+/* 0 after the channels of each row. */
 static void clear_padding(const struct cpu_row_shape *rows, float *y) {
     for (size_t r = 0; r < rows->count && rows->stride > rows->width; r++)
         memset(y + r * rows->stride + rows->width, 0, (rows->stride - rows->width) * sizeof *y);
@@ -14,11 +14,11 @@ static void clear_padding(const struct cpu_row_shape *rows, float *y) {
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
-    struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
-    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_WEIGHT);
-    const float *bias = cpu_params_value(run->params, unit->node, DML_ROLE_BIAS);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, fusion)->layout, plan->n);
+    struct cpu_row_shape out = cpu_rows_of(&fusion->layout, plan->n);
+    const float *weight = cpu_params_value(run->params, fusion->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(run->params, fusion->node, DML_ROLE_BIAS);
     float *y = cpu_at(run, step->out);
     clear_padding(&out, y);
     const struct cpu_product product = {.transpose_b = true,
@@ -32,19 +32,20 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
                                         .start = {bias, cpu_at(run, step->other), out.stride},
                                         .c = y,
                                         .ldc = out.stride};
-    return cpu_product_run(&product, cpu_op_narrow(run->params, unit), cpu_at(run, step->scratch));
+    return cpu_product_run(&product, cpu_op_narrow(run->params, fusion),
+                           cpu_at(run, step->scratch));
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
-    struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
-    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_WEIGHT);
-    float *grad_weight = cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT);
-    float *grad_bias = cpu_params_grad(run->params, unit->node, DML_ROLE_BIAS);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, fusion)->layout, plan->n);
+    struct cpu_row_shape out = cpu_rows_of(&fusion->layout, plan->n);
+    const float *weight = cpu_params_value(run->params, fusion->node, DML_ROLE_WEIGHT);
+    float *grad_weight = cpu_params_grad(run->params, fusion->node, DML_ROLE_WEIGHT);
+    float *grad_bias = cpu_params_grad(run->params, fusion->node, DML_ROLE_BIAS);
     const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
-    struct cpu_engine *narrow = cpu_op_narrow(run->params, unit);
+    struct cpu_engine *narrow = cpu_op_narrow(run->params, fusion);
     const struct cpu_product of_weight = {.transpose_a = true,
                                           .m = out.width,
                                           .n = in.width,
@@ -59,7 +60,7 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     if (grad_bias)
         cpu_column_sums(&out, grad, NULL, grad_bias);
     float *grad_x = cpu_at(run, step->out);
-    if (!grad_x || status != DML_OK)
+    if (!grad_x || status)
         return status;
     clear_padding(&in, grad_x);
     const struct cpu_product of_input = {.m = in.count,
@@ -74,17 +75,17 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     return cpu_product_run(&of_input, narrow, cpu_at(run, step->scratch));
 }
 
-static size_t forward_scratch(const struct plan *plan, const struct plan_unit *unit) {
-    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
-    struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
-    return cpu_op_product_scratch(plan, unit, out.count, out.width, in.width);
+static size_t forward_scratch(const struct plan *plan, const struct plan_fusion *fusion) {
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, fusion)->layout, plan->n);
+    struct cpu_row_shape out = cpu_rows_of(&fusion->layout, plan->n);
+    return cpu_op_product_scratch(plan, fusion, out.count, out.width, in.width);
 }
 
-static size_t backward_scratch(const struct plan *plan, const struct plan_unit *unit) {
-    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, unit)->layout, plan->n);
-    struct cpu_row_shape out = cpu_rows_of(&unit->layout, plan->n);
-    size_t weight = cpu_op_product_scratch(plan, unit, out.width, in.width, out.count);
-    size_t input = cpu_op_product_scratch(plan, unit, in.count, in.width, out.width);
+static size_t backward_scratch(const struct plan *plan, const struct plan_fusion *fusion) {
+    struct cpu_row_shape in = cpu_rows_of(&plan_input_of(plan, fusion)->layout, plan->n);
+    struct cpu_row_shape out = cpu_rows_of(&fusion->layout, plan->n);
+    size_t weight = cpu_op_product_scratch(plan, fusion, out.width, in.width, out.count);
+    size_t input = cpu_op_product_scratch(plan, fusion, in.count, in.width, out.width);
     return weight > input ? weight : input;
 }
 

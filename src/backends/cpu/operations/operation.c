@@ -35,36 +35,37 @@ void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const flo
     }
 }
 
-struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct plan_unit *unit) {
-    bool tokens = unit->kind == PLAN_UNIT_PATCHES || params->graph->nodes[unit->node].tokens;
+struct cpu_engine *cpu_op_narrow(const struct cpu_params *params,
+                                 const struct plan_fusion *fusion) {
+    bool tokens = fusion->kind == PLAN_FUSION_PATCHES || params->graph->nodes[fusion->node].tokens;
     return tokens ? params->narrow_products : NULL;
 }
 
-size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_unit *unit, size_t m,
+size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_fusion *fusion, size_t m,
                               size_t n, size_t k) {
     const struct cpu_planning *planning = plan->traits->context;
-    return cpu_product_scratch(cpu_op_narrow(planning->params, unit) != NULL, m, n, k);
+    return cpu_product_scratch(cpu_op_narrow(planning->params, fusion) != NULL, m, n, k);
 }
 
-const struct cpu_op *cpu_op_of(enum plan_unit_kind kind) {
+const struct cpu_op *cpu_op_of(enum plan_fusion_kind kind) {
     switch (kind) {
-    case PLAN_UNIT_LINEAR:
+    case PLAN_FUSION_LINEAR:
         return cpu_op_linear();
-    case PLAN_UNIT_LAYER_NORM:
+    case PLAN_FUSION_LAYER_NORM:
         return cpu_op_layer_norm();
-    case PLAN_UNIT_PATCHES:
+    case PLAN_FUSION_PATCHES:
         return cpu_op_patches();
-    case PLAN_UNIT_TOKENS:
+    case PLAN_FUSION_TOKENS:
         return cpu_op_tokens();
-    case PLAN_UNIT_ATTENTION:
+    case PLAN_FUSION_ATTENTION:
         return cpu_op_attention();
-    case PLAN_UNIT_GELU:
+    case PLAN_FUSION_GELU:
         return cpu_op_gelu();
-    case PLAN_UNIT_LAYER_SCALE:
+    case PLAN_FUSION_LAYER_SCALE:
         return cpu_op_layer_scale();
-    case PLAN_UNIT_DROP_PATH:
+    case PLAN_FUSION_DROP_PATH:
         return cpu_op_drop_path();
-    case PLAN_UNIT_TOKEN_POOL:
+    case PLAN_FUSION_TOKEN_POOL:
         return cpu_op_token_pool();
     default:
         return NULL;

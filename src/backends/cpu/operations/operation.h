@@ -11,9 +11,9 @@ struct cpu_op {
     bool reads_input;
     /* Bytes that the forward pass keeps for the backward pass, and bytes of scratch memory of
      * either. NULL: none. */
-    size_t (*state)(const struct plan *plan, const struct plan_unit *unit);
-    size_t (*forward_scratch)(const struct plan *plan, const struct plan_unit *unit);
-    size_t (*backward_scratch)(const struct plan *plan, const struct plan_unit *unit);
+    size_t (*state)(const struct plan *plan, const struct plan_fusion *fusion);
+    size_t (*forward_scratch)(const struct plan *plan, const struct plan_fusion *fusion);
+    size_t (*backward_scratch)(const struct plan *plan, const struct plan_fusion *fusion);
     /* step->in to step->out; step->other is the residual to add, if any. */
     enum dml_status (*forward)(const struct cpu_run *run, const struct plan_step *step);
     /* The gradient step->in of the output to gradients of parameters and to step->out, the gradient
@@ -21,8 +21,8 @@ struct cpu_op {
     enum dml_status (*backward)(const struct cpu_run *run, const struct plan_step *step);
 };
 
-/* NULL: the unit is computed by run.c. */
-const struct cpu_op *cpu_op_of(enum plan_unit_kind kind);
+/* NULL: the fusion is computed by run.c. */
+const struct cpu_op *cpu_op_of(enum plan_fusion_kind kind);
 
 const struct cpu_op *cpu_op_linear(void), *cpu_op_layer_norm(void), *cpu_op_patches(void),
     *cpu_op_tokens(void), *cpu_op_attention(void), *cpu_op_gelu(void), *cpu_op_layer_scale(void),
@@ -42,13 +42,13 @@ static inline struct cpu_row_shape cpu_rows_of(const struct plan_layout *layout,
 /* The node of a step. */
 static inline const struct dml_node *cpu_node_of(const struct cpu_run *run,
                                                  const struct plan_step *step) {
-    return &run->plan->graph->nodes[plan_unit_of(run->plan, step)->node];
+    return &run->plan->graph->nodes[plan_fusion_of(run->plan, step)->node];
 }
 
-/* The engine for a unit's products of bfloat16 operands: those of tokens and patches, where the
+/* The engine for a fusion's products of bfloat16 operands: those of tokens and patches, where the
  * network has such; NULL: they are float32. And scratch memory for such a product. */
-struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct plan_unit *unit);
-size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_unit *unit, size_t m,
+struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct plan_fusion *fusion);
+size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_fusion *fusion, size_t m,
                               size_t n, size_t k);
 
 /* out[c] = the sum over rows of x, or of x times `factor`, rows of the

@@ -13,13 +13,13 @@ struct sizes {
     size_t width;   /* pixels of a patch in all planes */
 };
 
-static struct sizes sizes_of(const struct plan *plan, const struct plan_unit *unit) {
-    const struct dml_node *node = &plan->graph->nodes[unit->node];
+static struct sizes sizes_of(const struct plan *plan, const struct plan_fusion *fusion) {
+    const struct dml_node *node = &plan->graph->nodes[fusion->node];
     struct sizes s = {.n = plan->n,
                       .side = (size_t)node->kernel_h,
                       .rows = (size_t)node->height,
                       .columns = (size_t)node->width,
-                      .planes = (size_t)plan_input_of(plan, unit)->layout.channels};
+                      .planes = (size_t)plan_input_of(plan, fusion)->layout.channels};
     s.patches = s.n * s.rows * s.columns;
     s.width = s.planes * s.side * s.side;
     return s;
@@ -30,16 +30,16 @@ static size_t patches_bytes(const struct sizes *s) {
     return cpu_aligned_bytes(s->patches * s->width * sizeof(float));
 }
 
-static size_t forward_scratch(const struct plan *plan, const struct plan_unit *unit) {
-    struct sizes s = sizes_of(plan, unit);
-    size_t channels = (size_t)unit->layout.channels;
-    return patches_bytes(&s) + cpu_op_product_scratch(plan, unit, s.patches, channels, s.width);
+static size_t forward_scratch(const struct plan *plan, const struct plan_fusion *fusion) {
+    struct sizes s = sizes_of(plan, fusion);
+    size_t channels = (size_t)fusion->layout.channels;
+    return patches_bytes(&s) + cpu_op_product_scratch(plan, fusion, s.patches, channels, s.width);
 }
 
-static size_t backward_scratch(const struct plan *plan, const struct plan_unit *unit) {
-    struct sizes s = sizes_of(plan, unit);
-    size_t channels = (size_t)unit->layout.channels;
-    return patches_bytes(&s) + cpu_op_product_scratch(plan, unit, channels, s.width, s.patches);
+static size_t backward_scratch(const struct plan *plan, const struct plan_fusion *fusion) {
+    struct sizes s = sizes_of(plan, fusion);
+    size_t channels = (size_t)fusion->layout.channels;
+    return patches_bytes(&s) + cpu_op_product_scratch(plan, fusion, channels, s.width, s.patches);
 }
 
 /* x (n, planes, height, width) to patches (n * rows * columns, planes * side * side). */
@@ -62,13 +62,13 @@ static void gather(const struct sizes *s, const struct plan_layout *image, const
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    struct sizes s = sizes_of(plan, unit);
-    size_t channels = (size_t)unit->layout.channels;
-    const float *weight = cpu_params_value(run->params, unit->node, DML_ROLE_WEIGHT);
-    const float *bias = cpu_params_value(run->params, unit->node, DML_ROLE_BIAS);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct sizes s = sizes_of(plan, fusion);
+    size_t channels = (size_t)fusion->layout.channels;
+    const float *weight = cpu_params_value(run->params, fusion->node, DML_ROLE_WEIGHT);
+    const float *bias = cpu_params_value(run->params, fusion->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch), *y = cpu_at(run, step->out);
-    gather(&s, &plan_input_of(plan, unit)->layout, cpu_at(run, step->in), patches);
+    gather(&s, &plan_input_of(plan, fusion)->layout, cpu_at(run, step->in), patches);
     const struct cpu_product product = {.transpose_b = true,
                                         .m = s.patches,
                                         .n = channels,
@@ -80,20 +80,20 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
                                         .start = {.row = bias},
                                         .c = y,
                                         .ldc = channels};
-    return cpu_product_run(&product, cpu_op_narrow(run->params, unit),
+    return cpu_product_run(&product, cpu_op_narrow(run->params, fusion),
                            (char *)patches + patches_bytes(&s));
 }
 
 /* Of the parameters alone: nobody needs the gradient of an image. */
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    struct sizes s = sizes_of(plan, unit);
-    struct cpu_row_shape rows = cpu_rows_of(&unit->layout, plan->n);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct sizes s = sizes_of(plan, fusion);
+    struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, plan->n);
     const float *grad = cpu_at(run, step->in);
-    float *bias = cpu_params_grad(run->params, unit->node, DML_ROLE_BIAS);
+    float *bias = cpu_params_grad(run->params, fusion->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch);
-    gather(&s, &plan_input_of(plan, unit)->layout, cpu_at(run, step->other), patches);
+    gather(&s, &plan_input_of(plan, fusion)->layout, cpu_at(run, step->other), patches);
     const struct cpu_product product = {
         .transpose_a = true,
         .m = rows.width,
@@ -103,9 +103,9 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
         .lda = rows.stride,
         .b = patches,
         .ldb = s.width,
-        .c = cpu_params_grad(run->params, unit->node, DML_ROLE_WEIGHT),
+        .c = cpu_params_grad(run->params, fusion->node, DML_ROLE_WEIGHT),
         .ldc = s.width};
-    enum dml_status status = cpu_product_run(&product, cpu_op_narrow(run->params, unit),
+    enum dml_status status = cpu_product_run(&product, cpu_op_narrow(run->params, fusion),
                                              (char *)patches + patches_bytes(&s));
     if (bias)
         cpu_column_sums(&rows, grad, NULL, bias);

@@ -38,8 +38,8 @@ static size_t means(const struct cpu_run *run, const struct plan_step *step, str
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    const struct plan_layout *in = &plan_input_of(run->plan, fusion)->layout;
     size_t channels = (size_t)in->channels;
     struct mean parts[2];
     size_t count = means(run, step, parts);
@@ -47,8 +47,8 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
     float *y = cpu_at(run, step->out);
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < run->plan->n; i++) {
-        float *vector = y + i * unit->layout.image;
-        memset(vector, 0, unit->layout.image * sizeof *vector);
+        float *vector = y + i * fusion->layout.image;
+        memset(vector, 0, fusion->layout.image * sizeof *vector);
         for (size_t p = 0; p < count; p++) {
             const float *rows = x + i * in->image + parts[p].first * channels;
             for (size_t c = 0; c < channels; c++) {
@@ -63,8 +63,8 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    const struct plan_layout *in = &plan_input_of(run->plan, unit)->layout;
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    const struct plan_layout *in = &plan_input_of(run->plan, fusion)->layout;
     size_t channels = (size_t)in->channels;
     struct mean parts[2];
     size_t count = means(run, step, parts);
@@ -77,7 +77,7 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
         float *image = out + i * in->image;
         memset(image, 0, in->image * sizeof *image);
         for (size_t p = 0; p < count; p++) {
-            const float *vector = grad + i * unit->layout.image + parts[p].to;
+            const float *vector = grad + i * fusion->layout.image + parts[p].to;
             float share = 1.0f / (float)parts[p].count;
             for (size_t t = parts[p].first; t < parts[p].first + parts[p].count; t++)
                 for (size_t c = 0; c < channels; c++)

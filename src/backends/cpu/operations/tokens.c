@@ -39,13 +39,13 @@ static size_t pixel_at(const struct plan_layout *map, size_t c, size_t s) {
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
     const struct cpu_params *params = run->params;
     const struct dml_node *node = cpu_node_of(run, step);
-    const struct plan_layout *map = &plan_input_of(run->plan, unit)->layout;
-    size_t tokens = unit->layout.pixels, channels = (size_t)unit->layout.channels;
-    size_t registers = registers_of(run, unit->node);
-    const float *positions = cpu_params_value(params, unit->node, DML_ROLE_POSITIONS);
+    const struct plan_layout *map = &plan_input_of(run->plan, fusion)->layout;
+    size_t tokens = fusion->layout.pixels, channels = (size_t)fusion->layout.channels;
+    size_t registers = registers_of(run, fusion->node);
+    const float *positions = cpu_params_value(params, fusion->node, DML_ROLE_POSITIONS);
     const float *x = cpu_at(run, step->in);
     float *y = cpu_at(run, step->out);
 #pragma omp parallel for collapse(2) schedule(static)
@@ -56,7 +56,7 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
             const float *learned = NULL;
             if (!source.patch)
                 learned =
-                    cpu_params_value(params, unit->node, source.role) + source.token * channels;
+                    cpu_params_value(params, fusion->node, source.role) + source.token * channels;
             for (size_t c = 0; c < channels; c++)
                 row[c] = learned ? learned[c] : x[i * map->image + pixel_at(map, c, source.index)];
             for (size_t c = 0; source.positioned && c < channels; c++)
@@ -67,21 +67,21 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
 
 /* A token's gradient summed over the images goes to the learned token and to its position. */
 static void parameter_grads(const struct cpu_run *run, const struct plan_step *step, size_t t) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
     struct cpu_params *params = run->params;
-    size_t channels = (size_t)unit->layout.channels;
-    struct source source = source_of(cpu_node_of(run, step), registers_of(run, unit->node), t);
+    size_t channels = (size_t)fusion->layout.channels;
+    struct source source = source_of(cpu_node_of(run, step), registers_of(run, fusion->node), t);
     float *learned = NULL, *position = NULL;
     if (!source.patch)
-        learned = cpu_params_grad(params, unit->node, source.role) + source.token * channels;
+        learned = cpu_params_grad(params, fusion->node, source.role) + source.token * channels;
     if (source.positioned)
         position =
-            cpu_params_grad(params, unit->node, DML_ROLE_POSITIONS) + source.position * channels;
+            cpu_params_grad(params, fusion->node, DML_ROLE_POSITIONS) + source.position * channels;
     const float *grad = (const float *)cpu_at(run, step->in) + t * channels;
     for (size_t c = 0; c < channels; c++) {
         double sum = 0;
         for (size_t i = 0; i < run->plan->n; i++)
-            sum += grad[i * unit->layout.image + c];
+            sum += grad[i * fusion->layout.image + c];
         if (learned)
             learned[c] = (float)sum;
         if (position)
@@ -90,10 +90,10 @@ static void parameter_grads(const struct cpu_run *run, const struct plan_step *s
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
-    const struct plan_unit *unit = plan_unit_of(run->plan, step);
-    const struct plan_layout *map = &plan_input_of(run->plan, unit)->layout;
-    size_t tokens = unit->layout.pixels, channels = (size_t)unit->layout.channels;
-    size_t prefix = (size_t)cpu_node_of(run, step)->prefix, room = plan_layout_channels(map);
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    const struct plan_layout *map = &plan_input_of(run->plan, fusion)->layout;
+    size_t tokens = fusion->layout.pixels, channels = (size_t)fusion->layout.channels;
+    size_t prefix = (size_t)cpu_node_of(run, step)->prefix, padded = plan_layout_channels(map);
     const float *grad = cpu_at(run, step->in);
     float *out = cpu_at(run, step->out);
 #pragma omp parallel for schedule(static)
@@ -105,7 +105,7 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     for (size_t i = 0; i < run->plan->n; i++)
         for (size_t s = 0; s < map->pixels; s++) {
             const float *row = grad + (i * tokens + prefix + s) * channels;
-            for (size_t c = 0; c < room; c++)
+            for (size_t c = 0; c < padded; c++)
                 out[i * map->image + pixel_at(map, c, s)] = c < channels ? row[c] : 0.0f;
         }
     return DML_OK;

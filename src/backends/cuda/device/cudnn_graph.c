@@ -140,16 +140,16 @@ static cudnnBackendDescriptor_t build(struct building *b, const struct cudnn_tar
     const float one = 1, zero = 0;
     const cudnnDataType_t map = target->math == CUDA_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
     cudnnBackendDescriptor_t operations[4], other[3] = {NULL}, graph;
-    int count = 0, behind = 0;
+    int count = 0, later = 0;
     if (fused && s->residual)
-        other[behind++] = tensor(b, RESIDUAL, map, out, false);
+        other[later++] = tensor(b, RESIDUAL, map, out, false);
     if (fused && s->bias)
-        other[behind++] = tensor(b, BIAS, map, vector, false);
-    behind += fused && s->relu;
+        other[later++] = tensor(b, BIAS, map, vector, false);
+    later += fused && s->relu;
     cudnnBackendDescriptor_t x = tensor(b, X, map, in, false);
     cudnnBackendDescriptor_t w = tensor(b, WEIGHTS, map, filter, false);
     cudnnBackendDescriptor_t now =
-        tensor(b, behind ? INNER : Y, behind ? CUDNN_DATA_FLOAT : map, out, behind > 0);
+        tensor(b, later ? INNER : Y, later ? CUDNN_DATA_FLOAT : map, out, later > 0);
     operations[count] = make(b, passes[pass].type);
     set_descriptor(b, operations[count], passes[pass].conv, convolution(b, s));
     set_descriptor(b, operations[count], passes[pass].x, x);
@@ -158,8 +158,8 @@ static cudnnBackendDescriptor_t build(struct building *b, const struct cudnn_tar
     set(b, operations[count], passes[pass].alpha, CUDNN_TYPE_FLOAT, 1, &one);
     set(b, operations[count], passes[pass].beta, CUDNN_TYPE_FLOAT, 1, &zero);
     finalize(b, operations[count++]);
-    for (int k = 0; k < behind; k++) {
-        bool last = k + 1 == behind;
+    for (int k = 0; k < later; k++) {
+        bool last = k + 1 == later;
         cudnnBackendDescriptor_t next =
             tensor(b, last ? Y : INNER + 1 + k, last ? map : CUDNN_DATA_FLOAT, out, !last);
         operations[count++] = pointwise(b, now, other[k], next);

@@ -251,10 +251,10 @@ static void norm_input(cuda_stream s, struct cuda_rows rows, const void *grad, c
            x, mean, coefficients, out);
 }
 
-static __global__ void norm_affine_kernel(struct cuda_norm norm, const float *bias, size_t room,
+static __global__ void norm_affine_kernel(struct cuda_norm norm, const float *bias, size_t padded,
                                           float *scale, float *shift) {
     size_t c = thread_number();
-    if (c >= room)
+    if (c >= padded)
         return;
     double factor = 0, offset = 0;
     if (c < norm.channels) {
@@ -266,9 +266,9 @@ static __global__ void norm_affine_kernel(struct cuda_norm norm, const float *bi
     if (bias && c < norm.channels)
         shift[c] += bias[c] * scale[c];
 }
-static void norm_affine(cuda_stream s, const struct cuda_norm *norm, const float *bias, size_t room,
+static void norm_affine(cuda_stream s, const struct cuda_norm *norm, const float *bias, size_t padded,
                         float *scale, float *shift) {
-    LAUNCH(norm_affine_kernel, blocks_for(room, THREADS), THREADS, s, *norm, bias, room, scale,
+    LAUNCH(norm_affine_kernel, blocks_for(padded, THREADS), THREADS, s, *norm, bias, padded, scale,
            shift);
 }
 
