@@ -62,6 +62,11 @@ refused() {
     grep -qF -- "$text" "$work/log" || { cat "$work/log"; fail "not told: $text"; }
 }
 
+echo "dml list tells which criteria may have a memory"
+memory_of() { "$dml" list | sed -n "/^  $1 /,/^  $2 /p" | grep -c -- --xbm_size || true; }
+[ "$(memory_of contrastive triplet) $(memory_of triplet margin)" = "1 0" ] ||
+    fail "dml list does not tell who may have a memory"
+
 echo "what does not go together is refused"
 refused "there is no criterion 'tcmm'" --loss margin+tcmm
 refused "there is no criterion ''" --loss margin+
