@@ -114,7 +114,7 @@ images=$(find "$work/data/emoji12/images" -name '*.*g' | wc -l) # each is looked
 struck kill 1 init "" 1                       # it has not yet come
 struck kill 1 open /images/ $((images + 5))   # it loads
 struck exit 1 send 328 2                      # embeddings, labels and indices
-struck stop 0 send 1048576 1                  # gradients
+struck kill 0 send 1048576 1                  # gradients
 struck kill 1 send 992 1                      # embeddings of test images
 struck exit 0 rename checkpoint_Test 1        # it writes a checkpoint
 go_on() {
