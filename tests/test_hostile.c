@@ -271,7 +271,7 @@ static void test_messages(void **state) {
     dml_fail(DML_ERROR_INPUT, "a\x1b[31m\xc2\x9b\xff\u00e4");
     assert_string_equal(dml_error(), "a\\x1b[31m\\xc2\\x9b\\xff\u00e4");
     char small[8];
-    dml_text_printable("abcdef\x1b", true, small, sizeof small);
+    dml_text_printable("abcdef\x1b", "", small, sizeof small);
     assert_string_equal(small, "abcdef");
 }
 

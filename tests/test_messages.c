@@ -40,9 +40,12 @@ static void test_lines_reach_the_listener(void **state) {
     dml_warn("a name with \x1b[31m colours");
     assert_int_equal(heard.kind, DML_MESSAGE_WARNING);
     assert_string_equal(heard.text, "<><one><><a name with \\x1b[31m colours>");
+    heard.text[0] = 0;
+    dml_warn("%s: has\na %s", "a\ndml: b", "c\td\xff"); /* lines are the message's, not a name's */
+    assert_string_equal(heard.text, "<a\\x0adml: b: has><a c\\x09d\\xff>");
     dml_listen(NULL);
     dml_inform("nobody listens");
-    assert_string_equal(heard.text, "<><one><><a name with \\x1b[31m colours>");
+    assert_null(strstr(heard.text, "nobody"));
 }
 
 static void test_progress_reaches_the_listener(void **state) {

@@ -21,7 +21,7 @@ enum dml_status dml_fail(enum dml_status status, const char *format, ...) {
     va_start(arguments, format);
     vsnprintf(text, sizeof text, dml_message_format(format, own, sizeof own), arguments);
     va_end(arguments);
-    dml_text_printable(text, false, message, sizeof message);
+    dml_text_printable(text, "", message, sizeof message);
     return status;
 }
 

@@ -64,11 +64,26 @@ void dml_tell_lines(enum dml_message_kind kind, char *text) {
     pthread_mutex_unlock(&lock);
 }
 
+/* `text` with other characters in the place of some. */
+static void replace(char *text, char old, char new) {
+    while ((text = strchr(text, old)))
+        *text++ = new;
+}
+
+void dml_message_text(char *out, size_t size, const char *format, va_list arguments) {
+    static const char mark[] = "\x1e"; /* a newline of the format's */
+    char lines[TEXT_SIZE], own[TEXT_SIZE], text[4 * TEXT_SIZE];
+    snprintf(lines, sizeof lines, "%s", dml_message_format(format, own, sizeof own));
+    replace(lines, '\n', *mark);
+    vsnprintf(text, sizeof text, lines, arguments);
+    dml_text_printable(text, mark, out, size);
+    replace(out, *mark, '\n');
+}
+
 static void tell(enum dml_message_kind kind, const char *format, va_list arguments) {
-    char text[TEXT_SIZE], clean[TEXT_SIZE];
-    vsnprintf(text, sizeof text, dml_message_format(format, clean, sizeof clean), arguments);
-    dml_text_printable(text, true, clean, sizeof clean);
-    dml_tell_lines(kind, clean);
+    char text[TEXT_SIZE];
+    dml_message_text(text, sizeof text, format, arguments);
+    dml_tell_lines(kind, text);
 }
 
 void dml_inform(const char *format, ...) {

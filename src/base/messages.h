@@ -3,6 +3,7 @@
 
 #include "dml/messages.h"
 
+#include <stdarg.h>
 #include <stddef.h>
 
 /* Tell the listener (dml/messages.h) one line or several, split at newlines, of which one at the
@@ -11,6 +12,10 @@
  * as the parameter's name, "bs 112". */
 void dml_inform(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void dml_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A message as those tell it: the lines are the format's, whatever is in names. */
+void dml_message_text(char *out, size_t size, const char *format, va_list arguments)
+    __attribute__((format(printf, 3, 0)));
 
 /* The same of a text as it is. Changes the text. */
 void dml_tell_lines(enum dml_message_kind kind, char *text);

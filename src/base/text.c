@@ -16,7 +16,7 @@ size_t dml_text_plain(const char *text, size_t left) {
     return dml_utf8_length(text, left);
 }
 
-static void printable(const char *text, const char *keep, char *out, size_t size) {
+void dml_text_printable(const char *text, const char *keep, char *out, size_t size) {
     size_t at = 0, left = strlen(text);
     while (left) {
         size_t length = strchr(keep, *text) ? 1 : dml_text_plain(text, left);
@@ -32,10 +32,6 @@ static void printable(const char *text, const char *keep, char *out, size_t size
     }
     if (size)
         out[at] = 0;
-}
-
-void dml_text_printable(const char *text, bool lines, char *out, size_t size) {
-    printable(text, lines ? "\n\t" : "", out, size);
 }
 
 /* "\\xff", in lower case as it is written. */
@@ -74,7 +70,7 @@ char *dml_text_line(const char *text) {
     size_t size = 4 * strlen(text) + 5;
     char *out = dml_alloc(size, 1);
     if (out)
-        printable(text, "", out, size);
+        dml_text_printable(text, "", out, size);
     return out;
 }
 

@@ -13,9 +13,8 @@
 size_t dml_text_plain(const char *text, size_t left);
 
 /* For a terminal or a line of a log: control characters and bytes that are not UTF-8 become \x1b
- * and the like; newlines and tabs stay where there may be several `lines`. Writes at most `size`
- * bytes, the 0 included. */
-void dml_text_printable(const char *text, bool lines, char *out, size_t size);
+ * and the like, but those of `keep`. Writes at most `size` bytes, the 0 included. */
+void dml_text_printable(const char *text, const char *keep, char *out, size_t size);
 
 /* The same as a copy without newlines and tabs, for one line; free() it. NULL: no memory. */
 char *dml_text_line(const char *text);

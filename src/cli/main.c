@@ -1,12 +1,14 @@
 #include "cli/cli.h"
 
 #include "base/level.h"
+#include "base/messages.h"
 #include "base/suggest.h"
 #include "base/text.h"
 #include "cli/starved.h"
 #include "cli/terminal.h"
 #include "dml/dml.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -55,13 +57,12 @@ int dml_cli_finish(const char *name, enum dml_status status) {
 }
 
 void dml_cli_print(const char *format, ...) {
-    char text[4 * PATH_MAX], clean[4 * sizeof text];
+    char text[8 * PATH_MAX];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof text, format, arguments);
+    dml_message_text(text, sizeof text, format, arguments);
     va_end(arguments);
-    dml_text_printable(text, true, clean, sizeof clean);
-    fputs(clean, stdout);
+    fputs(text, stdout);
 }
 
 int dml_cli_wants_help(int argc, char **argv) {
@@ -116,7 +117,16 @@ static int delivered(const char *name, int status) {
     return status ? status : 1;
 }
 
+/* A standard stream that is closed must not be the number of the next file that is opened: what is
+ * printed would be written there. Writing to what takes its place fails. */
+static void hold_streams(void) {
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
+            _exit(1);
+}
+
 int main(int argc, char **argv) {
+    hold_streams();
     signal(SIGXFSZ, SIG_IGN); /* a file beyond its limit is reported, as a full disk is */
     dml_cli_show_messages();
     if (dml_level_check())
