@@ -7,6 +7,8 @@
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define FOLDER DML_SOURCE_DIR "/tests/images"
 enum { MOST_FILES = 64 };
@@ -254,11 +256,30 @@ static void test_buffers(void **state) {
     dml_pixels_free(&pixels);
 }
 
+/* What the process lacks is not the file's fault: the loader puts no other image in its place. */
+static void test_no_descriptors(void **state) {
+    (void)state;
+    struct dml_reader *reader;
+    struct rlimit before;
+    int width, height, next = dup(0);
+    const char *path = scratch_text("lacking.jpg", "x");
+    assert_ok(dml_reader_new(&reader));
+    assert_true(next >= 0 && close(next) == 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+    struct rlimit none = {(rlim_t)next, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    enum dml_status status = dml_reader_open(reader, path, &width, &height);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(status, DML_ERROR_UNSUPPORTED);
+    assert_non_null(strstr(dml_error(), "lacking.jpg: cannot be opened: Too many open files"));
+    dml_reader_free(reader);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_kinds),   cmocka_unit_test(test_parts_of_photographs),
-        cmocka_unit_test(test_corrupt), cmocka_unit_test(test_broken),
-        cmocka_unit_test(test_scans),   cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_kinds),          cmocka_unit_test(test_parts_of_photographs),
+        cmocka_unit_test(test_corrupt),        cmocka_unit_test(test_broken),
+        cmocka_unit_test(test_scans),          cmocka_unit_test(test_buffers),
+        cmocka_unit_test(test_no_descriptors),
     };
     scratch_open();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

@@ -120,8 +120,12 @@ static enum dml_status open_file(struct dml_reader *reader, const char *path,
     close_file(reader);
     struct stat info;
     reader->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a pipe must not block */
-    if (reader->fd < 0)
-        return dml_fail(DML_ERROR_IO, "%s: cannot be opened: %s", path, strerror(errno));
+    if (reader->fd < 0) {
+        /* What the process lacks is not about the file: no other may take its place. */
+        bool lacking = errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+        return dml_fail(lacking ? DML_ERROR_UNSUPPORTED : DML_ERROR_IO, "%s: cannot be opened: %s",
+                        path, strerror(errno));
+    }
     if (fstat(reader->fd, &info) != 0)
         return dml_fail(DML_ERROR_IO, "%s: %s", path, strerror(errno));
     if (!S_ISREG(info.st_mode))

@@ -81,14 +81,16 @@ __attribute__((destructor)) static void end(void) {
         fclose(file);
 }
 
-/* The place that called this library. */
-static uint64_t place_of(void) {
-    void *frames[DEPTH];
-    int count = backtrace(frames, DEPTH);
+static uint64_t mix(uint64_t sum, uint64_t value) {
+    return (sum ^ value) * 1099511628211u;
+}
+
+/* The place that a stack belongs to. */
+static uint64_t place_of_stack(void *const *frames, int count) {
     uint64_t place = 14695981039346656037u;
     bool called = false; /* the library that called is known */
     Dl_info here = {0};
-    dladdr((void *)place_of, &here);
+    dladdr((void *)place_of_stack, &here);
     for (int i = 0; i < count; i++) {
         Dl_info info = {0};
         uintptr_t address = (uintptr_t)frames[i];
@@ -98,9 +100,29 @@ static uint64_t place_of(void) {
         if (outside && called)
             continue;
         called |= outside;
-        place = (place ^ address) * 1099511628211u;
+        place = mix(place, address);
     }
     return place ? place : 1;
+}
+
+/* The place that called this library. Stacks that were seen before are looked up. */
+static uint64_t place_of(void) {
+    static struct { uint64_t stack, place; } known[PLACES];
+    void *frames[DEPTH];
+    int count = backtrace(frames, DEPTH);
+    uint64_t stack = 1;
+    for (int i = 0; i < count; i++)
+        stack = mix(stack, (uintptr_t)frames[i]);
+    pthread_mutex_lock(&seeing);
+    size_t i = stack % PLACES;
+    while (known[i].place && known[i].stack != stack)
+        i = (i + 1) % PLACES;
+    if (!known[i].place)
+        known[i].place = place_of_stack(frames, count);
+    known[i].stack = stack;
+    uint64_t place = known[i].place;
+    pthread_mutex_unlock(&seeing);
+    return place;
 }
 
 /* Which call of its place this one is. */
