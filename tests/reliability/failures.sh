@@ -43,10 +43,18 @@ ended() {
 }
 # starved MB ARGUMENTS...
 starved() { (ulimit -v "$(($1 * 1024))" && shift && "$dml" "$@"); }
-# without_memory N ARGUMENTS...: the N-th allocation fails
+# without_memory ARGUMENTS...: an allocation fails, of those that say how much they wanted. Which they
+# are changes with the program, and from run to run.
 without_memory() {
-    (ulimit -v 100000000 && FAULT_IN=$(basename "$dml") FAULT_KIND=memory FAULT_AT=$1 \
-        LD_PRELOAD=$faults exec "$dml" "${@:2}")
+    local n status=0
+    for n in {2000..2020}; do
+        status=0
+        (ulimit -v 100000000 && FAULT_IN=$(basename "$dml") FAULT_KIND=memory FAULT_AT=$n \
+            LD_PRELOAD=$faults exec "$dml" "$@") 2>once || status=$?
+        ! grep -q "cannot allocate" once || break
+    done
+    cat once >&2
+    return "$status"
 }
 
 train --save_path runs --savename one --state_minutes 1000 >log 2>&1 || { cat log; exit 1; }
@@ -121,12 +129,7 @@ provoke() {
         check piped
         ;;
     "out of memory")
-        local n # which allocation is one of the program's own changes with the program
-        for n in {2000..2020}; do
-            without_memory "$n" train "${base[@]}" --n_epochs 1 --save_path none 2>err >out || true
-            ! grep -q "cannot allocate" err || break
-        done
-        check without_memory "$n" train "${base[@]}" --n_epochs 1 --save_path none
+        check without_memory train "${base[@]}" --n_epochs 1 --save_path none
         ;;
     "oneDNN or OpenBLAS"*) starve 2 "$pattern" ;;
     "OpenMP gets"*) starve 64 "$pattern" ;;
