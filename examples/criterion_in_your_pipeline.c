@@ -1,4 +1,4 @@
-/* A criterion and a miner in a program of one's own: embeddings and labels in, loss and gradient
+/* A criterion and a miner in a program of your own: embeddings and labels in, loss and gradient
  * out. Here gradient descent moves eight points by hand until their classes are apart.
  *
  *     cc criterion_in_your_pipeline.c $(pkg-config --cflags --libs dml-core) */
@@ -31,7 +31,7 @@ static enum dml_status train(struct dml_loss *first, struct dml_loss *last) {
         if (!status)
             status = dml_objective_compute(triplet, &batch, &tuples, &rng, grad, last);
         for (int i = 0; !status && i < N * DIM; i++)
-            embeddings[i] -= 0.2f * grad[i]; /* yours: the gradient goes on into your network */
+            embeddings[i] -= 0.2f * grad[i]; /* yours: here the gradient flows into your network */
         if (step == 0)
             *first = *last;
     }

@@ -1,4 +1,4 @@
-/* Metrics of embeddings that are in memory already.
+/* Metrics of embeddings that are already in memory.
  *
  *     cc evaluate_arrays.c $(pkg-config --cflags --libs dml-core) */
 #include <dml/core.h>

@@ -170,7 +170,7 @@ says "--whiten 17: the embeddings have 16 dimensions" "$dml" eval $small --white
 says "--whiten_from: needs --whiten" "$dml" eval $small --whiten_from "$work/e.npy"
 says "e.npy: has embeddings of 2 dimensions, the others 16" "$dml" eval $small --whiten 8 \
     --whiten_from "$work/e.npy"
-says "vary in 2 alone" "$dml" search --gallery "$work/flat.npy" --query "$work/flat.npy" --whiten 3
+says "vary in only 2" "$dml" search --gallery "$work/flat.npy" --query "$work/flat.npy" --whiten 3
 says "--whiten 3: the embeddings have 2 dimensions" "$dml" search --gallery "$work/e.npy" \
     --query "$work/e.npy" --whiten 3
 says "zero vector" "$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --aqe 1

@@ -171,7 +171,7 @@ static void backbones_that_make_no_sense(void **state) {
     assert_refused(build("b_crop", BACKBONE("\"b\"", "0", "DML_PARAM_INT", "return 0;")),
                    "its backbone 'b' has a crop of 0 pixels");
     assert_refused(build("b_name", BACKBONE("\"../b\"", "8", "DML_PARAM_INT", "return 0;")),
-                   "its backbone '../b': a name is of at most 64 letters");
+                   "its backbone '../b': a name consists of at most 64 letters");
     assert_refused(build("b_alias", BACKBONE("\"dino_vits16\"", "8", "DML_PARAM_INT", "return 0;")),
                    "there is already a backbone called 'dino_vits16'");
     assert_refused(build("b_text", BACKBONE("\"b\"", "8", "DML_PARAM_STRING", "return 0;")),

@@ -73,5 +73,5 @@ cmp "$work"/results/few/{whole,parts}/CSV_Logs/Data_Train_loss.csv
 cmp "$work/whole_embeddings.npy" "$work/parts_embeddings.npy"
 refused "tiny has no option '_frozen' (_normalize," --plugin tiny.so --arch tiny_frozen
 refused "no option '_width7'" --plugin tiny.so --arch tiny_width7
-refused 'images have at least 16 pixels' --plugin tiny.so --arch tiny --image_size 8
+refused 'images must have at least 16 pixels' --plugin tiny.so --arch tiny --image_size 8
 refused "there is no backbone 'tiny'" --arch tiny

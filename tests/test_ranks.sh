@@ -214,7 +214,7 @@ chmod +x "$work/pathless"
 dml=$work/pathless refused 1 "dml train: --ranks 2: mpirun cannot be started: .*(make deps-mpi" \
     --ranks 2
 OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=0 dml=$work/bin/dml refused 1 \
-    "dml train: started as one of 2 processes, and this build leaves out many processes: "
+    "dml train: started as one of 2 processes, and this build does not support several: "
 
 # As on machines that differ: each rank is given flags of its own.
 cat >"$work/unlike.sh" <<'EOF'

@@ -1,4 +1,4 @@
-/* A criterion and a batch miner of one's own, both called "mine", in one file. */
+/* A criterion and a batch miner of your own, both called "mine", in one file. */
 #include <dml/plugin.h>
 
 #include <math.h>
@@ -79,7 +79,7 @@ static const struct dml_param miner_params[] = {
      .fallback = "3",
      .min = 1,
      .max = 16,
-     .help = "draw among so many of the nearest negatives"},
+     .help = "Draw among this many of the nearest negatives"},
 };
 static const struct dml_param_table miner_table =
     DML_PARAM_TABLE("Batch miner: mine", struct miner_options, miner_params);

@@ -1,4 +1,4 @@
-/* A small backbone of one's own: residual blocks of two 3x3 convolutions, in three stages. Its
+/* A small backbone of your own: residual blocks of two 3x3 convolutions, in three stages. Its
  * options are written after its name: --arch tiny_width32_normalize. */
 #include <dml/graph.h>
 #include <dml/plugin.h>
@@ -28,8 +28,8 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Options of tiny", struct options, params);
 
-/* A convolution, its batch norm and, where asked, a relu; PyTorch's names "PREFIX.conv1.weight" and
- * "PREFIX.bn1.weight". */
+/* A convolution, its batch norm and, if asked for, a relu; PyTorch's names "PREFIX.conv1.weight"
+ * and "PREFIX.bn1.weight". */
 static int layer(struct dml_graph *g, int x, const char *prefix, int number, int channels,
                  int kernel, int stride, bool relu) {
     char conv[DML_GRAPH_NAME], norm[DML_GRAPH_NAME];
@@ -51,8 +51,8 @@ static int block(struct dml_graph *g, int x, const char *prefix, int channels, i
 static int build(struct dml_graph *g, const struct dml_backbone_context *c, const void *options) {
     const struct options *o = options;
     if (c->image_size < 16)
-        return dml_graph_fail(g,
-                              dml_fail(DML_ERROR_USAGE, "images have at least 16 pixels a side"));
+        return dml_graph_fail(
+            g, dml_fail(DML_ERROR_USAGE, "images must have at least 16 pixels a side"));
     dml_graph_set_input(g, &DML_IMAGENET_INPUT);
     dml_graph_set_init(g, DML_INIT_KAIMING_NORMAL);
     int x = dml_graph_input(g, 3, c->image_size, c->image_size);

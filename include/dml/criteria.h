@@ -11,7 +11,7 @@
 extern "C" {
 #endif
 
-/* What a criterion may need to know of the run beside its own options. */
+/* What a criterion may need to know about the run besides its own options. */
 struct dml_criterion_context {
     size_t dim;        /* of the embeddings, 1 or more; snr: 2 or more */
     size_t classes;    /* training classes, 1 or more; labels are 0..classes-1 */
@@ -46,7 +46,7 @@ struct dml_criterion_buffer {
     int32_t *ints;       /* where they are whole numbers; the other one is NULL */
     size_t dims[2];      /* shape, row-major; dims[1] is 1 for a vector */
     int32_t least, most; /* bounds of ints */
-    bool transient;      /* only of use to a run that goes on, not in a checkpoint */
+    bool transient;      /* needed only to resume a run; not part of a checkpoint */
 };
 
 /* A criterion (loss). Functions get the `state` that create made. */
@@ -63,13 +63,13 @@ struct dml_criterion {
     enum dml_status (*create)(const void *options, const struct dml_criterion_context *context,
                               void **state);
 
-    /* Loss of the batch, dL/d(embeddings) into `grad` (n, dim; every element is written), and
-     * the gradients of the learnable parameters into their own arrays (overwritten).
-     * `tuples` is NULL where it looks at the whole batch, or at batch->reference. With nothing to
-     * learn from (no tuples, no active anchors) the loss and all gradients are 0. Inputs are finite
-     * and labels in range: the caller has checked. Working memory must be allocated before the
-     * first value is written. `rng` may be NULL where nothing is drawn: only quadruplet draws,
-     * without `fourth`. */
+    /* Loss of the batch, dL/d(embeddings) into `grad` (n, dim; every element is written), and the
+     * gradients of the learnable parameters into their own arrays (overwritten). `tuples` is NULL
+     * where it looks at the whole batch, or at batch->reference. With nothing to learn from (no
+     * tuples, no active anchors) the loss and all gradients are 0. Inputs are finite and labels in
+     * range: the caller has checked. Working memory must be allocated before the first value is
+     * written. `rng` may be NULL where nothing is drawn: only quadruplet draws, and only without
+     * `fourth`. */
     enum dml_status (*forward_backward)(void *state, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss);
@@ -86,14 +86,14 @@ struct dml_criterion {
     double (*margin)(const void *options);
 };
 
-/* A criterion in use: descriptor, options and state together. This is the way in for programs
- * that lift a criterion into their own pipeline. */
+/* A criterion in use: descriptor, options and state together. This is the entry point for programs
+ * that use a criterion in a pipeline of their own. */
 struct dml_objective;
 
-/* `flags` sets options as on the command line ("--loss_margin_beta 0.6"), or is NULL.
- * The caller frees the result with dml_objective_free; `context` may go. DML_ERROR_USAGE: no such
- * criterion or flag, a value out of bounds. DML_ERROR_INPUT: what the context holds. On failure
- * *out is as it was. */
+/* `flags` sets options as on the command line ("--loss_margin_beta 0.6"), or is NULL. The caller
+ * frees the result with dml_objective_free; `context` may go. DML_ERROR_USAGE: no such criterion or
+ * flag, a value out of bounds. DML_ERROR_INPUT: an invalid context. On failure *out is unchanged.
+ */
 DML_API enum dml_status dml_objective_open(const char *criterion, const char *flags,
                                            const struct dml_criterion_context *context,
                                            struct dml_objective **out);
@@ -107,9 +107,9 @@ DML_API void dml_objective_free(struct dml_objective *objective);
 DML_API const struct dml_criterion *dml_objective_criterion(const struct dml_objective *objective);
 
 /* Gives it a memory of the last `size` embeddings. A computation then first stores the batch, of at
- * most `size`, and compares it with all that is stored: batch->reference must be NULL, and tuples
- * too. DML_ERROR_USAGE: the criterion compares with no reference; the message lists those that do.
- */
+ * most `size`, and compares it with all that is stored: batch->reference and tuples must be NULL.
+ * DML_ERROR_USAGE: the criterion does not compare with a reference; the message lists those that
+ * do. */
 DML_API enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size);
 
 /* A sum of `count` criteria, at most DML_OBJECTIVE_TERMS: loss and gradients of each times its
@@ -138,7 +138,7 @@ DML_API enum dml_status dml_objective_compute(struct dml_objective *objective,
                                               const struct dml_tuples *tuples, struct dml_rng *rng,
                                               float *grad, struct dml_loss *loss);
 
-/* The same where each criterion of a sum has its tuples; NULL where it takes none. */
+/* The same where each criterion of a sum has its own tuples; NULL where it takes none. */
 DML_API enum dml_status dml_objective_compute_sum(struct dml_objective *objective,
                                                   const struct dml_batch *batch,
                                                   const struct dml_tuples *const *tuples,

@@ -11,8 +11,8 @@
 extern "C" {
 #endif
 
-/* Data sets of images and the batches that are read from them. Flags are lists of words that end
- * with NULL, those of `dml train` ("--dataset", "cub200"); NULL: the defaults. */
+/* Data sets of images and the batches that are read from them. Flags are NULL-terminated lists of
+ * words, as for `dml train` ("--dataset", "cub200"); NULL: the defaults. */
 
 struct dml_data;
 struct dml_net; /* dml/network.h */
@@ -33,8 +33,8 @@ struct dml_data_images {
 };
 
 /* Opens the data set of --source_path and --dataset, or the table of --dataset_csv, in any of its
- * layouts, and looks at the header of every file. DML_ERROR_USAGE: a flag. DML_ERROR_INPUT: no such
- * folder, a class without images, an image that cannot be read. Free with dml_data_free. */
+ * layouts, and looks at the header of every file. DML_ERROR_USAGE: a wrong flag. DML_ERROR_INPUT:
+ * no such folder, a class without images, an image that cannot be read. Free with dml_data_free. */
 DML_API enum dml_status dml_data_open(const char *const *flags, struct dml_data **out);
 DML_API void dml_data_free(struct dml_data *data);
 DML_API struct dml_data_images dml_data_part(const struct dml_data *data, enum dml_data_part part);
@@ -46,24 +46,24 @@ struct dml_image_batch {
     const uint8_t *pixels;         /* (n, height, width, 3), RGB */
     const int32_t *labels;         /* (n); networks do not look at them */
     const uint32_t *indices;       /* (n) images of the part; networks do not look at them */
-    const struct dml_rect *erased; /* what random erasing left out, or NULL; for the network */
+    const struct dml_rect *erased; /* what random erasing blanks out, or NULL; for the network */
 };
 
 /* Threads that decode and transform the images of a part for a network, ahead of it. */
 struct dml_batches;
 
-/* `training`: images are transformed as the network's flags have it for training (--augmentation,
+/* `training`: images are transformed as the network's flags say for training (--augmentation,
  * --transforms), and one that cannot be read is replaced by another of its class; otherwise as for
- * evaluation, where it is an error. What an image looks like depends on seed, epoch and place
- * alone. `data` and `net` must outlive the result; free with dml_batches_free. DML_ERROR_INPUT: an
- * empty part. DML_ERROR_USAGE: a batch_size of 0. */
+ * evaluation, where it is an error. What an image looks like depends only on seed, epoch and
+ * position. `data` and `net` must outlive the result; free with dml_batches_free. DML_ERROR_INPUT:
+ * an empty part. DML_ERROR_USAGE: a batch_size of 0. */
 DML_API enum dml_status dml_batches_open(const struct dml_data *data, enum dml_data_part part,
                                          const struct dml_net *net, bool training,
                                          size_t batch_size, struct dml_batches **out);
 DML_API void dml_batches_free(struct dml_batches *batches);
 
-/* Starts a pass over `count` images of the part, in the order of `indices`, which is copied (a plan
- * of dml_sampling_plan); NULL: all of them in order. The last batch may be smaller. */
+/* Starts a pass over `count` images of the part, in the order of `indices`, which is copied (such
+ * as a plan of dml_sampling_plan); NULL: all of them in order. The last batch may be smaller. */
 DML_API enum dml_status dml_batches_start(struct dml_batches *batches, uint64_t epoch,
                                           const uint32_t *indices, size_t count);
 

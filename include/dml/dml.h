@@ -1,7 +1,7 @@
 #ifndef DML_DML_H
 #define DML_DML_H
 
-/* All of libdml. What lies in libdml-core as well is in core.h. */
+/* All of libdml. What libdml-core also holds is in core.h. */
 #include "dml/core.h"
 #include "dml/data.h"
 #include "dml/graph.h"

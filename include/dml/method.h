@@ -43,7 +43,7 @@ DML_API const struct dml_method *dml_method_at(enum dml_kind kind, size_t i);
 /* "criterion", "batch miner", "batch sampler", "metric", "optimiser", "schedule", "backbone". */
 DML_API const char *dml_kind_name(enum dml_kind kind);
 
-/* The failure for a name that is not there: lists those that are and the nearest one. */
+/* The failure for an unknown name: lists the known ones and suggests the nearest. */
 DML_API enum dml_status dml_method_unknown(enum dml_kind kind, const char *name);
 
 #ifdef __cplusplus

@@ -7,20 +7,21 @@
 extern "C" {
 #endif
 
-/* Distances that are not those between embeddings, re-ranked ones for example (dml/postprocess.h).
+/* Distances other than those between embeddings, for example re-ranked ones (dml/postprocess.h).
  * `rows` writes out (count, n): from each of the samples queries[0..count) to every sample of the
- * set, where those outside the gallery may be anything. Called from several threads at once. */
+ * set; distances to samples outside the gallery may be anything. Called from several threads at
+ * once. */
 struct dml_distance_source {
     enum dml_status (*rows)(void *data, const uint32_t *queries, size_t count, double *out);
     void *data;
 };
 
-/* A set to evaluate. Every query looks for samples of its class among the gallery, never for
- * itself (by index). Without masks every sample is both. Clusterings, dists@, rho_spectrum@ and
- * pcf@ look at all samples, whatever the masks.
+/* A set to evaluate. Every query looks for samples of its class among the gallery, never for itself
+ * (by index). Without masks every sample is both. Clusterings, dists@, rho_spectrum@ and pcf@ look
+ * at all samples, whatever the masks.
  *
  * A query without a positive is left out of every mean; in a set without masks and groups it counts
- * as one that failed in recalls and in the study's mAP. */
+ * as a failure in recalls and in the study's mAP. */
 struct dml_evaluation_set {
     size_t n, dim;
     const float *embeddings;   /* (n, dim), row-major, finite */
@@ -28,23 +29,23 @@ struct dml_evaluation_set {
     const uint8_t *is_query;   /* (n) or NULL */
     const uint8_t *is_gallery; /* (n) or NULL */
 
-    /* (n) or NULL: cameras, sequences. Of its own group and class a query sees no gallery sample.
+    /* (n) or NULL: cameras, sequences. A query sees no gallery sample of its own group and class.
      */
     const int32_t *groups;
 
     /* (n, dim) or NULL: the embeddings in float64, where float32 cannot hold them. They are then
-     * what is evaluated; `embeddings` holds them rounded, for metrics of plugins. */
+     * what is evaluated; `embeddings` holds them rounded, for plugins' metrics. */
     const double *exact;
 
-    /* (n, dim) or NULL: what samples are as queries, where that is not what they are in the gallery
-     * (query expansion). */
+    /* (n, dim) or NULL: the samples' embeddings as queries, where they differ from those in the
+     * gallery (query expansion). */
     const double *query_embeddings;
 
-    /* NULL, or what ranks and fnmr@ go by in place of Euclidean and of cosine distances. */
+    /* NULL, or what ranks and fnmr@ use in place of Euclidean and cosine distances. */
     const struct dml_distance_source *euclidean_distances, *cosine_distances;
 };
 
-/* What is resampled for an interval by the bootstrap (Efron 1979). */
+/* What is resampled for a bootstrap interval (Efron 1979). */
 enum dml_interval { DML_INTERVAL_NONE, DML_INTERVAL_QUERIES, DML_INTERVAL_CLASSES };
 
 struct dml_per_query;
@@ -57,9 +58,10 @@ struct dml_evaluation_options {
     void (*progress)(void *data, double share, const char *what);
     void *data;
 
-    /* > 0: so many of the queries are drawn at random, without replacement, and evaluated against
-     * the whole gallery. What is computed from ranks is then an estimate, whose interval is given:
-     * that of `interval`, or without one the sampling error. More than there are: all of them. */
+    /* > 0: this many queries are drawn at random, without replacement, and evaluated against the
+     * whole gallery. What is computed from ranks is then an estimate, given with its interval: that
+     * of `interval`, or, without one, that of the sampling error. If there are fewer queries, all
+     * are evaluated. */
     size_t sample;
 
     enum dml_interval interval; /* of metrics that are means or ratios of sums over queries */
@@ -68,7 +70,7 @@ struct dml_evaluation_options {
     uint64_t seed;              /* of the sample and the bootstrap */
 
     const struct dml_rank_counter *counter; /* dml's own: a GPU that counts ranks; NULL: none */
-    struct dml_per_query *per_query;        /* NULL, or filled; dml_per_query_free */
+    struct dml_per_query *per_query;        /* NULL, or filled; free with dml_per_query_free */
     struct dml_query_counts *counts;        /* NULL, or filled */
 };
 
@@ -79,7 +81,7 @@ struct dml_query_counts {
     size_t first_lone; /* the first of those: index of the sample */
 };
 
-/* What ranks say of single queries, in order of the samples. Where a query has no positive,
+/* What ranks say about single queries, in order of the samples. Where a query has no positive,
  * first_hit is 0 and the others are NaN. */
 struct dml_per_query {
     size_t queries;
@@ -89,7 +91,7 @@ struct dml_per_query {
         double *ap;          /* average precision over all ranks, divided by the positives */
         double *ap_at_r;     /* the same over the first R, R the number of positives */
         double *r_precision; /* share of positives among the first R */
-    } euclidean, cosine;     /* NULL where no metric asked for that space; Euclidean if for none */
+    } euclidean, cosine;     /* NULL where no metric asked for that space; Euclidean if none did */
 };
 DML_API void dml_per_query_free(struct dml_per_query *per_query);
 
@@ -120,12 +122,13 @@ enum dml_metric_order { DML_METRIC_UNORDERED, DML_METRIC_LARGER, DML_METRIC_SMAL
 /* That of a metric by its full name; DML_METRIC_UNORDERED for an unknown one. */
 DML_API enum dml_metric_order dml_metric_order_of(const char *name);
 
-/* Whether a value is better than the best so far, NaN for none yet; one that is not finite never
- * is. Without an order the smaller one counts as better. */
+/* Whether a value is better than the best so far, NaN for none yet; a value that is not finite
+ * never is. Without an order the smaller one counts as better. */
 DML_API bool dml_metric_better(enum dml_metric_order order, double value, double best);
 
-/* Computes all metrics together; what they share is computed once, and only what is asked for.
- * Memory does not grow with n^2. The same bits whatever the number of threads.
+/* Computes all metrics together; what they share is computed once, and nothing that is not asked
+ * for. Memory does not grow with n^2. The results are the same to the last bit whatever the number
+ * of threads.
  *
  * Ranks are exact: distances are compared as if all were computed in double precision; equal ones
  * rank in the order of the samples' indices.
@@ -138,10 +141,10 @@ DML_API enum dml_status dml_evaluate(const struct dml_evaluation_set *set, const
                                      struct dml_metric_value *out);
 DML_API void dml_metric_values_free(struct dml_metric_value *values, size_t count);
 
-/* The metrics that the study computes when none are named, ended by NULL. */
+/* The metrics that the study computes when none are named; NULL-terminated. */
 DML_API extern const char *const dml_default_metrics[];
 
-/* --- For metrics of one's own ------------------------------------------------------------- */
+/* --- For custom metrics ------------------------------------------------------------------- */
 
 /* What a metric needs the evaluator to prepare. */
 enum {
@@ -156,16 +159,16 @@ enum {
 };
 
 /* Ranks of the positives of all queries. A query's positives are the gallery samples of its class
- * but for itself and those of its group; the first is its nearest. Rank 1 is the nearest of all
+ * except itself and those of its group; the first is its nearest. Rank 1 is the nearest of all
  * gallery samples that it sees (the query itself never counts). */
 struct dml_ranks {
     size_t queries;
-    bool plain;                /* without masks and groups: a query without positives failed */
+    bool plain;                /* without masks and groups: a query without positives fails */
     const uint32_t *query;     /* (queries) index of the sample */
     const uint32_t *positives; /* (queries) how many positives it has */
     const size_t *start;       /* (queries + 1) where its ranks begin in `rank`; as many as metrics
                                   look at, not all of its positives */
-    const uint32_t *rank;      /* ascending; 0 from the first on that no metric looks at */
+    const uint32_t *rank;      /* ascending; 0 from the first that no metric looks at */
 };
 
 struct dml_clusters {
@@ -182,9 +185,9 @@ struct dml_space {
 /* What the evaluator prepared. Members that no metric asked for are NULL. */
 struct dml_metric_inputs {
     const struct dml_evaluation_set *set;
-    const uint8_t *asked;      /* (n) queries that are evaluated: of a sample, or set->is_query */
-    size_t queries, gallery;   /* how many samples are a query, and in the gallery */
-    size_t classes;            /* different labels */
+    const uint8_t *asked;      /* (n) queries that are evaluated: those drawn, or set->is_query */
+    size_t queries, gallery;   /* how many samples are queries, and how many are in the gallery */
+    size_t classes;            /* number of distinct labels */
     const int32_t *class_of;   /* (n) 0..classes-1, in the order of the labels' values */
     const size_t *class_start; /* (classes + 1) into by_class */
     const uint32_t *by_class;  /* (n) samples ordered by class, then index */
@@ -204,11 +207,11 @@ struct dml_metric {
     enum dml_metric_order order;
     long least_k; /* smallest k of a family; LONG_MIN: any */
 
-    /* Whether `k` is within the set, asked before anything is computed (of the inputs only the set
-     * and the counts are there). NULL: it always is. */
+    /* Whether `k` is within the set, asked before anything is computed (of the inputs, only the set
+     * and the counts are filled in). NULL: it always is. */
     enum dml_status (*check)(const struct dml_metric_inputs *inputs, long k);
 
-    /* For a metric that needs ranks: the largest rank it looks at, for a query with so many
+    /* For a metric that needs ranks: the largest rank it looks at, for a query with that many
      * positives (>= 1). The smaller, the faster. NULL: all of them. */
     size_t (*deepest)(long k, size_t positives);
     bool nearest_only; /* it looks at the rank of the nearest positive alone */
@@ -229,9 +232,9 @@ struct dml_metric {
                                   struct dml_metric_value *out);
 
     /* In place of compute_at, where the value is a ratio of two sums over queries: for each sample
-     * that is asked, how many were counted out of how many; both (n) start as 0, and a query with
-     * 0 of 0 is left out. Such a metric has intervals, in which what else it found is held fixed.
-     */
+     * that is asked, how many were counted out of how many; both (n) start at 0, and a query with 0
+     * of 0 is left out. Such a metric has intervals, in which everything else it found is held
+     * fixed. */
     enum dml_status (*ratio_at)(const struct dml_metric_inputs *inputs, double at, double *counted,
                                 double *of);
 };

@@ -26,10 +26,10 @@ struct dml_miner {
     enum dml_status (*create)(const void *options, const struct dml_miner_context *context,
                               void **state);
 
-    /* Fills `out` (dml_tuples_reserve it first). A batch without a valid tuple gives count 0 or
-     * the documented fallback. Everything random comes from `rng`. Distances are of the
-     * embeddings as given. The caller has checked the batch. `swapped`, when not NULL, gets the
-     * number of tuples a regularised miner replaced (rho_distance), 0 for others. */
+    /* Fills `out` (dml_tuples_reserve it first). A batch without a valid tuple gives count 0 or the
+     * documented fallback. Everything random comes from `rng`. Distances are between the embeddings
+     * as given. The caller has checked the batch. `swapped`, when not NULL, gets the number of
+     * tuples a regularised miner replaced (rho_distance), 0 for others. */
     enum dml_status (*mine)(void *state, const struct dml_batch *batch, struct dml_rng *rng,
                             struct dml_tuples *out, size_t *swapped);
 
@@ -41,8 +41,8 @@ struct dml_mining;
 
 /* By name, with `flags` as on the command line ("--miner_distance_lower_cutoff 0.4") or NULL. The
  * caller frees the result with dml_mining_free; `context` may go. DML_ERROR_USAGE: no such miner or
- * flag, a value out of bounds. DML_ERROR_INPUT: what the context holds. On failure *out is as it
- * was. */
+ * flag, a value out of bounds. DML_ERROR_INPUT: an invalid context. On failure *out is unchanged.
+ */
 DML_API enum dml_status dml_mining_open(const char *miner, const char *flags,
                                         const struct dml_miner_context *context,
                                         struct dml_mining **out);
@@ -54,7 +54,7 @@ DML_API void dml_mining_free(struct dml_mining *mining);
 DML_API const struct dml_miner *dml_mining_miner(const struct dml_mining *mining);
 
 /* Checks the batch (finite, dim as created), then mines into `out`, which the caller frees with
- * dml_tuples_free. On failure `out` is empty or as it was: DML_ERROR_INPUT names the first culprit.
+ * dml_tuples_free. On failure `out` is empty or unchanged: DML_ERROR_INPUT names the first culprit.
  * One thread at a time. */
 DML_API enum dml_status dml_mining_compute(struct dml_mining *mining, const struct dml_batch *batch,
                                            struct dml_rng *rng, struct dml_tuples *out,

@@ -40,14 +40,14 @@ struct dml_strings {
     char **items;
 };
 
-/* Facts about a parameter, beside its type: bits of dml_param.facts. */
+/* Facts about a parameter, besides its type: bits of dml_param.facts. */
 enum dml_param_fact {
-    /* A run that goes on by --resume may have another value: where things are and go to, what is
-     * measured and logged, how long and at which rate it learns. */
+    /* A run continued by --resume may have another value: where files are read and written, what is
+     * measured and logged, how long and at what rate it learns. */
     DML_PARAM_MAY_CHANGE = 1,
-    /* Another value is the same experiment: runs that differ in nothing else are one. */
+    /* Another value is still the same experiment: runs that differ in nothing else count as one. */
     DML_PARAM_SAME_RUN = 2,
-    /* Commands that embed images read it; it makes what they see of an image. */
+    /* Commands that embed images read it; it determines what they see of an image. */
     DML_PARAM_INFERENCE = 4,
     DML_PARAM_IMAGES = 8,
 };
@@ -56,8 +56,9 @@ struct dml_param {
     const char *name; /* without the dashes */
     enum dml_param_type type;
     size_t offset;              /* of the field in the component's options struct */
-    const char *fallback;       /* the default as typed on a command line; lists by blanks;
-                                   NULL is "", an empty list, or off for a flag */
+    const char *fallback;       /* the default as typed on a command line, items of lists
+                                   separated by blanks; NULL is "", an empty list, or off for
+                                   a flag */
     double min, max;            /* bounds of numbers, inclusive; none where both are 0 */
     bool above_min;             /* min itself is out of bounds */
     const char *const *choices; /* NULL-terminated, or NULL: any text */
@@ -73,7 +74,7 @@ struct dml_param_table {
     unsigned facts; /* that hold for all of them */
 };
 
-/* The table of the array `list`, whose parameters fill a `type`; with facts that hold for all. */
+/* The table of the array `list`, whose parameters fill a `type`, with facts that hold for all. */
 #define DML_PARAM_TABLE_OF(heading, type, list, of_all)                                            \
     {                                                                                              \
         .title = heading, .options_size = sizeof(type), .params = list,                            \
@@ -111,8 +112,8 @@ DML_API bool dml_params_given(const struct dml_params *params, const char *name)
 /* Facts about a parameter, its table's included; 0 for one that is not there. */
 DML_API unsigned dml_params_facts(const struct dml_params *params, const char *name);
 
-/* Copies the parameters of a table that have the fact to `out`, at most `capacity` of them; their
- * number. */
+/* Copies the parameters of a table that have the fact to `out`, at most `capacity` of them; returns
+ * how many. */
 DML_API size_t dml_param_table_select(const struct dml_param_table *table, unsigned fact,
                                       struct dml_param *out, size_t capacity);
 

@@ -15,9 +15,9 @@ DML_API enum dml_status dml_params_to_json(const struct dml_params *params, char
 DML_API enum dml_status dml_params_from_json(struct dml_params *params, const char *json,
                                              bool lenient);
 
-/* Compares the values given on a command line with those of such an object, but for parameters that
- * DML_PARAM_MAY_CHANGE. DML_ERROR_USAGE: the first other one, as "--loss margin where it was --loss
- * snr". */
+/* Compares the values given on a command line with those of such an object, except for parameters
+ * with DML_PARAM_MAY_CHANGE. DML_ERROR_USAGE: the first that differs, as "--loss margin where it
+ * was --loss snr". */
 DML_API enum dml_status dml_params_agree(const struct dml_params *params, const char *json);
 
 #ifdef __cplusplus

@@ -35,7 +35,7 @@ struct dml_plugin {
     const struct dml_backbone *const *backbones;
 };
 
-/* How a plugin begins: so that one that was built with other headers is refused, not misread. */
+/* How a plugin begins, so that one built with other headers is refused, not misread. */
 #define DML_PLUGIN_BUILT .interface = DML_PLUGIN_INTERFACE, .sizes = DML_PLUGIN_SIZES
 #define DML_PLUGIN_SIZES                                                                           \
     {                                                                                              \
@@ -52,7 +52,7 @@ struct dml_plugin {
 DML_API enum dml_status dml_plugin_load(const char *path);
 
 /* Loads what the flags `--plugin FILE ...` and `--plugin=FILE` among these words name, each object
- * once however often it is named, also by other calls. */
+ * once however often it is named, even by other calls. */
 DML_API enum dml_status dml_plugin_load_flags(int argc, char *const *argv);
 
 #ifdef __cplusplus

@@ -7,21 +7,21 @@
 extern "C" {
 #endif
 
-/* What is done with embeddings before they are ranked. All in float64; arrays are row-major and the
- * caller's. DML_ERROR_MEMORY from all of them; further errors are named. */
+/* What is done to embeddings before they are ranked. All in float64; arrays are row-major and the
+ * caller's. All of them may return DML_ERROR_MEMORY; other errors are named. */
 
 /* Alpha query expansion (Radenovic et al. 2018, "Fine-tuning CNN image retrieval with no human
  * annotation"). For each of the queries (m, dim) with its `neighbours` most similar rows g of
  * gallery (n, dim), all unit vectors: out (m, dim) = normalise(q + sum max(<q,g>, 0)^alpha g).
  * `own` (m): a query's own row of the gallery, which is not among its neighbours, UINT32_MAX for
- * none; NULL: none has one. Where there are fewer rows all are taken. */
+ * none; NULL: none has one. If there are fewer rows, all are taken. */
 DML_API enum dml_status dml_expand_queries(const double *queries, size_t m, const uint32_t *own,
                                            const double *gallery, size_t n, size_t dim,
                                            size_t neighbours, double alpha, double *out);
 
 /* Database-side augmentation (Arandjelovic and Zisserman 2012, "Three things everyone should know
- * to improve object retrieval"; weights as Gordo et al. 2017): each row of gallery (n, dim), unit
- * vectors, takes its neighbours in as an expanded query does. */
+ * to improve object retrieval"; weights as in Gordo et al. 2017): each row of gallery (n, dim),
+ * unit vectors, takes in its neighbours as an expanded query does. */
 DML_API enum dml_status dml_augment_database(const double *gallery, size_t n, size_t dim,
                                              size_t neighbours, double alpha, double *out);
 
@@ -47,21 +47,21 @@ DML_API void dml_whitening_free(struct dml_whitening *whitening);
 /* Re-ranking by k-reciprocal neighbours (Zhong et al. 2017, "Re-ranking person re-identification
  * with k-reciprocal encoding"), over queries and gallery as one list. */
 struct dml_rerank_options {
-    size_t k1, k2; /* neighbours; of them averaged */
+    size_t k1, k2; /* neighbours; how many of them are averaged */
     double weight; /* of the original distance, 0..1 */
 };
 struct dml_rerank;
 
-/* Of embeddings (n, dim). `member` (n): samples in the list, NULL: all; `gallery` (n): those that
- * distances are wanted to, NULL: all. Keeps copies; memory grows with n (k1 + dim), not with n^2.
- */
+/* For embeddings (n, dim). `member` (n): samples in the list, NULL: all; `gallery` (n): those to
+ * which distances are wanted, NULL: all. Keeps copies; memory grows with n (k1 + dim), not with
+ * n^2. */
 DML_API enum dml_status dml_rerank_open(const double *embeddings, size_t n, size_t dim,
                                         const uint8_t *member, const uint8_t *gallery,
                                         const struct dml_rerank_options *options,
                                         struct dml_rerank **out);
 
-/* `rows` of a struct dml_distance_source whose data is the struct dml_rerank: distances of members
- * to the gallery, the own one 0, others infinite. */
+/* `rows` of a struct dml_distance_source whose data is the struct dml_rerank: distances from
+ * members to the gallery: 0 to itself, infinite to samples outside the gallery. */
 DML_API enum dml_status dml_rerank_rows(void *rerank, const uint32_t *queries, size_t count,
                                         double *out);
 DML_API void dml_rerank_free(struct dml_rerank *rerank);

@@ -10,9 +10,10 @@
 extern "C" {
 #endif
 
-/* Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a counter
- * based generator. A stream is named by a seed, a purpose and two indices, so what is drawn for
- * image i in epoch e depends on neither the thread that draws it nor on what was drawn before. */
+/* Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a
+ * counter-based generator. A stream is named by a seed, a purpose and two indices, so what is drawn
+ * for image i in epoch e depends neither on the thread that draws it nor on what was drawn before.
+ */
 enum dml_purpose {
     DML_PURPOSE_INIT = 1,  /* weights: (parameter, 0) */
     DML_PURPOSE_SAMPLER,   /* (epoch, batch) */
@@ -42,7 +43,7 @@ DML_API double dml_rng_normal(struct dml_rng *rng);  /* mean 0, variance 1 */
 /* Index drawn with probability weights[i] / sum; weights are >= 0. Returns n when all are 0. */
 DML_API size_t dml_rng_choice(struct dml_rng *rng, const double *weights, size_t n);
 
-/* Writes k different values of 0..n-1 (k <= n) in random order, with O(k) memory. */
+/* Writes k distinct values from 0..n-1 (k <= n) in random order, with O(k) memory. */
 DML_API void dml_rng_distinct(struct dml_rng *rng, uint64_t n, size_t k, uint64_t *out);
 
 #ifdef __cplusplus

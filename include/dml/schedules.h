@@ -18,7 +18,7 @@ struct dml_schedule_memory {
 };
 
 /* When a rate is asked for: `t` of `total` steps or epochs are over, 0 <= t <= total; t stays at
- * `total` where the run goes on longer than its schedule. */
+ * `total` when the run lasts longer than its schedule. */
 struct dml_schedule_time {
     uint64_t t, total;
     const struct dml_schedule_memory *memory;
@@ -33,11 +33,11 @@ struct dml_schedule {
     bool own_warmup;             /* begins with a warm-up of its own */
     bool whole_run;              /* has no rate after its end, so the run may not be longer */
 
-    /* The latest time that the options name; the user is told where the run ends before it. NULL:
-     * they name none. */
+    /* The latest time that the options name; the user is told if the run ends before it. NULL: they
+     * name none. */
     uint64_t (*latest)(const void *options);
 
-    /* The rate of a group whose own one is `lr`. */
+    /* The rate of a group whose own rate is `lr`. */
     double (*rate)(const void *options, const struct dml_schedule_time *time, double lr);
 
     /* Momentum (or Adam's beta1) for all groups; NAN, or no such function: the optimiser's own. */

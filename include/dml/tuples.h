@@ -21,10 +21,10 @@ struct dml_reference {
 
 /* A batch of embeddings as miners and criteria see it; both arrays stay the caller's. */
 struct dml_batch {
-    size_t n, dim;           /* 1 to 2^31 - 1 embeddings of 1 or more dimensions */
-    const float *embeddings; /* (n, dim), row-major */
-    const int32_t *labels;   /* (n), each in 0..classes-1; for miners any of 0 and more */
-    const struct dml_reference *reference; /* to compare with instead of itself; NULL for most */
+    size_t n, dim;                         /* 1 to 2^31 - 1 embeddings of 1 or more dimensions */
+    const float *embeddings;               /* (n, dim), row-major */
+    const int32_t *labels;                 /* (n), each in 0..classes-1; for miners any from 0 on */
+    const struct dml_reference *reference; /* to compare with instead of itself; usually NULL */
 };
 
 /* What a miner gives and a criterion takes. */
@@ -33,7 +33,7 @@ enum dml_tuple_kind {
     DML_TUPLES_TRIPLETS, /* anchor, positive, negative */
     DML_TUPLES_PAIRS,    /* anchor, positive; negatives are all samples of other classes */
     DML_TUPLES_SETS,     /* anchor; positives and negatives are all others, by label */
-    DML_TUPLES_LISTS,    /* pairs of a class and pairs of two classes, independent of each other */
+    DML_TUPLES_LISTS, /* pairs within a class and pairs across classes, independent of each other */
 };
 
 /* Ordered pairs of samples: (anchors[t], others[t]) for t < count, room for `capacity`. */
@@ -42,10 +42,10 @@ struct dml_pairs {
     int32_t *anchors, *others;
 };
 
-/* Indices into the batch. DML_TUPLES_LISTS has all it holds in positive_pairs and negative_pairs,
- * each pair at most once and in no order, and count 0. For the other kinds these are empty; arrays
- * are of length `count` (room for `capacity`), or NULL where the kind has no such member. `fourth`
- * is the second negative of a quadruplet, NULL until drawn. */
+/* Indices into the batch. DML_TUPLES_LISTS holds everything in positive_pairs and negative_pairs,
+ * each pair at most once and in no particular order, with count 0. For the other kinds these are
+ * empty; arrays are of length `count` (room for `capacity`), or NULL where the kind has no such
+ * member. `fourth` is the second negative of a quadruplet, NULL until drawn. */
 struct dml_tuples {
     enum dml_tuple_kind kind;
     size_t count, capacity;
@@ -57,10 +57,10 @@ struct dml_tuples {
  * A zero-initialised struct is a valid empty one. DML_ERROR_MEMORY leaves it empty. */
 DML_API enum dml_status dml_tuples_reserve(struct dml_tuples *tuples, enum dml_tuple_kind kind,
                                            size_t capacity);
-/* The same for DML_TUPLES_LISTS, with room for so many pairs of each kind. */
+/* The same for DML_TUPLES_LISTS, with room for that many pairs of each kind. */
 DML_API enum dml_status dml_tuples_reserve_lists(struct dml_tuples *tuples, size_t positive_pairs,
                                                  size_t negative_pairs);
-/* Makes it empty and keeps its kind and room. */
+/* Makes it empty and keeps its kind and capacity. */
 DML_API void dml_tuples_clear(struct dml_tuples *tuples);
 DML_API void dml_tuples_free(struct dml_tuples *tuples);
 

@@ -18,8 +18,9 @@ enum dml_status dml_batch_check(const struct dml_batch *batch, size_t dim, size_
     if (batch->dim == 0)
         return dml_fail(DML_ERROR_INPUT, "the embeddings have 0 dimensions");
     if (batch->dim != dim)
-        return dml_fail(DML_ERROR_INPUT, "the embeddings have %zu dimensions where %zu were set up",
-                        batch->dim, dim);
+        return dml_fail(DML_ERROR_INPUT,
+                        "the embeddings have %zu dimensions where %zu are expected", batch->dim,
+                        dim);
     if (!batch->embeddings || !batch->labels)
         return dml_fail(DML_ERROR_INPUT, "the batch has no %s: its pointer is NULL",
                         batch->embeddings ? "labels" : "embeddings");

@@ -4,7 +4,7 @@
 #include "dml/tuples.h"
 
 /* What miners and criteria may rely on: a batch that is not empty, embeddings of `dim` > 0 finite
- * floats, labels in 0..classes-1 (classes 0: not known, any label that is not negative).
+ * floats, labels in 0..classes-1 (classes 0: unknown, so any label that is not negative).
  * DML_ERROR_INPUT names the first culprit. */
 enum dml_status dml_batch_check(const struct dml_batch *batch, size_t dim, size_t classes);
 

@@ -2,7 +2,7 @@
 
 enum { POLYNOMIAL = (int)0x82F63B78u }; /* reflected */
 
-/* Four bits at a time: what is checked is small, and a table of 16 is made at once. */
+/* Four bits at a time: what is checked is small, and a table of 16 is quickly made. */
 uint32_t dml_crc32c(uint32_t crc, const void *data, size_t size) {
     const unsigned char *bytes = data;
     uint32_t table[16];

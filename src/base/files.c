@@ -31,7 +31,7 @@ enum dml_status dml_output_open(struct dml_output *output, const char *path) {
         dml_output_discard(output);
         return DML_ERROR_IO;
     }
-    (void)!flock(fileno(output->file), LOCK_EX | LOCK_NB); /* tells dml_output_clean: in use */
+    (void)!flock(fileno(output->file), LOCK_EX | LOCK_NB); /* marks it in use (dml_output_clean) */
     return DML_OK;
 }
 
@@ -39,7 +39,7 @@ enum dml_status dml_output_commit(struct dml_output *output) {
     enum dml_status status = DML_OK;
     errno = 0;
     bool failed = ferror(output->file);
-    if (failed) { /* a write that nobody looked at: trying again tells the reason */
+    if (failed) { /* a write that nobody checked: trying again gives the reason */
         clearerr(output->file);
         for (int i = 0; i < BUFSIZ && !ferror(output->file); i++)
             putc(0, output->file);
@@ -77,7 +77,7 @@ void dml_output_discard(struct dml_output *output) {
     memset(output, 0, sizeof *output);
 }
 
-/* Whether a file is a temporary one, of `name` or of any. */
+/* Whether a file is a temporary one, for `name` or (NULL) for any file. */
 static bool is_temporary(const char *file, const char *name) {
     const char *mark = NULL;
     for (const char *at = file; (at = strstr(at, TEMPORARY)); at++)
@@ -139,7 +139,7 @@ enum dml_status dml_read_file(const char *path, char **data, size_t *size) {
     return *data ? DML_OK : DML_ERROR_MEMORY;
 }
 
-/* With its mark, or without by what Latin letters look like. */
+/* By its byte order mark, or without one by what Latin letters look like. */
 static bool is_utf16(const char *text, size_t size) {
     if (size >= 2 && (memcmp(text, "\xFF\xFE", 2) == 0 || memcmp(text, "\xFE\xFF", 2) == 0))
         return true;
@@ -167,7 +167,7 @@ enum dml_status dml_map_file(const char *path, struct dml_mapping *mapping) {
     enum dml_status status = DML_OK;
     struct stat info;
     memset(mapping, 0, sizeof *mapping);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* no pipe is waited for */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* does not wait for a pipe */
     if (fd < 0)
         return dml_fail(DML_ERROR_IO, "%s: cannot be opened: %s", path, strerror(errno));
     if (fstat(fd, &info) != 0)
@@ -228,7 +228,7 @@ bool dml_is_folder(const char *path) {
 bool dml_is_clutter(const char *name) {
     static const char *const names[] = {
         "Thumbs.db",  "desktop.ini", "$RECYCLE.BIN", "System Volume Information", /* Windows */
-        "__MACOSX", /* its zip files */
+        "__MACOSX", /* of zip files made on macOS */
         "@eaDir",   /* Synology */
         "lost+found",
     };

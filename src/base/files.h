@@ -18,22 +18,22 @@ enum dml_status dml_output_open(struct dml_output *output, const char *path);
 enum dml_status dml_output_commit(struct dml_output *output); /* checks every write error */
 void dml_output_discard(struct dml_output *output);           /* no effect after a commit */
 
-/* Whether a file can be written there, before the work that it is to hold: what dml_output_open and
- * commit would fail with. Leaves nothing behind. */
+/* Whether a file can be written there, asked before the work whose result it will hold: fails as
+ * dml_output_open and commit would. Leaves nothing behind. */
 enum dml_status dml_output_check(const char *path);
 
-/* Removes the temporary files that processes which were killed left in `folder`: those of a file
- * called `name`, or of all (NULL). What a living process is writing stays. */
+/* Removes the temporary files that killed processes left in `folder`: those for a file called
+ * `name`, or (NULL) for any file. What a running process is writing stays. */
 void dml_output_clean(const char *folder, const char *name);
 
-/* Writes a whole file that way. */
+/* Writes a whole file in this way. */
 enum dml_status dml_write_file(const char *path, const void *data, size_t size);
 
 /* Reads a whole file; the result has a 0 byte after it and is freed with free(). */
 enum dml_status dml_read_file(const char *path, char **data, size_t *size);
 
-/* The same of a text, without a byte order mark. One that holds a 0 byte fails with `otherwise`
- * ("is not a text file"), or by name where it is UTF-16. */
+/* The same for a text, without its byte order mark. A file that holds a 0 byte fails with
+ * `otherwise` ("is not a text file"), or with a message that names UTF-16 if it is that. */
 enum dml_status dml_read_text(const char *path, const char *otherwise, char **text);
 
 /* A file mapped for reading; the mapping is at least one byte long. */
@@ -47,7 +47,7 @@ void dml_unmap_file(struct dml_mapping *mapping);
 enum dml_status dml_make_folders(const char *path); /* like mkdir -p */
 bool dml_path_exists(const char *path);
 bool dml_is_folder(const char *path);
-/* Whether a name in a folder is hidden, or one that systems leave beside what people put there. */
+/* Whether a name in a folder is hidden, or one that systems leave beside people's own files. */
 bool dml_is_clutter(const char *name);
 char *dml_path_join(const char *folder, const char *name); /* free() it */
 

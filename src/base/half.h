@@ -21,12 +21,13 @@ static inline float dml_bfloat16_value(uint16_t bits) {
     return value;
 }
 
-/* The nearest bfloat16, of two equally near ones the even. Infinity and NaN stay what they are. */
+/* The nearest bfloat16; of two equally near ones, the even one. Infinity and NaN stay what they
+ * are. */
 static inline uint16_t dml_bfloat16_bits(float value) {
     uint32_t wide;
     memcpy(&wide, &value, sizeof wide);
     uint32_t nearest = (wide + 0x7fff + (wide >> 16 & 1)) >> 16;
-    uint32_t quiet = wide >> 16 | 0x40; /* a NaN's lower half may hold all of it */
+    uint32_t quiet = wide >> 16 | 0x40; /* a NaN's payload may lie in its lower half alone */
     return (uint16_t)((wide & 0x7fffffff) > 0x7f800000 ? quiet : nearest);
 }
 

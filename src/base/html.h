@@ -6,8 +6,8 @@
 
 /* Pages that hold everything they show: no script, nothing fetched. */
 
-/* Everything up to the body's first element after the title, and from after its last. `style` is
- * CSS. */
+/* Everything up to the body's first element after the title, and everything after its last. `style`
+ * is CSS. */
 void dml_html_begin(FILE *out, const char *title, const char *style);
 void dml_html_end(FILE *out);
 
@@ -15,11 +15,11 @@ void dml_html_end(FILE *out);
  * characters become '?'. */
 void dml_html_text(FILE *out, const char *text);
 
-/* What kind of picture a file is by its first bytes, as dml_html_source takes it: "png", "jpeg",
- * "svg+xml", or NULL for anything else, which has no business on a page. */
+/* The kind of picture that a file is, by its first bytes, as dml_html_source takes it: "png",
+ * "jpeg", "svg+xml", or NULL for anything else, which has no business on a page. */
 const char *dml_html_picture(const unsigned char *data, size_t size);
 
-/* Writes an attribute src="..." that holds a picture file itself, of the type image/<kind>. */
+/* Writes an attribute src="..." that holds the picture file itself, of type image/<kind>. */
 void dml_html_source(FILE *out, const char *kind, const unsigned char *data, size_t size);
 
 #endif

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* cJSON does not say whether it was the text or memory that failed. */
+/* cJSON does not say whether the text was wrong or memory ran out. */
 static _Thread_local bool starved;
 
 static void *allocate(size_t size) {

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* cmake/levels.sh makes these for each of two groups, that of libdml-core and the rest of the
- * library, as far as levels are compiled: pointers that the entries of all levelled functions jump
- * through, how many, and each level's functions. What is not compiled, or not in this library, is
- * NULL. */
+/* cmake/levels.sh makes these for each of two groups, libdml-core and the rest of the library, for
+ * the levels that are compiled: the pointers that the entries of all levelled functions jump
+ * through, their number, and each level's functions. What is not compiled, or not in this library,
+ * is NULL. */
 #define MADE __attribute__((weak, visibility("hidden")))
 extern void *dml_core_entries[] MADE, *dml_rest_entries[] MADE;
 extern const size_t dml_core_functions MADE, dml_rest_functions MADE;
@@ -54,7 +54,7 @@ static int named(const char *wish) {
     return -1;
 }
 
-/* Before every other function of the library, its callers' constructors included. */
+/* Runs before every other function of the library, even those called from constructors. */
 __attribute__((constructor(101))) static void choose(void) {
     const char *wish = getenv("DML_LEVEL");
     for (int i = 0; i < LEVELS; i++)

@@ -15,7 +15,7 @@
 
 enum { LOOKS = 5, LOOK_MICROSECONDS = 50000 };
 
-/* What stands in the file: "process 4711 on host". */
+/* What the file says: "process 4711 on host". */
 struct holder {
     long pid; /* 0: unknown */
     char host[DML_HOST_SIZE];
@@ -54,7 +54,7 @@ static enum dml_status judge(const char *path, const struct holder *holder) {
     return alive ? refuse(path, holder, "") : DML_OK;
 }
 
-/* The lock of an open file. *replaced: the file was removed by its last holder meanwhile. */
+/* Locks an open file. *replaced: its last holder has removed the file in the meantime. */
 static enum dml_status lock_file(int fd, const char *path, struct holder *before, bool *replaced) {
     struct stat own, there;
     int code = flock(fd, LOCK_EX | LOCK_NB), reason = errno;
@@ -110,7 +110,7 @@ enum dml_status dml_lock_take(const char *path, struct dml_lock *out) {
 
 void dml_lock_release(struct dml_lock *lock) {
     if (lock->path && lock->fd >= 0) {
-        unlink(lock->path); /* while it is held: whoever opened it meanwhile sees it replaced */
+        unlink(lock->path); /* while it is held: whoever has opened it since sees it replaced */
         close(lock->fd);
     }
     free(lock->path);

@@ -30,7 +30,7 @@ enum dml_status dml_grow(void *items, size_t *capacity, size_t need, size_t size
         return DML_OK;
     size_t wanted = *capacity * 2 > need ? *capacity * 2 : need;
     size_t bytes;
-    void *old, *grown; /* copied, for the caller's pointer is not a void * */
+    void *old, *grown; /* copied, since the caller's pointer is not a void * */
     memcpy(&old, items, sizeof old);
     grown = __builtin_mul_overflow(wanted, size, &bytes) ? NULL : realloc(old, bytes);
     if (!grown) {

@@ -58,7 +58,7 @@ static bool parse_type(const char *text, struct dml_npy *out) {
     return false;
 }
 
-/* What elements are that are not numbers of a type here. */
+/* What elements are if not numbers of one of the types above. */
 static const char *name_type(const char *text) {
     static const struct {
         const char *code, *name;
@@ -79,7 +79,7 @@ static const char *name_type(const char *text) {
     for (size_t i = 0; text && *text && text[1] && i < sizeof known / sizeof known[0]; i++)
         if (strncmp(text + 2, known[i].code, strlen(known[i].code)) == 0)
             return known[i].name;
-    return "a type that is not known";
+    return "an unknown type";
 }
 
 static bool parse_shape(const char *at, struct dml_npy *out) {
@@ -108,9 +108,9 @@ enum dml_status dml_npy_parse(const void *bytes, size_t size, const char *name,
     const unsigned char *data = bytes;
     memset(out, 0, sizeof *out);
     if (size >= 4 && memcmp(data, "PK\3\4", 4) == 0)
-        return dml_fail(DML_ERROR_INPUT,
-                        "%s: is an .npz archive of arrays; save one of them as .npy, by numpy.save",
-                        name);
+        return dml_fail(
+            DML_ERROR_INPUT,
+            "%s: is an .npz archive of arrays; save one of them as .npy, with numpy.save", name);
     if (size < 12 || memcmp(data, "\x93NUMPY", 6) != 0 || data[6] < 1 || data[6] > 3)
         return dml_fail(DML_ERROR_INPUT, "%s: is not a .npy file", name);
     size_t start = data[6] == 1 ? 10 : 12;
@@ -234,8 +234,8 @@ static void convert_plain(const struct dml_npy *npy, const char *at, size_t coun
         to_float(npy->type, at, count, target_at(to, place), step);
 }
 
-/* Elements first, first + 1, ... of the stored sequence, to the place and every `step`-th number
- * after it. */
+/* Converts elements first, first + 1, ... of the stored sequence, to `place` and every `step`-th
+ * number after it. */
 static void convert(const struct dml_npy *npy, size_t first, size_t count, const struct target *to,
                     size_t place, size_t step) {
     enum { CHUNK = 256 };
@@ -255,7 +255,7 @@ static void convert(const struct dml_npy *npy, size_t first, size_t count, const
     }
 }
 
-/* Where element i in C order stands in the stored sequence. */
+/* Where element i in C order is in the stored sequence. */
 static size_t stored_index(const struct dml_npy *npy, size_t i) {
     if (!npy->fortran_order || npy->dim_count < 2)
         return i;
@@ -270,7 +270,7 @@ static size_t stored_index(const struct dml_npy *npy, size_t i) {
 
 static void convert_rows(const struct dml_npy *npy, size_t first, size_t count,
                          const struct target *to) {
-    enum { STRIP = 64 }; /* rows of a Fortran array that are turned together */
+    enum { STRIP = 64 }; /* rows of a Fortran array that are transposed together */
     size_t rows = npy->dim_count ? npy->dims[0] : 1, width = rows ? npy->count / rows : 0;
     if (!npy->fortran_order || npy->dim_count < 2) {
         convert(npy, first * width, count * width, to, 0, 1);
@@ -303,7 +303,7 @@ enum dml_status dml_npy_floats(const struct dml_npy *npy, float **out) {
     return DML_OK;
 }
 
-/* Whether the mapping holds just what a view of that type and width needs. */
+/* Whether the mapping holds exactly what a view of that type needs. */
 static bool is_plain(const struct dml_npy *npy, enum dml_npy_type type) {
     return npy->type == type && !npy->swapped && (!npy->fortran_order || npy->dim_count < 2) &&
            (uintptr_t)npy->data % types[type].size == 0;
@@ -342,7 +342,7 @@ bool dml_npy_is_float32(const struct dml_npy *npy) {
         double values[256];
         size_t count = npy->count - first < 256 ? npy->count - first : 256;
         convert(npy, first, count, &(struct target){values, true}, 0, 1);
-        for (size_t i = 0; i < count; i++) /* NaN and what overflows to infinity are not numbers */
+        for (size_t i = 0; i < count; i++) /* NaN and infinity may stay; what overflows may not */
             same &= !isfinite(values[i]) ||
                     (isfinite((float)values[i]) && (double)(float)values[i] == values[i]);
     }
@@ -353,7 +353,7 @@ __int128 dml_npy_integer(const struct dml_npy *npy, size_t i) {
     const char *at = (const char *)npy->data + stored_index(npy, i) * types[npy->type].size;
     uint64_t bits = 0;
     size_t size = types[npy->type].size;
-    memcpy(&bits, at, size); /* little-endian, as most files */
+    memcpy(&bits, at, size); /* little-endian, like most files */
     if (npy->swapped)
         bits = __builtin_bswap64(bits) >> (64 - 8 * size);
     switch (npy->type) {

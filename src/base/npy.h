@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-/* NumPy's .npy format, versions 1 to 3: all real numbers but long double, in either byte order.
+/* NumPy's .npy format, versions 1 to 3: all real types except long double, in either byte order.
  * The file stays mapped. */
 enum dml_npy_type {
     DML_NPY_BOOL,
@@ -22,7 +22,7 @@ enum dml_npy_type {
     DML_NPY_F64,
 };
 
-enum { DML_NPY_MAX_DIMS = 64 }; /* as many as numpy has */
+enum { DML_NPY_MAX_DIMS = 64 }; /* as many as numpy allows */
 
 struct dml_npy {
     enum dml_npy_type type;
@@ -31,7 +31,7 @@ struct dml_npy {
     size_t count; /* elements */
     bool fortran_order;
     bool swapped;     /* big-endian */
-    const void *data; /* in the mapping, maybe not aligned */
+    const void *data; /* in the mapping, possibly not aligned */
     struct dml_mapping mapping;
 };
 
@@ -45,23 +45,23 @@ enum dml_status dml_npy_parse(const void *bytes, size_t size, const char *name,
                               struct dml_npy *out);
 
 /* All elements in C order, converted; freed with free(). int32: floats, and values beyond 32 bits,
- * are an error whose message the caller puts the file's name before (dml_fail_within). */
+ * are an error, and the caller puts the file's name before its message (dml_fail_within). */
 enum dml_status dml_npy_floats(const struct dml_npy *npy, float **out);
 enum dml_status dml_npy_int32(const struct dml_npy *npy, int32_t **out);
 
 /* Rows [first, first + count) of the first axis in C order into `out`, converted as they are read:
- * what is needed beside the mapping is `out` alone. */
+ * nothing is needed besides the mapping and `out`. */
 void dml_npy_rows(const struct dml_npy *npy, size_t first, size_t count, float *out);
 
-/* All elements as floats: the mapping itself where it holds just that (*owned is NULL, and the view
- * ends with dml_npy_close), else converted into *owned, freed with free(). */
+/* All elements as floats: the mapping itself where it holds exactly that (*owned is NULL, and the
+ * view ends with dml_npy_close), else converted into *owned, freed with free(). */
 enum dml_status dml_npy_view(const struct dml_npy *npy, const float **view, float **owned);
 
 /* The same in float64, for what float32 cannot hold. */
 void dml_npy_rows64(const struct dml_npy *npy, size_t first, size_t count, double *out);
 enum dml_status dml_npy_view64(const struct dml_npy *npy, const double **view, double **owned);
 
-/* Whether float32 holds every element as it is. */
+/* Whether float32 holds every element exactly. */
 bool dml_npy_is_float32(const struct dml_npy *npy);
 
 /* Integers of any width and sign, exactly. */

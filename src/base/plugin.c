@@ -33,12 +33,12 @@ static const struct dml_method *entry(const struct dml_plugin *plugin, enum dml_
     return NULL;
 }
 
-/* A metric computes its value in one of three ways. */
+/* A metric computes its value in one of four ways. */
 static bool has_value(const struct dml_metric *metric) {
     return metric->compute || metric->of_query || metric->compute_at || metric->ratio_at;
 }
 
-/* The member that a method of this kind cannot do without, where it is missing. */
+/* The function that a method of this kind cannot do without, if it is missing; else NULL. */
 static const char *missing_function(const struct dml_method *method, enum dml_kind kind) {
     switch (kind) {
     case DML_CRITERION:
@@ -61,7 +61,7 @@ static const char *missing_function(const struct dml_method *method, enum dml_ki
     return NULL;
 }
 
-/* A backbone's name is part of --arch and of names of folders. */
+/* A backbone's name is part of --arch and of folder names. */
 static bool is_backbone_name(const char *name) {
     static const char fine[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
     return strlen(name) <= 64 && isalnum((unsigned char)*name) && !name[strspn(name, fine)];
@@ -71,10 +71,11 @@ static enum dml_status check_backbone(const struct dml_backbone *backbone) {
     const char *name = backbone->method.name;
     const struct dml_param_table *table = backbone->method.params;
     if (!is_backbone_name(name))
-        return dml_fail(DML_ERROR_INPUT,
-                        "its backbone '%s': a name is of at most 64 letters, digits, '.', '-' and "
-                        "'_'",
-                        name);
+        return dml_fail(
+            DML_ERROR_INPUT,
+            "its backbone '%s': a name consists of at most 64 letters, digits, '.', '-' and "
+            "'_'",
+            name);
     if (backbone->crop < 1)
         return dml_fail(DML_ERROR_INPUT, "its backbone '%s' has a crop of %d pixels", name,
                         backbone->crop);
@@ -120,10 +121,10 @@ static enum dml_status check_method(const struct dml_plugin *plugin, enum dml_ki
     return DML_OK;
 }
 
-/* One plugin is loaded at a time: its names stay free between the check and the registering. */
+/* One plugin is loaded at a time: its names stay free between check and registration. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-/* Whether it was built with the structs of this program. */
+/* Whether it was built with this program's structs. */
 static enum dml_status check_built(const struct dml_plugin *plugin) {
     static const unsigned sizes[] = DML_PLUGIN_SIZES;
     static const char *const names[] = {"plugin",   "method",  "param",  "param_table", "criterion",
@@ -146,7 +147,8 @@ static enum dml_status check_built(const struct dml_plugin *plugin) {
     return DML_OK;
 }
 
-/* All are checked before the first is registered, so that a plugin counts as a whole. */
+/* All are checked before the first is registered, so that a plugin is registered whole or not at
+ * all. */
 static enum dml_status register_all(const struct dml_plugin *plugin) {
     size_t count = 0;
     for (enum dml_kind kind = 0; kind < DML_KIND_COUNT; kind++)
@@ -202,7 +204,7 @@ enum dml_status dml_plugin_load(const char *path) {
     else if ((status = check_built(plugin)) || (status = register_all(plugin)))
         status = dml_fail_within(status, "%s", path);
     free(located);
-    /* A plugin that was registered in part, for lack of memory, is in use as well. */
+    /* A plugin that was only partly registered, for lack of memory, is in use too. */
     if (status && status != DML_ERROR_MEMORY && object)
         dlclose(object);
     pthread_mutex_unlock(&lock);

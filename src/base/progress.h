@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Tells the listener (dml/messages.h) how far something has come: when it begins, at most ten times
+/* Tells the listener (dml/messages.h) how far something has got: when it begins, at most ten times
  * a second, and when it ends. */
 struct dml_progress {
     char title[64];

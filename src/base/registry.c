@@ -20,7 +20,7 @@ static struct {
     const struct dml_method **items;
     size_t count, capacity;
 } added[DML_KIND_COUNT];
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of `added` */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards `added` */
 
 const char *dml_kind_name(enum dml_kind kind) {
     static const char *const names[] = {"criterion", "batch miner", "batch sampler", "metric",
@@ -28,7 +28,7 @@ const char *dml_kind_name(enum dml_kind kind) {
     return names[kind];
 }
 
-/* These two with the lock held. */
+/* For these two, the lock must be held. */
 static const struct dml_method *at(enum dml_kind kind, size_t i) {
     size_t own = 0;
     while (builtin[kind] && builtin[kind][own])

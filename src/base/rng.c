@@ -22,7 +22,7 @@ static void philox(const uint32_t key[2], const uint32_t counter[4], uint32_t ou
 struct dml_rng dml_rng_make(uint64_t seed, enum dml_purpose purpose, uint64_t first,
                             uint64_t second) {
     /* The stream's name is hashed into the key and the counter's upper half, so that any of its
-     * 2^64 blocks of 128 bits can be named by the lower half. */
+     * 2^64 blocks of 128 bits can be addressed by the lower half. */
     const uint32_t user[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
     const uint32_t name[4] = {(uint32_t)first, (uint32_t)(first >> 32) ^ ((uint32_t)purpose << 24),
                               (uint32_t)second, (uint32_t)(second >> 32)};
@@ -86,7 +86,7 @@ size_t dml_rng_choice(struct dml_rng *rng, const double *weights, size_t n) {
 }
 
 /* Floyd's sampling picks the set and a shuffle its order. Membership is looked up in the values
- * drawn so far; a sorted list would only pay for k far beyond a batch's. */
+ * drawn so far; a sorted list would only pay off for k far beyond a batch's. */
 void dml_rng_distinct(struct dml_rng *rng, uint64_t n, size_t k, uint64_t *out) {
     if (k > 64 && k > n / 8) { /* dense: selection sampling in one pass, then a shuffle */
         size_t taken = 0;

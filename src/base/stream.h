@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* A text that grows as it is written, as open_memstream's, which loses what does not fit into
- * memory without a word. */
+/* A text that grows as it is written, like that of open_memstream, which silently loses what does
+ * not fit into memory. */
 struct dml_stream {
     FILE *file; /* write here */
     char *text;
@@ -16,7 +16,7 @@ struct dml_stream {
     bool failed;
 };
 
-/* `stream` stays where it is until it is closed. */
+/* `stream` must stay where it is until it is closed. */
 enum dml_status dml_stream_open(struct dml_stream *stream);
 
 /* The whole text, to be freed with free(), or DML_ERROR_MEMORY and *out NULL when any of it was

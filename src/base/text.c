@@ -144,8 +144,8 @@ bool dml_text_has_controls(const char *text) {
     return false;
 }
 
-/* A word that is not a single plain one stands within apostrophes, and its own apostrophes outside
- * of them, as in 'it'\''s'. */
+/* A word that is not plain is put in apostrophes, and its own apostrophes outside them, as in
+ * 'it'\''s'. */
 char *dml_text_shell(char *const *words, int count) {
     char *text = NULL;
     struct dml_stream stream;

@@ -4,13 +4,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Length in bytes of the character of UTF-8 at `text`, which has `left` > 0 bytes; 0 when it is
- * none (RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF). */
+/* Length in bytes of the UTF-8 character at `text`, which has `left` > 0 bytes; 0 if that is not
+ * one (RFC 3629: no overlong forms, no surrogates, nothing beyond U+10FFFF). */
 size_t dml_utf8_length(const char *text, size_t left);
 
 bool dml_utf8_valid(const char *text, size_t length);
 
-/* Replaces each byte that belongs to no character by '?'. */
+/* Replaces each byte that does not belong to a character with '?'. */
 void dml_utf8_repair(char *text);
 
 #endif

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <time.h>
 
-enum { OVER, AT_WORK }; /* what rank 0 tells those that wait */
+enum { OVER, AT_WORK }; /* what rank 0 tells the waiting ranks */
 
-/* A thread of rank 0 that says that it is at work. Nothing else exchanges anything meanwhile. */
+/* A thread of rank 0 that says that rank 0 is at work. Meanwhile nothing else is exchanged. */
 struct dml_comm_alone {
     struct dml_comm *comm;
     pthread_t thread;
@@ -29,7 +29,7 @@ static enum dml_status say(struct dml_comm *comm, char what) {
     return dml_comm_exchange(comm, sends, (size_t)comm->size - 1, NULL, 0);
 }
 
-/* Until it is over, for as long as `every` says; whether it is. */
+/* Sleeps until it is over, but for no more than `every` seconds; returns whether it is. */
 static bool sleep_until_over(struct dml_comm_alone *alone) {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
@@ -77,7 +77,7 @@ enum dml_status dml_comm_alone_begin(struct dml_comm *comm) {
     return dml_fail(DML_ERROR_IO, "cannot start a thread: %s", strerror(reason));
 }
 
-/* What the thread met, if anything. */
+/* Ends the thread; returns the failure that it met, if any. */
 static enum dml_status end_thread(struct dml_comm *comm) {
     struct dml_comm_alone *alone = comm->alone;
     pthread_mutex_lock(&alone->lock);

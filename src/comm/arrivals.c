@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* The name that all ranks of a job have for it: Open MPI's, Slurm's, or their common parent. */
+/* A name for the job that all its ranks agree on: Open MPI's, Slurm's, or their common parent. */
 static void name_job(char *out, size_t size) {
     const char *space = getenv("PMIX_NAMESPACE"), *job = getenv("SLURM_JOB_ID");
     const char *step = getenv("SLURM_STEP_ID");
@@ -33,7 +33,7 @@ static socklen_t address_of(const struct dml_arrivals *a, int rank, struct socka
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
 }
 
-/* The process at the other end, one of this user; 0: none is seen. */
+/* The process at the other end, if it is this user's; 0: none is seen. */
 static int process_at(int end) {
     struct ucred who = {0};
     socklen_t size = sizeof who;

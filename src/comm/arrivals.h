@@ -4,10 +4,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Which ranks have come to the rendezvous of MPI, which itself tells nothing before all have come.
- * Each listens at a socket, without a file, that is called by the job and its rank, and calls at
- * those of the others: of any two on one machine the later one meets the earlier, and both come to
- * know each other's process. Those of other machines are not seen. */
+/* Which ranks have come to MPI's rendezvous; MPI itself says nothing until all have come. Each
+ * listens on a socket, without a file, that is named after the job and its rank, and calls at those
+ * of the others: of any two on one machine the later one meets the earlier, and both learn each
+ * other's process. Those on other machines are not seen. */
 struct dml_arrivals {
     int rank, size, socket; /* -1: none could be made, and nobody is seen */
     char job[128];
@@ -22,7 +22,7 @@ void dml_arrivals_close(struct dml_arrivals *arrivals);
 int dml_arrivals_look(struct dml_arrivals *arrivals);
 
 /* Whether this rank is the first of those here that are at work, and so tells the user. `lost`: a
- * rank that is not. */
+ * rank that no longer is. */
 bool dml_arrivals_speaks(const struct dml_arrivals *arrivals, int lost);
 
 /* Lets the others here know that the user has been told. */
@@ -31,8 +31,8 @@ void dml_arrivals_told(const struct dml_arrivals *arrivals);
 /* Waits until the rank that speaks has ended, for 3 s at most. */
 void dml_arrivals_wait_for_speaker(const struct dml_arrivals *arrivals, int lost);
 
-/* Who is missing, as "rank 1 is stopped" or, where none is, "ranks 1, 2 were not seen on HOST";
- * "" where nobody is. */
+/* Who is missing, as "rank 1 is stopped" or, if none is stopped, "ranks 1, 2 were not seen on
+ * HOST"; "" if nobody is missing. */
 void dml_arrivals_missing(const struct dml_arrivals *arrivals, char *text, size_t size);
 
 #endif

@@ -51,7 +51,7 @@ static void add(float *sum, const float *values, size_t count) {
 }
 
 /* Every rank sums one slice of the values: it gets the others' pieces of it, adds them in the order
- * of ranks, and sends the sum round. `pieces`: room for (size) slices. */
+ * of ranks, and sends the sum to all. `pieces`: workspace for (size) slices. */
 static enum dml_status sum_part(struct dml_comm *comm, float *values, size_t count, float *pieces) {
     size_t slice = (count + (size_t)comm->size - 1) / (size_t)comm->size, at[comm->size + 1];
     struct dml_transfer sends[comm->size], receives[comm->size];

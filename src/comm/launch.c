@@ -20,10 +20,10 @@ static void on_signal(int number) {
     signals++;
 }
 
-/* What mpirun is asked for by its environment, which Open MPI 4 and 5 and others understand or
- * leave alone: one machine without a network between ranks, more ranks than cores, no core of their
- * own, no complaints of what a container lacks, no help text of many lines when a rank fails, which
- * tells of it itself (Open MPI 5 prints it all the same). */
+/* What mpirun is asked for through its environment, which Open MPI 4 and 5 and others understand or
+ * ignore: one machine without a network between ranks, more ranks than cores, ranks not bound to
+ * cores, no complaints about what a container lacks, no long help text when a rank fails, which
+ * reports it itself (Open MPI 5 prints it all the same). */
 static void set_environment(int ranks) {
     static const char *const settings[][2] = {
         {"OMPI_MCA_plm", "isolated"},
@@ -102,7 +102,7 @@ static int wait_and_pass_on(pid_t child, const char *told) {
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     int code = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
-    return code > 2 && !passed ? 1 : code; /* of a rank that was lost, which has been told */
+    return code > 2 && !passed ? 1 : code; /* of a rank that was lost, which has been reported */
 }
 
 static void on_child(int number) {
@@ -116,7 +116,7 @@ enum dml_status dml_comm_launch(int ranks, char **argv, const char *told, int *e
     struct sigaction action = {.sa_handler = on_signal}, before;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL); /* of Slurm */
+    sigaction(SIGUSR1, &action, NULL); /* from Slurm */
     if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
         sigaction(SIGHUP, &action, NULL);
     action.sa_handler = on_child;

@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Finding the library of a transport, joining the ranks, and taking leave. */
+/* Finding the library of a transport, joining the ranks, and leaving them. */
 
 void dml_comm_single(struct dml_comm *out) {
     *out = (struct dml_comm){.size = 1, .limit = INFINITY, .lost = -1, .errors = STDERR_FILENO};
@@ -63,7 +63,7 @@ int dml_comm_started(int *rank) {
     return 1;
 }
 
-/* A thread that ends the process where MPI does not return in time, or when it is to end meanwhile.
+/* A thread that ends the process if MPI does not return in time, or if it is told to end meanwhile.
  */
 struct guard {
     pthread_t thread;
@@ -71,7 +71,7 @@ struct guard {
     pthread_cond_t over;
     bool done;
     double limit;
-    struct dml_comm *comm; /* joining others; NULL: leaving them, of which nothing is told */
+    struct dml_comm *comm; /* joining others; NULL: leaving them, about which nothing is said */
     struct dml_arrivals *arrivals; /* who has come */
 };
 
@@ -86,8 +86,8 @@ static void guard_wait(struct guard *guard) {
     pthread_cond_timedwait(&guard->over, &guard->lock, &until);
 }
 
-/* Why the ranks are not joined: one has ended (`lost`), time is over, or it is ended from outside,
- * as by mpirun when that has lost a rank. */
+/* Tells the user why the ranks are not joined: one has ended (`lost`), time is up (`late`), or this
+ * one is being ended from outside, as by mpirun when it has lost a rank. */
 static void tell_of_arrivals(const struct guard *guard, int lost, bool late) {
     const struct dml_comm *comm = guard->comm;
     char who[250], text[400], host[64] = "this machine";
@@ -102,8 +102,8 @@ static void tell_of_arrivals(const struct guard *guard, int lost, bool late) {
                  guard->limit, *who ? ": " : "", who);
     else
         snprintf(text, sizeof text,
-                 "rank %d of %d is ended from outside before all ranks have come: %s", comm->rank,
-                 comm->size, *who ? who : "one of them may be lost");
+                 "rank %d of %d is being ended from outside before all ranks have come: %s",
+                 comm->rank, comm->size, *who ? who : "one of them may be lost");
     dprintf(comm->errors, "dml %s: %s\n", comm->command, text);
     dml_arrivals_told(guard->arrivals);
 }
@@ -182,17 +182,17 @@ static enum dml_status find_transport(int started, const struct dml_transport **
     *out = library ? dlsym(library, "dml_transport") : NULL;
     if (!library)
         return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "started as one of %d processes, and this build leaves out many processes: "
+                        "started as one of %d processes, and this build does not support several: "
                         "%s",
                         started, reason);
     if (!*out || (*out)->interface != DML_TRANSPORT_INTERFACE)
         return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "libdml_mpi.so is of another version than this program");
+                        "libdml_mpi.so has a different version from this program");
     return DML_OK;
 }
 
-/* One number for processes that see each other: the machine since it was started, and the processes
- * that are to be seen there. */
+/* One number for processes that see each other: the machine since it was booted, and the processes
+ * that can be seen there. */
 static uint64_t machine(void) {
     char boot[64] = "", host[64] = "";
     struct stat processes = {0};
@@ -241,8 +241,8 @@ static enum dml_status introduce(struct dml_comm *comm, const struct dml_arrival
         const struct dml_rank *other = &comm->ranks[r];
         if (strcmp(other->version, first->version) != 0)
             status = dml_fail(DML_ERROR_INPUT,
-                              "rank %d (%s) is dml %s, rank 0 (%s) is dml %s: all ranks need one "
-                              "version",
+                              "rank %d (%s) is dml %s, rank 0 (%s) is dml %s: all ranks need the "
+                              "same version",
                               r, other->host, other->version, first->host, first->version);
         else if (strcmp(other->level, first->level) != 0)
             status = dml_fail(DML_ERROR_INPUT,
@@ -265,7 +265,7 @@ static void hush(struct dml_comm *comm) {
     close(none);
 }
 
-/* MPI joins the ranks; all that is known of those that do not come is told meanwhile. */
+/* MPI joins the ranks; meanwhile the user is told whatever is known of those that do not come. */
 static const char *join(struct dml_comm *comm, double limit, struct dml_arrivals *arrivals) {
     struct guard guard = {.limit = limit, .comm = comm, .arrivals = arrivals};
     int rank, size;
@@ -304,7 +304,7 @@ enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm
         status = dml_fail(DML_ERROR_IO, "MPI: %s", error);
     } else if (out->size == 1)
         status = dml_fail(DML_ERROR_UNSUPPORTED,
-                          "started as one of %d processes which MPI (%s) does not join: start them "
+                          "started as one of %d processes that MPI (%s) does not join: start them "
                           "with its own mpirun, or with srun --mpi=pmix",
                           started, out->transport->version());
     if (status) {

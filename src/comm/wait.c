@@ -51,7 +51,7 @@ void dml_comm_deafen(struct dml_comm *comm) {
     comm->calls = NULL;
 }
 
-/* A rank of this machine whose process has ended. */
+/* Looks for a rank on this machine whose process has ended. */
 static enum dml_status look_around(struct dml_comm *comm) {
     int lost = dml_comm_watch_lost(comm);
     if (lost < 0)
@@ -123,8 +123,8 @@ static enum dml_status test_all(struct dml_comm *comm) {
     return status;
 }
 
-/* The longer nothing comes, the longer the pause; at first others only get the core, as there may
- * be more ranks than cores. */
+/* The longer nothing comes, the longer the pause; at first it only yields the core to others, as
+ * there may be more ranks than cores. */
 static void pause_for(unsigned turn) {
     enum { AT_ONCE = 200, LONGEST = 200000 };
     if (turn < AT_ONCE) {
@@ -135,7 +135,7 @@ static void pause_for(unsigned turn) {
     nanosleep(&(struct timespec){0, pause < LONGEST ? pause : LONGEST}, NULL);
 }
 
-/* Until nothing is under way. */
+/* Waits until nothing is under way. */
 static enum dml_status wait_for(struct dml_comm *comm) {
     enum { LOOK_MS = 50 };
     static const double END_SECONDS = 0.5;
@@ -147,7 +147,7 @@ static enum dml_status wait_for(struct dml_comm *comm) {
         double now = dml_now();
         if (status || comm->calls->count == 0 || now - looked < LOOK_MS * 1e-3)
             continue;
-        /* time for which all ranks were suspended does not count */
+        /* time during which all ranks were suspended does not count */
         patience -= now - looked < 10 * LOOK_MS * 1e-3 ? now - looked : LOOK_MS * 1e-3;
         looked = now;
         status = hear(comm);
@@ -178,8 +178,8 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
     return status;
 }
 
-/* To all other ranks, for as long as a second: some may be gone. One that only did not answer may
- * wake up, and is to know why it ends. */
+/* Sends to all other ranks, for at most a second: some may be gone. One that merely did not answer
+ * may wake up, and should know why it ends. */
 static void send_all(struct dml_comm *comm, const void *data, size_t bytes, int tag) {
     struct dml_request requests[comm->size];
     bool done[comm->size];
@@ -202,7 +202,7 @@ static void send_all(struct dml_comm *comm, const void *data, size_t bytes, int 
 enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
     if (!status || comm->size == 1 || !comm->calls || comm->calls->sent)
         return status;
-    /* mpirun ends all ranks by a signal where one is lost, which then looks like a user's. */
+    /* mpirun ends all ranks with a signal when one is lost, which then looks like a user's. */
     if (!comm->broken && look_around(comm))
         status = DML_ERROR_IO;
     struct failure *own = &comm->calls->own;

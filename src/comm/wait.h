@@ -3,7 +3,7 @@
 
 #include "comm/comm.h"
 
-/* Waiting for other ranks, and how it ends: with a limit, on a lost rank or a failed one. */
+/* Waiting for other ranks, and how it ends: at a limit, on a lost rank or on a failed one. */
 
 /* Bytes to or from a rank. */
 struct dml_transfer {
@@ -21,14 +21,15 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
 enum dml_status dml_comm_listen(struct dml_comm *comm);
 void dml_comm_deafen(struct dml_comm *comm);
 
-/* After a failure that all have been told of: rank 0 lets the others go, which have waited for what
- * it still had to write. */
+/* After a failure that all have been told of: rank 0 lets the others go, which have been waiting
+ * while it still had something to write. */
 void dml_comm_part(struct dml_comm *comm);
 
-/* To be called before others know this process. */
+/* To be called before others know of this process. */
 void dml_comm_watch_listen(void);
 
-/* watch.c: a thread that looks whether the processes of other ranks are there, on this machine. */
+/* watch.c: a thread that checks whether the processes of this machine's other ranks are still
+ * there. */
 enum dml_status dml_comm_watch_start(struct dml_comm *comm);
 void dml_comm_watch_end(struct dml_comm *comm);
 
@@ -41,14 +42,14 @@ int dml_comm_speaker(const struct dml_comm *comm);
 /* Whether SIGTERM has come. */
 bool dml_comm_watch_ended(void);
 
-/* Where SIGTERM has come while `rank` of another machine is waited for, tells the user that:
- * mpirun, which sees all machines, sends it when it has lost a rank. */
+/* If SIGTERM has come while waiting for `rank`, on another machine, tells the user so: mpirun,
+ * which sees all machines, sends it when it has lost a rank. */
 void dml_comm_tell_of_end(const struct dml_comm *comm, int rank);
 
-/* Whether the user was told by another rank of this machine. */
+/* Whether another rank on this machine has told the user. */
 bool dml_comm_told(void);
 
-/* A process of this machine; ended: also one whose parent has yet to hear of it. */
+/* A process on this machine; ended: also one whose parent has yet to hear of it. */
 enum dml_process_state { DML_PROCESS_RUNS, DML_PROCESS_STOPPED, DML_PROCESS_ENDED };
 enum dml_process_state dml_comm_process_state(int pid);
 

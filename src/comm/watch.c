@@ -14,18 +14,18 @@
 enum { LOOK_MS = 50 }; /* between two looks */
 
 /* mpirun ends all ranks a second or two after it has lost one, and a step may take longer: so a
- * thread looks after the others, and tells the user at once. */
+ * thread watches the others, and tells the user at once. */
 struct dml_comm_watch {
     pthread_t thread;
     atomic_int lost; /* -1: none */
     atomic_bool over;
 };
 
-/* Set by SIGUSR2, which a rank that has told the user sends to those of its machine: they have
+/* Set by SIGUSR2, which a rank that has told the user sends to those on its machine: they have
  * nothing to add, least of all that its process has ended. */
 static volatile sig_atomic_t told;
 
-/* SIGTERM, by which mpirun ends the ranks that are left, a second before it kills them. */
+/* SIGTERM, with which mpirun ends the ranks that are left, a second before it kills them. */
 static volatile sig_atomic_t ended;
 static struct sigaction before_ended;
 
@@ -110,10 +110,11 @@ void dml_comm_tell_of_end(const struct dml_comm *comm, int rank) {
         comm->rank != speaker(rank))
         return;
     done = true;
-    dprintf(comm->errors,
-            "dml %s: this run is ended from outside while rank %d of %d, process %d on %s, does "
-            "not answer: it may be lost\n",
-            comm->command, rank, comm->size, (int)other->pid, other->host);
+    dprintf(
+        comm->errors,
+        "dml %s: this run is being ended from outside while rank %d of %d, process %d on %s, does "
+        "not answer: it may be lost\n",
+        comm->command, rank, comm->size, (int)other->pid, other->host);
 }
 
 bool dml_comm_told(void) {
@@ -121,7 +122,7 @@ bool dml_comm_told(void) {
 }
 
 void dml_comm_tell(struct dml_comm *comm) {
-    fflush(stdout); /* in a file that takes both, the message stands last */
+    fflush(stdout); /* in a file that takes both, the message comes last */
     tell(comm, comm->lost);
 }
 

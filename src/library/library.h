@@ -20,7 +20,8 @@ struct dml_net {
     uint64_t steps; /* of training, done */
 };
 
-/* The parameters of `dml train` with `flags`, words that end with NULL; NULL: the defaults. */
+/* The parameters of `dml train` with `flags`, a NULL-terminated list of words; NULL: the defaults.
+ */
 enum dml_status dml_library_params(const char *const *flags, struct dml_params **out);
 
 const struct dml_part *dml_library_part(const struct dml_data *data, enum dml_data_part part);

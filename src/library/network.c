@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Opens a network with `flags`, from a checkpoint where it is not NULL. */
+/* Opens a network with `flags`, from `checkpoint` if that is not NULL. */
 static enum dml_status open_net(const char *checkpoint, const char *const *flags,
                                 struct dml_net **out) {
     struct dml_net *net = dml_alloc(1, sizeof *net);
@@ -80,7 +80,7 @@ size_t dml_net_side(const struct dml_net *net) {
     return (size_t)net->model.transform.crop;
 }
 
-/* The batch for the backend; names what is random in the step under way. */
+/* The batch for the backend, with the seed and step that random draws depend on. */
 static enum dml_status take(const struct dml_net *net, const struct dml_image_batch *images,
                             struct dml_images *out) {
     const struct dml_training_options *training =

@@ -9,14 +9,15 @@ typedef int16_t lanes __attribute__((vector_size(32), may_alias));
 typedef int32_t words __attribute__((vector_size(32), may_alias));
 typedef float floats __attribute__((vector_size(32), may_alias));
 
-/* Rounds to 16 bits, never changing the order; NaN, which stale values may be, to anything. */
+/* Rounds to 16 bits, never changing the order; NaN, which stale values may be, becomes anything. */
 static int32_t round_value(float value, float middle, float scale) {
     float scaled = (value - middle) * scale;
     scaled = scaled < MOST ? scaled : MOST;
     return (int32_t)(scaled > -MOST ? scaled : -MOST);
 }
 
-/* A rounded value greater than above[p] is surely above level p, greater than below[p] maybe. */
+/* A rounded value greater than above[p] is surely above level p; one greater than below[p] may be.
+ */
 static void round_levels(struct dml_above *work, size_t levels, float error, float middle,
                          float scale) {
     size_t padded = (levels + LANES - 1) / LANES * LANES;

@@ -15,7 +15,7 @@ enum {
 
 struct dml_above {
     _Alignas(64) float value[DML_ABOVE_ROOM]; /* the caller's, in any order */
-    _Alignas(64) int16_t surely[DML_ABOVE_LEVELS], maybe[DML_ABOVE_LEVELS]; /* counts, a level */
+    _Alignas(64) int16_t surely[DML_ABOVE_LEVELS], maybe[DML_ABOVE_LEVELS]; /* counts per level */
     /* its own */
     _Alignas(64) int32_t coarse[DML_ABOVE_ROOM];
     float level[DML_ABOVE_LEVELS];
@@ -23,9 +23,9 @@ struct dml_above {
 };
 
 /* Counts value[0..count) for level[0..levels), which descend. All values are at least the last
- * level less the error. At least `surely` are above the level by more than the error, and at most
- * `maybe` not below it by more: values are rounded to 16 bits between the levels. False where the
- * two agree for every level. */
+ * level minus the error. At least `surely` are above the level by more than the error, and at most
+ * `maybe` are not below it by more than that: values are rounded to 16 bits between the levels.
+ * Returns false if the two agree for every level. */
 bool dml_count_above(struct dml_above *work, size_t count, const float *level, size_t levels,
                      float error);
 

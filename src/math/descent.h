@@ -13,7 +13,7 @@ void dml_gradient_measure(const float *grads, size_t n, double *squares, double 
 /* Multiplies gradients by `scale`, then limits each to [-limit, limit]. */
 void dml_gradient_clip(float *grads, size_t n, double scale, double limit);
 
-/* The scale that takes gradients of this norm to the largest one allowed, as in
+/* The scale that brings gradients of this norm to the largest norm allowed, as in
  * torch.nn.utils.clip_grad_norm_: min(1, largest / (norm + 1e-6)). */
 double dml_gradient_scale(double norm, double largest);
 

@@ -85,7 +85,7 @@ static bool cholesky(double *a, size_t dim) {
     return true;
 }
 
-/* a (dim, dim), symmetric, becomes V sqrt(eigenvalues); negative ones are rounding. */
+/* a (dim, dim), symmetric, becomes V sqrt(eigenvalues); negative ones come from rounding. */
 static enum dml_status eigen_factor(double *a, size_t dim) {
     double *values = dml_alloc(dim, sizeof *values), *vectors = dml_alloc(dim, dim * sizeof *a);
     enum dml_status status = DML_ERROR_MEMORY;

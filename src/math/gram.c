@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-/* Components at a time, so that a panel lies on the stack; and those that are summed by themselves,
- * which makes the rounding of a sum of equal signs a quarter. */
+/* Components taken at a time, so that a panel fits on the stack; and how many are summed by
+ * themselves, which cuts the rounding error of a sum of equal signs to a quarter. */
 enum { DEPTH = 512, DEPTH64 = 256, STRETCH = 32 };
 
 static size_t least(size_t a, size_t b) {
@@ -28,9 +28,9 @@ static void fill_columns(const float *x, size_t n, size_t dim, size_t j, float *
     }
 }
 
-/* Their mirror images, rows j..j + DML_PANEL right of the diagonal tile, which is symmetric by
- * itself. A row's lines are written in one go, since rows may lie in steps that caches cannot hold.
- */
+/* Their mirror images, rows j..j + DML_PANEL to the right of the diagonal tile, which is symmetric
+ * by itself. A row's cache lines are written in one go, since the distance between rows may be one
+ * that caches cope badly with. */
 static void mirror_columns(float *out, size_t n, size_t j) {
     size_t first = j + DML_PANEL,
            turned = first + (n > first ? n - first : 0) / DML_TURN * DML_TURN;
@@ -44,7 +44,7 @@ static void mirror_columns(float *out, size_t n, size_t j) {
 }
 
 void dml_gram(const float *x, size_t n, size_t dim, float *out) {
-    /* The longest columns first. A small batch costs less than to wake the other cores. */
+    /* The longest columns first. A small batch costs less than waking the other cores. */
 #pragma omp parallel for schedule(dynamic, 1) if (n > 128)
     for (size_t j = 0; j < n; j += DML_PANEL) {
         fill_columns(x, n, dim, j, out);
@@ -58,7 +58,7 @@ typedef double vector64 __attribute__((vector_size(LANES64 * sizeof(double))));
 typedef double unaligned64
     __attribute__((vector_size(LANES64 * sizeof(double)), aligned(sizeof(double)), may_alias));
 
-/* c (rows, PANEL64), its rows `ldc` apart, is or gains (`add`) a times a panel. */
+/* c (rows, PANEL64), its rows `ldc` apart, becomes a times a panel, or gains it (`add`). */
 static inline __attribute__((always_inline)) void tile64(size_t rows, size_t k, const double *a,
                                                          size_t lda, const double *panel, bool add,
                                                          double *c, size_t ldc) {
@@ -80,8 +80,8 @@ static inline __attribute__((always_inline)) void tile64(size_t rows, size_t k, 
         }
 }
 
-/* Columns j..j + width of `out` from row j on. A narrow panel's tile is wider than what `out` has
- * room for. */
+/* Columns j..j + width of `out` from row j on. A narrow panel's tile is wider than the space for it
+ * in `out`. */
 static void fill_columns64(const double *x, size_t n, size_t dim, size_t j, size_t width,
                            double *out) {
     double panel[DEPTH64 * PANEL64], narrow[ROWS64 * PANEL64];

@@ -4,7 +4,7 @@
 
 enum { SMALL = 48 };
 
-/* Gauss and Jordan; no pivots are looked for, as a positive definite matrix needs none. */
+/* Gauss-Jordan without pivoting, which a positive definite matrix does not need. */
 static void invert_small(double *a, size_t n, size_t lda) {
     for (size_t p = 0; p < n; p++) {
         double *pivot = a + p * lda, inverse = 1 / pivot[p];
@@ -22,7 +22,7 @@ static void invert_small(double *a, size_t n, size_t lda) {
     }
 }
 
-/* Of the halves [a b; b^T d]: with w = a^-1 b and s = d - b^T w the inverse is
+/* By halves [a b; b^T d]: with w = a^-1 b and s = d - b^T w the inverse is
  * [a^-1 + w s^-1 w^T, -w s^-1; (-w s^-1)^T, s^-1]. */
 static void invert(double *a, size_t n, size_t lda, double *work) {
     if (n <= SMALL) {

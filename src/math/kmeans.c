@@ -13,8 +13,8 @@
 enum { POINTS = 256, CENTROIDS = 512 }; /* of a tile */
 enum { SEED = 1234 };                   /* faiss's own */
 
-/* The two nearest centroids of a point that a scan has seen. Nearness is <x,c> - |c|^2/2: the
- * larger, the nearer. */
+/* The two centroids nearest to a point among those that a scan has seen. Nearness is
+ * <x,c> - |c|^2/2: the larger, the nearer. */
 struct nearest {
     float first, second;
     int32_t which; /* the first one */
@@ -39,9 +39,9 @@ struct state {
     size_t moved_count;
     int32_t *assigned;    /* (n) -1 before the first assignment */
     float *nearness;      /* (n) to the own centroid */
-    float *bound;         /* (n) at most this near is any other centroid */
+    float *bound;         /* (n) upper bound on the nearness of any other centroid */
     uint8_t *open;        /* (n) to be compared with all centroids */
-    uint8_t *changed;     /* (k) enum change: why a centroid is to be computed anew */
+    uint8_t *changed;     /* (k) enum change: why a centroid must be recomputed */
     uint32_t *members;    /* (n) points by cluster */
     size_t *member_start; /* (k + 1) */
     double *sizes;        /* (k) */
@@ -102,7 +102,7 @@ static void set_half(struct state *s, size_t c) {
     s->half[c] = (float)(dml_dot(centroid, centroid, s->dim) / 2);
 }
 
-/* k different points: the first of a Fisher-Yates shuffle of the points as they were given. */
+/* k distinct points: the first k of a Fisher-Yates shuffle of the points as given. */
 static enum dml_status first_centroids(struct state *s) {
     size_t n = s->rows->n;
     uint32_t *order = dml_alloc(n, sizeof *order);
@@ -145,7 +145,7 @@ static lanes choose(numbers mask, lanes yes, lanes no) {
     return (lanes)((mask & (numbers)yes) | (~mask & (numbers)no));
 }
 
-/* One more centroid; equally near ones rank by number. */
+/* Offers one more centroid; equally near ones rank by number. */
 static void offer(struct nearest *nearest, float value, int32_t which) {
     if (value > nearest->first || (value == nearest->first && which < nearest->which)) {
         nearest->second = nearest->first;
@@ -156,9 +156,9 @@ static void offer(struct nearest *nearest, float value, int32_t which) {
     }
 }
 
-/* Takes m more centroids into the nearest two; `which` is NULL where they are first, first + 1,
- * and so on. Most rows hold none that is nearer: that is found first. Else each lane finds its own
- * two, which are then put together. */
+/* Updates the nearest two with m more centroids; `which` is NULL where they are first, first + 1,
+ * and so on. Most rows hold none that is nearer, which is checked first. Otherwise each lane finds
+ * its own two, which are then merged. */
 static void scan(const float *row, const float *half, const int32_t *which, size_t first, size_t m,
                  struct nearest *nearest) {
     float most = -INFINITY;
@@ -213,8 +213,8 @@ static void compare_with_moved(struct state *s, struct workspace *work, size_t f
     }
 }
 
-/* What the comparison says about one point: stay, go to a centroid that moved, or (its own moved
- * away beyond the bound of those that did not) be compared with all. */
+/* What the comparison says about one point: stay, go to a centroid that moved, or (if its own moved
+ * away beyond the bound on those that did not) be compared with all. */
 static void decide(struct state *s, size_t i, const struct nearest *nearest, float own_now) {
     int32_t own = s->assigned[i];
     bool own_moved = own >= 0 && s->moved_at[own] >= 0;
@@ -232,7 +232,7 @@ static void decide(struct state *s, size_t i, const struct nearest *nearest, flo
         s->nearness[i] = nearest->first;
     } else {
         float rival = own_moved ? nearest->second : nearest->first;
-        if (own_moved && nearest->which != own) /* a tie: the own one is the second */
+        if (own_moved && nearest->which != own) /* a tie: its own is the second */
             rival = nearest->first;
         s->bound[i] = fmaxf(s->bound[i], rival);
         s->nearness[i] = own_nearness;
@@ -342,8 +342,8 @@ static enum dml_status move_centroids(struct state *s) {
     return DML_OK;
 }
 
-/* The first cluster, going round, that a draw takes with a probability proportional to its size
- * less one. There is one above 1: fewer clusters than points share the points. */
+/* The first cluster, in cyclic order, that a draw picks with a probability proportional to its size
+ * minus one. Some size is above 1, as there are fewer clusters than points. */
 static size_t cluster_to_split(const struct state *s, struct dml_mt19937 *generator) {
     for (size_t c = 0;; c = (c + 1) % s->k) {
         float draw = (float)dml_mt19937_draw(generator) / 0x1p32f;
@@ -352,10 +352,10 @@ static size_t cluster_to_split(const struct state *s, struct dml_mt19937 *genera
     }
 }
 
-/* An empty cluster takes half of another one: both become its centroid, of which the components, as
- * they were before the frame moved them, are made a little larger and smaller. */
+/* An empty cluster takes half of another one: both get its centroid, with each component moved by
+ * 2^-10 of its value before the frame shifted it, in opposite directions. */
 static void split_clusters(struct state *s, const struct dml_frame *frame) {
-    if (s->rows->n == s->k) /* points that are alike: there is nothing to split */
+    if (s->rows->n == s->k) /* identical points: there is nothing to split */
         return;
     struct dml_mt19937 generator = dml_mt19937_make(SEED);
     for (size_t c = 0; c < s->k; c++) {

@@ -25,10 +25,10 @@ struct dml_kmeans {
     int32_t *assigned; /* (n) 0..clusters-1, owned by the caller */
     float *centroids;  /* (clusters, dim) of the rows, owned by the caller */
     double objective;  /* sum of squared distances of the embeddings to their centroids */
-    size_t iterations; /* that were run: fewer than asked for when nothing changed any more */
+    size_t iterations; /* that were run: fewer than asked for if nothing changed any more */
 };
 
-/* Rows of all samples of the frame, in any order. Both arrays of `out` are to be set by the caller.
+/* Rows of all samples of the frame, in any order. Both arrays of `out` must be set by the caller.
  * The result never depends on the number of threads. */
 enum dml_status dml_kmeans_run(const struct dml_frame *frame, const struct dml_rows *rows,
                                const struct dml_kmeans_options *options, struct dml_kmeans *out);

@@ -5,8 +5,8 @@
 
 #include <lapacke.h>
 
-/* What a call of LAPACKE came to: DML_ERROR_MEMORY where it got no workspace, otherwise for any
- * failure DML_ERROR_NUMERIC with the message `otherwise`. */
+/* The status of a LAPACKE call: DML_ERROR_MEMORY if it got no workspace; for any other failure
+ * DML_ERROR_NUMERIC with the message `otherwise`. */
 enum dml_status dml_lapack_check(lapack_int info, const char *otherwise);
 
 #endif

@@ -73,7 +73,7 @@ void dml_gemm(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, fl
 }
 
 #if defined(__AVX__)
-/* One panel of b after the other: BLAS packs both operands, and may not know the processor. */
+/* One panel of b after another: BLAS packs both operands, and may not know the processor. */
 void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, const float *b,
                    size_t ldb, float *c, size_t ldc) {
     enum { DEPTH = 512 };
@@ -166,7 +166,7 @@ void dml_self_distances2(const double *x, size_t n, size_t dim, double *d2) {
             d2[i * n + j] = value > 1e-14 * norms ? value : 0;
         }
     }
-    /* The upper half in blocks that stay in cache, and last the diagonal, which held the norms. */
+    /* The upper half in blocks that stay in cache, then the diagonal, which held the norms. */
     enum { BLOCK = 32 };
     for (size_t top = 0; top < n; top += BLOCK)
         for (size_t left = 0; left <= top; left += BLOCK)

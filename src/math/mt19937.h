@@ -3,8 +3,9 @@
 
 #include <stdint.h>
 
-/* The Mersenne Twister with 32 bits (Matsumoto and Nishimura 1998), the numbers of C++'s
- * std::mt19937. Only to start where another program starts; all else draws from dml_rng. */
+/* The 32-bit Mersenne Twister (Matsumoto and Nishimura 1998), which gives the numbers of C++'s
+ * std::mt19937. Only for starting where another program starts; everything else draws from dml_rng.
+ */
 struct dml_mt19937 {
     uint32_t words[624];
     int next;

@@ -51,8 +51,8 @@ void dml_nearest_sort(struct dml_nearest_heap *heap) {
     }
 }
 
-/* 1 - cosine; in float64 as half the squared distance of the unit vectors, which tells more apart.
- */
+/* 1 - cosine; in float64 as half the squared distance of the unit vectors, which resolves smaller
+ * differences. */
 static double cosine_distance(const struct dml_values *x, size_t a, double x_norm2,
                               const struct dml_values *y, size_t b, double y_norm2, size_t dim) {
     if (!x->wide || !y->wide)

@@ -25,9 +25,9 @@ struct dml_nearest_heap {
     size_t count, k;
 };
 void dml_nearest_offer(struct dml_nearest_heap *heap, size_t index, double distance);
-/* The largest distance that would still be taken; infinite while there is room. */
+/* The largest distance that would still be taken; infinite until the heap is full. */
 double dml_nearest_bound(const struct dml_nearest_heap *heap);
-/* Nearest first. The heap is none any more. */
+/* Sorts the items, nearest first. After that they are no longer a heap. */
 void dml_nearest_sort(struct dml_nearest_heap *heap);
 
 #endif

@@ -10,7 +10,7 @@
 
 enum { HEIGHT = 128, WIDTH = 512 };
 
-/* What a thread works in. */
+/* A thread's workspace. */
 struct workspace {
     double *tile;                /* (HEIGHT, WIDTH) */
     struct dml_neighbour *items; /* (HEIGHT, k) */
@@ -18,13 +18,14 @@ struct workspace {
     double farthest[HEIGHT];
 };
 
-/* The gallery rows [column, column + m) for one query. */
+/* Offers the gallery rows [column, column + m) to one query. */
 static void offer_row(const struct dml_neighbour_task *task, const double *norm2, double own_norm2,
                       size_t q, size_t column, size_t m, const double *product,
                       struct dml_nearest_heap *heap, double *farthest) {
     size_t dim = task->dim;
     uint32_t own = task->own ? task->own[q] : DML_NO_SAMPLE;
-    /* Products, norms and their sum round by less than this times the norms (Higham 2002, 3.1). */
+    /* Products, norms and their sum have rounding errors below this times the norms (Higham 2002,
+     * 3.1). */
     double units = (double)(dim + 8) * 0x1p-52;
     for (size_t j = 0; j < m; j++) {
         size_t row = column + j;

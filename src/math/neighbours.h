@@ -9,8 +9,8 @@
 #define DML_NO_SAMPLE UINT32_MAX
 
 /* The k nearest rows of a gallery for many queries, by squared Euclidean distance in float64: over
- * tiles of products, whose elements are computed again as sums of squared differences where their
- * rounding could matter. Memory is that of the result. */
+ * tiles of products, whose elements are recomputed as sums of squared differences where their
+ * rounding could matter. It takes no more memory than the result. */
 struct dml_neighbour_task {
     const double *queries; /* (m, dim) */
     const double *gallery; /* (n, dim) */
@@ -19,7 +19,7 @@ struct dml_neighbour_task {
                               DML_NO_SAMPLE; NULL: none has one */
     uint32_t *index;       /* out: (m, k) nearest first, equal ones by row */
     double *distance2;     /* out: (m, k), or NULL */
-    double *farthest2;     /* out: (m) of all rows, the own one included, or NULL */
+    double *farthest2;     /* out: (m) over all rows, its own included, or NULL */
 };
 enum dml_status dml_neighbours(const struct dml_neighbour_task *task);
 

@@ -26,7 +26,7 @@ static inline size_t dml_pack_differences(const float *a, const float *b, size_t
             (unsigned)_mm256_movemask_ps(_mm256_cmp_ps(value, _mm256_set1_ps(least), _CMP_GE_OQ));
         if (mask == 0)
             continue;
-        /* the numbers of the set bits, a byte each: an identity permutation without the others */
+        /* the indices of the set bits, one byte each: an identity permutation without the others */
         unsigned long long bytes = _pdep_u64(mask, 0x0101010101010101u) * 0xffu;
         bytes = _pext_u64(0x0706050403020100u, bytes);
         __m256i order = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)bytes));

@@ -96,9 +96,9 @@ static void multiply_panel(size_t m, size_t width, size_t k, const float *a, siz
 
 void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t row, size_t step,
                          const float *panels, bool add, float *c, size_t ldc) {
-    /* Rows come again with every panel: so much of them at a time as stays in cache. */
+    /* Rows are read again for every panel: only as much of them at a time as stays in cache. */
     for (size_t l = 0; l < k; l += CHUNK) {
-        /* Where a's columns lie in memory, the next ones are not those that follow. */
+        /* Where a is stored by columns, the next values needed are not the next in memory. */
         for (size_t next = l + CHUNK; row == 1 && step > 1 && next < k && next < l + 2 * CHUNK;
              next++)
             dml_prefetch(a + next * step, m);
@@ -116,7 +116,7 @@ size_t dml_panels_size(size_t k, size_t n) {
 void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panels) {
     size_t whole = n / DML_PANEL * DML_PANEL;
     for (size_t l = 0; l < k; l++, b += ld, panels += DML_PANEL) {
-        for (size_t j = 0; j < whole; j += DML_PANEL) /* of constant size, so not a call */
+        for (size_t j = 0; j < whole; j += DML_PANEL) /* of constant size, so no call */
             memcpy(panels + j * k, b + j, DML_PANEL * sizeof *b);
         for (size_t v = 0; v < DML_PANEL && whole < n; v++)
             panels[whole * k + v] = whole + v < n ? b[whole + v] : 0;

@@ -4,14 +4,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Products for loops that use one operand many times, or that go on with a result while it is in
- * cache: operand b is packed once, into panels of DML_PANEL columns, and multiplied by some rows
- * after the other. (BLAS packs both operands anew in every call.) All of it runs on the calling
+/* Products for loops that use one operand many times, or that process a result further while it is
+ * in cache: operand b is packed once, into panels of DML_PANEL columns, and multiplied by a few
+ * rows at a time. (BLAS packs both operands anew in every call.) All of it runs on the calling
  * thread, and an element of a result is a sum in the order of k, whatever rows it is computed with:
- * bits depend on the operands alone. What a result gains is summed by itself first. */
+ * bits depend on the operands alone. What is added to a result is summed by itself first. */
 
-/* Columns of a panel, two vectors of the level that this is compiled for, and how many rows share a
- * reading of it. For files that are compiled for every level (cmake/levels.cmake) alone. */
+/* Columns of a panel, two vectors of the level that this is compiled for, and how many rows share
+ * one reading of it. Only for files that are compiled for every level (cmake/levels.cmake). */
 #if defined(__AVX512F__)
 enum { DML_PANEL = 32, DML_PANEL_ROWS = 12 };
 #elif defined(__AVX__)
@@ -30,7 +30,7 @@ void dml_panels_pack(size_t k, size_t n, const float *b, size_t ld, float *panel
 /* The same from the transpose of b: bt (n, k), its rows `ld` apart. */
 void dml_panels_pack_transposed(size_t k, size_t n, const float *bt, size_t ld, float *panels);
 
-/* Asks for `count` floats from `from` on to be in a core's cache soon. */
+/* Prefetches `count` floats from `from` on into a core's cache. */
 static inline void dml_prefetch(const float *from, size_t count) {
     for (size_t i = 0; i < count; i += 16)
         __builtin_prefetch(from + i, 0, 2);

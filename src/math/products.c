@@ -7,15 +7,15 @@
 #include <string.h>
 
 /* Columns and rows of b that are packed at a time, and the most rows of c that a thread has at a
- * time, a multiple of DML_PANEL_ROWS. How k is cut shows in the last bits and depends on k alone;
- * how many rows a thread has does not show. */
+ * time, a multiple of DML_PANEL_ROWS. How k is cut affects the last bits and depends on k alone;
+ * how many rows a thread has does not affect them. */
 enum { WIDE = 1024, DEEP = 768, ROWS = 48 };
 
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* `whole` in parts of the same size, a multiple of DML_PANEL of at most `most`. */
+/* The size of the equal parts that `whole` is cut into: a multiple of DML_PANEL, at most `most`. */
 static size_t part_of(size_t whole, size_t most) {
     size_t count = (whole + most - 1) / most;
     return least(((whole + count - 1) / count + DML_PANEL - 1) / DML_PANEL * DML_PANEL, whole);
@@ -32,7 +32,7 @@ static size_t height_of(size_t m) {
     return height < DML_PANEL_ROWS ? DML_PANEL_ROWS : least(height, ROWS);
 }
 
-/* op(b)'s part (k, n), of which `b` is the first element. */
+/* Packs the part (k, n) of op(b) that begins at `b`. */
 static void pack(int transpose, size_t n, size_t k, const float *b, size_t ldb, float *work) {
 #pragma omp parallel for schedule(dynamic, 1) if (n * k > 100000)
     for (size_t j = 0; j < n; j += DML_PANEL) {
@@ -59,7 +59,7 @@ void dml_product_begin(const struct dml_product_start *start, size_t top, size_t
 }
 
 /* Some rows of a part: the columns of op(a) that they are read from may lie far apart in memory,
- * and are packed then. */
+ * and are then packed. */
 static void multiply(int transpose_a, size_t rows, size_t width, size_t depth, const float *a,
                      size_t lda, const float *work, bool add, float *c, size_t ldc) {
     if (!transpose_a) {

@@ -3,22 +3,22 @@
 
 #include <stddef.h>
 
-/* Products of large matrices on panels (math/panels.h), on all cores: b is packed once, by parts
- * that stay in cache, where BLAS packs both operands for each of its tiles. The same bits whatever
- * the number of threads. */
+/* Products of large matrices on panels (math/panels.h), on all cores: b is packed once, in parts
+ * that stay in cache, whereas BLAS packs both operands for each of its tiles. The same bits
+ * whatever the number of threads. */
 
 /* Floats of workspace that a product with b (k, n) needs. */
 size_t dml_product_workspace(size_t n, size_t k);
 
-/* What a product is added to: row i, column j begins with row[j] + matrix[i * ld + j]; either may
- * be NULL. `matrix` may be the result itself, with its ld, and else does not overlap it. */
+/* What a product is added to: row i, column j starts from row[j] + matrix[i * ld + j]; either may
+ * be NULL. `matrix` may be the result itself, with its ld, and must not overlap it otherwise. */
 struct dml_product_start {
     const float *row, *matrix;
     size_t ld;
 };
 
-/* The part (rows, columns) of a result whose upper left element is (top, left) and lies at `c`
- * becomes what it begins with; nothing where that is not given. On the calling thread. */
+/* Sets the part (rows, columns) of a result, whose upper left element is (top, left) and lies at
+ * `c`, to what it starts from; does nothing if that is not given. On the calling thread. */
 void dml_product_begin(const struct dml_product_start *start, size_t top, size_t left, size_t rows,
                        size_t columns, float *c, size_t ldc);
 

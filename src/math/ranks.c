@@ -27,7 +27,7 @@ struct positive {
 };
 #define NONE UINT32_MAX /* no sample: there are at most 2^31 */
 
-/* A block of queries [first, end) under way. Arrays are indexed by (position in `start`) - base. */
+/* A block of queries [first, end) being ranked. Array indices are (position in `start`) - base. */
 struct pass {
     const struct dml_rank_task *task;
     size_t first, end, base;
@@ -42,7 +42,7 @@ struct pass {
     uint8_t *locks;   /* (end - first) of a query's buckets */
 };
 
-/* What a thread works in. */
+/* A thread's workspace. */
 struct bench {
     float *tile, *turned;    /* (TILE, TILE) */
     struct dml_above *above; /* a row's elements that may matter, packed, and their counts */
@@ -69,7 +69,8 @@ static bool shares_keys(const struct pass *pass, size_t q) {
            task->start[q + 1] - task->start[q] + 1 == class[1] - class[0];
 }
 
-/* The keys of query q and those after it in its class, to both: in order of the samples. */
+/* Gives the keys between query q and those after it in its class to both, in order of the samples.
+ */
 static void share_keys(struct pass *pass, size_t q) {
     const struct dml_rank_task *task = pass->task;
     size_t first = task->gallery_start[task->query_class[q]];
@@ -81,8 +82,8 @@ static void share_keys(struct pass *pass, size_t q) {
     }
 }
 
-/* A query's positives, in order of their samples; returns how many. Of all of them only the nearest
- * where no more are kept. */
+/* A query's positives, in order of their samples; returns how many. If no more are kept, only the
+ * nearest of them all. */
 static size_t find_positives(const struct pass *pass, size_t q, struct positive *found) {
     const struct dml_rank_task *task = pass->task;
     const double *shared = shares_keys(pass, q) ? pass->key + (task->start[q] - pass->base) : NULL;
@@ -102,8 +103,8 @@ static size_t find_positives(const struct pass *pass, size_t q, struct positive 
     return count;
 }
 
-/* By key, and by sample where keys are equal, as they are found. The place of one of a few is how
- * many have a smaller key: no branch that cannot be foreseen. */
+/* Sorts by key, and by sample where keys are equal, the order in which they were found. If there
+ * are few, the place of one is how many have a smaller key: no branch that cannot be predicted. */
 static void sort_positives(struct bench *bench, size_t count) {
     struct positive *found = bench->positives, *sorted = bench->sorted;
     if (count > FEW) {
@@ -179,8 +180,8 @@ static bool any_between(const float *product, const float *half, float above, fl
     return any;
 }
 
-/* How many elements are nearer than level p, those too near to it for float32 to tell (`left`)
- * compared in float64. */
+/* How many elements are nearer than level p, comparing those too near to it for float32 to tell
+ * (`left`) in float64. */
 static uint32_t settle_between(const struct row *row, size_t p, float above, float below,
                                size_t left) {
     const struct dml_rank_task *task = row->pass->task;
@@ -335,7 +336,7 @@ static void count_row(struct pass *pass, struct bench *bench, size_t q, size_t c
         count_many(&row, far);
 }
 
-/* Samples of a query's own class are positives or itself: they do not count. */
+/* Samples of a query's own class are positives or the query itself: they do not count. */
 static void mask_class(const struct dml_rank_task *task, size_t q, size_t column, size_t m,
                        float *row) {
     int32_t class = task->query_class[q];
@@ -353,15 +354,15 @@ static float longest_norm(const struct dml_rows *rows, size_t first, size_t coun
     return longest;
 }
 
-/* What lies beyond n and m, in tiles at the edge, is turned along and never looked at. */
+/* What lies beyond n and m, in tiles at the edge, is transposed too and never looked at. */
 static void turn(const float *tile, size_t n, size_t m, float *turned) {
     for (size_t i = 0; i < n; i += DML_TURN)
         for (size_t j = 0; j < m; j += DML_TURN)
             dml_turn(tile + i * TILE + j, TILE, turned + j * TILE + i, TILE);
 }
 
-/* The tile of queries from `row` and gallery rows from `column`; where both are one set also the
- * tile across the diagonal. */
+/* The tile of queries from `row` and gallery rows from `column`; where both are one set, also the
+ * tile mirrored in the diagonal. */
 static void count_tile(struct pass *pass, struct bench *bench, size_t row, size_t column) {
     const struct dml_rank_task *task = pass->task;
     const struct dml_rows *queries = task->queries, *gallery = task->gallery;
@@ -461,7 +462,7 @@ void dml_rank_settle(const struct dml_rank_work *work, size_t q, size_t j) {
                            __ATOMIC_RELAXED);
 }
 
-/* Lets the task's counter count; false where there is none, or it cannot. */
+/* Lets the task's counter count; false if there is none, or if it cannot. */
 static bool count_elsewhere(struct pass *pass) {
     const struct dml_rank_task *task = pass->task;
     const struct dml_rank_work work = {task,        pass->first,  pass->end,

@@ -11,8 +11,8 @@
 #endif
 
 /* Sums and largest values of short rows. A reduction of `#pragma omp simd` ends lane by lane, one
- * addition after the other, which for a row of a hundred takes longer than the row. These end by
- * halves. */
+ * addition after another, which for a row of a hundred takes longer than the row itself. These end
+ * by adding halves. */
 
 /* Eight lanes of the compiler's own vectors. */
 typedef double dml_wide __attribute__((vector_size(64)));
@@ -20,7 +20,7 @@ typedef float dml_wide_floats __attribute__((vector_size(32), aligned(sizeof(flo
 
 enum { DML_WIDE = 8 };
 
-/* gcc takes AVX-512's conversion apart. */
+/* gcc would split AVX-512's conversion. */
 static inline dml_wide dml_widen(dml_wide_floats x) {
 #if defined(__AVX512F__)
     return (dml_wide)_mm512_cvtps_pd((__m256)x);
@@ -83,7 +83,7 @@ static inline void dml_sum_by_sign(const float *x, const float *signs, size_t n,
     }
 }
 
-/* An integer that is ordered as the number is, and its own inverse on the bits. */
+/* Maps a number's bits to an integer with the same order; it is its own inverse. */
 static inline int32_t dml_order_bits(int32_t bits) {
     return bits ^ ((bits >> 31) & 0x7fffffff);
 }

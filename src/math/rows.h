@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Embeddings made ready for distances by gemm in float32. They are moved by their mean and scaled
+/* Embeddings made ready for distances by gemm in float32. They are shifted by their mean and scaled
  * by a power of two so that the longest has a norm below 1: distances keep their order, and the
- * cancellation in |x|^2 + |y|^2 - 2<x,y> loses as little as it can.
+ * cancellation in |x|^2 + |y|^2 - 2<x,y> loses as little as possible.
  *
  * With u(i,j) = <x_i,x_j> - half_i - half_j = -|x_i - x_j|^2 / 2, a larger u is nearer. */
 struct dml_rows {
@@ -30,20 +30,20 @@ struct dml_side {
 struct dml_frame {
     size_t n, dim;
     struct dml_side gallery;
-    struct dml_side query; /* what samples are as queries; mostly the same */
-    double *mean;          /* (dim) of the gallery's */
+    struct dml_side query; /* the samples as queries; mostly the same */
+    double *mean;          /* (dim) of the gallery */
     double scale;
 };
 
 /* The embeddings must be finite and outlive the frame, as must inverse norms. `query` is NULL where
- * samples are one thing as queries and in the gallery. */
+ * samples are the same as queries and in the gallery. */
 enum dml_status dml_frame_make(const struct dml_side *gallery, const struct dml_side *query,
                                size_t n, size_t dim, struct dml_frame *out);
 void dml_frame_free(struct dml_frame *frame);
 
-/* The exact order between samples: squared Euclidean distance, or 1 - cosine, in float64, between
- * a as a query and b in the gallery. Equal vectors give equal keys, as do a and b the other way
- * round where a sample is the same on both sides. */
+/* The exact order between samples: squared Euclidean distance, or 1 - cosine, in float64, between a
+ * as a query and b in the gallery. Equal vectors give equal keys, as do a and b swapped where
+ * samples are the same on both sides. */
 double dml_frame_key(const struct dml_frame *frame, uint32_t a, uint32_t b);
 
 /* -u is about key times this. */

@@ -12,9 +12,9 @@
 
 enum { ROWS = 1024, PANEL = 32 };
 
-/* gram (dim, dim), the part on and below the diagonal, of x (n, dim) less `mean` (NULL: 0). Threads
- * take panels of columns, and sums run over rows in order: the bits do not depend on the number of
- * threads. */
+/* gram (dim, dim), the part on and below the diagonal, of x (n, dim) minus `mean` (NULL: 0).
+ * Threads take panels of columns, and sums run over rows in order: the bits do not depend on the
+ * number of threads. */
 static void add_gram(const struct dml_values *x, const double *mean, size_t n, size_t dim,
                      double *rows, double *gram) {
 #pragma omp parallel

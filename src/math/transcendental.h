@@ -7,7 +7,7 @@
 
 /* expf, logf and exp without branches or calls, so that a loop over them (`#pragma omp simd`)
  * becomes vector code: about 1 ns an element instead of 5 to 10. Ranges are reduced as in Cephes
- * and what is left is a polynomial; those of float32 are within 1.5e-7 of the true value (see
+ * and what is left is a polynomial; the float32 ones are within 1.5e-7 of the true value (see
  * tests/test_transcendental.c). */
 
 static inline float dml_bits_to_float(int32_t bits) {
@@ -22,8 +22,8 @@ static inline int32_t dml_float_to_bits(float value) {
     return bits;
 }
 
-/* e^x for x in [-86.9, 88.7228], where the result is a normal number; anything else gives a number
- * that means nothing. Relative error below 1.5e-7. */
+/* e^x for x in [-86.9, 88.7228], where the result is a normal number; anything else gives a
+ * meaningless number. Relative error below 1.5e-7. */
 static inline float dml_expf_normal(float x) {
     /* Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits. */
     float shifted = x * 1.44269504f + 12582912.0f;
@@ -37,7 +37,7 @@ static inline float dml_expf_normal(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    /* p is in [0.7, 1.42]: its exponent takes n. */
+    /* p is in [0.7, 1.42]: n is added to its exponent. */
     uint32_t power = (uint32_t)dml_float_to_bits(shifted) << 23;
     return dml_bits_to_float((int32_t)((uint32_t)dml_float_to_bits(p) + power));
 }
@@ -53,8 +53,8 @@ static inline float dml_expf(float x) {
     return x > most ? INFINITY : result;
 }
 
-/* The natural logarithm of a positive, normal, finite x; anything else gives a finite number that
- * means nothing. Absolute error below 1.5e-7, or relative where the result is larger than 1. */
+/* The natural logarithm of a positive, normal, finite x; anything else gives a meaningless finite
+ * number. Absolute error below 1.5e-7, or relative where the result is larger than 1. */
 static inline float dml_logf(float x) {
     /* x = m 2^e with m in [sqrt(1/2), sqrt(2)). */
     uint32_t bits = (uint32_t)dml_float_to_bits(x);

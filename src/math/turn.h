@@ -20,7 +20,7 @@ typedef int32_t dml_turn_picks __attribute__((vector_size(32)));
 #endif
 
 /* Eight rows of eight from `from`, their starts `from_ld` apart, transposed to `to` in registers.
- * Both may be one array. */
+ * They may be the same array. */
 static inline void dml_turn(const float *from, size_t from_ld, float *to, size_t to_ld) {
     dml_turn_lanes r[DML_TURN], t[DML_TURN], u[DML_TURN];
     for (size_t i = 0; i < DML_TURN; i++)

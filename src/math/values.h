@@ -4,13 +4,13 @@
 #include <stddef.h>
 
 /* Embeddings (n, dim) in float32, or in float64 where float32 cannot tell them apart: `wide` is
- * what counts where it is there. */
+ * what counts if it is there. */
 struct dml_values {
     const float *narrow;
     const double *wide;
 };
 
-/* Number `i` of all. Which of the two it is does not change within a loop. */
+/* Number `i` of all. Which array it comes from does not change within a loop. */
 static inline double dml_value(const struct dml_values *values, size_t i) {
     return values->wide ? values->wide[i] : (double)values->narrow[i];
 }
@@ -19,8 +19,8 @@ static inline int dml_values_any(const struct dml_values *values) {
     return values->wide || values->narrow;
 }
 
-/* Sums in float64 over the products and the squared differences of two rows: that which begins at
- * number `a` of x, and that at number `b` of y. */
+/* Sums in float64 over the products and the squared differences of two rows: the one that begins at
+ * number `a` of x, and the one at number `b` of y. */
 double dml_values_dot(const struct dml_values *x, size_t a, const struct dml_values *y, size_t b,
                       size_t dim);
 double dml_values_distance2(const struct dml_values *x, size_t a, const struct dml_values *y,

@@ -4,7 +4,7 @@
 
 enum { HELP_COLUMN = 38, HELP_WIDTH = 100 };
 
-/* Prints `text` from the help column on, broken at blanks; `column` is where the line stands. */
+/* Prints `text` from the help column on, broken at blanks; `column` is the line's current one. */
 static void print_wrapped(FILE *out, int column, const char *text) {
     while (*text) {
         while (*text == ' ')

@@ -20,13 +20,13 @@ static cJSON *complete(cJSON *list, size_t count) {
     return NULL;
 }
 
-/* A number with every digit, where cJSON would round the last ones off. */
+/* A number with every digit, whereas cJSON would round off the last ones. */
 static cJSON *number(double value) {
     char text[DML_NUMBER_SIZE];
     return isfinite(value) ? cJSON_CreateRaw(dml_number_text(value, text)) : cJSON_CreateNull();
 }
 
-/* JSON is UTF-8; what else a path may be is escaped. */
+/* JSON is UTF-8; whatever else a path may hold is escaped. */
 static cJSON *text_to_json(const char *text) {
     char *escaped = dml_text_escape(text);
     cJSON *value = escaped ? cJSON_CreateString(escaped) : NULL;
@@ -34,7 +34,8 @@ static cJSON *text_to_json(const char *text) {
     return value;
 }
 
-/* NULL: no memory. Numbers with a fraction are raw text when `exact`, and else to be compared. */
+/* NULL: no memory. Numbers with a fraction are raw text when `exact`, and otherwise can be
+ * compared. */
 static cJSON *value_to_json(const struct dml_param *param, const char *options, bool exact) {
     const void *field = options + param->offset;
     const struct dml_ints *ints = field;
@@ -134,7 +135,7 @@ static bool is_default(const struct dml_param *param, const cJSON *value) {
     return cJSON_IsString(value) && strcmp(value->valuestring, param->fallback) == 0;
 }
 
-/* *out is to be deleted on failure, too. */
+/* *out must be deleted even on failure. */
 static enum dml_status parse(const char *json, cJSON **out) {
     static const char otherwise[] = "is not a JSON object of parameters";
     enum dml_status status = dml_json_parse(json, strlen(json), out, otherwise);

@@ -22,7 +22,7 @@ static enum dml_status unknown_flag(const struct dml_params *params, const char 
     return dml_fail(DML_ERROR_USAGE, "unknown flag --%s", name);
 }
 
-/* The parameter that `name` names exactly or begins without doubt. */
+/* The parameter called `name`, or the only one whose name begins with it. */
 static enum dml_status resolve(const struct dml_params *params, const char *name,
                                struct dml_param_place *place) {
     if (dml_params_find(params, name, place))

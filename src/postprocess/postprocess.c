@@ -12,24 +12,24 @@
 static const struct dml_param rows[] = {
     {"whiten", DML_PARAM_INT, AT(whiten), "0", 0, 1000000,
      .help = "Whiten by PCA to this many dimensions, fitted to the gallery; 0: do not. Embeddings "
-             "are normalised then."},
+             "are normalised afterwards."},
     {"dba", DML_PARAM_INT, AT(augment), "0", 0, 100000,
      .help =
          "Database-side augmentation: each gallery sample takes in this many of its nearest; 0: "
-         "none. Embeddings are normalised before."},
+         "none. Embeddings are normalised first."},
     {"dba_alpha", DML_PARAM_FLOAT, AT(augment_alpha), "3", 0, 1000,
      .help = "Their weight is their cosine to this power."},
     {"aqe", DML_PARAM_INT, AT(expand), "0", 0, 100000,
      .help = "Alpha query expansion: each query takes in this many of its nearest gallery samples; "
-             "0: none. Embeddings are normalised before. 3 is common."},
+             "0: none. Embeddings are normalised first. 3 is common."},
     {"aqe_alpha", DML_PARAM_FLOAT, AT(expand_alpha), "3", 0, 1000,
      .help = "Their weight is their cosine to this power."},
     {"rerank", DML_PARAM_FLAG, AT(rerank),
      .help = "Re-rank by k-reciprocal neighbours of queries and gallery."},
     {"rerank_k1", DML_PARAM_INT, AT(rerank_k1), "20", 1, 100000,
-     .help = "Neighbours that are looked at."},
+     .help = "How many neighbours are considered."},
     {"rerank_k2", DML_PARAM_INT, AT(rerank_k2), "6", 1, 100000,
-     .help = "Neighbours whose weights are averaged, a sample itself being the first."},
+     .help = "How many neighbours' weights are averaged, the sample itself counting as the first."},
     {"rerank_weight", DML_PARAM_FLOAT, AT(rerank_weight), "0.3", 0, 1,
      .help = "Weight of the original distance."},
 };
@@ -149,7 +149,7 @@ static enum dml_status whiten(size_t kept, const double *fit, size_t fitted,
     return status;
 }
 
-/* What samples are as queries: what they are, until something makes it differ. */
+/* The samples as queries: the same as in the gallery, until something makes them differ. */
 static enum dml_status split_queries(struct dml_processed *p) {
     size_t count = p->set.n * p->set.dim;
     if (p->queries)

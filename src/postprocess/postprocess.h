@@ -3,7 +3,7 @@
 
 #include "dml/postprocess.h"
 
-/* The flags of all methods, and a set with those done to it that the flags ask for, in the order
+/* The flags of all methods, and a set processed by those that the flags ask for, in the order
  * whitening, augmentation, expansion, re-ranking. */
 struct dml_postprocess_options {
     int64_t whiten, augment, expand;
@@ -15,7 +15,7 @@ struct dml_postprocess_options {
 extern const struct dml_param_table dml_postprocess_params;
 
 struct dml_processed {
-    struct dml_evaluation_set set; /* evaluates as any other; its labels and masks are the given */
+    struct dml_evaluation_set set; /* evaluated like any other; labels and masks as given */
     double *embeddings, *queries;
     float *rounded;
     struct dml_rerank *rerank[2]; /* by Euclidean distance, by cosine */
@@ -28,14 +28,14 @@ bool dml_postprocess_any(const struct dml_postprocess_options *options);
 /* DML_ERROR_USAGE: a parameter of a method that is not asked for. */
 enum dml_status dml_postprocess_flags_check(const struct dml_params *params);
 
-/* What can be told without embeddings: DML_ERROR_USAGE. */
+/* DML_ERROR_USAGE: what can be found wrong without embeddings. */
 enum dml_status dml_postprocess_check(const struct dml_postprocess_options *options,
                                       const struct dml_evaluation_set *set);
 
-/* `euclidean`, `cosine`: which distances are wanted re-ranked. Whitening is fitted to the `fitted`
- * rows of `fit` (dim as the set), or where that is NULL to the set's gallery. DML_ERROR_INPUT: an
+/* `euclidean`, `cosine`: which distances are to be re-ranked. Whitening is fitted to the `fitted`
+ * rows of `fit` (dim as the set), or, if that is NULL, to the set's gallery. DML_ERROR_INPUT: an
  * embedding that is not finite, or zero where unit vectors are needed. Free with
- * dml_processed_free, after a failure, too. */
+ * dml_processed_free, even after a failure. */
 enum dml_status dml_postprocess_apply(const struct dml_postprocess_options *options,
                                       const struct dml_evaluation_set *set, const double *fit,
                                       size_t fitted, bool euclidean, bool cosine,

@@ -1,13 +1,13 @@
-/* Re-ranking by k-reciprocal neighbours. With D_ij the squared distance over the largest of row i
- * and N(i, k) the first k + 1 of row i, i the first of them:
+/* Re-ranking by k-reciprocal neighbours. With D_ij the squared distance divided by the largest of
+ * row i and N(i, k) the first k + 1 of row i, i the first of them:
  *
  *     R(i, k) = {j in N(i, k): i in N(j, k)}
- *     S_i     = R(i, k1), with each R(j, k1 / 2), j in R(i, k1), of which more than 2/3 is in there
+ *     S_i     = R(i, k1) and each R(j, k1 / 2), j in R(i, k1), with more than 2/3 of it in R(i, k1)
  *     V_i     = exp(-D_ij) over S_i, divided by its sum, and averaged over the first k2 of row i
  *     J_ij    = 1 - m / (2 - m), m = sum_l min(V_il, V_jl)
  *
- * The distance is (1 - weight) J + weight D. Kept are the nearest of each row and V, which is
- * sparse; rows of J come from an index of which samples have a weight at l. */
+ * The distance is (1 - weight) J + weight D. What is kept is the nearest of each row and V, which
+ * is sparse; rows of J come from an index of the samples that have a weight at l. */
 #include "dml/postprocess.h"
 
 #include "base/memory.h"
@@ -31,8 +31,8 @@ struct dml_rerank {
     uint32_t *sample;    /* (n) of a member */
     uint32_t *member;    /* (samples) or DML_NO_SAMPLE */
     uint8_t *in_gallery; /* (n) */
-    double *x;           /* (n, dim) less their mean */
-    size_t depth;        /* neighbours beside itself */
+    double *x;           /* (n, dim) minus their mean */
+    size_t depth;        /* neighbours besides itself */
     uint32_t *nearest;   /* (n, depth) */
     double *largest;     /* (n) of the row */
     struct weights *weights;
@@ -41,7 +41,7 @@ struct dml_rerank {
     double *how;   /* (start[n]) */
 };
 
-/* What a thread works in. `mark` is 0 or `sum` all 0 between uses. */
+/* A thread's workspace. `mark` and `sum` are all 0 between uses. */
 struct work {
     uint8_t *mark;   /* (n) */
     double *sum;     /* (n) */
@@ -151,7 +151,7 @@ static void free_weights(struct weights *weights, size_t n) {
     free(weights);
 }
 
-/* All rows of V by one of the two. */
+/* Computes all rows of V by `row`, one of the two above. */
 static enum dml_status for_all(struct dml_rerank *s,
                                enum dml_status (*row)(const struct dml_rerank *, uint32_t,
                                                       struct work *, struct weights *),
@@ -182,7 +182,7 @@ static enum dml_status for_all(struct dml_rerank *s,
                   : DML_OK;
 }
 
-/* Turns V round: for each l the gallery's members with a weight there. */
+/* Inverts V: for each l, the gallery members with a weight there. */
 static enum dml_status index_weights(struct dml_rerank *s) {
     s->start = dml_alloc(s->n + 2, sizeof *s->start);
     if (!s->start)
@@ -205,7 +205,8 @@ static enum dml_status index_weights(struct dml_rerank *s) {
     return DML_OK;
 }
 
-/* Members with their embeddings, moved by the mean so that products lose least. */
+/* Members with their embeddings, shifted by the mean so that products lose as little as possible.
+ */
 static enum dml_status take_members(struct dml_rerank *s, const double *embeddings,
                                     const uint8_t *member, const uint8_t *gallery) {
     for (size_t i = 0; i < s->samples; i++)

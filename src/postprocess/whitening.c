@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Ascending eigenvalues; the eigenvectors are the rows of `matrix` then. Inside a parallel region
+/* Ascending eigenvalues; `matrix` then holds the eigenvectors as rows. Inside a parallel region
  * LAPACK's own calls take one thread, so that bits do not depend on their number. */
 static enum dml_status decompose(double *matrix, size_t dim, double *values) {
     lapack_int failed = 0;
@@ -40,7 +40,7 @@ enum dml_status dml_whitening_fit(const double *x, size_t n, size_t dim, size_t 
     if (!status && kept > rank)
         status = dml_fail(DML_ERROR_INPUT,
                           "whitening to %zu dimensions: the %zu embeddings that it is fitted to "
-                          "vary in %zu alone",
+                          "vary in only %zu",
                           kept, n, rank);
     for (size_t k = 0; !status && k < kept; k++) {
         size_t from = dim - 1 - k; /* the largest come last */

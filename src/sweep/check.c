@@ -18,15 +18,15 @@ static enum dml_status keep_save_path(struct dml_sweep *sweep, const char *save_
     if (strcmp(sweep->save_path, save_path) == 0)
         return DML_OK;
     return dml_fail(DML_ERROR_USAGE,
-                    "--save_path %s: the runs before are saved to %s, and a "
-                    "sweep has one place",
+                    "--save_path %s: earlier runs are saved to %s, and a "
+                    "sweep has only one place",
                     save_path, sweep->save_path);
 }
 
 static enum dml_status check_run(struct dml_sweep *sweep, const struct dml_identity *identity,
                                  struct dml_sweep_run *run) {
     struct dml_params *params = NULL;
-    /* Plugins that it names, so that their methods are known here too. */
+    /* The plugins that it names, so that their methods are known here too. */
     enum dml_status status = dml_plugin_load_flags(run->argc, run->argv);
     if (!status)
         status = dml_train_params(&params);
@@ -36,7 +36,7 @@ static enum dml_status check_run(struct dml_sweep *sweep, const struct dml_ident
         status = dml_train_name_csv(params);
     const struct dml_setup_options *setup =
         status ? NULL : dml_params_options(params, &dml_setup_params);
-    /* What does not exist is found now rather than when its run begins; what a file says is not
+    /* Whatever does not exist is found now rather than when its run begins; what a file says is not
      * known yet. */
     if (!status && !*setup->params && !*setup->resume)
         status = dml_train_check(params);
@@ -48,7 +48,7 @@ static enum dml_status check_run(struct dml_sweep *sweep, const struct dml_ident
     return status;
 }
 
-/* The key of W&B goes from the lines to the environment, where the runs find it. */
+/* Moves the W&B key from the lines to the environment, where the runs find it. */
 static enum dml_status hide_key(struct dml_sweep_run *run) {
     char *arguments[1024];
     int argc = run->argc + 1;

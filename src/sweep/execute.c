@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Every run is a `dml train` of this very program, with all it says in a log of its own. */
+/* Every run is a `dml train` of this very program, with all its output in a log of its own. */
 
 enum { MAX_JOBS = 256 };
 
@@ -53,7 +53,7 @@ static enum dml_status note(struct execution *execution, const struct dml_sweep_
         run->log, now);
 }
 
-/* In the child: signals as usual, output to the log, and an end with the parent's. */
+/* In the child: signals as usual, output to the log, and it ends when the parent does. */
 static void become_run(const struct dml_sweep_run *run, int claim, pid_t parent, long jobs) {
     char threads[32];
     char **argv = calloc((size_t)run->argc + 3, sizeof *argv);
@@ -67,7 +67,7 @@ static void become_run(const struct dml_sweep_run *run, int claim, pid_t parent,
     dup2(nothing, STDIN_FILENO);
     dup2(log, STDOUT_FILENO);
     dup2(log, STDERR_FILENO);
-    fcntl(claim, F_SETFD, 0); /* until it has ended, even where the sweep ends before */
+    fcntl(claim, F_SETFD, 0); /* until it has ended, even if the sweep ends first */
     setpgid(0, 0);            /* Ctrl-C reaches it through the sweep, once */
     prctl(PR_SET_PDEATHSIG, SIGINT);
     if (getppid() != parent)
@@ -83,7 +83,7 @@ static void become_run(const struct dml_sweep_run *run, int claim, pid_t parent,
     _exit(127);
 }
 
-/* The file that who works at a run holds, named by a hash (FNV-1a) of its flags. */
+/* The file held by whoever works on a run, named by a hash (FNV-1a) of its flags. */
 static char *claim_path(const struct execution *execution, const struct dml_sweep_run *run) {
     uint64_t hash = 14695981039346656037u;
     for (const char *c = run->flags; *c; c++)
@@ -91,8 +91,8 @@ static char *claim_path(const struct execution *execution, const struct dml_swee
     return dml_format("%s/%016llx.lock", execution->folder, (unsigned long long)hash);
 }
 
-/* Takes a run for this process. claim->fd stays -1 where another one is at work at it, or has been:
- * then its state is what that has left. */
+/* Takes a run for this process. claim->fd stays -1 if another one is working on it, or has done so:
+ * then its state is what the other one left. */
 static enum dml_status take(struct execution *execution, struct dml_sweep_run *run,
                             struct dml_lock *claim) {
     *claim = (struct dml_lock){.fd = -1};
@@ -229,7 +229,7 @@ static bool is_due(const struct dml_sweep_run *run, bool retry) {
 }
 
 /* Starts the first run that is due and not taken elsewhere; NULL: there is none. `over` marks those
- * that this process is through with. */
+ * that this process is done with. */
 static enum dml_status start_next(struct execution *execution, bool retry, bool *over,
                                   struct dml_sweep_run **out) {
     struct dml_sweep *sweep = execution->sweep;
@@ -262,7 +262,7 @@ static enum dml_status run_all(struct execution *execution, bool retry,
             status = wait_for_one(execution, stop);
         if (!status && !*stop)
             status = start_next(execution, retry, over, &started);
-        /* one that another process has left behind may be due when one of these has ended */
+        /* one that another process leaves behind may be due once one of these has ended */
         if (!status && !*stop && !started && execution->running > 0)
             status = wait_for_one(execution, stop);
     } while (!status && !*stop && (started || execution->running > 0));

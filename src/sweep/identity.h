@@ -8,7 +8,7 @@
 /* What makes two runs the same experiment: the parameters that differ from their defaults, as
  * sorted lines "name=value". Where files lie, how many threads there are and what else is logged
  * makes no difference (DML_PARAM_SAME_RUN); project, group and seed do. Only what differs from a
- * default counts, so that a run stays recognised when the program has learnt new flags. */
+ * default counts, so that a run is still recognised when the program has gained new flags. */
 struct dml_identity {
     struct dml_params *params; /* defaults, and the same as JSON */
     cJSON *defaults;

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A finished run of the database. */
+/* A finished run in the database. */
 struct done {
     char *identity;
     double result;
@@ -94,7 +94,7 @@ static void take_done(struct dml_sweep *sweep, struct done_list *list) {
             }
 }
 
-/* What a start of the sweep said of a run. */
+/* What an earlier start of the sweep noted about a run. */
 static enum dml_status take_row(sqlite3_stmt *row, struct dml_sweep_run *run) {
     const char *word = dml_database_text(row, 0);
     free(run->noted);
@@ -136,7 +136,7 @@ enum dml_status dml_sweep_look_up(struct dml_sweep *sweep) {
     bool there = path && dml_path_exists(path);
     free(path);
     if (!there)
-        return DML_OK; /* nothing was run yet */
+        return DML_OK; /* nothing has been run yet */
     enum dml_status status = dml_database_open(sweep->save_path, false, 10000, &db);
     if (status)
         return status;

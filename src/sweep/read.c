@@ -91,7 +91,7 @@ static enum dml_status split(const char *line, struct words *words) {
 
 /* ---- lists ---- */
 
-/* Every list of a line is an axis; numbered ones share theirs. */
+/* Every list of a line is an axis; those with the same number share one. */
 struct axes {
     size_t lengths[MAX_LISTS];
     size_t count;
@@ -193,8 +193,8 @@ static enum dml_status find_axes(const struct words *words, struct axes *axes) {
     return DML_OK;
 }
 
-/* A word with the item of each list that `indices` (one per axis) choose. `*plain` counts the lists
- * without a number that were met so far. */
+/* A word with the item of each list that `indices` (one per axis) choose. `*next_axis` counts the
+ * axes that were met so far. */
 static char *choose(const char *word, const struct axes *axes, const size_t *indices,
                     size_t *next_axis, bool *seen) {
     char *text = NULL;
@@ -224,8 +224,8 @@ static char *choose(const char *word, const struct axes *axes, const size_t *ind
 
 /* ---- runs ---- */
 
-/* What tells a run from its neighbours: the words of its own line, and those of "all" with a list
- * in them after their flag. */
+/* What tells a run from its neighbours: the words of its own line, and those of "all" that contain
+ * a list, after their flag. */
 static char *make_label(const struct words *words, size_t own, size_t own_end, char **argv) {
     char *text = NULL, *picked[MAX_WORDS];
     int count = 0;
@@ -343,7 +343,7 @@ static enum dml_status read_line(struct reading *reading, const char *text, size
     return status ? status : expand(reading->sweep, number, &reading->run, own, own_end);
 }
 
-/* How many bytes before the newline at `end` say that the line goes on: a backslash, which a
+/* How many bytes before the newline at `end` say that the line continues: a backslash, which a
  * carriage return may follow; 0: it does not. */
 static size_t continuation(const char *line, const char *end) {
     size_t length = end ? (size_t)(end - line) : 0;
@@ -352,7 +352,7 @@ static size_t continuation(const char *line, const char *end) {
     return length > 1 && end[-1] == '\r' && end[-2] == '\\' ? 2 : 0;
 }
 
-/* Joins lines that end in a backslash; `*number` is that of the first. */
+/* Joins lines that end in a backslash; they count as the first of them. */
 static enum dml_status read_lines(struct reading *reading, char *text, const char *path) {
     size_t number = 1;
     enum dml_status status = DML_OK;

@@ -107,7 +107,7 @@ grep -q "^  rank 0    here, process" "$work/log" && grep -q "^  rank 1    there,
     { cat "$work/log"; fail "the hosts are not in the table of the ranks"; }
 on_two --resume "$folder"
 strike 2 KILL
-named "this run is ended from outside while rank 1 of 2, process [0-9]* on there, does not answer"
+named "this run is being ended from outside while rank 1 of 2, process [0-9]* on there, does not answer"
 
 echo "the run goes on to what one process would have made of it"
 on_two --resume "$folder"

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* MPI between processes and machines: nothing but messages: waiting, its limit and lost ranks are
+/* MPI between processes and machines: nothing but messages; waiting, its limit and lost ranks are
  * the caller's business. */
 
 _Static_assert(sizeof(MPI_Request) <= sizeof(struct dml_request), "a request fits");
