@@ -1,13 +1,13 @@
 /* A criterion with its miner: mining, forward and backward of one batch of 128 dimensions, two
  * samples of each class, against the time of the PyTorch implementation of the ICML 2020 study on
- * two threads. The bound is that time over the factor that we want to be faster.
+ * two threads. The bound is that time over the speed-up that we want.
  *
  *   bench_criteria              all of them, at both sizes of the study
- *   bench_criteria margin npair  those alone
- *   bench_criteria 112 margin    at that batch size alone
+ *   bench_criteria margin npair  only those
+ *   bench_criteria 112 margin    at that batch size only
  *   bench_criteria million       criteria with class weights at batch 512 and 1,000,000 classes,
- *                                beside their three products; peak memory beside 3 copies of the
- *                                weights */
+ *                                against their three products; peak memory against 3 copies of
+ *                                the weights */
 #include "bench.h"
 
 #include "dml/dml.h"
@@ -215,7 +215,7 @@ static int run_million(void) {
     return 0;
 }
 
-/* With arguments: only the criteria that are named, and the batch sizes. */
+/* With arguments: only the criteria and batch sizes that are named. */
 static bool wanted(const char *criterion, size_t n, int argc, char **argv) {
     bool names = false, named = false, numbers = false, right = false;
     for (int i = 1; i < argc; i++) {

@@ -3,8 +3,8 @@
  *   bench_evaluate             sop, cub and million
  *   bench_evaluate sop         the size of Stanford Online Products' test half, default metrics
  *   bench_evaluate cub         the size of CUB200's, default metrics
- *   bench_evaluate million [n] recalls and mAP@R of n embeddings (1,000,000), beside bare gemm
- *   bench_evaluate split [n]   the same with one sample in ten a query and the others the gallery
+ *   bench_evaluate million [n] recalls and mAP@R of n embeddings (1,000,000), against bare gemm
+ *   bench_evaluate split [n]   the same with one sample in ten as a query and the others as gallery
  *   bench_evaluate growth [n]  the same from 10,000 up to n: the data of docs/performance
  *
  * With $BENCH_PARTS set, sop and cub also time metrics one by one.
@@ -49,7 +49,7 @@ static void fill_class(float *x, size_t count, size_t class, double noise) {
     dml_normalize_rows(x, count, DIM, x);
 }
 
-/* Class sizes go around within a factor of three of their mean, as SOP's do. */
+/* Class sizes vary within a factor of three of their mean, as SOP's do. */
 static bool make_samples(size_t n, size_t classes, double noise, struct samples *out) {
     memset(out, 0, sizeof *out);
     out->embeddings = dml_alloc_aligned(n * DIM, sizeof(float));
@@ -101,15 +101,15 @@ static double evaluate(const struct samples *samples, const char *const *names, 
     return seconds;
 }
 
-/* Seconds of processor time of this process: on a machine that others use, what a run takes on
- * processors of its own is this over their number. */
+/* Processor time of this process in seconds: on a shared machine, this over the number of
+ * processors is what a run would take if it had them to itself. */
 static double processor_time(void) {
     struct timespec now;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/* Parts of the defaults, for a look at where time goes. */
+/* Parts of the defaults, to see where the time goes. */
 static void report_parts(const struct samples *samples, const char *bench) {
     static const struct {
         const char *label, *name;
@@ -148,7 +148,7 @@ static void run_default(const char *name, size_t n, size_t classes, double noise
     free_samples(&samples);
 }
 
-/* Pairs a second of nothing but inner products: the best of several shapes. */
+/* Pairs per second of nothing but inner products: the best of several shapes. */
 static double gemm_pairs(void) {
     static const size_t shapes[][2] = {{512, 512}, {1024, 1024}, {2048, 2048}, {4096, 2048}};
     double best = 0;

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* usage: bench_gpu. Networks on the first GPU: images a second of training steps and of inference,
- * in tf32 and bf16, beside what the card does of bare products in the same arithmetic. Says so
- * where there is no GPU, and ends with status 0. */
+/* usage: bench_gpu. Networks on the first GPU: images per second of training steps and of
+ * inference, in tf32 and bf16, against bare products on the card in the same arithmetic. Says so
+ * where there is no GPU, and exits with status 0. */
 
 struct job {
     struct dml_network *network;
@@ -39,7 +39,7 @@ static void embed(void *data) {
     bench_ok(dml_network_embed(job->network, &job->images, job->embeddings));
 }
 
-/* Multiplications and additions of one image's forward pass. */
+/* Multiplications and additions in one image's forward pass. */
 static double operations(const struct dml_graph *graph) {
     double sum = 0;
     for (int i = 0; i < graph->node_count; i++) {
@@ -92,7 +92,7 @@ static void close_job(struct job *job) {
     dml_network_close(job->network);
 }
 
-/* Products of the card alone. */
+/* Bare products on the card. */
 struct products {
     const struct cuda_api *api;
     struct cuda_device *device;
@@ -114,8 +114,8 @@ static void copy(void *data) {
     p->api->finish(p->device);
 }
 
-/* Operations a second of the card in this arithmetic; 0: it cannot be measured. Tells it, and its
- * memory's bandwidth. */
+/* Operations per second of the card in this arithmetic; 0 if they cannot be measured. Reports them,
+ * and its memory's bandwidth. */
 static double measure_peak(enum cuda_math math, const char *name) {
     char reason[CUDA_REASON] = "", title[64];
     struct products p = {.api = dml_cuda_find(reason)};
@@ -153,7 +153,7 @@ static double measure_peak(enum cuda_math math, const char *name) {
     return peak;
 }
 
-/* Images a second beside what the card could do of them if it did products alone. */
+/* Images per second, against what the card could do if it computed nothing but products. */
 static void race(const char *arch, enum dml_precision precision, const char *name, double peak) {
     struct job job;
     char title[96];

@@ -1,6 +1,6 @@
-/* Images a second and core that the loader makes of the three golden photographs. The bound is
+/* Images per second and core that the loader makes from the three golden photographs. The bound is
  * libjpeg-turbo decoding the whole files and nothing else, on one core in the same run: a training
- * crop needs less than the whole file, so it can be above. */
+ * crop needs less than the whole file, so the loader can exceed it. */
 #include "base/files.h"
 #include "base/memory.h"
 #include "bench.h"
@@ -57,7 +57,7 @@ static void run_pass(void *data) {
     }
 }
 
-/* Seconds that all threads of the program computed: not longer where others use the machine. */
+/* Processor time of all threads of the program in seconds: no longer on a shared machine. */
 static double processor_time(void) {
     struct timespec time;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
@@ -121,7 +121,7 @@ static void measure(const struct bench_case *wanted, const struct dml_part *part
     dml_pipeline_free(pipeline);
 }
 
-/* Without arguments all cases, otherwise those that are named. */
+/* Without arguments, all cases; otherwise those that are named. */
 static bool is_wanted(const char *name, int argc, char **argv) {
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], name) == 0)

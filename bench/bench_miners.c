@@ -1,6 +1,6 @@
-/* Milliseconds of every miner alone at dim 128: two samples of each class, normalised embeddings
- * that lie around their class. The bounds of issue 3 are for mining and criterion together: see
- * bench_criteria. */
+/* Milliseconds that every miner takes alone at dim 128: two samples of each class, normalised
+ * embeddings scattered around their class. The bounds of issue 3 are for mining and criterion
+ * together: see bench_criteria. */
 #include "bench.h"
 #include "dml/dml.h"
 

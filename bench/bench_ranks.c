@@ -14,15 +14,15 @@
 /* usage: bench_ranks
  *
  * Steps of ResNet-50 (frozen batch norm, 224 x 224) without loading and loss: forward, embeddings
- * of all, backward, sums of gradients. One process with two threads, one rank and two ranks of one
- * thread each, with the same images for each thread; then what the model of docs/CLUSTER.md says of
- * more ranks. */
+ * of all ranks, backward, sums of gradients. One process with two threads, one rank and two ranks
+ * of one thread each, with the same images for each thread; then what the model of docs/CLUSTER.md
+ * predicts for more ranks. */
 
 enum { PART = 8, DIM = 128, STEPS = 2 };
 
 /* What a process measured. */
 struct measured {
-    double step, wait, exchange; /* seconds of a step; of them in calls to other ranks */
+    double step, wait, exchange; /* seconds of a step; of these, in calls to other ranks */
     double memory;               /* bytes */
 };
 
@@ -91,7 +91,7 @@ static int measure(size_t batch) {
     return 0;
 }
 
-/* Runs `ranks` processes of so many threads, and reads what they measured. */
+/* Runs `ranks` processes of `threads` threads, and reads what they measured. */
 static void run(const char *self, int ranks, int threads, size_t batch, struct measured *out) {
     char command[4300];
     snprintf(command, sizeof command, "OMP_NUM_THREADS=%d '%s' %s %d measure %zu", threads, self,
@@ -106,9 +106,9 @@ static void run(const char *self, int ranks, int threads, size_t batch, struct m
     pclose(output);
 }
 
-/* Seconds that the sums of gradients take with N ranks whose links carry `rate` bytes a second in
- * each direction and begin a message every `latency` seconds: comm.c, dml_comm_sum. Every rank sums
- * a slice of 1 MB at a time, of what all send, and sends it to all. */
+/* Seconds that the sums of gradients take with N ranks whose links carry `rate` bytes per second in
+ * each direction and begin a message every `latency` seconds: see dml_comm_sum in comm.c. Every
+ * rank sums a slice of 1 MB at a time, of what all send, and sends it to all. */
 static double sum_seconds(double parameters, double ranks, double rate, double latency) {
     double slice = 1 << 18, rounds = parameters / (slice * ranks);
     double whole = rounds < 1 ? 1 : rounds;

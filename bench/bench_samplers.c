@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Planning an epoch of 60,000 images with the study's settings: 535 batches of 112, of 512
+/* Planning an epoch of 60,000 images with the study's settings: 535 batches of 112, with 512
  * candidates and 10 comparisons each. */
 enum { IMAGES = 60000, CLASSES = 11000, DIM = 128, BATCH = 112, PER_CLASS = 2 };
 

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What logging costs: a step through all trackers, and an epoch with the study's metrics of both
- * sets. The bound is one percent of a step of a tenth of a second, a third of what the smallest
- * network (ResNet-18 at 32 px, batch 32) takes on two cores. */
+/* What logging costs: a step through all trackers, and an epoch with the study's metrics for both
+ * sets. The bound is one percent of a step that takes a tenth of a second, a third of what the
+ * smallest network (ResNet-18 at 32 px, batch 32) takes on two cores. */
 
 enum { STEPS = 200, EPOCHS = 20, METRICS = DML_DEFAULT_METRIC_COUNT, SPECTRUM = 127 };
 static const double short_step = 0.1; /* seconds */

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* usage: bench_train [case...]; without one, all but memory_4096 (20 minutes), each in a process of
- * its own so that peaks of memory are its own. */
+ * its own so that its peak memory is its own. */
 
 /* A network with random images and gradients; with a loader, whole steps: images from JPEG files,
  * distance mining and margin loss in place of the random gradient. */
@@ -90,8 +90,8 @@ static void open_job(struct job *job, const struct what *what) {
 
 enum { WHOLE_BATCH = 112, WHOLE_BATCHES = 64, FOLDER_BATCHES = 2 };
 
-/* The golden photographs in turns, two images of each of 56 classes in a batch; for evaluation
- * with its transforms, which draw nothing. */
+/* The golden photographs in turn, two images of each of 56 classes in a batch; for evaluation, with
+ * its transforms, which draw nothing. */
 static void open_files(struct job *job, bool training) {
     static const char *const photos[] = {"astronaut", "chelsea", "coffee"};
     static char paths[WHOLE_BATCH][512], *path_list[WHOLE_BATCH];
@@ -177,7 +177,7 @@ static void embed_files(struct job *job) {
     }
 }
 
-/* Bare primitives beside which a network is timed. */
+/* Bare primitives that a network is timed against. */
 struct bare {
     const char *name;
     void *primitives;
@@ -193,9 +193,8 @@ static void run_products(void *primitives) {
     product_bound_run(primitives);
 }
 
-/* Seconds of the fastest call, which goes over `worked` images, beside the fastest run of all bare
- * primitives, for `images`, measured in turns so that whatever else the machine does falls on
- * both. */
+/* Times the fastest call, which goes over `worked` images, against the fastest run of all bare
+ * primitives, for `images`, in turn, so that whatever else the machine does affects both. */
 static void measure(const char *name, struct job *job, void (*work)(struct job *), double worked,
                     double images, int rounds, const struct bare *bare) {
     struct bench_times best = {INFINITY, INFINITY}, bound = best;
@@ -217,7 +216,7 @@ static void measure(const char *name, struct job *job, void (*work)(struct job *
     bench_report("train", longer, bare->flops / bound.wall / 1e9, "GFLOP/s", 0);
 }
 
-/* A network beside its bare convolutions. */
+/* A network against its bare convolutions. */
 static void race(const char *name, const struct what *what, bool training, int rounds, bool files) {
     struct job job;
     open_job(&job, what);
@@ -234,7 +233,7 @@ static void race(const char *name, const struct what *what, bool training, int r
     close_job(&job);
 }
 
-/* A transformer beside its bare matrix products. */
+/* A transformer against its bare matrix products. */
 static void race_products(const char *name, const struct what *what, bool training, int rounds) {
     struct job job;
     open_job(&job, what);
@@ -268,8 +267,8 @@ static double optimiser_pass(struct job *job, const char *name) {
     return best;
 }
 
-/* Every optimiser's pass over memory beside Adam's, before and after which all others are; at most
- * 1.3 times as long. */
+/* Every optimiser's pass over memory against Adam's, which is timed before and after it; it should
+ * take at most 1.3 times as long. */
 static void optimisers(const struct what *what) {
     struct job job;
     open_job(&job, what);
@@ -296,7 +295,7 @@ static void peak(const char *name, const struct what *what, double allowed) {
     close_job(&job);
 }
 
-/* The bfloat16 case; where the processor has none, the reason instead of a figure. */
+/* The bfloat16 case; where the processor has none, gives the reason instead of a figure. */
 static void race_bf16(const struct what *what) {
     if (cpu_engine_bf16() == CPU_BF16_NATIVE)
         race("resnet50_224_frozen_b32_bf16_step", what, true, 3, false);
@@ -344,7 +343,7 @@ static void run_case(const char *name) {
         large.micro = 16;
         peak("resnet50_224_b4096_micro16_peak_memory", &large, 0);
     } else if (!strcmp(name, "memory_bf16")) {
-        /* What emulation widens is memory too: an upper bound. */
+        /* What emulation widens takes memory too: an upper bound. */
         if (cpu_engine_bf16() == CPU_BF16_NONE)
             setenv("DML_BF16", "emulate", 1);
         large.precision = DML_PRECISION_BF16;

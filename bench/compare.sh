@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Two builds beside each other: runs a benchmark of both in turns and prints, for each case, the
+# Two builds side by side: runs a benchmark of both in turn and prints, for each case, the
 # median of the second's values over the median of the first's.
 #     bench/compare.sh BUILD BUILD NAME [ROUNDS] [ARGUMENT...]
 set -euo pipefail

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* c (m, n) = op(a) op(b) as dml_gemm has it; of attention, one for each image and head. */
+/* c (m, n) = op(a) op(b) as dml_gemm has it; in attention, one for each image and head. */
 struct product {
     bool transpose_a, transpose_b;
     size_t m, n, k, count;
@@ -147,7 +147,7 @@ static double shortest(struct product_bound *bound, struct product *p, bool blas
     return best;
 }
 
-/* The faster of two ways, for every shape once. */
+/* Chooses the faster of two ways, once for every shape. */
 static void choose(struct product_bound *bound) {
     for (int i = 0; i < bound->count; i++) {
         struct product *p = &bound->products[i];

@@ -3,10 +3,10 @@
 
 #include "nn/graph.h"
 
-/* The bare matrix products of a transformer, of the shapes that a pass has them in: patches, linear
- * layers and attention, forward and for training also backward (without what is computed once
- * more). Linear layers by oneDNN or by BLAS in tiles, whichever was faster for a shape; attention
- * image by image and head by head. Nothing between them. */
+/* The bare matrix products of a transformer, in the shapes that a pass has: patches, linear layers
+ * and attention, forward and, for training, backward (without what is recomputed). Linear layers by
+ * oneDNN or by BLAS in tiles, whichever was faster for a shape; attention image by image and head
+ * by head. Nothing between them. */
 struct product_bound;
 
 /* Operands of float32, or of bfloat16 with float32 results (attention stays float32); NULL where

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all benchmarks of a build folder, or the one that is named; one JSON line a figure.
+# Runs all benchmarks of a build folder, or the one that is named; one JSON line per figure.
 set -eu
 build=$1
 name=${2:-}

@@ -45,7 +45,7 @@ static void miners_are_matched_with_criteria(void **state) {
                    "the batch miner 'random' gives triplets: use one of: npair");
     assert_refused(dml_mining_allowed(&lists, random), DML_ERROR_USAGE,
                    "the criterion 'circle' looks at the whole batch or takes lists of positive and "
-                   "negative pairs, the batch miner 'random' gives triplets: leave out "
+                   "negative pairs, but the batch miner 'random' gives triplets: leave out "
                    "--batch_mining, or use one of: "
                    "pair_margin, multisimilarity");
     assert_refused(dml_mining_allowed(&triplets, npair), DML_ERROR_USAGE,

@@ -97,7 +97,7 @@ static void bad_sums(void **state) {
     struct dml_objective *terms[2] = {open_objective("softmax"), open_objective("softmax")}, *sum;
     double weights[2] = {1, 1};
     refused(dml_objective_sum(terms, weights, 2, &sum), DML_ERROR_USAGE,
-            "'softmax' is there twice");
+            "'softmax' is listed twice");
     weights[0] = -1;
     refused(dml_objective_sum(terms, weights, 1, &sum), DML_ERROR_USAGE, "softmax: a weight of -1");
     weights[0] = NAN;
@@ -139,7 +139,7 @@ static void bad_memories(void **state) {
     struct dml_tuples lists = {0};
     mine("pair_margin", &lists);
     refused(dml_objective_compute(small, &batch, &lists, NULL, grad, &loss), DML_ERROR_INPUT,
-            "circle: tuples beside a reference");
+            "circle: tuples given with a reference");
     struct dml_reference reference = {.n = N, .embeddings = x, .labels = labels};
     struct dml_batch compared = batch;
     compared.reference = &reference;

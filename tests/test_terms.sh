@@ -74,7 +74,7 @@ refused "--loss margin+tcm+margin: has margin twice" --loss margin+tcm+margin
 refused "--loss_weights has 3 numbers, --loss margin+tcm 2 criteria" --loss margin+tcm \
     --loss_weights 1 2 3
 refused "--loss_weights: -1 is out of bounds" --loss margin+tcm --loss_weights 1 -1
-refused "the criterion 'npair' needs pairs of anchor and positive, the batch miner 'distance' gives triplets: use one of: npair" \
+refused "the criterion 'npair' needs pairs of anchor and positive, but the batch miner 'distance' gives triplets: use one of: npair" \
     --loss margin+npair
 refused "the batch miner 'distance' gives triplets: leave out --batch_mining, or use one of: pair_margin, multisimilarity" \
     --loss circle --batch_mining distance

@@ -1,7 +1,7 @@
 """Times Pillow where bench_loader times ours: a JPEG file decoded, a random part of it scaled to 224 x
-224 and flipped, one thread; one JSON line for each interpolation.
+224 and flipped, on one thread; one JSON line for each interpolation.
 
-usage: pillow_loader.py [ROUNDS]   (Pillow is needed)
+usage: pillow_loader.py [ROUNDS]   (needs Pillow)
 
 The photographs are tests/golden/transforms' (or $DML_GOLDEN's). Boxes are drawn as torchvision's
 RandomResizedCrop draws them."""

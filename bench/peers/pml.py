@@ -1,10 +1,10 @@
 """Times the criteria of pytorch-metric-learning as bench_criteria times ours: forward and backward
 of one batch of 128 dimensions, two samples of each class; one JSON line each.
 
-usage: pml.py [CRITERION ...]   (PyTorch and pytorch-metric-learning are needed)
+usage: pml.py [CRITERION ...]   (needs PyTorch and pytorch-metric-learning)
 
 On two threads, by the clock; with PEER_THREADS=1 on one, in processor time, which is what can be
-compared on a machine that others use too."""
+compared on a shared machine."""
 import json
 import os
 import sys

@@ -6,10 +6,10 @@
  *     npair   = mean_a log(1 + sum_n exp clamp(s_an - s_ap, -50, 50))
  *     L = npair + weight angular + l2 mean_i ||e_i||,  n: all samples of other classes
  *
- * Both terms have dL/dx_n = exp(x_n - L_a), 0 where clamped. Gradients by c go into those by s:
- * c_ij = s_ij / (||e_i|| ||e_j||), so dL/dc_ij = v adds v / (||e_i|| ||e_j||) to dL/ds_ij and
- * -v c_ij e_i / ||e_i||^2 to dL/de_i, likewise to e_j. A pair without negatives costs nothing; when
- * no pair has any, the loss is 0. */
+ * Both terms have dL/dx_n = exp(x_n - L_a), 0 where clamped. Gradients with respect to c are folded
+ * into those with respect to s: c_ij = s_ij / (||e_i|| ||e_j||), so dL/dc_ij = v adds v / (||e_i||
+ * ||e_j||) to dL/ds_ij and -v c_ij e_i / ||e_i||^2 to dL/de_i, and the same with i and j swapped to
+ * dL/de_j. A pair without negatives costs nothing; when no pair has any, the loss is 0. */
 #include "criteria/similarities.h"
 
 #include "base/memory.h"
@@ -37,7 +37,7 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, weight),
      .fallback = "2",
      .max = INFINITY,
-     .help = "Weight of the angular term beside the N-pair term."},
+     .help = "Weight of the angular term relative to the N-pair term."},
     {.name = "loss_angular_npair_l2",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, l2),
@@ -63,11 +63,11 @@ struct step {
     const int32_t *labels;
     double tan2, share; /* share: 1 / pairs */
     double *inverse;    /* (n): 1 / ||e_i||, 0 for a zero embedding */
-    double *along;      /* (n): of the gradient by u_i, along u_i */
+    double *along;      /* (n): component of dL/du_i along u_i */
     double *losses;     /* (pairs) */
     double *scales;     /* (pairs): of slopes */
     float *slopes;      /* (pairs, n): d angular / df of each sample, up to a pair's scale */
-    float *h;           /* (n, n): the angular term's part of dL/ds, beside g */
+    float *h;           /* (n, n): the angular term's part of dL/ds, besides g */
 };
 
 static void destroy(void *data) {
@@ -146,7 +146,8 @@ static double npair_term(struct dml_similarities *s, const struct step *step, si
     return terms.value;
 }
 
-/* The angular term of pair t; its slopes, and the part by c_ap. `row_a`: products of a. */
+/* The angular term of pair t; fills in its slopes and the part through c_ap. `row_a`: products of
+ * a. */
 static double angular_term(struct dml_similarities *s, const struct step *step, size_t t, size_t a,
                            size_t p, const double *row_a) {
     double *x = dml_similarities_work(s);
@@ -166,7 +167,7 @@ static double angular_term(struct dml_similarities *s, const struct step *step, 
     return terms.value;
 }
 
-/* Row i of h gains what the pairs that are listed for it give. */
+/* Adds to row i of h what the pairs listed for it contribute. */
 static void add_slopes(struct dml_similarities *s, const struct step *step, size_t i) {
     float *h = step->h + i * s->n;
     const double *inverse = step->inverse;
@@ -180,7 +181,7 @@ static void add_slopes(struct dml_similarities *s, const struct step *step, size
     }
 }
 
-/* dL/dE. How much of the gradient by u_i is along u_i is sum_j h_ij s_ij, h symmetric. */
+/* dL/dE. The component of dL/du_i along u_i is sum_j h_ij s_ij, h being symmetric. */
 static void backward(struct dml_similarities *s, const struct step *step,
                      const struct dml_batch *batch, float *grad) {
     size_t n = s->n, dim = s->dim;
@@ -253,7 +254,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_angular = {
     .method = {.name = "angular",
-               .summary = "Bounds the angle at the negative, beside an N-pair term",
+               .summary = "Bounds the angle at the negative, alongside an N-pair term",
                .paper = "Wang et al. 2017, Deep metric learning with angular loss",
                .params = &table},
     .takes = DML_TUPLES_PAIRS,

@@ -1,8 +1,8 @@
 /* ArcFace. Deng, Guo, Xue, Zafeiriou 2018, "ArcFace: additive angular margin loss for deep face
  * recognition".
  *
- *     c_ij = clamp(<e_i, w_j / ||w_j||>, 1e-10, 1 - 1e-10), without gradient where it clamps
- *     z_ij = scale c_ij,  but for the sample's own class  z_iy = scale cos(acos(c_iy) + m)
+ *     c_ij = clamp(<e_i, w_j / ||w_j||>, 1e-10, 1 - 1e-10), with no gradient where it clamps
+ *     z_ij = scale c_ij,  except for the sample's own class:  z_iy = scale cos(acos(c_iy) + m)
  *     L = cross entropy of z
  *
  * cos(acos(c) + m) = c cos m - sqrt(1 - c^2) sin m has the slope cos m + c sin m / sqrt(1 - c^2),
@@ -27,14 +27,14 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, margin),
      .fallback = "0.5",
      .max = 3.14159265358979,
-     .help = "Angle that is added to that of the sample's class, in radians."},
+     .help = "Angle added to that of the sample's class, in radians."},
     {.name = "loss_arcface_feature_scale",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, scale),
      .fallback = "16",
      .max = INFINITY,
      .above_min = true,
-     .help = "What the cosines are multiplied by."},
+     .help = "Factor applied to the cosines."},
     {.name = "loss_arcface_class_share",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, class_share),
@@ -91,7 +91,8 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_arcface = {
     .method = {.name = "arcface",
-               .summary = "Cross entropy over cosines, with a margin on the angle to the own class",
+               .summary =
+                   "Cross entropy over cosines, with a margin on the angle to the sample's class",
                .paper = "Deng et al. 2018, ArcFace: additive angular margin loss for deep face "
                         "recognition",
                .params = &table},

@@ -1,8 +1,9 @@
 /* Circle loss. Sun, Cheng, Zhang, Zhang, Zheng, Wang, Wei 2020, "Circle loss: a unified perspective
  * of pair similarity optimization".
  *
- *     L_a = softplus(LSE_n(gamma [c_an + m]+ (c_an - m)) + LSE_p(-gamma [1 + m - c_ap]+ (c_ap - 1 +
- * m))) L = mean over the anchors with a positive and a negative; the weights [.]+ are constants */
+ *     L_a = softplus(LSE_n(gamma [c_an + m]+ (c_an - m))
+ *                    + LSE_p(-gamma [1 + m - c_ap]+ (c_ap - 1 + m)))
+ *     L = mean over the anchors with a positive and a negative; the weights [.]+ are constants */
 #include "criteria/pairwise.h"
 
 #include <math.h>
@@ -17,9 +18,9 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_circle_m", DML_PARAM_FLOAT, AT(m), "0.4", 0, 1,
-     .help = "Relaxation of the circle that similarities are drawn to."},
+     .help = "Relaxation of the circle towards which similarities are pulled."},
     {"loss_circle_gamma", DML_PARAM_FLOAT, AT(gamma), "80", 0, INFINITY, true,
-     .help = "What the weighted similarities are multiplied by."},
+     .help = "Factor applied to the weighted similarities."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -69,7 +70,7 @@ const struct dml_criterion dml_criterion_circle = {
     .method =
         {.name = "circle",
          .summary =
-             "Draws similarities to a circle, each weighted by how far it is from its optimum",
+             "Pulls similarities towards a circle, each weighted by its distance from its optimum",
          .paper =
              "Sun et al. 2020, Circle loss: a unified perspective of pair similarity optimization",
          .params = &table},

@@ -4,14 +4,14 @@
 
 #include <omp.h>
 
-/* Classes at a time where each has its own loss. */
+/* Classes per block where each has its own loss. */
 enum { BLOCK = 8192 };
 
 static size_t most(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-/* Memory for `rows` vectors at a time, of which a row of c has `length` numbers, and losses. */
+/* Memory for `rows` vectors at a time, with `length` numbers in a row of c, and for losses. */
 static bool lay_out(struct dml_class_cosines *c, const struct dml_batch *batch, size_t rows,
                     size_t length, size_t losses) {
     size_t n = batch->n, dim = batch->dim, threads = (size_t)omp_get_max_threads();
@@ -55,7 +55,7 @@ void dml_class_cosines_backward(const struct dml_class_cosines *c, struct dml_cl
     dml_units_backward(scores->units, scores->norms, rows, dim, scores->grad);
 }
 
-/* The classes from `first` on. */
+/* One block: the classes from `first` on. */
 static void block(const struct dml_class_cosines *c, struct dml_class_scores *scores, size_t first,
                   dml_class_row row, const void *data, float *grad) {
     size_t left = scores->classes - first, rows = left < BLOCK ? left : BLOCK;

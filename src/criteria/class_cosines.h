@@ -22,14 +22,14 @@ struct dml_class_cosines {
 enum dml_status dml_class_cosines_forward(struct dml_class_cosines *cosines,
                                           struct dml_class_scores *scores,
                                           const struct dml_batch *batch);
-/* From dL/dc: dL/dE into grad (n, dim), and the gradient of the vectors into theirs. */
+/* From dL/dc: dL/dE into grad (n, dim), and the vectors' gradient into their own. */
 void dml_class_cosines_backward(const struct dml_class_cosines *cosines,
                                 struct dml_class_scores *scores, float *grad);
 
 /* The loss of one class from its cosines c (n), which become dL/dc; `work` is 3 n floats. */
 typedef double (*dml_class_row)(const void *data, size_t class, float *c, float *work);
-/* All of it where each class has a loss of its own: classes go through in blocks, so that no matrix
- * of samples and classes is kept. `loss` is the sum over classes. */
+/* The whole step where each class has a loss of its own: classes are processed in blocks, so that
+ * no matrix of samples by classes is kept. `loss` is the sum over classes. */
 enum dml_status dml_class_cosines_by_class(struct dml_class_cosines *cosines,
                                            struct dml_class_scores *scores,
                                            const struct dml_batch *batch, dml_class_row row,
@@ -38,7 +38,7 @@ enum dml_status dml_class_cosines_by_class(struct dml_class_cosines *cosines,
 /* The calling thread's work for three rows of c. */
 float *dml_class_cosines_work(const struct dml_class_cosines *cosines);
 
-/* The state of a criterion that keeps nothing else, for its destroy too. */
+/* The state of a criterion that keeps nothing else, and its destroy. */
 struct dml_class_cosines_state {
     struct dml_class_scores scores;
     struct dml_class_cosines cosines;

@@ -12,10 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Classes at a time, whole panels and whole groups, so that their units stay in a core's cache;
- * samples at a time that go from cosines to their part of dL/dE while they are in the nearest
- * cache; classes at a time of dL/dw, of many classes and of few; and how many parts the classes are
- * cut into, each with its own sum of gradients. None depends on the number of threads. */
+/* Classes per block (whole panels and whole groups), so that their units stay in a core's cache;
+ * samples per tile, taken from cosines to their part of dL/dE while in the nearest cache; classes
+ * per group of dL/dw, with many classes and with few; and how many parts the classes are cut into,
+ * each with its own sum of gradients. None depends on the number of threads. */
 enum {
     BLOCK = DML_PANEL == 32 ? 288 : 240,
     SAMPLES = DML_PANEL_ROWS,
@@ -30,7 +30,7 @@ enum {
 /* exp(z - shift) stays normal in float32 down to here. */
 #define RANGE 80.0
 /* More exponentials than this, 256 MiB, are not kept from the forward pass for the backward pass:
- * those of each block are computed again, four products instead of three. */
+ * those of each block are recomputed, with four products instead of three. */
 #define MOST_KEPT ((size_t)1 << 26)
 
 enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_context *context,
@@ -92,24 +92,24 @@ size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *
     return 1;
 }
 
-/* One step. exps is cut into groups of classes that lie one after another, each (n, width):
- * dL/dw of a group reads a stretch of memory. A block is whole groups. */
+/* One step. exps is cut into groups of classes stored one after another, each (n, width): dL/dw of
+ * a group reads contiguous memory. A block consists of whole groups. */
 struct step {
     struct dml_class_scores *scores;
     const struct dml_class_rule *rule;
     const float *x; /* (n, dim) */
     const int32_t *labels;
     size_t n, group;
-    size_t parts, blocks;      /* parts of the classes; blocks in a part, fewer in the last */
-    bool kept;                 /* exps are of all classes; else of one block of each part */
-    float *exps;               /* (n, classes): cosines, then exp(z - shift), 0 for own class; last
-                                  dL/dc_ij / factor_i, own class included */
-    double *own_pull;          /* (n): dL/dc_iy / factor_i */
-    float *pulls;              /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
-    float *scaled;             /* panels of (n, dim): factor_i x_i */
-    float *packed;             /* (parts): see struct packed */
-    double *sums;              /* (parts, n): of exps */
-    double *shift;             /* (n): what exponents are relative to, a float */
+    size_t parts, blocks; /* parts of the classes; blocks in a part, fewer in the last */
+    bool kept;            /* exps covers all classes, otherwise one block of each part */
+    float *exps;          /* (n, classes): cosines, then exp(z - shift), 0 for own class; finally
+                             dL/dc_ij / factor_i, own class included */
+    double *own_pull;     /* (n): dL/dc_iy / factor_i */
+    float *pulls;         /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
+    float *scaled;        /* panels of (n, dim): factor_i x_i */
+    float *packed;        /* (parts): see struct packed */
+    double *sums;         /* (parts, n): of exps */
+    double *shift;        /* (n): what exponents are relative to, exact in float32 */
     struct dml_own_score *own; /* (n) */
     double *losses;            /* (n) */
     bool bounded;              /* shift bounds z, and exps cannot underflow */
@@ -121,19 +121,19 @@ struct packed {
     float *across, *along;
 };
 
-/* AGAIN: exponentials alone, for the backward pass. */
+/* AGAIN: exponentials only, for the backward pass. */
 enum stages { COSINES = 1, EXPONENTIALS = 2, AGAIN = 4 };
 
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* Classes of the block that begins with class `start`. */
+/* How many classes the block that begins with class `start` has. */
 static size_t width_of(const struct step *step, size_t start) {
     return least(step->scores->classes - start, BLOCK);
 }
 
-/* Where exps has sample i and the classes from `first` of a group on; their number. */
+/* Sample i's row in exps for the group of classes that begins with `first`; *width: its length. */
 static float *group_row(const struct step *step, size_t first, size_t i, size_t *width) {
     size_t part = step->blocks * BLOCK;
     size_t at = step->kept ? first : first / part * BLOCK + first % BLOCK;
@@ -141,7 +141,7 @@ static float *group_row(const struct step *step, size_t first, size_t i, size_t 
     return step->exps + step->n * at + i * *width;
 }
 
-/* A block's rows (count, width) of the samples from i on: out of exps, or into it. */
+/* A block's rows (count, width) of the samples from i on: copied out of exps, or into it. */
 static void load_rows(const struct step *step, size_t start, size_t i, size_t count, float *rows) {
     size_t width = width_of(step, start), size = width;
     for (size_t j = 0; j < width; j += size)
@@ -201,7 +201,7 @@ static struct dml_own_score own_score(const struct step *step, size_t i, double 
 }
 
 /* The samples' own classes in float64, and a shift for each sample: a bound of its logits where
- * that is near enough, -infinity where the maximum must be found first. */
+ * that is tight enough, -infinity where the maximum must be found first. */
 static void prepare(struct step *step) {
     const struct dml_class_rule *rule = step->rule;
     size_t dim = step->scores->dim, far = rule->inner;
@@ -235,7 +235,7 @@ static struct packed pack(const struct step *step, enum stages stages, size_t pa
     return packed;
 }
 
-/* The largest cosine of a row, without that at `own`. */
+/* The largest cosine of a row, leaving out the one at `own`. */
 static float largest(const float *row, size_t width, size_t own) {
     float most = -INFINITY;
     for (size_t j = 0; j < width; j++)
@@ -248,7 +248,7 @@ static void raise_shift(struct step *step, size_t i, float most) {
     step->shift[i] = (float)fmax(step->shift[i], z);
 }
 
-/* Cosines become exps, whose sum it returns; classes without gradient become 0. */
+/* Turns cosines into exps and returns their sum; classes without gradient become 0. */
 static float exponentials(const struct step *step, float shift, size_t count, float *row) {
     const float scale = (float)step->rule->scale, least = (float)COSINE_LEAST;
     float sum = 0;
@@ -277,8 +277,8 @@ static float exponentials(const struct step *step, float shift, size_t count, fl
     return sum;
 }
 
-/* Cosines that float32 cannot tell from a bound of the clamp get to the side of it that float64
- * puts them on: whether a class has a gradient depends on it. */
+/* Moves cosines that float32 cannot tell from a bound of the clamp to the side that float64 puts
+ * them on: whether a class has a gradient depends on it. */
 static void settle_clamp(const struct step *step, size_t i, size_t start, float *row) {
     size_t width = width_of(step, start);
     int unsure = 0;
@@ -294,8 +294,8 @@ static void settle_clamp(const struct step *step, size_t i, size_t start, float 
         }
 }
 
-/* The exponentials of sample i and a whole block, without the sample's own class, which becomes 0.
- */
+/* The exponentials of sample i and a whole block, except the sample's own class, which becomes
+ * 0. */
 static float block_exponentials(const struct step *step, size_t i, size_t start, float *row) {
     size_t width = width_of(step, start), own = (size_t)step->labels[i] - start;
     float shift = (float)step->shift[i];
@@ -308,8 +308,8 @@ static float block_exponentials(const struct step *step, size_t i, size_t start,
            exponentials(step, shift, width - own - 1, row + own + 1);
 }
 
-/* Samples from `first` on, SAMPLES or what is left, and one block of classes: cosines, then exps,
- * sums and pulls. */
+/* Samples from `first` on, SAMPLES or as many as are left, and one block of classes: cosines, then
+ * exps, sums and pulls. */
 static void forward_tile(const struct step *step, enum stages stages, struct packed packed,
                          size_t part, size_t start, size_t first) {
     size_t n = step->n, dim = step->scores->dim, width = width_of(step, start);
@@ -358,7 +358,7 @@ static void forward_part(const struct step *step, enum stages stages, size_t par
     }
 }
 
-/* Threads share parts where there are some, else the samples. */
+/* Threads share the parts where there are several, otherwise the samples. */
 static void forward(const struct step *step, enum stages stages) {
     if (step->parts > 1) {
 #pragma omp parallel for schedule(dynamic, 1)
@@ -372,7 +372,8 @@ static void forward(const struct step *step, enum stages stages) {
         forward_tile(step, stages, packed, 0, 0, i);
 }
 
-/* Where no bound serves: all cosines, and the largest logit of each sample as its shift. */
+/* Where no bound will do: computes all cosines, and takes the largest logit of each sample as its
+ * shift. */
 static void find_shifts(struct step *step) {
     size_t classes = step->scores->classes;
     forward(step, COSINES);

@@ -3,13 +3,12 @@
 
 #include "criteria/common.h"
 
-/* Cross entropy over the cosines to one learnable vector per class, which the criteria with class
- * weights or one proxy per class share. With units u_c = w_c / ||w_c|| and c_ij = <x_i, u_j>,
+/* Cross entropy over the cosines to one learnable vector per class, shared by the criteria with
+ * class weights or one proxy per class. With units u_c = w_c / ||w_c|| and c_ij = <x_i, u_j>,
  *
  *     L = mean_i log(sum_j exp z_ij) - z_iy,   z_ij = scale c_ij,   z_iy: the criterion's own
  *
- * It goes over the classes in blocks; what is kept of them all is one float per sample and class.
- */
+ * Classes are processed in blocks; all that is kept for every class is one float per sample. */
 struct dml_class_scores {
     const char *name; /* of the vectors as a parameter */
     double lr;
@@ -20,7 +19,7 @@ struct dml_class_scores {
 };
 
 /* The logit of a sample's own class, from c = <x, u>: z, dz/dc, and where z depends on the norms of
- * x and w beside c, its slopes along x / ||x|| and w / ||w||. */
+ * x and w as well as c, its slopes along x / ||x|| and w / ||w||. */
 struct dml_own_score {
     double value, slope, along_x, along_w;
 };
@@ -33,13 +32,13 @@ struct dml_class_rule {
     /* z_iy; NULL: scale c. */
     struct dml_own_score (*own)(const void *options, double cosine, double x_norm, double w_norm);
     const void *options;
-    /* Of the classes that a step looks at (sampled_classes.h), drawn with rng; 0 or 1: all. */
+    /* Share of the classes a step looks at (sampled_classes.h), drawn with rng; 0 or 1: all. */
     double class_share;
     struct dml_rng *rng;
 };
 
-/* A criterion's state of `size` bytes that begins with a struct dml_class_scores, all else and the
- * vectors zeroed. */
+/* A criterion's state of `size` bytes that begins with a struct dml_class_scores, everything else
+ * and the vectors zeroed. */
 enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_context *context,
                                      const char *name, double lr, void **state);
 
@@ -47,22 +46,23 @@ enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_con
 enum dml_status dml_class_map_new(size_t size, const struct dml_criterion_context *context,
                                   double lr, void **state);
 
-/* dml_criterion.destroy and .parameters for such a state, the latter for the one parameter that the
- * vectors are. */
+/* dml_criterion.destroy and .parameters for such a state, the latter for its one parameter, the
+ * vectors. */
 void dml_class_scores_destroy(void *state);
 size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *out, size_t max);
 
-/* Loss of x (n, dim) with its gradient into grad (n, dim), and that of the vectors into theirs. */
+/* Loss of x (n, dim) with its gradient into grad (n, dim), and the vectors' gradient into their
+ * own. */
 enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
                                       const struct dml_class_rule *rule, const float *x,
                                       const int32_t *labels, size_t n, float *grad, double *loss);
-/* The same with the embeddings of the batch at length 1 as x. */
+/* The same with the batch's embeddings, scaled to length 1, as x. */
 enum dml_status dml_class_scores_unit_step(struct dml_class_scores *scores,
                                            const struct dml_class_rule *rule,
                                            const struct dml_batch *batch, float *grad,
                                            double *loss);
 
-/* The cosine of an embedding and one vector in float64; 0 where one of them is 0. */
+/* The cosine of an embedding and one vector in float64; 0 where either is 0. */
 double dml_class_cosine(const struct dml_class_scores *scores, const float *x, size_t row);
 
 #endif

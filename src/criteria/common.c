@@ -53,7 +53,7 @@ double dml_pair_distance(const struct dml_batch *batch, size_t i, size_t j, doub
 
 void dml_pair_pull(const struct dml_batch *batch, size_t i, size_t j, double offset, double weight,
                    float *grad) {
-    if (i == j) /* what the row gains it also loses */
+    if (i == j) /* the row loses what it gains */
         return;
     const float *a = batch->embeddings + i * batch->dim, *b = batch->embeddings + j * batch->dim;
     float *restrict to = grad + i * batch->dim, *restrict from = grad + j * batch->dim;

@@ -11,12 +11,13 @@ struct dml_buffer {
     size_t size; /* bytes */
 };
 
-/* Room for count items of `size` bytes, aligned to 64; what was in it is lost when it grows.
- * NULL sets DML_ERROR_MEMORY's message. */
+/* Memory for count items of `size` bytes, aligned to 64; its contents are lost when it grows. NULL
+ * sets DML_ERROR_MEMORY's message. */
 void *dml_buffer_reserve(struct dml_buffer *buffer, size_t count, size_t size);
 void dml_buffer_free(struct dml_buffer *buffer);
 
-/* A state of `size` bytes that begins with a copy of the options, its rest zeroed. free() it. */
+/* A state of `size` bytes that begins with a copy of the options, the rest zeroed. Release it with
+ * free(). */
 enum dml_status dml_state_new(size_t size, const void *options, size_t options_size, void **state);
 
 /* The result of a batch with nothing to learn from. */
@@ -43,7 +44,7 @@ void dml_init_normal(float *values, size_t count, uint64_t seed, double scale);
  * norm below 1e-12 has no direction: its unit is 0. `units` may be x. */
 void dml_units_forward(const float *x, size_t n, size_t dim, float *units, float *norms);
 
-/* The gradient back through it, in place: g_i becomes (g_i - u_i <u_i, g_i>) / norm_i. */
+/* The gradient back through that, in place: g_i becomes (g_i - u_i <u_i, g_i>) / norm_i. */
 void dml_units_backward(const float *units, const float *norms, size_t n, size_t dim, float *grad);
 
 #endif

@@ -1,12 +1,12 @@
-/* Contrastive loss. Hadsell, Chopra, LeCun 2006, "Dimensionality reduction by learning an
- * invariant mapping".
+/* Contrastive loss. Hadsell, Chopra, LeCun 2006, "Dimensionality reduction by learning an invariant
+ * mapping".
  *
  *     d(x, y) = ||x - y + 1e-6||
  *     L = mean_t [d(a,p) - m+]+ + mean_t [m- - d(a,n)]+
  *
  * Each active term gives dL/dd = +-1/T over T triplets, with dd/dx = (x - y + 1e-6) / d. With a
- * reference: all pairs of a sample and what it is compared with, and of both kinds the mean of the
- * terms above 0. */
+ * reference: all pairs of a sample and a reference sample, and for each kind the mean of the terms
+ * above 0. */
 #include "criteria/pairwise.h"
 
 #include <math.h>
@@ -28,7 +28,7 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, neg_margin),
      .fallback = "1",
      .max = INFINITY,
-     .help = "Distance from which on negatives cost nothing."},
+     .help = "Distance beyond which negatives cost nothing."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: contrastive", struct options, params);

@@ -15,9 +15,9 @@ static const struct dml_param params[] = {
     {"loss_cosface_lr", DML_PARAM_FLOAT, AT(lr), "0.0005", 0, INFINITY,
      .help = "Learning rate of the class weights."},
     {"loss_cosface_margin", DML_PARAM_FLOAT, AT(margin), "0.35", 0, 2,
-     .help = "What is taken off the cosine to the own class."},
+     .help = "Margin subtracted from the cosine to the sample's class."},
     {"loss_cosface_scale", DML_PARAM_FLOAT, AT(scale), "64", 0, INFINITY, true,
-     .help = "What the cosines are multiplied by."},
+     .help = "Factor applied to the cosines."},
     {"loss_cosface_class_share", DML_PARAM_FLOAT, AT(class_share), "1", 0, 1, true,
      .help = "Share of the classes that a step looks at: the batch's and others at random (Partial "
              "FC)."},
@@ -66,7 +66,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 const struct dml_criterion dml_criterion_cosface = {
     .method = {.name = "cosface",
                .summary =
-                   "Cross entropy over cosines, with a margin on the cosine to the own class",
+                   "Cross entropy over cosines, with a margin on the cosine to the sample's class",
                .paper =
                    "Wang et al. 2018, CosFace: large margin cosine loss for deep face recognition",
                .params = &table},

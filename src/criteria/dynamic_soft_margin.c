@@ -2,12 +2,12 @@
  * soft margin".
  *
  *     x = u_ap - u_an of every triplet of the batch, u: distances of the normalised embeddings
- *     L = mean of F(x) x,  F(x): how much of all x lies up to the lower node of x, a constant
+ *     L = mean of F(x) x,  F(x): the share of all x up to the lower node of x, a constant
  *
  * F is the running sum of a histogram of num_bins nodes on [-2, 2], x shared between its two nodes.
- * The histogram, a share of the triplets, is the first batch's, then moves towards each batch's by
- * the momentum, before it is used. It is a buffer of the criterion; all 0 before the first batch.
- */
+ * The histogram (shares of the triplets) starts as the first batch's and moves towards each later
+ * batch's by the momentum before it is used. It is a buffer of the criterion; all 0 before the
+ * first batch. */
 #include "criteria/pairwise.h"
 
 #include "base/memory.h"
@@ -32,11 +32,11 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: dynamic_soft_margin", struct options, params);
 
-/* Rows of a batch are cut into so many parts, each with its own histogram. */
+/* The number of parts that the rows of a batch are cut into, each with its own histogram. */
 enum { PARTS = 8 };
 
 struct state {
-    struct dml_pairwise_state base; /* its options are this state */
+    struct dml_pairwise_state base; /* its options point to this state */
     const struct options *options;
     float *histogram;   /* (num_bins) */
     double *cumulative; /* (num_bins): its running sum over its total */
@@ -85,7 +85,7 @@ static size_t buffers(void *data, struct dml_criterion_buffer *out, size_t max) 
     return 1;
 }
 
-/* The lower node of x, and how much of it the upper one gets. */
+/* The lower node of x, and the share of x that the upper one gets. */
 static inline size_t node_of(double x, size_t bins, double *upper) {
     double place = fmin(fmax((x + 2) * (double)(bins - 1) / 4, 0), (double)(bins - 1));
     size_t node = (size_t)place;
@@ -120,7 +120,7 @@ static void count_row(const struct dml_pairwise *p, size_t a, size_t bins, doubl
     }
 }
 
-/* The histogram moves, and its running sum with it. */
+/* Updates the histogram and its running sum. */
 static void update(struct state *state, size_t triplets) {
     struct dml_pairwise *p = &state->base.pairs;
     const size_t bins = (size_t)state->options->num_bins;
@@ -199,7 +199,7 @@ const struct dml_criterion dml_criterion_dynamic_soft_margin = {
     .method =
         {.name = "dynamic_soft_margin",
          .summary =
-             "All triplets, each weighted by how many are easier, as a running histogram tells",
+             "All triplets, each weighted by how many are easier according to a running histogram",
          .paper =
              "Zhang et al. 2019, Learning local descriptors with a CDF-based dynamic soft margin",
          .params = &table},

@@ -1,12 +1,14 @@
 /* FastAP. Cakir, He, Xia, Kulis, Sclaroff 2019, "Deep metric learning to rank".
  *
  *     Histograms of u^2 = 2 - 2 c on [0, 4] with L bins, so L + 1 nodes; each value is shared
- * between its two nodes: h+ of the positives of a query, h of all other samples; H+ and H: running
- * sums L_q = 1 - 1/|P| sum_l h+_l H+_l / H_l,  mean over the queries with a positive
+ *     between its two nodes. h+: of the positives of a query, h: of all other samples; H+ and H:
+ *     their running sums.
+ *     L_q = 1 - 1/|P| sum_l h+_l H+_l / H_l,  mean over the queries with a positive
  *
- * With h- and H- of the negatives that is B / |P|, B = sum_l h+_l H-_l / H_l, which keeps its
- * digits near 0. With r_l = h+_l / H_l: dB/dh+_k = H-_k / H_k - sum_{l >= k} r_l H-_l / H_l and
- * dB/dh-_k = sum_{l >= k} r_l H+_l / H_l. A value moves what its two nodes hold by 1 / width. */
+ * With h- and H- of the negatives that is B / |P|, B = sum_l h+_l H-_l / H_l, which stays accurate
+ * near 0. With r_l = h+_l / H_l: dB/dh+_k = H-_k / H_k - sum_{l >= k} r_l H-_l / H_l and dB/dh-_k =
+ * sum_{l >= k} r_l H+_l / H_l. A value that moves by x changes what its two nodes hold by x over
+ * the width. */
 #include "criteria/pairwise.h"
 
 #include <omp.h>
@@ -26,7 +28,7 @@ static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: fastap", struct options, params);
 
 struct state {
-    struct dml_pairwise_state base; /* its options are this state */
+    struct dml_pairwise_state base; /* its options point to this state */
     const struct options *options;
     double *bins; /* (threads, 2, num_bins + 1) */
     struct dml_buffer memory;
@@ -51,7 +53,7 @@ static void destroy(void *data) {
     dml_pairwise_destroy(data);
 }
 
-/* Of all cosines of a row: the lower node, and how much the upper one gets. */
+/* For all cosines of a row: the lower node, and the share that the upper one gets. */
 static void find_nodes(const double *c, size_t m, size_t bins, double *upper, int32_t *nodes) {
     const double width = (double)bins / 4, most = (double)bins, last = (double)(bins - 1);
 #pragma omp simd

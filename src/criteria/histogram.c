@@ -1,14 +1,14 @@
 /* Histogram loss. Ustinova, Lempitsky 2016, "Learning deep embeddings with histogram loss".
  *
- *     Pairs i < j share themselves between two of R nodes at distance w = 2 / (R - 1) on [-1, 1]:
- *     with b = floor((s_ij + 1) / w) and f = (s_ij + 1) / w - b, node b gets 1 - f, node b+1 gets
- * f. h+, h-: these histograms of positive and negative pairs over their counts N+, N- L = sum_r
- * h-_r sum_{q<=r} h+_q
+ *     Each pair i < j is shared between two of R nodes, which are w = 2 / (R - 1) apart on [-1, 1]:
+ *     with b = floor((s_ij + 1) / w) and f = (s_ij + 1) / w - b, node b gets 1 - f and node b+1 f.
+ *     h+, h-: these histograms of positive and negative pairs, over their counts N+, N-
+ *     L = sum_r h-_r sum_{q<=r} h+_q
  *
  * Moving a pair from node b to b+1 changes L by h+_{b+1} for a negative and by -h-_b for a positive
- * pair, so dL/ds = h+_{b+1} / (w N-) and -h-_b / (w N+): one table look-up a pair. Similarities
- * beyond [-1, 1] count as its ends and have no gradient. Without positive or without negative pairs
- * the loss is 0. */
+ * pair, so dL/ds = h+_{b+1} / (w N-) and -h-_b / (w N+): one table look-up per pair. Similarities
+ * beyond [-1, 1] count as its ends and have no gradient. Without positive or negative pairs the
+ * loss is 0. */
 #include "criteria/similarities.h"
 
 #include "base/memory.h"

@@ -3,16 +3,18 @@
  * learning".
  *
  *     A sample's slot: how many of its class come before it in the batch. For every ordered pair of
- *     slots u != v, rows: the classes that have both; row k is the cross entropy of D(x_ku, x_kv)
- *     among D(x_ku, x_lv) of all rows l and D(x_ku, x_lu) of l != k, all over the temperature.
+ *     slots u != v, the rows are the classes that have both; row k is the cross entropy of
+ *     D(x_ku, x_kv) among D(x_ku, x_lv) of all rows l and D(x_ku, x_lu) of l != k, all over the
+ *     temperature.
  *     L = sum over the pairs of slots of the mean over rows
  *
  *     c > 0: r = min(1, clip_r / (||e|| + 1e-5)), 1 without clip_r;  z = r e
  *            x = tanh(min(a, 15)) z / a,  a = sqrt(c) ||z||,  shortened to 0.999 / sqrt(c)
- *            D(x, y) = -2 / sqrt(c) artanh(min(q, 1 - 1e-5)),  q = sqrt(c) ||x - y|| sqrt(t) / (t +
- * 1e-5) t = 1 - 2 c <x, y> + c^2 ||x||^2 ||y||^2 c = 0: D = cosine
+ *            D(x, y) = -2 / sqrt(c) artanh(min(q, 1 - 1e-5))
+ *            q = sqrt(c) ||x - y|| sqrt(t) / (t + 1e-5),  t = 1 - 2 c <x, y> + c^2 ||x||^2 ||y||^2
+ *     c = 0: D = cosine
  *
- * Norms under a division are at least 1e-5, and there is no gradient where something is clamped. */
+ * Norms in a denominator are at least 1e-5, and there is no gradient where something is clamped. */
 #include "criteria/common.h"
 
 #include "math/linear.h"
@@ -32,9 +34,9 @@ static const struct dml_param params[] = {
     {"loss_hyp_pce_c", DML_PARAM_FLOAT, AT(c), "0.1", 0, INFINITY,
      .help = "Curvature of the ball; 0: the sphere."},
     {"loss_hyp_pce_clip_r", DML_PARAM_FLOAT, AT(clip_r), "2.3", 0, INFINITY,
-     .help = "Length that embeddings are cut to before they enter the ball; 0: none."},
+     .help = "Length that embeddings are clipped to before they enter the ball; 0: none."},
     {"loss_hyp_pce_temperature", DML_PARAM_FLOAT, AT(temperature), "0.2", 0, INFINITY, true,
-     .help = "What distances are divided by."},
+     .help = "Divisor of the distances."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -60,7 +62,7 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
     return dml_state_new(sizeof(struct state), options, sizeof(struct options), out);
 }
 
-/* One step. Classes are numbered by falling size, so that those with a slot are the first ones. */
+/* One step. Classes are numbered by decreasing size, so that those with a slot come first. */
 struct step {
     const struct options *o;
     const float *e;
@@ -74,10 +76,10 @@ struct step {
     double *inner;    /* (n, n): <x, y> */
     uint32_t *class;  /* (n): of a sample */
     uint32_t *slot;   /* (n): of a sample */
-    uint32_t *size;   /* (classes): samples of it */
+    uint32_t *size;   /* (classes): samples of each */
     uint32_t *sample; /* (n): of class and slot, class by class */
     uint32_t *first;  /* (classes): where a class begins in sample */
-    uint32_t *having; /* (n): classes that have a slot */
+    uint32_t *having; /* (n): how many classes have a slot */
 };
 
 static bool start(struct step *step, struct state *state, const struct dml_batch *batch) {
@@ -104,7 +106,7 @@ static bool start(struct step *step, struct state *state, const struct dml_batch
 
 static void classify(struct step *step, const int32_t *labels) {
     const size_t n = step->n;
-    uint32_t *leader = step->first; /* the first sample of each class, by falling size */
+    uint32_t *leader = step->first; /* the first sample of each class, by decreasing size */
     for (size_t i = 0; i < n; i++) {
         step->slot[i] = 0;
         uint32_t size = 1;
@@ -254,7 +256,7 @@ static double row(const struct step *step, size_t i, uint32_t v, double *z) {
         g[step->sample[step->first[l] + v]] += scale * z[2 * l];
         g[step->sample[step->first[l] + u]] += l == own ? 0 : scale * z[2 * l + 1];
     }
-    double others = 0; /* without the target, for the digits of what it lacks to 1 */
+    double others = 0; /* without the target, to keep the digits of 1 minus its share */
     for (size_t t = 0; t < count; t++)
         others += t == 2 * own ? 0 : z[t];
     g[step->sample[step->first[own] + v]] -= scale * sum;
@@ -338,12 +340,13 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 }
 
 const struct dml_criterion dml_criterion_hyp_pce = {
-    .method = {.name = "hyp_pce",
-               .summary =
-                   "Cross entropy of positive pairs among all, by distance in the Poincare ball",
-               .paper = "Ermolov et al. 2022, Hyperbolic vision transformers: combining "
-                        "improvements in metric learning",
-               .params = &table},
+    .method =
+        {.name = "hyp_pce",
+         .summary =
+             "Cross entropy of positive pairs among all pairs, by distance in the Poincare ball",
+         .paper = "Ermolov et al. 2022, Hyperbolic vision transformers: combining "
+                  "improvements in metric learning",
+         .params = &table},
     .takes = DML_TUPLES_NONE,
     .create = create,
     .forward_backward = forward_backward,

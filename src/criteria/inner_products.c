@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-/* The mean of the rows into `mean` (dim), by `sums` (dim). */
+/* Writes the mean of the rows to `mean` (dim); `sums` (dim) is workspace. */
 static void find_mean(const float *x, size_t n, size_t dim, double *sums, float *mean) {
     for (size_t k = 0; k < dim; k++)
         sums[k] = 0;
@@ -16,7 +16,7 @@ static void find_mean(const float *x, size_t n, size_t dim, double *sums, float 
         mean[k] = (float)(sums[k] / (double)n);
 }
 
-/* Rows less their mean, and shifts; the largest squared norm of a row. */
+/* Rows minus their mean, and shifts; returns the largest squared norm of a row. */
 static double centre(struct dml_inner_products *p, const float *x, size_t dim, const float *mean) {
     const double half = dml_sum_products(mean, mean, dim) / 2;
     double most = 0;

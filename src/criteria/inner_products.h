@@ -5,14 +5,15 @@
 
 #include <stdbool.h>
 
-/* All inner products between the rows of a batch, in float32 where that decides nothing and else in
- * float64. The float32 product is of the rows less their mean m, and the rest is added in float64:
+/* All inner products between the rows of a batch, in float32 where that makes no difference and
+ * otherwise in float64. The float32 product is of the rows minus their mean m, and the rest is
+ * added in float64:
  *
  *     <x_i, x_j> = shift_i + shift_j + <x_i - m, x_j - m>,  shift_i = <m, x_i> - <m, m> / 2
  *
- * so that its error is not of the size of the rows, but of how far they are apart: 4e-8 of
- * |x_i - m| |x_j - m| for equal rows of 128 components, and a quarter of that for most. Keeps its
- * memory between steps; all zero is empty. */
+ * so that its error scales not with the rows but with how far apart they are: 4e-8 of |x_i - m|
+ * |x_j - m| for equal rows of 128 components, and a quarter of that for most. Keeps its memory
+ * between steps; all zero is empty. */
 struct dml_inner_products {
     size_t n;
     bool wide;       /* in float64 */
@@ -20,19 +21,20 @@ struct dml_inner_products {
     double *x;       /* (n, dim): the rows, only where wide */
     double *s;       /* (n, n), only where wide */
     float *centred;  /* (n, dim): x - m */
-    float *products; /* (n, n): of those */
+    float *products; /* (n, n): of the centred rows */
     double *shifts;  /* (n) */
     struct dml_buffer memory;
 };
 
-/* Of the rows of x (n, dim). `slope` bounds what an error of a product is multiplied by: they are
- * in float32 where slope times spread is at most DML_NARROW_MOST. INFINITY asks for float64. */
+/* Computes those of the rows of x (n, dim). `slope` bounds what an error of a product is multiplied
+ * by: the products are in float32 where slope times spread is at most DML_NARROW_MOST. INFINITY
+ * asks for float64. */
 #define DML_NARROW_MOST 40.0
 enum dml_status dml_inner_products(struct dml_inner_products *products, const float *x, size_t n,
                                    size_t dim, double slope);
 
-/* The products of row i with all rows. They are written to work (n doubles) where they do not lie
- * in memory. */
+/* The products of row i with all rows. They are written to work (n doubles) where they are not in
+ * memory already. */
 const double *dml_inner_products_row(const struct dml_inner_products *products, size_t i,
                                      double *work);
 

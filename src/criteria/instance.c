@@ -17,7 +17,7 @@ static const struct dml_param params[] = {
     {"loss_instance_lr", DML_PARAM_FLOAT, AT(lr), "0.0005", 0, INFINITY,
      .help = "Learning rate of the class weights."},
     {"loss_instance_gamma", DML_PARAM_FLOAT, AT(gamma), "1", 0, INFINITY, true,
-     .help = "What the inner products are multiplied by."},
+     .help = "Factor applied to the inner products."},
 };
 #undef AT
 static const struct dml_param_table table =

@@ -27,10 +27,10 @@ static const struct dml_param_table table =
 
 struct state {
     struct dml_pairwise_state pairwise;
-    struct dml_buffer memory; /* of sums */
+    struct dml_buffer memory; /* for sums */
 };
 
-/* Of positive and of negative pairs; their terms are [bound - c]+ and [c - bound]+. */
+/* Positive and negative pairs; their terms are [bound - c]+ and [c - bound]+. */
 enum { KINDS = 2 };
 
 struct sums {
@@ -50,7 +50,7 @@ static void destroy(void *data) {
     dml_pairwise_destroy(data);
 }
 
-/* Of a row: its cosines (`bounds` NULL), or the terms and their squares. */
+/* Sums over a row: of its cosines (`bounds` NULL), or of the terms and their squares. */
 static struct sums sum_row(const struct dml_pairwise *p, size_t i, const double *bounds) {
     float *signs = dml_pairwise_work(p);
     const double *c = dml_pairwise_row_of(p, i, signs);
@@ -78,7 +78,7 @@ static struct sums sum_row(const struct dml_pairwise *p, size_t i, const double 
     return (struct sums){{pos, neg}, {pos2, neg2}};
 }
 
-/* Of all rows, added in their order. */
+/* Sums over all rows, added in row order. */
 static struct sums sum_rows(const struct dml_pairwise *p, const double *bounds,
                             struct sums *of_rows) {
     struct sums sums = {0};
@@ -93,7 +93,7 @@ static struct sums sum_rows(const struct dml_pairwise *p, const double *bounds,
     return sums;
 }
 
-/* g of a row. means: of the terms, times d bound / d mean cosine. */
+/* g of a row. means: those of the terms, times d bound / d mean cosine. */
 static void fill_row(struct dml_pairwise *p, size_t i, const double *bounds, const double *means,
                      const double *shares) {
     float *signs = dml_pairwise_work(p), *g = p->g + i * p->m;
@@ -147,7 +147,8 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_intra_pair_variance = {
     .method = {.name = "intra_pair_variance",
-               .summary = "Draws the similarities of positive and of negative pairs to their means",
+               .summary =
+                   "Pulls the similarities of positive and of negative pairs towards their means",
                .paper = "Yu and Tao 2019, Deep metric learning with tuplet margin loss",
                .params = &table},
     .takes = DML_TUPLES_NONE,

@@ -5,7 +5,7 @@
  *     L = cross entropy of z
  *
  * psi is that of multiple_angle.h. dz_iy/de = scale (psi' w + ||w|| (psi - psi' cos theta) e /
- * ||e||), psi' by the cosine, and the same with e and w swapped. */
+ * ||e||), psi' being its slope by the cosine, and the same with e and w swapped. */
 #include "criteria/class_scores.h"
 #include "criteria/multiple_angle.h"
 
@@ -21,9 +21,9 @@ static const struct dml_param params[] = {
     {"loss_large_margin_softmax_lr", DML_PARAM_FLOAT, AT(lr), "0.0005", 0, INFINITY,
      .help = "Learning rate of the class weights."},
     {"loss_large_margin_softmax_margin", DML_PARAM_INT, AT(margin), "4", 1, 64,
-     .help = "What the angle to the own class is multiplied by."},
+     .help = "Factor applied to the angle to the sample's class."},
     {"loss_large_margin_softmax_scale", DML_PARAM_FLOAT, AT(scale), "1", 0, INFINITY, true,
-     .help = "What the logits are multiplied by; more for normalised embeddings."},
+     .help = "Factor applied to the logits; larger for normalised embeddings."},
     {"loss_large_margin_softmax_class_share", DML_PARAM_FLOAT, AT(class_share), "1", 0, 1, true,
      .help = "Share of the classes that a step looks at: the batch's and others at random (Partial "
              "FC)."},
@@ -79,7 +79,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_large_margin_softmax = {
     .method = {.name = "large_margin_softmax",
-               .summary = "Softmax with the angle to the own class multiplied",
+               .summary = "Softmax with a multiple of the angle to the sample's class",
                .paper =
                    "Liu et al. 2016, Large-margin softmax loss for convolutional neural networks",
                .params = &table},

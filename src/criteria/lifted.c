@@ -64,7 +64,7 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
 struct step {
     const struct dml_batch *batch;
     double margin;
-    double least;      /* squared distances below are computed anew */
+    double least;      /* squared distances below this are recomputed */
     double *sums;      /* (n): of the components of an embedding */
     double *squares;   /* (n): squared norms */
     double *offsets;   /* (n): sum_j (w_ij - w_ji) */
@@ -73,7 +73,7 @@ struct step {
 };
 
 /* Squared distances below this share of the largest squared norm (of products in float32: of the
- * largest squared distance from the mean) would be lost in rounding: they are computed anew. Below
+ * largest squared distance from the mean) would be lost in rounding: they are recomputed. Below
  * NEAR, pulls are lost in float32. */
 static const double LOST = 1e-7, LOST_NARROW = 1.0 / 32, NEAR = 1e-3;
 
@@ -129,7 +129,7 @@ static void distances(const struct step *step, const struct dml_similarities *s,
 #pragma omp simd
         for (size_t j = 0; j < s->n; j++)
             d[j] = sqrt(d[j]);
-    } else { /* rounding them is like that of products */
+    } else { /* rounded like the products */
 #pragma omp simd
         for (size_t j = 0; j < s->n; j++)
             d[j] = sqrtf((float)d[j]);
@@ -137,7 +137,7 @@ static void distances(const struct step *step, const struct dml_similarities *s,
 }
 
 /* 1 for samples of the anchor's class, -1 for others, 0 for itself; the largest distance of the
- * first and the smallest of the second, rounded, INFINITY or -INFINITY where there are none. */
+ * former and the smallest of the latter, rounded, INFINITY or -INFINITY where there are none. */
 static void compare(const struct step *step, size_t a, const double *d, float *signs,
                     double *farthest, double *nearest) {
     const int32_t *labels = step->batch->labels, label = labels[a];
@@ -157,8 +157,8 @@ static void compare(const struct step *step, size_t a, const double *d, float *s
 }
 
 /* Turns d (n) into w (n), a row of the weights w_ij above times the number of anchors, 0 where the
- * anchor costs nothing. Returns L_a; *complete: the anchor has positives and negatives. `signs` is
- * work (n). */
+ * anchor costs nothing. Returns L_a; *complete: the anchor has positives and negatives. `signs` (n)
+ * is workspace. */
 static double anchor_terms(const struct step *step, size_t a, const double *d, float *e,
                            float *signs, uint8_t *complete) {
     size_t n = step->batch->n;
@@ -197,7 +197,7 @@ static void anchor(struct dml_similarities *s, const struct step *step, size_t t
         g[j] += w[j];
 }
 
-/* sum_j (w_ij - w_ji) from the weights in g, in the order of rows. */
+/* sum_j (w_ij - w_ji) from the weights in g, in row order. */
 static void sum_offsets(const struct dml_similarities *s, double *offsets) {
     for (size_t i = 0; i < s->n; i++) {
         const float *g = s->g + i * s->n;
@@ -211,8 +211,8 @@ static void sum_offsets(const struct dml_similarities *s, double *offsets) {
     }
 }
 
-/* Row i of the symmetric weights: pairs nearly the same pull at each other one by one into `pull`
- * (dim), and their weight becomes 0. Returns the sum of the other weights. */
+/* Row i of the symmetric weights: samples that nearly coincide pull on each other one by one, into
+ * `pull` (dim), and their weight becomes 0. Returns the sum of the other weights. */
 static double pull_near(struct dml_similarities *s, const struct step *step, size_t i,
                         float *pull) {
     size_t n = s->n, dim = s->dim;

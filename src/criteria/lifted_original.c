@@ -5,8 +5,8 @@
  *            + d_ap - pos_margin
  *     L = sum over positive pairs [J]+^2 / (2 x number of positive pairs)
  *
- * A pair without any negative costs nothing. The sums of a sample's negatives are taken once; what
- * its pairs weigh them by is added up before the gradient goes to them. */
+ * A pair without any negative costs nothing. A sample's negatives are summed once; the weights that
+ * its pairs give them are added up before the gradient is passed on. */
 #include "criteria/pairwise.h"
 
 #include <math.h>
@@ -29,7 +29,7 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: lifted_original", struct options, params);
 
-/* log sum of the row's negatives, and e_j / sum in its negatives of g. */
+/* The log of the sum over the row's negatives, and e_j / sum at its negatives in g. */
 static double row(const void *data, struct dml_pairwise *p, size_t i, float *work) {
     const struct options *o = data;
     const double *d = p->s + i * p->m;
@@ -39,8 +39,8 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *wor
     return dml_row_lse(p->relation + i * p->m, DML_NEGATIVE, p->m, z, p->g + i * p->m);
 }
 
-/* J of all positive pairs: the sum of [J]+^2, dL/dJ in g, and what it weighs each row's negatives
- * by (n). */
+/* J of all positive pairs: the sum of [J]+^2, dL/dJ in g, and in `weights` (n) what each row's
+ * negatives are weighted by. */
 static double positives(const struct options *o, struct dml_pairwise *p, double *weights,
                         size_t *active) {
     double sum = 0;

@@ -36,9 +36,9 @@ static const struct dml_param params[] = {
     {"loss_manifold_alpha", DML_PARAM_FLOAT, AT(alpha), "0.8", 0, 0.999,
      .help = "How far similarity spreads along the manifold."},
     {"loss_manifold_margin", DML_PARAM_FLOAT, AT(margin), "0.0005", 0, INFINITY,
-     .help = "How far the own proxy shall be ahead of the others."},
+     .help = "How far ahead of the others a sample's proxy should be."},
     {"loss_manifold_lambda_c", DML_PARAM_FLOAT, AT(lambda_c), "1", 0, INFINITY,
-     .help = "Weight of the term of contexts, the rows of F."},
+     .help = "Weight of the term on contexts, the rows of F."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -238,7 +238,7 @@ static double similarity_term(struct step *step) {
 /* The term of the rows of F; adds to dL/dF. */
 static double context_term(struct step *step) {
     const size_t all = step->all, n = step->n, k = step->k;
-    double *rows = step->work; /* at length 1 */
+    double *rows = step->work; /* scaled to length 1 */
     for (size_t i = 0; i < all; i++) {
         double square = 0;
         for (size_t j = 0; j < all; j++)

@@ -5,8 +5,8 @@
  *     pos_t = [D(a,p) - beta_{y_a} + m]+      neg_t = [beta_{y_a} - D(a,n) + m]+
  *     L = sum_t (pos_t + neg_t) / max(1, N) + nu sum_t beta_{y_a},   N = terms above 0
  *
- * Each active term gives dL/dD = +-1/N, with dD/dx = (x - y) / D; beta gets the negative of it,
- * and nu from every triplet. */
+ * Each active term gives dL/dD = +-1/N, with dD/dx = (x - y) / D; beta gets its negative, and nu
+ * from every triplet. */
 #include "criteria/common.h"
 
 #include "base/memory.h"

@@ -1,15 +1,16 @@
 /* Multi-similarity loss. Wang, Han, Huang, Dong, Scott 2019, "Multi-similarity loss with general
  * pair weighting for deep metric learning".
  *
- *     For anchor i, of s_ij = <e_i, e_j>, keep the negatives with s_in + m > min_p s_ip
+ *     For anchor i, with s_ij = <e_i, e_j>, keep the negatives with s_in + m > min_p s_ip
  *     and the positives with s_ip - m < max_n s_in; skip it when either set is empty.
  *     P_i = log(1 + sum_p exp(-w+ (s_ip - t))),  N_i = log(1 + sum_n exp(w- (s_in - t)))
- *     L = mean over the K anchors left of P_i / w+ + N_i / w-
+ *     L = mean of P_i / w+ + N_i / w- over the K anchors left
  *
  * dL/ds_ip = -exp(-w+ (s_ip - t) - P_i) / K and dL/ds_in = exp(w- (s_in - t) - N_i) / K. The matrix
  * of these plus its transpose, times the embeddings, is dL/dE: since s is symmetric, an entry of
- * the sum is found from s_ij and the two anchors' figures alone. With a reference s_ij is that of a
- * sample and what it is compared with, which gets no gradient: the matrix alone, times those. */
+ * the sum is found from s_ij and the two anchors' figures alone. With a reference, s_ij is that of
+ * a sample and a reference sample, which gets no gradient: dL/dE is the matrix alone, times the
+ * reference. */
 #include "criteria/common.h"
 
 #include "math/gram.h"
@@ -60,16 +61,16 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: multisimilarity", struct options, params);
 
-/* Rows of the gradient matrix that exist at a time, per thread: they stay in a core's cache from
- * the exponentials to the product. */
-enum { ROWS = 6, ALONE = 32 /* samples that one thread does as fast */ };
+/* Rows of the gradient matrix held at a time, per thread: they stay in a core's cache from the
+ * exponentials to the product. */
+enum { ROWS = 6, ALONE = 32 /* up to this many samples, one thread is as fast */ };
 
 struct state {
     struct options options;
     struct dml_buffer memory;
 };
 
-/* One step; m is n without a reference. Arrays are (n) but for s. Exponents are kept relative to
+/* One step; m is n without a reference. Arrays are (n) unless noted. Exponents are kept relative to
  * the largest of their anchor, so that they stay exact for embeddings of any norm. */
 struct step {
     size_t n, m, dim;
@@ -99,8 +100,8 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
     return dml_state_new(sizeof(struct state), options, sizeof(struct options), out);
 }
 
-/* The anchor's weakest positive and hardest negative. Returns whether it is kept: not alone in its
- * class or in the batch, and its classes not farther apart than the margin. */
+/* The anchor's weakest positive and hardest negative. Returns whether the anchor is kept: it has
+ * both, and they are no farther apart than the margin. */
 static bool find_hardest(const struct step *step, size_t i) {
     const float *s = step->s + i * step->m;
     const int32_t *columns = step->columns, label = step->labels[i];
@@ -113,14 +114,14 @@ static bool find_hardest(const struct step *step, size_t i) {
         hardest = negative > hardest ? negative : hardest;
     }
     bool kept = weakest < SELF && hardest + step->margin > weakest &&
-                weakest - step->margin < hardest; /* the same but for rounding */
+                weakest - step->margin < hardest; /* the same up to rounding */
     step->weakest[i] = kept ? weakest : INFINITY;
     step->hardest[i] = kept ? hardest : -INFINITY;
     return kept;
 }
 
-/* log(1 + sum), where `sum` was taken of exponentials relative to e^most; *relative is the same
- * less `most`. */
+/* log(1 + sum), where `sum` is that of exponentials relative to e^most; *relative is the same minus
+ * `most`. */
 static double softplus(double most, double sum, float *relative) {
     double shifted = most > 0 ? log(exp(-most) + sum) : log1p(exp(most) * sum) - most;
     *relative = (float)shifted;
@@ -150,8 +151,7 @@ static void forward_row(const struct step *step, size_t i) {
                       softplus(wn * (hardest - step->thresh), sum_n, &step->neg[i]) / wn;
 }
 
-/* Row i of dL/ds + (dL/ds)^T; `weight` is 1 / K. Without branches, so that it becomes vector code.
- */
+/* Row i of dL/ds + (dL/ds)^T; `weight` is 1 / K. Without branches, so that it vectorises. */
 static void backward_row(const struct step *step, size_t i, float weight, float *restrict out) {
     const float *s = step->s + i * step->n, *weakest = step->weakest, *hardest = step->hardest;
     const float *pos = step->pos, *neg = step->neg, *kept = step->kept + i * step->n;
@@ -170,7 +170,7 @@ static void backward_row(const struct step *step, size_t i, float weight, float 
     }
 }
 
-/* Row i of dL/ds, of a batch with a reference. */
+/* Row i of dL/ds, for a batch with a reference. */
 static void reference_row(const struct step *step, size_t i, float weight, float *restrict out) {
     const float *kept = step->kept + i * step->m;
     const int32_t *columns = step->columns, label = step->labels[i];
@@ -271,7 +271,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_multisimilarity = {
     .method = {.name = "multisimilarity",
-               .summary = "Weights pairs by their similarity, against the others of the anchor",
+               .summary = "Weights pairs by their similarity, relative to the anchor's other pairs",
                .paper = "Wang et al. 2019, Multi-similarity loss with general pair weighting for "
                         "deep metric learning",
                .params = &table},

@@ -16,7 +16,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_nca_softmax_scale", DML_PARAM_FLOAT, AT(softmax_scale), "1", 0, INFINITY, true,
-     .help = "What squared distances are multiplied by."},
+     .help = "Factor applied to the squared distances."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -55,7 +55,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_nca = {
     .method = {.name = "nca",
-               .summary = "Probability that a neighbour drawn by distance is of the own class",
+               .summary = "Probability that a neighbour drawn by distance is of the sample's class",
                .paper = "Goldberger et al. 2004, Neighbourhood components analysis",
                .params = &table},
     .takes = DML_TUPLES_NONE,

@@ -18,7 +18,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_ntxent_temperature", DML_PARAM_FLOAT, AT(temperature), "0.07", 0, INFINITY, true,
-     .help = "What cosines are divided by."},
+     .help = "Divisor of the cosines."},
 };
 #undef AT
 static const struct dml_param_table table =

@@ -89,7 +89,7 @@ enum dml_status dml_reference_allowed(const struct dml_criterion *criterion) {
 
 enum dml_status dml_objective_remember(struct dml_objective *objective, size_t size) {
     if (objective->count)
-        return dml_fail(DML_ERROR_USAGE, "a sum has no memory of its own: its criteria have");
+        return dml_fail(DML_ERROR_USAGE, "a sum has no memory of its own: its criteria do");
     enum dml_status status = dml_reference_allowed(objective->criterion);
     if (!status && (size == 0 || size > INT32_MAX))
         status = dml_fail(DML_ERROR_USAGE, "a memory of %zu embeddings", size);
@@ -133,7 +133,8 @@ static enum dml_status check_reference(const struct dml_objective *objective,
     if (!reference)
         return DML_OK;
     if (objective->memory.size)
-        return dml_fail(DML_ERROR_INPUT, "%s: a batch with a reference beside its memory", name);
+        return dml_fail(DML_ERROR_INPUT, "%s: a batch with a reference in addition to its memory",
+                        name);
     enum dml_status status = dml_reference_allowed(objective->criterion);
     const struct dml_batch all = {.n = reference->n,
                                   .dim = batch->dim,
@@ -158,7 +159,7 @@ static enum dml_status check_tuples(const struct dml_criterion *criterion,
         return DML_OK;
     if (reference)
         return dml_fail(DML_ERROR_INPUT,
-                        "%s: tuples beside a reference, of which it takes all "
+                        "%s: tuples given with a reference, of which it takes all "
                         "pairs",
                         name);
     bool whole = criterion->takes == DML_TUPLES_NONE;

@@ -4,7 +4,7 @@
 #include "criteria/common.h"
 #include "criteria/cross_batch_memory.h"
 
-/* A criterion in use, or a sum of such. */
+/* A criterion in use, or a sum of criteria. */
 struct dml_objective {
     const struct dml_criterion *criterion; /* of a sum: the first one's */
     struct dml_params *params;             /* NULL when the options are the caller's */

@@ -3,8 +3,8 @@
  *
  *     L = mean over samples i and classes c of (cos theta_ic - [c = y_i])^2
  *
- * The gradient also goes through the normalisation of the weights. The own class is taken in
- * float64: its cosine may be next to 1. */
+ * The gradient also goes through the normalisation of the weights. The sample's own class is
+ * computed in float64: its cosine may be close to 1. */
 #include "criteria/class_cosines.h"
 
 #include <math.h>

@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WORK = 8 }; /* floats of work a column */
+enum { WORK = 8 }; /* floats of work per column */
 
-/* Squared distances below this share of the squared norms cancel: they are taken from the
- * differences, and their gradient too. */
+/* Squared distances below this share of the squared norms cancel: they are computed from the
+ * differences, and so is their gradient. */
 static const double NEAR = 1e-3, SAME = 1e-10;
 
 static bool lay_out(struct dml_pairwise *p, const struct dml_batch *batch) {
@@ -227,7 +227,8 @@ void dml_pairwise_cosines_backward(struct dml_pairwise *p, double scale, float *
     dml_units_backward(p->units, p->norms, n, dim, grad);
 }
 
-/* Row i: pairs nearly the same pull at each other one by one; their weight in g becomes 0. */
+/* Row i: samples that nearly coincide pull on each other one by one; their weight in g becomes
+ * 0. */
 static void pull_near(struct dml_pairwise *p, size_t i, float *grad) {
     size_t m = p->m, dim = p->dim;
     float *g = p->g + i * m, *to = grad + i * dim;
@@ -376,14 +377,14 @@ static void largest_by_sign(const float *x, const float *signs, size_t m, double
 
 struct dml_row_lses dml_row_lse_both(const uint8_t *relations, size_t m, const double *z, float *e,
                                      float *signs) {
-    const double apart = 30; /* exponentials of one shift are normal numbers for both relations */
+    const double apart = 30; /* nearer, exponentials with one shift are normal numbers for both */
     double of_positives, of_negatives, positives, negatives;
     dml_row_signs(relations, m, signs);
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         e[j] = (float)z[j];
     largest_by_sign(e, signs, m, &of_positives, &of_negatives);
-    if (fabs(of_positives - of_negatives) < apart) /* not where there is one relation alone */
+    if (fabs(of_positives - of_negatives) < apart) /* false where there is only one relation */
         of_positives = of_negatives = fmax(of_positives, of_negatives);
     relative_exponentials(signs, m, z, of_positives, of_negatives, e);
     dml_sum_by_sign(e, signs, m, &positives, &negatives);

@@ -1,8 +1,9 @@
 /* PNP. Li, Min, Xiong, Zhang, Wang, Ji, Jiang, Wu 2022, "Rethinking the optimization of average
  * precision: only penalizing negative instances before positive ones is enough".
  *
- *     R(q,i) = sum_{j of other classes} sigmoid((c_qj - c_qi) / anneal),  i of q's class, q
- * included L = mean over q and i of f(R)
+ *     R(q,i) = sum_{j of other classes} sigmoid((c_qj - c_qi) / anneal)
+ *     i: of q's class, q included
+ *     L = mean over q and i of f(R)
  *
  *     O: R   Ds: log(1 + R)   Dq: 1 - (1 + R)^-alpha   Iu: (1 + R) log(1 + R)
  *     Ib: (b R - log(1 + b R)) / b^2
@@ -28,7 +29,7 @@ static const struct dml_param params[] = {
     {"loss_pnp_variant", DML_PARAM_CHOICE, AT(variant), "O", .choices = variants,
      .help = "How the number of negatives before a positive is penalised."},
     {"loss_pnp_anneal", DML_PARAM_FLOAT, AT(anneal), "0.01", 0, INFINITY, true,
-     .help = "What differences of cosines are divided by."},
+     .help = "Divisor of the differences of cosines."},
     {"loss_pnp_alpha", DML_PARAM_FLOAT, AT(alpha), "1", 0, INFINITY, true,
      .help = "Exponent of the variant Dq."},
     {"loss_pnp_b", DML_PARAM_FLOAT, AT(b), "2", 0, INFINITY, true,

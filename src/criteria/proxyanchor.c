@@ -19,9 +19,9 @@ static const struct dml_param params[] = {
     {"loss_proxyanchor_lrmulti", DML_PARAM_FLOAT, AT(lrmulti), "100", 0, INFINITY,
      .help = "Learning rate of the proxies, as a multiple of --lr."},
     {"loss_proxyanchor_margin", DML_PARAM_FLOAT, AT(margin), "0.1", 0, 2,
-     .help = "How far cosines are drawn beyond 0, on either side."},
+     .help = "How far beyond 0 cosines are pushed, on either side."},
     {"loss_proxyanchor_alpha", DML_PARAM_FLOAT, AT(alpha), "32", 0, INFINITY, true,
-     .help = "What the cosines are multiplied by."},
+     .help = "Factor applied to the cosines."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -72,7 +72,7 @@ struct step {
     size_t n, classes, present; /* present: classes in the batch */
 };
 
-/* What proxy p costs; its cosines become dL/dc. `work` is 3 n floats. */
+/* The loss of proxy p; its cosines become dL/dc. `work` is 3 n floats. */
 static double proxy(const void *data, size_t p, float *c, float *work) {
     const struct step *step = data;
     const struct options *o = step->options;

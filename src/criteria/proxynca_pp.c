@@ -4,7 +4,7 @@
  *     L = cross entropy of -||e_i / |e_i| - p_c / |p_c|||^2 / temperature over all classes c
  *
  * The squared distance is 2 - 2 cos, and the 2 cancels: the scale of class_scores.h is 2 /
- * temperature. Unlike proxynca the own class is in the denominator. */
+ * temperature. Unlike in proxynca, the sample's own class is in the denominator. */
 #include "criteria/class_scores.h"
 
 #include <math.h>
@@ -18,7 +18,7 @@ static const struct dml_param params[] = {
     {"loss_proxynca_pp_lrmulti", DML_PARAM_FLOAT, AT(lrmulti), "50", 0, INFINITY,
      .help = "Learning rate of the proxies, as a multiple of --lr."},
     {"loss_proxynca_pp_temperature", DML_PARAM_FLOAT, AT(temperature), "0.1111111111111111", 0,
-     INFINITY, true, .help = "What the squared distances are divided by."},
+     INFINITY, true, .help = "Divisor of the squared distances."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -53,13 +53,13 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 }
 
 const struct dml_criterion dml_criterion_proxynca_pp = {
-    .method =
-        {.name = "proxynca_pp",
-         .summary =
-             "Probability of the own proxy among one learnt proxy per class, with a temperature",
-         .paper = "Teh et al. 2020, ProxyNCA++: revisiting and revitalizing proxy neighborhood "
-                  "component analysis",
-         .params = &table},
+    .method = {.name = "proxynca_pp",
+               .summary = "Probability of the sample's proxy among one learnt proxy per class, "
+                          "with a temperature",
+               .paper =
+                   "Teh et al. 2020, ProxyNCA++: revisiting and revitalizing proxy neighborhood "
+                   "component analysis",
+               .params = &table},
     .takes = DML_TUPLES_NONE,
     .create = create,
     .forward_backward = forward_backward,

@@ -5,9 +5,9 @@
  *     L = mean_t [d(a,p) - d(a,n) + alpha_1]+ + mean_t [d(a,p) - d(n,m) + alpha_2]+
  *
  * m, the fourth sample, is drawn uniformly among those of the batch whose class is neither the
- * anchor's nor the negative's, unless the tuples bring it. Where there is none, a triplet has its
- * first term only; both means still divide by the number of triplets. dd/dx = (x - y) / d, taken
- * as 0 where d is 0. */
+ * anchor's nor the negative's, unless the tuples supply it. Where there is none, a triplet has only
+ * its first term; both means still divide by the number of triplets. dd/dx = (x - y) / d, taken as
+ * 0 where d is 0. */
 #include "criteria/common.h"
 
 #include <math.h>
@@ -102,7 +102,7 @@ static enum dml_status forward_backward(void *state, const struct dml_batch *bat
 
 const struct dml_criterion dml_criterion_quadruplet = {
     .method = {.name = "quadruplet",
-               .summary = "Triplet loss with a second margin, to a pair of two other classes",
+               .summary = "Triplet loss with a second margin, to a pair from two other classes",
                .paper = "Chen et al. 2017, Beyond triplet loss: a deep quadruplet network for "
                         "person re-identification",
                .params = &table},

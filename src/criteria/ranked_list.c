@@ -25,7 +25,7 @@ static const struct dml_param params[] = {
     {"loss_ranked_list_margin", DML_PARAM_FLOAT, AT(margin), "0.4", 0, 2,
      .help = "Gap between the distances of positives and of negatives."},
     {"loss_ranked_list_alpha", DML_PARAM_FLOAT, AT(alpha), "1.2", 0, 4,
-     .help = "Distance from which on negatives cost nothing."},
+     .help = "Distance beyond which negatives cost nothing."},
     {"loss_ranked_list_Tp", DML_PARAM_FLOAT, AT(Tp), "0", 0, INFINITY,
      .help = "How sharply positives are weighted by their distance."},
     {"loss_ranked_list_Tn", DML_PARAM_FLOAT, AT(Tn), "10", 0, INFINITY,
@@ -37,8 +37,8 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: ranked_list", struct options, params);
 
-/* The pairs of one kind: x = sign (u - bound) > 0, weighted by exp(t x). Adds their part of g;
- * `w` is work for m floats. A pair of the kind has sign `sign` in `signs`. */
+/* The pairs of one kind: x = sign (u - bound) > 0, weighted by exp(t x). Adds their part of g; `w`
+ * is workspace for m floats. A pair of the kind has sign `sign` in `signs`. */
 static double side(struct dml_pairwise *p, size_t i, const float *signs, double bound, float sign,
                    double t, double share, float *w) {
     const double *u = p->s + i * p->m;
@@ -86,7 +86,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_ranked_list = {
     .method = {.name = "ranked_list",
-               .summary = "Draws positives into a ball and pushes negatives out of a larger one, "
+               .summary = "Pulls positives into a ball and pushes negatives out of a larger one, "
                           "weighted by distance",
                .paper = "Wang et al. 2019, Ranked list loss for deep metric learning",
                .params = &table},

@@ -1,12 +1,14 @@
 /* Recall@k surrogate. Patel, Tolias, Matas 2022, "Recall@k surrogate loss with large batches and
  * similarity mixup".
  *
- *     rank(q,i) = 1 + sum_{j != i} sigmoid((c_qj - c_qi) / temperature),  i another sample of q's
- * class R_k(q) = min(k, sum_i sigmoid((k - rank) / k_temperature)) / min(k, number of i) L = mean
- * over q of 1 - mean over k of R_k(q)
+ *     rank(q,i) = 1 + sum_{j != i} sigmoid((c_qj - c_qi) / temperature)
+ *     i: another sample of q's class
+ *     R_k(q) = min(k, sum_i sigmoid((k - rank) / k_temperature)) / min(k, number of i)
+ *     L = mean over q of 1 - mean over k of R_k(q)
  *
  * j includes the query, as in the official code, so that the best rank is about 2; without it this
- * is the paper's formula. Queries alone in their class are left out; k is at most the batch. */
+ * is the paper's formula. Queries alone in their class are left out; k is at most the batch
+ * size. */
 #include "criteria/smooth_steps.h"
 
 #include <string.h>
@@ -21,13 +23,13 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_recallk_k", DML_PARAM_INTS, AT(k), "1 2 4 8 16", 1, 1e9,
-     .help = "Values of k, which are averaged."},
+     .help = "Values of k to average over."},
     {"loss_recallk_temperature", DML_PARAM_FLOAT, AT(temperature), "0.01", 0, INFINITY, true,
-     .help = "What differences of cosines are divided by."},
+     .help = "Divisor of the differences of cosines."},
     {"loss_recallk_k_temperature", DML_PARAM_FLOAT, AT(k_temperature), "1", 0, INFINITY, true,
-     .help = "What differences of k and a rank are divided by."},
+     .help = "Divisor of the differences between k and a rank."},
     {"loss_recallk_exclude_query", DML_PARAM_FLAG, AT(exclude_query),
-     .help = "Rank the other samples alone, as the formula of the paper."},
+     .help = "Rank only the other samples, as the paper's formula does."},
 };
 #undef AT
 static const struct dml_param_table table =

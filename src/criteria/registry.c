@@ -1,7 +1,7 @@
 #include "base/builtin.h"
 #include "dml/criteria.h"
 
-/* Each criterion has its file, src/criteria/NAME.c, which defines dml_criterion_NAME. */
+/* Each criterion has its own file, src/criteria/NAME.c, which defines dml_criterion_NAME. */
 extern const struct dml_criterion dml_criterion_angular, dml_criterion_arcface,
     dml_criterion_circle, dml_criterion_contrastive, dml_criterion_cosface,
     dml_criterion_dynamic_soft_margin, dml_criterion_fastap, dml_criterion_histogram,

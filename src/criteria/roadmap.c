@@ -1,8 +1,9 @@
 /* ROADMAP. Ramzi, Thome, Rambour, Audebert, Bitot 2021, "Robust and decomposable average precision
  * for image retrieval".
  *
- *     L = supap_weight (1 - SupAP) + calibration_weight (mean of the [pos_margin - c]+ > 0 of
- * positive pairs + mean of the [c - neg_margin]+ > 0 of negative pairs)
+ *     L = supap_weight (1 - SupAP)
+ *         + calibration_weight (mean of the [pos_margin - c]+ > 0 of positive pairs
+ *                               + mean of the [c - neg_margin]+ > 0 of negative pairs)
  *
  * SupAP is as in smoothap, the query included, but with the step of x = c_qj - c_qi
  *
@@ -29,7 +30,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_roadmap_tau", DML_PARAM_FLOAT, AT(tau), "0.01", 0, INFINITY, true,
-     .help = "What differences of cosines are divided by."},
+     .help = "Divisor of the differences of cosines."},
     {"loss_roadmap_rho", DML_PARAM_FLOAT, AT(rho), "100", 0, INFINITY,
      .help = "Slope of the step for negatives far before a positive."},
     {"loss_roadmap_delta", DML_PARAM_FLOAT, AT(delta), "0.05", 0, 2,
@@ -37,19 +38,19 @@ static const struct dml_param params[] = {
     {"loss_roadmap_offset", DML_PARAM_FLOAT, AT(offset), "1.44", 0, INFINITY,
      .help = "Value of the step there."},
     {"loss_roadmap_pos_margin", DML_PARAM_FLOAT, AT(pos_margin), "0.9", -1, 1,
-     .help = "Positive pairs of a lower cosine are drawn together."},
+     .help = "Positive pairs with a lower cosine are pulled together."},
     {"loss_roadmap_neg_margin", DML_PARAM_FLOAT, AT(neg_margin), "0.6", -1, 1,
-     .help = "Negative pairs of a higher cosine are pushed apart."},
+     .help = "Negative pairs with a higher cosine are pushed apart."},
     {"loss_roadmap_supap_weight", DML_PARAM_FLOAT, AT(supap_weight), "1", 0, INFINITY,
      .help = "Weight of the average precision."},
     {"loss_roadmap_calibration_weight", DML_PARAM_FLOAT, AT(calibration_weight), "1", 0, INFINITY,
-     .help = "Weight of the terms of pairs."},
+     .help = "Weight of the terms on pairs."},
 };
 #undef AT
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: roadmap", struct options, params);
 
-/* Cosines of equal embeddings differ by no more, and those of others by far more. */
+/* Cosines of equal embeddings differ by no more than this, and others by far more. */
 #define TIE 1e-13
 
 struct job {
@@ -77,7 +78,7 @@ static double negatives_before(const struct options *o, const struct dml_pairwis
     return sum;
 }
 
-/* Samples of the class that are as near as i, i included: its rank among them. */
+/* How many samples of the class are at least as near as i, i included: its rank among them. */
 static double rank_in_class(const struct dml_pairwise *p, size_t q, size_t i) {
     const double *c = p->s + q * p->m;
     double rank = 0;

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The classes that a step looks at: those of the batch, ascending, then those that were drawn. */
+/* The classes that a step looks at: those of the batch, ascending, then the drawn ones. */
 struct sample {
     uint64_t *classes;
     size_t own, count;
-    int32_t *labels; /* (n): of the batch, as indices of `classes` */
+    int32_t *labels; /* (n): of the batch, as indices into `classes` */
     struct dml_class_scores part;
 };
 

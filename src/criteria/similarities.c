@@ -9,7 +9,7 @@
 #include <omp.h>
 #include <string.h>
 
-enum { WORK = 4 }; /* doubles of work a column */
+enum { WORK = 4 }; /* doubles of work per column */
 
 static enum dml_status lay_out(struct dml_similarities *s, const struct dml_batch *batch,
                                size_t tuples) {
@@ -56,10 +56,10 @@ double *dml_similarities_work(const struct dml_similarities *s) {
     return s->work + (size_t)omp_get_thread_num() * WORK * s->n;
 }
 
-/* A tile's row is a line of the cache. */
+/* A row of a tile is one cache line. */
 enum { TILE = 16 };
 
-/* The tile at (row, column) and its mirror image, which lies as far on the other side. */
+/* The tile at (row, column) and its mirror image across the diagonal. */
 static void fold_tiles(float *m, size_t n, size_t row, size_t column) {
     float sum[TILE][TILE];
     float *own = m + row * n + column, *other = m + column * n + row;
@@ -74,7 +74,8 @@ static void fold_tiles(float *m, size_t n, size_t row, size_t column) {
             dml_turn(&sum[i][j], TILE, other + j * n + i, n);
 }
 
-/* Rows from `row` on, a tile's or fewer, and columns from `left` up to the diagonal. */
+/* Rows from `row` on, as many as a tile has or fewer, and columns from `left` up to the
+ * diagonal. */
 static void fold_one_by_one(float *m, size_t n, size_t row, size_t left) {
     for (size_t i = row; i < n && i < row + TILE; i++)
         for (size_t j = left; j <= i; j++)
@@ -103,11 +104,11 @@ float *dml_similarities_backward(struct dml_similarities *s) {
     return s->back;
 }
 
-/* x in float32 into e; the largest of another label, and 0 at least: rounded, where it is finite
- * in float32. Numbers of one width make vectors of one length. */
+/* Writes x to e in float32. Returns the largest x of another label, or 0 if that is larger; rounded
+ * where it is finite in float32. Numbers of one width vectorise with one number of lanes. */
 static double largest_negative(const int32_t *labels, int32_t label, size_t n, const double *x,
                                float *e) {
-    int32_t order = 0; /* of numbers from 0 on bits are */
+    int32_t order = 0; /* numbers from 0 on are ordered as their bits are */
     for (size_t j = 0; j < n; j++) {
         float value = (float)x[j];
         int32_t bits = labels[j] != label ? dml_float_to_bits(value) : 0;
@@ -125,7 +126,7 @@ static double largest_negative(const int32_t *labels, int32_t label, size_t n, c
 
 struct dml_softplus dml_softplus_negatives(const int32_t *labels, int32_t label, size_t n,
                                            const double *x, float *e) {
-    enum { SMALL = 16 }; /* float32 rounds what counts beside it by 5e-7 at most */
+    enum { SMALL = 16 }; /* below it float32 rounds what matters by at most 5e-7 */
     const double most = largest_negative(labels, label, n, x, e);
     const bool small = most < SMALL;
     for (size_t j = 0; j < n && !small; j++)

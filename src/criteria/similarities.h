@@ -5,14 +5,14 @@
 
 /* The inner products of a batch with itself, s_ij = <e_i, e_j>, and the gradient back through them:
  * for criteria whose distances cancel or whose bins and clamps jump. Exponents of 50 multiply the
- * rounding of a product by 50, a gradient is a sum of products without such a factor: it is
+ * rounding of a product by 50; a gradient is a sum of products without such a factor, and is
  * float32. Keeps its memory between steps. All zero is empty. */
 struct dml_similarities {
     size_t n, dim;
     struct dml_inner_products products;
     float *g;       /* (n, n): dL/ds_ij, which the criterion fills in; starts as 0 */
     float *back;    /* (n, dim): result of backward */
-    float *packed;  /* work of the product that gives it */
+    float *packed;  /* workspace of the product that gives it */
     double *work;   /* (threads, 4 n): for a row's pass */
     uint32_t *next; /* (count): see dml_similarities_group */
     uint32_t *first;

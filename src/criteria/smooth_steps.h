@@ -14,7 +14,7 @@ void dml_smooth_steps(const double *c, size_t i, size_t m, double temperature, d
 double dml_steps_sum(const double *h, const uint8_t *relations, enum dml_relation relation,
                      size_t m);
 
-/* Adds weight dh_j/dc of the columns of `relation` to pull (m): at j, and less at i. */
+/* Adds weight dh_j/dc of the columns of `relation` to pull (m) at j, and subtracts it at i. */
 void dml_steps_pull(const double *slope, const uint8_t *relations, enum dml_relation relation,
                     double weight, size_t i, size_t m, double *pull);
 

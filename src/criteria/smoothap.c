@@ -5,7 +5,7 @@
  *     L = mean over q of 1 - mean_i rank+ / rank,  h(x) = sigmoid(x / temperature)
  *
  * i and j include the query itself, whose similarity is 1. Queries alone in their class are left
- * out. 1 - rank+ / rank is taken as what the negatives add to the rank, over the rank. */
+ * out. 1 - rank+ / rank is computed as what the negatives add to the rank, over the rank. */
 #include "criteria/smooth_steps.h"
 
 #include <string.h>
@@ -17,7 +17,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_smoothap_temperature", DML_PARAM_FLOAT, AT(temperature), "0.01", 0, INFINITY, true,
-     .help = "What differences of cosines are divided by."},
+     .help = "Divisor of the differences of cosines."},
 };
 #undef AT
 static const struct dml_param_table table =

@@ -3,8 +3,8 @@
  *
  *     r(x, y) = var(x - y) / var(x),  var unbiased, over the components
  *     t = [r(a,p) - r(a,n) + m]+
- *     L = sum t / max(1, #(t > 0)) + lambda mean_t |sum_k a_k|   (lambda = 0 with the miner
- * distance)
+ *     L = sum t / max(1, #(t > 0)) + lambda mean_t |sum_k a_k|
+ *     (lambda = 0 with the miner distance)
  *
  * With u = x - y and centred(u) = u - mean(u): dvar(u)/du = 2 centred(u) / (dim - 1). So for an
  * active triplet of weight w and v = var(a), q = 2 w / ((dim - 1) v):
@@ -85,7 +85,7 @@ static struct moments moments(const float *x, const float *y, size_t dim) {
     return (struct moments){sum, spread};
 }
 
-/* From here down an anchor counts as constant: its gradient would leave float32's range. */
+/* At or below this an anchor counts as constant: its gradient would leave float32's range. */
 #define NO_SPREAD 1e-30
 
 /* Everything forward finds out about a triplet. */

@@ -38,7 +38,7 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, delta),
      .fallback = "0.01",
      .max = INFINITY,
-     .help = "Margin that is taken from the similarity to the own class."},
+     .help = "Margin subtracted from the similarity to the sample's class."},
     {.name = "loss_softtriplet_gamma",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, gamma),
@@ -52,13 +52,13 @@ static const struct dml_param params[] = {
      .fallback = "8",
      .max = INFINITY,
      .above_min = true,
-     .help = "What similarities to classes are multiplied by."},
+     .help = "Factor applied to the similarities to classes."},
     {.name = "loss_softtriplet_reg_weight",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, reg_weight),
      .fallback = "0.2",
      .max = INFINITY,
-     .help = "Weight of the regulariser that draws a class's centroids together."},
+     .help = "Weight of the regulariser that pulls a class's centroids together."},
     {.name = "loss_softtriplet_lrmulti",
      .type = DML_PARAM_FLOAT,
      .offset = offsetof(struct options, lrmulti),
@@ -134,7 +134,7 @@ static void normalize_columns(struct state *state) {
                 (float)(state->centroids[d * columns + c] / state->norms[c]);
 }
 
-/* The gradient by the units becomes that by the centroids. */
+/* The gradient with respect to the units becomes that with respect to the centroids. */
 static void denormalize_columns(struct state *state) {
     size_t columns = state->columns;
     memset(state->along, 0, columns * sizeof *state->along);
@@ -247,7 +247,7 @@ struct step {
 
 static bool start(struct state *state, size_t n, struct step *step) {
     size_t threads = (size_t)omp_get_max_threads(), most = n > state->classes ? n : state->classes;
-    size_t losses = (2 * most + 15) / 16 * 16; /* in floats, as all of it */
+    size_t losses = (2 * most + 15) / 16 * 16; /* in floats, like everything here */
     step->work = thread_floats(state);
     float *memory = dml_buffer_reserve(
         &state->memory, losses + threads * step->work + n * state->columns, sizeof *memory);

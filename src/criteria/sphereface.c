@@ -5,7 +5,7 @@
  *     L = cross entropy of z
  *
  * psi is that of multiple_angle.h. With c = <e, u>, dz_iy/de = scale (psi' u + (psi - psi' cos
- * theta) e / ||e||), psi' by the cosine. */
+ * theta) e / ||e||), psi' being its slope by the cosine. */
 #include "criteria/class_scores.h"
 #include "criteria/multiple_angle.h"
 
@@ -21,9 +21,9 @@ static const struct dml_param params[] = {
     {"loss_sphereface_lr", DML_PARAM_FLOAT, AT(lr), "0.0005", 0, INFINITY,
      .help = "Learning rate of the class weights."},
     {"loss_sphereface_margin", DML_PARAM_INT, AT(margin), "4", 1, 64,
-     .help = "What the angle to the own class is multiplied by."},
+     .help = "Factor applied to the angle to the sample's class."},
     {"loss_sphereface_scale", DML_PARAM_FLOAT, AT(scale), "1", 0, INFINITY, true,
-     .help = "What the logits are multiplied by; more for normalised embeddings."},
+     .help = "Factor applied to the logits; larger for normalised embeddings."},
     {"loss_sphereface_class_share", DML_PARAM_FLOAT, AT(class_share), "1", 0, 1, true,
      .help = "Share of the classes that a step looks at: the batch's and others at random (Partial "
              "FC)."},
@@ -76,12 +76,12 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 }
 
 const struct dml_criterion dml_criterion_sphereface = {
-    .method = {.name = "sphereface",
-               .summary =
-                   "Softmax with the angle to the own class multiplied, over weights of length 1",
-               .paper =
-                   "Liu et al. 2017, SphereFace: deep hypersphere embedding for face recognition",
-               .params = &table},
+    .method =
+        {.name = "sphereface",
+         .summary =
+             "Softmax with a multiple of the angle to the sample's class, over weights of length 1",
+         .paper = "Liu et al. 2017, SphereFace: deep hypersphere embedding for face recognition",
+         .params = &table},
     .takes = DML_TUPLES_NONE,
     .create = create,
     .forward_backward = forward_backward,

@@ -6,7 +6,8 @@
  *                                             scale (cos theta_iy - m sin m)  beyond
  *     L = cross entropy of z
  *
- * The cosine to the own class is clamped to 1 - 1e-7 in size, without gradient where it is. */
+ * The cosine to the sample's own class is clamped to 1 - 1e-7 in magnitude, with no gradient where
+ * it clamps. */
 #include "criteria/class_cosines.h"
 
 #include "math/transcendental.h"
@@ -25,9 +26,9 @@ static const struct dml_param params[] = {
     {"loss_subcenter_arcface_sub_centers", DML_PARAM_INT, AT(sub_centers), "3", 1, 1000,
      .help = "Rows of class weights for each class."},
     {"loss_subcenter_arcface_angular_margin", DML_PARAM_FLOAT, AT(margin), "0.5", 0,
-     3.14159265358979, .help = "Angle that is added to that of the own class, in radians."},
+     3.14159265358979, .help = "Angle added to that of the sample's class, in radians."},
     {"loss_subcenter_arcface_feature_scale", DML_PARAM_FLOAT, AT(scale), "64", 0, INFINITY, true,
-     .help = "What the cosines are multiplied by."},
+     .help = "Factor applied to the cosines."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -76,7 +77,7 @@ static size_t nearest(const struct dml_class_scores *scores, const float *x, con
     return best;
 }
 
-/* The logit of the own class and its slope by the cosine. */
+/* The logit of the sample's own class and its slope by the cosine. */
 static double own_logit(const struct options *o, double cosine, double *slope) {
     double c = fmin(fmax(cosine, -COSINE_MOST), COSINE_MOST), sine = sqrt(1 - c * c);
     bool inside = c >= -cos(o->margin); /* theta <= pi - m */
@@ -143,7 +144,8 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 
 const struct dml_criterion dml_criterion_subcenter_arcface = {
     .method = {.name = "subcenter_arcface",
-               .summary = "ArcFace with several weights per class, of which the nearest counts",
+               .summary =
+                   "ArcFace with several weight vectors per class, of which the nearest counts",
                .paper = "Deng et al. 2020, Sub-center ArcFace: boosting face recognition by "
                         "large-scale noisy web faces",
                .params = &table},

@@ -21,11 +21,11 @@ static enum dml_status check_terms(struct dml_objective *const *terms, const dou
         if (!(weights[i] >= 0 && weights[i] <= DBL_MAX))
             return dml_fail(DML_ERROR_USAGE, "%s: a weight of %g", name, weights[i]);
         if (terms[i]->dim != terms[0]->dim || terms[i]->classes != terms[0]->classes)
-            return dml_fail(DML_ERROR_USAGE, "%s: of other dimensions or classes than %s", name,
+            return dml_fail(DML_ERROR_USAGE, "%s: has other dimensions or classes than %s", name,
                             terms[0]->criterion->method.name);
         for (size_t j = 0; j < i; j++)
             if (terms[i]->criterion == terms[j]->criterion)
-                return dml_fail(DML_ERROR_USAGE, "the criterion '%s' is there twice", name);
+                return dml_fail(DML_ERROR_USAGE, "the criterion '%s' is listed twice", name);
     }
     return DML_OK;
 }
@@ -107,7 +107,7 @@ enum dml_status dml_objective_compute_sum(struct dml_objective *objective,
     return DML_OK;
 }
 
-/* The name with the criterion's before it, in the sum's own memory. */
+/* The name prefixed with the criterion's, in the sum's own memory. */
 static const char *full_name(struct dml_objective *sum, size_t term, size_t slot,
                              const char *name) {
     char *full = sum->names[2 * NAMES * term + slot];

@@ -1,8 +1,8 @@
 /* Supervised contrastive loss. Khosla, Teterwak, Wang, Sarna, Tian, Isola, Maschinot, Liu, Krishnan
  * 2020, "Supervised contrastive learning".
  *
- *     L_a = LSE_{j in P u N}(c_aj / T) - mean_{p in P} c_ap / T,  mean over the anchors with a
- * positive */
+ *     L_a = LSE_{j in P u N}(c_aj / T) - mean_{p in P} c_ap / T
+ *     L = mean over the anchors with a positive */
 #include "criteria/pairwise.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_supcon_temperature", DML_PARAM_FLOAT, AT(temperature), "0.1", 0, INFINITY, true,
-     .help = "What cosines are divided by."},
+     .help = "Divisor of the cosines."},
 };
 #undef AT
 static const struct dml_param_table table =

@@ -20,9 +20,9 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"loss_tcm_pos_margin", DML_PARAM_FLOAT, AT(pos_margin), "0.9", -1, 1,
-     .help = "Positive pairs of a lower cosine are drawn together."},
+     .help = "Positive pairs with a lower cosine are pulled together."},
     {"loss_tcm_neg_margin", DML_PARAM_FLOAT, AT(neg_margin), "0.5", -1, 1,
-     .help = "Negative pairs of a higher cosine are pushed apart."},
+     .help = "Negative pairs with a higher cosine are pushed apart."},
     {"loss_tcm_pos_weight", DML_PARAM_FLOAT, AT(pos_weight), "1", 0, INFINITY,
      .help = "Weight of the positive pairs."},
     {"loss_tcm_neg_weight", DML_PARAM_FLOAT, AT(neg_weight), "1", 0, INFINITY,
@@ -57,7 +57,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
 const struct dml_criterion dml_criterion_tcm = {
     .method = {.name = "tcm",
                .summary = "One threshold for all classes: pairs on the wrong side of a margin, "
-                          "beside another criterion",
+                          "alongside another criterion",
                .paper = "Zhang et al. 2024, Threshold-consistent margin loss for open-world deep "
                         "metric learning",
                .params = &table},

@@ -22,7 +22,7 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, margin),
      .fallback = "0.2",
      .max = INFINITY,
-     .help = "How much farther than the positive, in squared distance, a negative shall be."},
+     .help = "How much farther than the positive, in squared distance, a negative should be."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: triplet", struct options, params);

@@ -3,7 +3,8 @@
  *     L_ap = log(1 + sum_{n in N(a)} exp(scale (c_an - cos(theta_ap - margin))))
  *     L = mean over the positive pairs
  *
- * The cosine of a positive pair is clamped to 1 - 1e-7 in size, without gradient where it is. */
+ * The cosine of a positive pair is clamped to 1 - 1e-7 in magnitude, with no gradient where it
+ * clamps. */
 #include "criteria/pairwise.h"
 
 #include <math.h>
@@ -20,7 +21,7 @@ static const struct dml_param params[] = {
     {"loss_tuplet_margin_margin", DML_PARAM_FLOAT, AT(margin), "0.1", 0, 3.14159265358979,
      .help = "Slack of the angle of positive pairs, in radians."},
     {"loss_tuplet_margin_scale", DML_PARAM_FLOAT, AT(scale), "64", 0, INFINITY, true,
-     .help = "What cosines are multiplied by."},
+     .help = "Factor applied to the cosines."},
 };
 #undef AT
 static const struct dml_param_table table =

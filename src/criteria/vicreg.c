@@ -32,7 +32,7 @@ static const struct dml_param params[] = {
     {"loss_vicreg_covariance_weight", DML_PARAM_FLOAT, AT(covariance_weight), "1", 0, INFINITY,
      .help = "Weight of the squared covariances."},
     {"loss_vicreg_eps", DML_PARAM_FLOAT, AT(eps), "0.0001", 0, INFINITY,
-     .help = "What is added to a variance before its root is taken."},
+     .help = "Added to a variance before its root is taken."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -146,7 +146,7 @@ const struct dml_criterion dml_criterion_vicreg = {
     .method =
         {.name = "vicreg",
          .summary =
-             "Draws positives together, keeps the variance of each dimension and decorrelates them",
+             "Pulls positives together, keeps the variance of each dimension and decorrelates them",
          .paper = "Bardes et al. 2022, VICReg: variance-invariance-covariance regularization for "
                   "self-supervised learning",
          .params = &table},

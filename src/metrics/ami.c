@@ -1,6 +1,6 @@
 /* ami, c_ami: adjusted mutual information of the classes and nmi's clustering (Vinh 2010): mutual
- * information less what clusters of these sizes have by chance, over the arithmetic mean of the two
- * entropies less the same. */
+ * information minus what clusters of these sizes have by chance, over the arithmetic mean of the
+ * two entropies minus the same. */
 #include "base/memory.h"
 #include "dml/metrics.h"
 #include "metrics/clustering.h"
@@ -20,7 +20,7 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Takes size (count), 0 for what is empty, as its own. */
+/* Takes ownership of size (count), which is 0 for empty ones. */
 static enum dml_status group_sizes(double *size, size_t count, struct sizes *out) {
     *out = (struct sizes){0, size, dml_alloc(count, sizeof *out->many)};
     if (!out->many)
@@ -38,9 +38,9 @@ static enum dml_status group_sizes(double *size, size_t count, struct sizes *out
     return DML_OK;
 }
 
-/* What a class of a samples and a cluster of b, drawn by chance from n, give to the expected mutual
- * information: over the samples k that they may share, the probability (hypergeometric) times
- * k/n log(n k / (a b)). log_factorial (n + 1). */
+/* What a class of a samples and a cluster of b, drawn at random from n, contribute to the expected
+ * mutual information: over the samples k that they may share, the probability (hypergeometric)
+ * times k/n log(n k / (a b)). log_factorial (n + 1). */
 static double expected_term(double a, double b, double n, const double *log_factorial) {
     double sum = 0, least = a + b > n ? a + b - n : 1, most = a < b ? a : b;
 #define F(x) log_factorial[(size_t)(x)]
@@ -58,7 +58,7 @@ static enum dml_status expected_information(const struct sizes *classes,
     double *log_factorial = dml_alloc(n + 1, sizeof *log_factorial), sum = 0, carry = 0;
     if (!log_factorial)
         return DML_ERROR_MEMORY;
-    for (size_t k = 2; k <= n; k++) { /* Kahan's sum: differences of these decide */
+    for (size_t k = 2; k <= n; k++) { /* Kahan summation: differences of these matter */
         double term = log((double)k) - carry, next = sum + term;
         carry = (next - sum) - term;
         log_factorial[k] = sum = next;

@@ -1,8 +1,8 @@
 /* Means of average precisions, from the ranks of the positives.
  *
- * freq(q) counts the query's class, the query included: its positives and one. In a set with a
+ * freq(q) counts the query's class, the query included: its positives plus one. In a set with a
  * separate gallery the positives are the gallery's samples of the class, so that freq(q) is their
- * number and one there, too.
+ * number plus one there, too.
  *
  * mAP_per_class@R is the mean over classes of their queries' mAP@R. */
 #include "metrics/hits.h"

@@ -1,5 +1,5 @@
-/* nmi, f1 and their c_ variants: how well k-means with as many clusters as classes finds them,
- * drawn as faiss does by default (math/kmeans.h). */
+/* nmi, f1 and their c_ variants: how well k-means with as many clusters as classes recovers the
+ * classes, with the random draws of faiss by default (math/kmeans.h). */
 #include "metrics/clustering.h"
 
 #include "base/memory.h"
@@ -17,7 +17,7 @@ static double pairs(double count) {
     return count * (count - 1) / 2;
 }
 
-/* count log(count / n) / n, the term of an entropy but for its sign. */
+/* count log(count / n) / n, the term of an entropy up to its sign. */
 static double entropy_term(double count, double n) {
     return count > 0 ? count / n * log(count / n) : 0;
 }

@@ -11,7 +11,7 @@ struct dml_clustering_scores {
     double information, mean_entropy; /* what nmi is made of, in nats */
 };
 
-/* Reads `in`'s classes alone; `assigned` (n) is in 0..clusters-1. */
+/* Reads only `in`'s classes; `assigned` (n) is in 0..clusters-1. */
 enum dml_status dml_clustering_compare(const struct dml_metric_inputs *in, const int32_t *assigned,
                                        size_t clusters, struct dml_clustering_scores *out);
 

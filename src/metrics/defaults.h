@@ -1,8 +1,8 @@
 #ifndef DML_METRICS_DEFAULTS_H
 #define DML_METRICS_DEFAULTS_H
 
-/* The names of the study's metrics: with " " between them the default of a flag, with DML_COMMA the
- * elements of an array. */
+/* The names of the study's metrics: separated by " " they are the default of a flag, separated by
+ * DML_COMMA the elements of an array. */
 #define DML_DEFAULT_METRICS(separator)                                                             \
     "e_recall@1" separator "e_recall@2" separator "e_recall@4" separator "nmi" separator           \
     "f1" separator "mAP_1000" separator "mAP_lim" separator "mAP_c" separator                      \

@@ -11,7 +11,7 @@
 
 const char *const dml_default_metrics[] = {DML_DEFAULT_METRICS(DML_COMMA), NULL};
 
-/* The number of a family is a share. */
+/* Whether the number of a family is a share. */
 static bool takes_share(const struct dml_metric *metric) {
     return metric->compute_at || metric->ratio_at;
 }
@@ -106,7 +106,7 @@ static enum dml_status prepare(struct dml_prepared *prepared,
     return status;
 }
 
-/* What can be told before anything is computed. */
+/* Checks what can be checked before anything is computed. */
 static enum dml_status start(const struct dml_evaluation_set *set, const char *const *names,
                              size_t count, struct dml_prepared *prepared,
                              struct dml_metric_request *requests) {
@@ -144,7 +144,7 @@ static enum dml_status compute(const struct dml_prepared *prepared,
     return metric->compute(&prepared->inputs, request->k, out);
 }
 
-/* Per-query scores look at all ranks of the spaces that metrics ask for. */
+/* Per-query scores look at all ranks of the spaces that the metrics ask for. */
 static const struct dml_metric all_euclidean = {.needs = DML_NEEDS_RANKS_EUCLIDEAN};
 static const struct dml_metric all_cosine = {.needs = DML_NEEDS_RANKS_COSINE};
 

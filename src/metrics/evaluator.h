@@ -35,19 +35,19 @@ struct dml_prepared {
         int32_t *assigned;
     } euclidean, cosine;
     const struct dml_evaluation_options *options;
-    double done, span; /* share of all work done, and the share of what is under way */
+    double done, span; /* share of all work done, and that of the work under way */
     const char *what;
 };
 
 void dml_prepared_free(struct dml_prepared *prepared);
 
-/* What counts of a set's embeddings: float64 where they are there. */
+/* The values of a set's embeddings that count: float64 where it has them. */
 struct dml_values dml_set_values(const struct dml_evaluation_set *set);
 
-/* Whether a query without a positive counts as one that failed: no masks, no groups. */
+/* Whether a query without a positive counts as a failed one: no masks, no groups. */
 bool dml_set_is_plain(const struct dml_evaluation_set *set);
 
-/* The two sides of the frame of a space; *query is NULL where they are one. */
+/* The two sides of the frame of a space; *query is NULL where the two are one. */
 void dml_prepared_sides(const struct dml_prepared *prepared, bool cosine, struct dml_side *gallery,
                         struct dml_side *query, const struct dml_side **different);
 
@@ -62,7 +62,7 @@ enum dml_status dml_prepare_classes(const struct dml_evaluation_set *set,
 /* Norms, normalised embeddings, class means and singular values, as `needs` says. */
 enum dml_status dml_prepare_statistics(struct dml_prepared *prepared, unsigned needs);
 
-/* Ranks of one space by the frame, or by the set's own distances where it has them. */
+/* Ranks of one space from the frame, or from the set's own distances where it has them. */
 enum dml_status dml_prepare_ranks(struct dml_prepared *prepared, bool cosine,
                                   const struct dml_metric_request *requests, size_t count,
                                   const struct dml_frame *frame, const struct dml_rows *rows);

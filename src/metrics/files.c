@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of the numbers in .npy files only wide integers may be beyond what float64 holds exactly. */
+/* Of the numbers in .npy files, only wide integers may be beyond what float64 holds exactly. */
 static enum dml_status check_integers(const char *path, const struct dml_npy *npy) {
     if (npy->type != DML_NPY_I64 && npy->type != DML_NPY_U64)
         return DML_OK;
@@ -22,7 +22,7 @@ static enum dml_status check_integers(const char *path, const struct dml_npy *np
     return DML_OK;
 }
 
-/* Distances are of squares, which float64 holds of values between these. */
+/* Distances come from squares, which float64 can hold for values between these. */
 static enum dml_status check_range(const char *path, const struct dml_npy *npy) {
     double largest = 0, *row = npy->type == DML_NPY_F64 ? dml_alloc(npy->dims[1], 8) : NULL;
     if (npy->type != DML_NPY_F64)
@@ -69,7 +69,7 @@ static int by_value(const void *a, const void *b) {
     return (x->value > y->value) - (x->value < y->value);
 }
 
-/* Floats that are whole numbers, as pandas makes of integers, are integers. */
+/* Floats that are whole numbers, which pandas turns integers into, count as integers. */
 static enum dml_status take_whole(const char *path, const char *what, const struct dml_npy *npy,
                                   struct label *out) {
     const double *values;
@@ -86,8 +86,8 @@ static enum dml_status take_whole(const char *path, const char *what, const stru
     return status;
 }
 
-/* Takes the labels (or groups, as `what` says) of a file, one for each of `count` embeddings of
- * another. */
+/* Reads the labels (or groups, as `what` says) from a file, one for each of the `count` embeddings
+ * of another. */
 static enum dml_status read_labels(const char *path, const char *what, const char *embeddings,
                                    size_t count, struct label *out) {
     struct dml_npy npy;
@@ -149,7 +149,7 @@ static enum dml_status read_all_labels(const struct dml_embedding_files *files, 
     return status;
 }
 
-/* Numbers that float32 cannot hold: in float64, where they must be finite if they were. */
+/* Takes numbers that float32 cannot hold in float64, where they stay finite if they were. */
 static enum dml_status take_exact(struct dml_embedding_set *out) {
     const struct dml_npy *queries = &out->files[0], *gallery = &out->files[1];
     if (dml_npy_is_float32(queries) && (!gallery->data || dml_npy_is_float32(gallery)))

@@ -4,10 +4,10 @@
 #include "base/npy.h"
 #include "dml/metrics.h"
 
-/* Sets to evaluate from .npy files: embeddings (n, dim) of real numbers of any type and order,
+/* Evaluation sets from .npy files: embeddings (n, dim) of real numbers of any type and order,
  * labels and groups (n) or (n, 1) of integers of any width. Files stay mapped; float32 in C order
- * is used as it lies in the mapping. Numbers that float32 cannot hold (float64, wide integers) are
- * evaluated in float64. */
+ * is used in place. Numbers that float32 cannot hold (float64, wide integers) are evaluated in
+ * float64. */
 struct dml_embedding_files {
     const char *embeddings, *labels;                 /* labels may be NULL: all 0 */
     const char *gallery_embeddings, *gallery_labels; /* NULL: one set, every sample is both */
@@ -24,10 +24,10 @@ struct dml_embedding_set {
     uint8_t *is_query, *is_gallery;
 };
 
-/* Labels become int32 as they are where all fit, else the rank of their value.
+/* Labels become int32 as they are where all fit, otherwise the ranks of their values.
  * DML_ERROR_INPUT names the file: not .npy, of another shape, lengths or dimensions that differ,
  * labels that are not integers, numbers that float64 does not hold exactly. Free with
- * dml_embedding_set_close, after a failure, too. */
+ * dml_embedding_set_close, even after a failure. */
 enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
                                        struct dml_embedding_set *out);
 void dml_embedding_set_close(struct dml_embedding_set *set);

@@ -1,9 +1,10 @@
 /* fnmr@f, c_fnmr@f: the false non-match rate at a false match rate of f. T is the f-quantile of the
- * distances between queries and gallery samples of other classes, linear between order statistics;
- * the value is the share of distances within classes that are at least T. Smaller is better.
+ * distances between queries and gallery samples of other classes, interpolated linearly between
+ * order statistics; the value is the share of distances within classes that are at least T. Smaller
+ * is better.
  *
- * Intervals are those of the share at this T, which is held fixed: queries with all their pairs are
- * drawn anew (Bolle, Ratha, Pankanti 2004, "Error analysis of pattern recognition systems - the
+ * Intervals are those of the share at this T, which is held fixed: queries are resampled with all
+ * their pairs (Bolle, Ratha, Pankanti 2004, "Error analysis of pattern recognition systems - the
  * subsets bootstrap"). */
 #include "dml/metrics.h"
 #include "metrics/pairs.h"

@@ -1,5 +1,5 @@
-/* map@k, c_map@k: average precision over the k nearest, divided by the number of hits among them;
- * 0 without any. A k beyond the gallery counts as all of it. */
+/* map@k, c_map@k: average precision over the k nearest, divided by the number of hits among them; 0
+ * if there are none. A k beyond the gallery counts as all of it. */
 #include "metrics/hits.h"
 
 static double average_precision(const struct dml_ranks *ranks, long k, size_t q) {

@@ -51,7 +51,7 @@ static enum dml_status collect(const struct dml_metric_inputs *in, const struct 
     return DML_OK;
 }
 
-/* Of a ratio: queries that have something to count. */
+/* For a ratio: the queries that have something to count. */
 static enum dml_status collect_ratio(const struct dml_metric_inputs *in,
                                      const struct dml_metric_request *request, struct values *out) {
     size_t n = in->set->n;
@@ -111,7 +111,7 @@ static double mean_of(const struct values *values, bool over_classes) {
     return sum / weights;
 }
 
-/* The mean of resampled queries; `sums` and `counts` (classes) are its own. */
+/* The mean of resampled queries; `sums` and `counts` (classes) are its workspace. */
 static double draw_queries(const struct values *values, bool over_classes, struct dml_rng *rng,
                            double *sums, double *counts) {
     double sum = 0, weights = 0;
@@ -138,7 +138,7 @@ static double draw_queries(const struct values *values, bool over_classes, struc
     return sum / (double)drawn;
 }
 
-/* The mean of classes drawn anew, with all their queries; `sums` and `sizes` hold each class's. */
+/* The mean of resampled classes, with all their queries; `sums` and `sizes` hold each class's. */
 static double draw_classes(const struct values *values, bool over_classes, struct dml_rng *rng,
                            const double *sums, const double *sizes) {
     double sum = 0, count = 0;
@@ -155,7 +155,7 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Linear between order statistics. */
+/* Interpolates linearly between order statistics. */
 static double quantile(const double *sorted, size_t n, double share) {
     double at = share * (double)(n - 1);
     size_t low = (size_t)at, high = low + 1 < n ? low + 1 : low;

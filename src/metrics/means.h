@@ -7,9 +7,9 @@
  * value, NaN where every query is left out, and the interval that the options ask for.
  *
  * Intervals are the bootstrap's percentiles (Efron and Tibshirani 1993, "An introduction to the
- * bootstrap", 13.3): queries, or classes with all their queries, are drawn again with replacement.
- * Where the queries are a sample and no interval is asked for it is that of queries, drawn together
- * by sqrt(1 - sample / all) (Cochran 1977, "Sampling techniques", 2.6). */
+ * bootstrap", 13.3): queries, or classes with all their queries, are resampled with replacement.
+ * Where the queries are a sample and no interval is asked for, it is that over queries, narrowed by
+ * sqrt(1 - sample / all) (Cochran 1977, "Sampling techniques", 2.6). */
 enum dml_status dml_metric_mean(const struct dml_prepared *prepared,
                                 const struct dml_metric_request *request,
                                 struct dml_metric_value *out);

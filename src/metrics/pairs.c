@@ -1,7 +1,7 @@
 /* Order statistics over all pairs of different classes.
  *
  * An interval that holds the key of a rank is narrowed: a pass over all pairs counts the keys below
- * it and those in each of its bins, the next looks at one bin alone, until few enough are left to
+ * it and those in each of its bins, the next looks at one bin only, until few enough are left to
  * be kept and sorted. Passes go over tiles of products in float32; keys are computed, in float64,
  * where an element may lie in the interval. The first interval comes from the elements themselves:
  * order statistics move by no more than the largest error of an element. */
@@ -25,7 +25,7 @@ struct pass {
     uint64_t below;     /* keys */
     uint64_t *bins;     /* (BINS) SPREAD: of elements between SPREAD_LOW and SPREAD_HIGH; COUNT */
     double *ends;       /* (BINS, 2) COUNT: least and largest key of each bin */
-    double *kept;       /* KEEP: shared by all threads, as is */
+    double *kept;       /* KEEP: shared by all threads, as is count */
     size_t *count;      /* how many are kept */
     double least, most; /* LEAST, EXTREMES */
 };
@@ -181,7 +181,7 @@ static size_t find_bin(const uint64_t *bins, uint64_t rank, uint64_t *before) {
     return b;
 }
 
-/* How many are in bins a..b, ends included, as far as there are such. */
+/* How many are in bins a..b, inclusive, as far as these exist. */
 static uint64_t count_bins(const uint64_t *bins, long a, long b) {
     uint64_t count = 0;
     for (long i = a < 0 ? 0 : a; i <= b && i < BINS; i++)
@@ -190,7 +190,7 @@ static uint64_t count_bins(const uint64_t *bins, long a, long b) {
 }
 
 /* An interval of keys that holds rank `rank`, and no more than *count keys. Where it is a single
- * value, `keys` are that. */
+ * value, `keys` are that value. */
 static enum dml_status first_interval(const struct dml_pairs *pairs, uint64_t rank, uint64_t *bins,
                                       double *low, double *high, uint64_t *count, double keys[2]) {
     if (pairs->source) {
@@ -223,8 +223,8 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* The rank's key out of those in [low, high], at most `count`; the next one too, or NaN where it is
- * beyond. */
+/* The key of the rank, out of the at most `count` in [low, high]; the next one too, or NaN where
+ * that is beyond. */
 static enum dml_status pick(const struct dml_pairs *pairs, uint64_t rank, double low, double high,
                             uint64_t count, double keys[2]) {
     size_t found = 0;
@@ -241,7 +241,7 @@ static enum dml_status pick(const struct dml_pairs *pairs, uint64_t rank, double
     return status;
 }
 
-/* Narrows the interval to one bin's keys, until they can be kept or are all one. */
+/* Narrows the interval to one bin's keys, until they can be kept or are all equal. */
 static enum dml_status search(const struct dml_pairs *pairs, uint64_t rank, uint64_t *bins,
                               double *ends, double keys[2]) {
     double low, high;
@@ -323,7 +323,7 @@ double dml_pairs_distance(const struct dml_pairs *pairs, double key) {
     return pairs->squared ? sqrt(key) : key;
 }
 
-/* The rows of a mask, in order of the samples. */
+/* The rows of a mask, in sample order. */
 static enum dml_status make_rows(const struct dml_pairs *pairs, const struct dml_side *side,
                                  const uint8_t *mask, struct dml_rows *out) {
     size_t n = pairs->in->set->n, count = 0;

@@ -5,7 +5,7 @@
 #include "math/rows.h"
 
 /* All pairs of a query and a gallery sample that it sees, and their keys: squared distances, for
- * cosines 1 - c, or what the set's own distances are. */
+ * cosines 1 - c, or the set's own distances. */
 struct dml_pairs {
     const struct dml_metric_inputs *in;
     const struct dml_distance_source *source; /* NULL: the frame's keys */
@@ -25,8 +25,8 @@ void dml_pairs_close(struct dml_pairs *pairs);
  * of different classes, exact. Memory does not grow with their number. */
 enum dml_status dml_pairs_order(const struct dml_pairs *pairs, uint64_t rank, double keys[2]);
 
-/* For each query, by its sample (n): how many pairs of its class it has, and how many of them are
- * at least as far as `least`. The others are left as they are. */
+/* For each query, indexed by its sample (n): how many pairs of its class it has, and how many of
+ * them are at least as far as `least`. Other entries are left as they are. */
 enum dml_status dml_pairs_count(const struct dml_pairs *pairs, double least, double *count,
                                 double *far);
 

@@ -1,4 +1,4 @@
-/* What ranks say of single queries. */
+/* What ranks say about single queries. */
 #include "metrics/hits.h"
 #include "metrics/means.h"
 
@@ -31,7 +31,7 @@ enum dml_status dml_per_query_fill(const struct dml_prepared *prepared, struct d
     const struct dml_metric_inputs *in = &prepared->inputs;
     const struct dml_ranks *any = in->euclidean.ranks ? in->euclidean.ranks : in->cosine.ranks;
     memset(out, 0, sizeof *out);
-    uint32_t *place = dml_alloc(in->set->n, sizeof *place); /* of a sample among the queries */
+    uint32_t *place = dml_alloc(in->set->n, sizeof *place); /* of a sample, among the queries */
     out->queries = any->queries;
     out->query = dml_alloc(any->queries, sizeof *out->query);
     out->positives = dml_alloc(any->queries, sizeof *out->positives);

@@ -1,5 +1,5 @@
-/* precision@k, c_precision@k: hits among the k nearest over min(k, R), R the number of positives,
- * so that a perfect ranking has 1. A k beyond the gallery counts as all of it. */
+/* precision@k, c_precision@k: hits among the k nearest over min(k, R), R being the number of
+ * positives, so that a perfect ranking scores 1. A k beyond the gallery counts as all of it. */
 #include "metrics/hits.h"
 
 static double precision(const struct dml_ranks *ranks, long k, size_t q) {

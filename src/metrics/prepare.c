@@ -119,8 +119,8 @@ size_t dml_count_positives(const struct dml_metric_inputs *in, size_t i) {
     return count;
 }
 
-/* How many queries there are, and how many of them have nothing to find: in a set with masks or
- * groups not all. */
+/* How many queries there are, and how many of them have nothing to find: not all may, in a set with
+ * masks or groups. */
 static enum dml_status check_queries(const struct dml_evaluation_set *set, struct dml_prepared *p) {
     for (size_t i = 0; i < set->n; i++) {
         p->population += in_mask(set->is_query, i);
@@ -151,7 +151,7 @@ static enum dml_status check_queries(const struct dml_evaluation_set *set, struc
     return DML_OK;
 }
 
-/* What the set allows, that of the embeddings where there are any. */
+/* Checks the embeddings, where the set has any. */
 static enum dml_status check_embeddings(const struct dml_evaluation_set *set) {
     const struct dml_values values = dml_set_values(set), queries = {.wide = set->query_embeddings};
     enum dml_status status = dml_values_any(&values) ? check_finite(set, &values) : DML_OK;

@@ -1,5 +1,5 @@
 /* Ranks of the positives of one space's queries: among rows by tiles of products, or by rows of
- * distances that the set brings. */
+ * distances that the set supplies. */
 #include "metrics/evaluator.h"
 
 #include "base/memory.h"
@@ -91,7 +91,7 @@ static enum dml_status list_queries(const struct dml_prepared *p,
     return space->query ? DML_OK : DML_ERROR_MEMORY;
 }
 
-/* By products of rows; `rows` is NULL unless queries and gallery are all samples alike. */
+/* By products of rows; `rows` is NULL unless both queries and gallery are all samples. */
 static enum dml_status rank_rows(struct dml_prepared *p, const struct dml_prepared_space *space,
                                  const uint32_t *limit, const struct dml_frame *frame,
                                  const struct dml_rows *rows) {
@@ -140,8 +140,8 @@ static int nearest_first(const void *a, const void *b) {
     return before(a, b) ? -1 : 1;
 }
 
-/* The ranks of one query's positives, by its distances to all samples. `work` has room for as many
- * as its class has. */
+/* The ranks of one query's positives, by its distances to all samples. `work` holds as many as its
+ * class has. */
 static void rank_by_row(const struct dml_metric_inputs *in, const struct dml_prepared_space *space,
                         size_t q, const uint32_t *limit, const double *row, struct positive *work) {
     const struct dml_evaluation_set *set = in->set;
@@ -159,7 +159,7 @@ static void rank_by_row(const struct dml_metric_inputs *in, const struct dml_pre
     qsort(work, count, sizeof *work, nearest_first);
     for (size_t k = 0; k < keep; k++)
         rank[k] = 0;
-    for (size_t j = 0; j < set->n; j++) { /* counted where it is the first that is nearer */
+    for (size_t j = 0; j < set->n; j++) { /* counted at the first positive that it precedes */
         const struct positive other = {row[j], (uint32_t)j};
         if (in->class_of[j] == class || !in_mask(set->is_gallery, j) ||
             !before(&other, &work[keep - 1]))
@@ -185,7 +185,7 @@ static enum dml_status rank_by_distances(struct dml_prepared *p,
                                          const struct dml_prepared_space *space,
                                          const uint32_t *limit,
                                          const struct dml_distance_source *source) {
-    enum { BLOCK = 16 }; /* queries together */
+    enum { BLOCK = 16 }; /* queries at a time */
     const struct dml_metric_inputs *in = &p->inputs;
     size_t n = in->queries, blocks = (n + BLOCK - 1) / BLOCK, largest = 0;
     enum dml_status status = DML_OK;

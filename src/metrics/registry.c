@@ -1,7 +1,7 @@
 #include "base/builtin.h"
 #include "dml/metrics.h"
 
-/* Each family of metrics has its file, which defines one for each name. */
+/* Each family of metrics has its own file, which defines one for each name. */
 extern const struct dml_metric dml_metric_e_recall, dml_metric_c_recall, dml_metric_e_map,
     dml_metric_e_map_1000, dml_metric_e_map_lim, dml_metric_e_map_c, dml_metric_e_map_at_r,
     dml_metric_e_r_precision, dml_metric_c_map, dml_metric_c_map_1000, dml_metric_c_map_lim,

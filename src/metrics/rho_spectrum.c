@@ -6,7 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* The study's truncated decomposition gives one value less than there are dimensions. */
+/* The study's truncated decomposition gives one value fewer than there are dimensions. */
 static size_t spectrum_count(const struct dml_metric_inputs *in) {
     size_t most = in->set->dim - 1;
     return in->set->n < most ? in->set->n : most;
@@ -28,7 +28,7 @@ static enum dml_status check(const struct dml_metric_inputs *in, long k) {
 }
 
 /* k > 0: KL(u||p), infinite where a value is 0. k < 0: KL(p||u). p: `values` from the |k|-th on,
- * normalised to sum 1; u: uniform. For k = 0 the value is KL(u||p), and the vector p. */
+ * normalised to a sum of 1; u: uniform. For k = 0 the value is KL(u||p), and the vector p. */
 static enum dml_status compute(const struct dml_metric_inputs *in, long k,
                                struct dml_metric_value *out) {
     size_t first = k == 0 ? 0 : (size_t)labs(k) - 1, count = spectrum_count(in) - first;

@@ -3,7 +3,7 @@
 
 #include "miners/common.h"
 
-/* Whether a miner keeps (a, p, n), by the distances in float64 of a (n), and of p (n). */
+/* Whether a miner keeps (a, p, n), given the distances in float64 from a (n), and from p (n). */
 typedef bool (*miner_keeps)(const void *options, const double *of_anchor, const double *of_positive,
                             size_t positive, size_t negative);
 

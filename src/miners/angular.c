@@ -17,7 +17,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"miner_angular_angle", DML_PARAM_FLOAT, AT(angle), "20", 0, 90,
-     .help = "Degrees from which on a triplet is kept."},
+     .help = "Angle in degrees above which a triplet is kept."},
 };
 #undef AT
 static const struct dml_param_table table =

@@ -1,9 +1,10 @@
 /* Easy, hard and semihard pairs combined. Xuan, Stylianou, Pless 2020, "Improved embeddings with
  * easy positive triplet mining".
  *
- *     pos:  easy: the nearest,  hard: the farthest,  semihard: the farthest nearer than the
- * negative neg:  easy: the farthest,  hard: the nearest,  semihard: the nearest farther than the
- * positive
+ *     pos:  easy: the nearest,  hard: the farthest,
+ *           semihard: the farthest nearer than the negative
+ *     neg:  easy: the farthest,  hard: the nearest,
+ *           semihard: the nearest farther than the positive
  *
  * Only distances within pos_range and neg_range count. No triplet where either is missing. */
 #include "miners/common.h"
@@ -25,9 +26,9 @@ static const struct dml_param params[] = {
     {"miner_batch_easy_hard_neg", DML_PARAM_CHOICE, AT(neg), "semihard", .choices = kinds,
      .help = "The negative: the farthest, the nearest, or the nearest farther than the positive."},
     {"miner_batch_easy_hard_pos_range", DML_PARAM_FLOATS, AT(pos_range), NULL, 0, INFINITY,
-     .help = "Least and largest distance of positives, ends included; all without it."},
+     .help = "Smallest and largest distance of positives, inclusive; without it all count."},
     {"miner_batch_easy_hard_neg_range", DML_PARAM_FLOATS, AT(neg_range), NULL, 0, INFINITY,
-     .help = "The same of negatives."},
+     .help = "The same for negatives."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -65,7 +66,7 @@ struct wanted {
     double above, below; /* and ends excluded */
 };
 
-/* The sample of the batch that is wanted of an anchor; n where there is none. */
+/* The sample of the batch that is wanted for an anchor; n where there is none. */
 static size_t find(const struct dml_batch *batch, const double *d, size_t a,
                    const struct wanted *wanted) {
     size_t best = batch->n;
@@ -122,7 +123,7 @@ static enum dml_status mine(void *data, const struct dml_batch *batch, struct dm
 
 const struct dml_miner dml_miner_batch_easy_hard = {
     .method = {.name = "batch_easy_hard",
-               .summary = "One easy, hard or semihard positive and negative of every sample",
+               .summary = "One easy, hard or semihard positive and negative for every sample",
                .paper = "Xuan et al. 2020, Improved embeddings with easy positive triplet mining",
                .params = &table},
     .gives = DML_TUPLES_TRIPLETS,

@@ -58,8 +58,8 @@ size_t miner_negative_at(const struct miner_classes *classes, size_t sample, siz
 size_t miner_any_positive(const struct miner_classes *classes, size_t sample, struct dml_rng *rng);
 size_t miner_any_negative(const struct miner_classes *classes, size_t sample, struct dml_rng *rng);
 
-/* Squared distances (n) of one sample to all by the Gram matrix, at least `least` and at most 1e30
- * (float32 overflows to NaN and infinity for embeddings of 10^19). */
+/* Squared distances (n) of one sample to all from the Gram matrix, at least `least` and at most
+ * 1e30 (float32 overflows to NaN and infinity for embeddings of 10^19). */
 void miner_distances2(const struct miner_state *state, size_t sample, float least, float *out);
 
 /* Above, at or below 0 as the distance of two samples is more than, equal to or less than `limit`
@@ -67,7 +67,8 @@ void miner_distances2(const struct miner_state *state, size_t sample, float leas
 double miner_beyond(const struct miner_state *state, const struct dml_batch *batch, size_t a,
                     size_t b, double limit);
 
-/* Squared distances of this sample this near to a bound need miner_beyond to be told from it. */
+/* Squared distances of this sample that are this near to a bound need miner_beyond to be told from
+ * it. */
 static inline float miner_doubt(const struct miner_state *state, size_t sample) {
     return state->tolerance * (state->norms[sample] + state->largest_norm);
 }

@@ -1,5 +1,5 @@
 /* n triplets: a random class of the batch, then anchor, positive and negative all drawn from it,
- * with replacement (a class of one sample gives (a, a, a)). A baseline of the study that holds no
+ * with replacement (a class of one sample gives (a, a, a)). A baseline of the study that carries no
  * signal between classes. */
 #include "miners/common.h"
 

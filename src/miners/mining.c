@@ -83,7 +83,7 @@ enum dml_status dml_mining_compute(struct dml_mining *mining, const struct dml_b
         *swapped = 0;
     status = mining->miner->mine(mining->state, batch, rng, out, swapped);
     if (status)
-        dml_tuples_clear(out); /* no half-made tuples */
+        dml_tuples_clear(out); /* no half-built tuples */
     return status;
 }
 
@@ -121,15 +121,17 @@ enum dml_status dml_mining_allowed(const struct dml_criterion *criterion,
     const char *name = criterion->method.name, *needs = dml_tuple_kind_words(kind);
     if (!miner)
         return dml_fail(DML_ERROR_USAGE,
-                        "the criterion '%s' needs %s, so a batch miner: use one of: %s", name,
+                        "the criterion '%s' needs %s, hence a batch miner: use one of: %s", name,
                         needs, allowed);
     if (whole)
-        return dml_fail(DML_ERROR_USAGE,
-                        "the criterion '%s' looks at the whole batch or takes %s, the batch miner "
-                        "'%s' gives %s: leave out --batch_mining%s%s",
-                        name, needs, miner->method.name, dml_tuple_kind_words(miner->gives),
-                        *allowed ? ", or use one of: " : "", allowed);
-    return dml_fail(DML_ERROR_USAGE,
-                    "the criterion '%s' needs %s, the batch miner '%s' gives %s: use one of: %s",
-                    name, needs, miner->method.name, dml_tuple_kind_words(miner->gives), allowed);
+        return dml_fail(
+            DML_ERROR_USAGE,
+            "the criterion '%s' looks at the whole batch or takes %s, but the batch miner "
+            "'%s' gives %s: leave out --batch_mining%s%s",
+            name, needs, miner->method.name, dml_tuple_kind_words(miner->gives),
+            *allowed ? ", or use one of: " : "", allowed);
+    return dml_fail(
+        DML_ERROR_USAGE,
+        "the criterion '%s' needs %s, but the batch miner '%s' gives %s: use one of: %s", name,
+        needs, miner->method.name, dml_tuple_kind_words(miner->gives), allowed);
 }

@@ -3,7 +3,7 @@
 
 #include "miners/common.h"
 
-/* Empty lists with room for all pairs of the batch; needs miner_classify before. */
+/* Empty lists with capacity for all pairs of the batch; call miner_classify first. */
 enum dml_status miner_start_lists(const struct miner_state *state, struct dml_tuples *out);
 
 static inline void miner_add_pair(struct dml_pairs *pairs, size_t anchor, size_t other) {

@@ -1,5 +1,5 @@
 /* Negatives by a given distribution over distance. Roth, Milbich, Ommer 2020, "PADS: policy-adapted
- * sampling for visual similarity learning" (whose learnt policy it is without).
+ * sampling for visual similarity learning" (without its learnt policy).
  *
  * For every anchor a random positive, and a negative with probability proportional to the weight of
  * the bin that d_an lies in. n_support points cut the range support_lim into bins of equal width;
@@ -38,7 +38,8 @@ static const struct dml_param params[] = {
      .fallback = "0.1 1.9",
      .min = 0,
      .max = 1e6,
-     .help = "First and last support point; negatives outside are drawn only when all are."},
+     .help =
+         "First and last support point; negatives outside are drawn only when all lie outside."},
     {.name = "miner_parametric_mode",
      .type = DML_PARAM_CHOICE,
      .offset = offsetof(struct options, mode),
@@ -76,8 +77,8 @@ static double bin_weight(enum mode mode, double support) {
     return inside ? 1 : 1e-15; /* so that there is something to draw when nothing lies inside */
 }
 
-/* weights (n_support - 1): the bins between the support points. They need not sum to 1: a draw is
- * relative to the sum over an anchor's negatives. */
+/* weights (n_support - 1): of the bins between the support points. They need not sum to 1: a draw
+ * is relative to the sum over an anchor's negatives. */
 static void fill_bins(const struct options *options, float *weights) {
     const double *lim = options->support_lim.items;
     double width = (lim[1] - lim[0]) / (double)(options->n_support - 1);
@@ -85,8 +86,8 @@ static void fill_bins(const struct options *options, float *weights) {
         weights[b] = (float)bin_weight(options->mode, lim[0] + width * (double)b);
 }
 
-/* Distances outside the limits get 0, or with `everywhere` count to the outermost bins. Returns
- * whether there is a weight above 0. */
+/* Distances outside the limits get 0, or with `everywhere` count towards the outermost bins.
+ * Returns whether there is a weight above 0. */
 static bool weigh_within(const struct miner_state *state, const float *bins, size_t anchor,
                          bool everywhere, float *weights) {
     const struct options *options = state->options;
@@ -101,7 +102,7 @@ static bool weigh_within(const struct miner_state *state, const float *bins, siz
     for (size_t j = 0; j < state->classes.n; j++) {
         float d = sqrtf(weights[j]);
         int drawn = (class_of[j] != own) & (everywhere | ((d >= low) & (d <= high)));
-        /* A bin holds its right edge and not its left one. */
+        /* A bin includes its right edge but not its left one. */
         float at = fminf(d, high);
         int32_t bin = (int32_t)ceilf((at - low) * scale) - 1;
         bin = bin < 0 ? 0 : bin > last ? last : bin;

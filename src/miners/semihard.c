@@ -1,17 +1,18 @@
 /* Semihard negatives. Schroff, Kalenichenko, Philbin 2015, "FaceNet: a unified embedding for face
  * recognition and clustering".
  *
- * For every anchor a random positive p, and evenly one of the negatives with
+ * For every anchor a random positive p, and one drawn uniformly from the negatives with
  *
  *     d_ap < d_an < d_ap + margin
  *
- * or of all negatives where there is none. The margin is the criterion's, 0.2 for one without. */
+ * or from all negatives where there is none. The margin is the criterion's, or 0.2 if it has
+ * none. */
 #include "miners/weighted.h"
 
 #include <math.h>
 
-/* As weigh, decided by squared distances in float32 for all samples at once. Returns whether one
- * is too near to a bound to be told from it. */
+/* Like weigh, but decided by squared distances in float32, for all samples at once. Returns whether
+ * one is too near to a bound to be told from it. */
 static bool weigh_roughly(const struct miner_state *state, size_t anchor, double least, double most,
                           float *weights) {
     const uint32_t *class_of = state->classes.class_of;
@@ -30,7 +31,7 @@ static bool weigh_roughly(const struct miner_state *state, size_t anchor, double
     return unsure;
 }
 
-/* Evenly among the negatives with d_ap < d_an < d_ap + margin, or among all when there is none. */
+/* Uniform over the negatives with d_ap < d_an < d_ap + margin, or over all when there is none. */
 static void weigh(const struct miner_state *state, const struct dml_batch *batch, const void *data,
                   size_t anchor, size_t positive, float *weights) {
     (void)data;

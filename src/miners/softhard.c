@@ -1,8 +1,8 @@
 /* Softhard triplets. Roth, Milbich, Sinha, Gupta, Ommer, Cohen 2020, "Revisiting training
  * strategies and generalization performance in deep metric learning".
  *
- * For every anchor evenly one of the positives with d_ap > min_n d_an and one of the negatives with
- * d_an < max_p d_ap; one of all positives or negatives where there is none. */
+ * For every anchor, drawn uniformly: one of the positives with d_ap > min_n d_an and one of the
+ * negatives with d_an < max_p d_ap; one of all positives or negatives where there is none. */
 #include "miners/common.h"
 
 #include "base/memory.h"
@@ -11,7 +11,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Room for one anchor: squared distances to its negatives (infinite to its own class), and the
+/* Workspace for one anchor: squared distances to its negatives (infinite to its own class), and the
  * candidates found. */
 struct row {
     float *distances2;
@@ -29,7 +29,7 @@ static double farthest_positive(const struct miner_state *state, const struct dm
     return farthest;
 }
 
-/* The least by float32, then float64 among those that float32 cannot tell from it. */
+/* The smallest in float32, then in float64 among those that float32 cannot tell from it. */
 static double nearest_negative(const struct miner_state *state, const struct dml_batch *batch,
                                size_t anchor, const float *distances2) {
     float least = INFINITY;

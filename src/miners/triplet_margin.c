@@ -1,8 +1,8 @@
 /* All triplets by their margin. Schroff, Kalenichenko, Philbin 2015, "FaceNet: a unified embedding
  * for face recognition and clustering".
  *
- *     x = d_an - d_ap;  all: x <= margin,  hard: x <= 0,  semihard: 0 < x <= margin,  easy: x >
- * margin */
+ *     x = d_an - d_ap
+ *     all: x <= margin,  hard: x <= 0,  semihard: 0 < x <= margin,  easy: x > margin */
 #include "miners/all_triplets.h"
 
 #include <math.h>
@@ -20,7 +20,7 @@ static const struct dml_param params[] = {
     {"miner_triplet_margin_margin", DML_PARAM_FLOAT, AT(margin), "0.2", 0, INFINITY,
      .help = "How much farther than the positive a negative must be to be left alone."},
     {"miner_triplet_margin_type", DML_PARAM_CHOICE, AT(type), "all", .choices = types,
-     .help = "Negatives: all nearer than the positive and the margin together; of these the ones "
+     .help = "Negatives: all nearer than the positive plus the margin; of these, the ones "
              "nearer than the positive, or the others; or those that are farther."},
 };
 #undef AT

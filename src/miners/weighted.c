@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { BLOCK = 32 }; /* weights are summed and searched in blocks of so many */
+enum { BLOCK = 32 }; /* weights are summed and searched in blocks of this many */
 
 /* Sums of each block of weights; returns their total. */
 static double sum_blocks(const float *weights, size_t n, float *block_sums) {
@@ -35,7 +35,7 @@ static size_t search(const float *weights, size_t n, const float *block_sums, do
         last = j;
         at -= weights[j];
     }
-    /* Rounding may leave a little of `at` after the last weight above 0: it belongs to that. */
+    /* Rounding may leave a little of `at` after the last weight above 0: it belongs to that one. */
     for (size_t j = block * BLOCK; last == n && j-- > 0;)
         if (weights[j] > 0)
             last = j;

@@ -3,7 +3,7 @@
 
 #include "miners/common.h"
 
-/* Writes the weight of every sample as negative of a pair: 0 for samples of the anchor's class,
+/* Writes the weight of every sample as the negative of a pair: 0 for samples of the anchor's class,
  * above 0 for at least one other. */
 typedef void miner_weigh(const struct miner_state *state, const struct dml_batch *batch,
                          const void *data, size_t anchor, size_t positive, float *weights);

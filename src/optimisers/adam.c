@@ -37,7 +37,7 @@ void dml_adam_update(const struct dml_adam_options *o, const struct dml_update *
     const float decay = (float)l2, shrink = (float)shrinkage, epsilon = (float)o->epsilon;
     const float beta1 = (float)b1, beta2 = (float)o->beta2;
     const float fresh1 = (float)(1.0 - b1), fresh2 = (float)(1.0 - o->beta2);
-    /* Bias corrections, in float64 as PyTorch takes them on the host. */
+    /* Bias corrections, in float64 as PyTorch computes them on the host. */
     const float rate = (float)(update->lr / (1.0 - pow(b1, (double)update->step)));
     const float root = (float)(1.0 / sqrt(1.0 - pow(o->beta2, (double)update->step)));
 #pragma omp parallel for simd schedule(static) if (n > 16384)

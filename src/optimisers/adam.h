@@ -9,8 +9,8 @@ struct dml_adam_options {
 };
 extern const struct dml_param_table dml_adam_params;
 
-/* One update: `l2` times the values is added to their gradients, and `shrinkage` of the values is
- * taken away beside the step. */
+/* One update: `l2` times the values is added to their gradients, and the share `shrinkage` of the
+ * values is subtracted apart from the step. */
 void dml_adam_update(const struct dml_adam_options *options, const struct dml_update *update,
                      double l2, double shrinkage, float *values, const float *grad, float *mean,
                      float *square, size_t n);

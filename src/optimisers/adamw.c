@@ -10,7 +10,7 @@ static void update(const void *options, const struct dml_update *u, float *value
 
 const struct dml_optimiser dml_optimiser_adamw = {
     .method = {.name = "adamw",
-               .summary = "Adam with decay beside the step instead of in the gradient",
+               .summary = "Adam with decay decoupled from the gradient",
                .paper = "Loshchilov, Hutter 2019, Decoupled weight decay regularization",
                .params = &dml_adam_params},
     .states = 2,

@@ -2,8 +2,8 @@
  *
  *     p *= 1 - lr decay      p -= lr sign(b1 m + (1 - b1) g)      m = b2 m + (1 - b2) g
  *
- * Every step has one size, so that rates are 3 to 10 times smaller than adamw's, and decays as much
- * larger. */
+ * All steps have the same size, so that rates are 3 to 10 times smaller than adamw's, and decays
+ * larger by as much. */
 #include "dml/optimisers.h"
 
 #include <math.h>
@@ -49,8 +49,9 @@ static void update(const void *options, const struct dml_update *u, float *restr
 
 const struct dml_optimiser dml_optimiser_lion = {
     .method = {.name = "lion",
-               .summary = "Steps of one size by the sign of a running mean of gradients, decay "
-                          "beside the step",
+               .summary =
+                   "Steps of one size along the sign of a running mean of gradients, decoupled "
+                   "decay",
                .paper = "Chen et al. 2023, Symbolic discovery of optimization algorithms",
                .params = &table},
     .states = 1,

@@ -1,5 +1,5 @@
-/* RMSprop. Tieleman and Hinton 2012, lecture 6.5 of "Neural networks for machine learning"; as
- * torch.optim.RMSprop has it, not centred.
+/* RMSprop. Tieleman and Hinton 2012, lecture 6.5 of "Neural networks for machine learning"; as in
+ * torch.optim.RMSprop, not centred.
  *
  *     g += decay p      v = a v + (1 - a) g^2      d = g / (sqrt(v) + epsilon)
  *     p -= lr d,  or with momentum  b = mu b + d,  p -= lr b */
@@ -65,7 +65,7 @@ static void update(const void *options, const struct dml_update *u, float *restr
 
 const struct dml_optimiser dml_optimiser_rmsprop = {
     .method = {.name = "rmsprop",
-               .summary = "Gradients by the root of their running mean square, L2 decay",
+               .summary = "Gradients divided by the root of their running mean square, L2 decay",
                .paper = "Tieleman, Hinton 2012, Lecture 6.5: divide the gradient by a running "
                         "average of its recent magnitude",
                .params = &table},

@@ -1,4 +1,4 @@
-/* Stochastic gradient descent with momentum, as torch.optim.SGD has it.
+/* Stochastic gradient descent with momentum, as in torch.optim.SGD.
  *
  *     g += decay p      b = mu b + g      p -= lr b,  or with Nesterov's momentum  lr (g + mu b) */
 #include "dml/optimisers.h"

@@ -57,7 +57,7 @@ void dml_candidates_draw(struct dml_candidates *c, size_t images, struct dml_rng
         c->images[i] = (uint32_t)c->drawn[i];
 }
 
-/* On the planner's own thread: BLAS starts none within its parallel region. */
+/* On the planner's own thread: BLAS starts no others within its parallel region. */
 static void project(struct dml_candidates *c, struct dml_rng *rng) {
     double bound = 1 / sqrt((double)c->stored_dim);
     for (size_t i = 0; i < c->stored_dim * c->dim; i++)

@@ -18,7 +18,7 @@ struct dml_candidates {
 /* How many there are: --data_batchmatch_bigbs, or all images where there are fewer. */
 size_t dml_candidates_count(const struct dml_sampler_context *context);
 
-/* DML_ERROR_USAGE when there are fewer candidates than the `need` that a batch takes of them. */
+/* DML_ERROR_USAGE when there are fewer candidates than the `need` that a batch takes from them. */
 enum dml_status dml_candidates_check(const struct dml_sampler_context *context, size_t need);
 
 enum dml_status dml_candidates_open(struct dml_candidates *candidates,
@@ -28,7 +28,7 @@ void dml_candidates_close(struct dml_candidates *candidates);
 /* Different images, drawn uniformly, into `images`. */
 void dml_candidates_draw(struct dml_candidates *candidates, size_t images, struct dml_rng *rng);
 
-/* Looks the embeddings of `images` up, and projects them by a map drawn for this batch as PyTorch
+/* Looks up the embeddings of `images`, and projects them by a map drawn for this batch as PyTorch
  * initialises a linear layer. DML_ERROR_NUMERIC: a stored embedding is not finite. */
 enum dml_status dml_candidates_load(struct dml_candidates *candidates,
                                     const struct dml_store *store, struct dml_rng *rng);

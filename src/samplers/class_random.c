@@ -1,5 +1,5 @@
-/* bs / samples_per_class classes drawn with replacement, from each samples_per_class images drawn
- * with replacement. The study's default. */
+/* bs / samples_per_class classes drawn with replacement, and samples_per_class images drawn with
+ * replacement from each. The study's default. */
 #include "samplers/planning.h"
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,

@@ -3,8 +3,8 @@
 
 #include "samplers/candidates.h"
 
-/* What the samplers share that choose one candidate per samples_per_class images of a batch by the
- * distances between all candidates: the part of their rooms that they have in common. */
+/* What is shared by the samplers that choose one candidate per samples_per_class images of a batch
+ * by the distances between all candidates: the common part of their workspaces. */
 struct dml_coreset {
     struct dml_candidates candidates;
     double *distances2; /* (n, n) squared, n = candidates.count */
@@ -17,7 +17,7 @@ struct dml_coreset {
 enum dml_status dml_coreset_planner_new(size_t size, const struct dml_sampler_context *context,
                                         void **state);
 
-/* dml_coreset_close frees a zeroed one, too, and what a failed open leaves. */
+/* dml_coreset_close also takes a zeroed one, and what a failed open leaves. */
 enum dml_status dml_coreset_open(struct dml_coreset *coreset, const struct dml_planner *planner);
 void dml_coreset_close(struct dml_coreset *coreset);
 

@@ -1,13 +1,13 @@
-/* Points far from each other but where the others are, as the seeding of Arthur, Vassilvitskii
+/* Points far from each other but where density is high, like the seeding of Arthur, Vassilvitskii
  * 2007, "k-means++: the advantages of careful seeding".
  *
- * Of candidates drawn from the store, with N the Gaussian of their mean and covariance: start at
+ * Among candidates drawn from the store, with N the Gaussian of their mean and covariance: start at
  * the one nearest to a draw from N, then draw bs / samples_per_class - 1 others x with probability
  * proportional to
  *
  *     N(x) (sum over the chosen c of ||x - c||^2)^lambda
  *
- * The rest of the batch are random images of the same classes. */
+ * The rest of the batch is random images of the same classes. */
 #include "samplers/d2_coreset.h"
 
 #include "base/memory.h"
@@ -25,7 +25,7 @@ struct options {
 static const struct dml_param params[] = {
     {"data_d2_coreset_lambda", DML_PARAM_FLOAT, offsetof(struct options, lambda), "1", 0, 1e6,
      false, NULL,
-     .help = "Exponent of a candidate's summed squared distances to those chosen, against its "
+     .help = "Exponent of a candidate's summed squared distances to those chosen, relative to its "
              "density."},
 };
 
@@ -33,7 +33,7 @@ static const struct dml_param_table table =
     DML_PARAM_TABLE("Batch sampler: d2_coreset", struct options, params);
 
 /* Share of the mean variance added to every variance, so that a set of fewer candidates than
- * dimensions has a density too; far below what float32 embeddings resolve otherwise. */
+ * dimensions has a density too; otherwise far below what float32 embeddings resolve. */
 static const double RIDGE = 1e-8;
 
 struct d2 {

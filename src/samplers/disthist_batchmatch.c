@@ -1,9 +1,10 @@
-/* Of some random batches of a big set the one that is most like the set:
+/* Among some random batches of a big set, the one most like the set:
  *
  *     cost = ||mean - mean'|| + ||std - std'|| + 75 (W(H, h) + W(h, H))
  *
- * of the components of embeddings; H and h are histograms of pairwise distances, over the big set's
- * range in 50 bins that sum to 1, and W the Wasserstein distance of the two sets of bin heights. */
+ * over the components of embeddings; H and h are histograms of pairwise distances, over the big
+ * set's range in 50 bins that sum to 1, and W the Wasserstein distance of the two sets of bin
+ * heights. */
 #include "samplers/disthist_batchmatch.h"
 
 #include "base/memory.h"
@@ -45,7 +46,7 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Counts as shares, sorted: the Wasserstein distance of two sets of as many values is the mean
+/* Counts as shares, sorted: the Wasserstein distance of two sets of equally many values is the mean
  * difference of the sorted values, so that bins that swap their heights cost nothing. */
 static void sorted_shares(const size_t counts[BINS + 1], double out[BINS]) {
     size_t total = 0;
@@ -194,8 +195,9 @@ static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store 
 
 const struct dml_sampler dml_sampler_disthist_batchmatch = {
     .method = {.name = "disthist_batchmatch",
-               .summary = "Of some random batches the one whose means, deviations and histogram of "
-                          "distances are most like a big set's",
+               .summary =
+                   "Among some random batches, the one whose means, deviations and histogram of "
+                   "distances are most like a big set's",
                .paper = "Roth et al. 2020, Revisiting training strategies and generalization "
                         "performance in deep metric learning"},
     .needs_store = true,

@@ -28,7 +28,8 @@ void dml_disthist_prepare(struct dml_disthist *disthist, const double *x);
 
 /* ||difference of means|| + ||difference of standard deviations|| + 75 (W(H,h) + W(h,H)) of the
  * batch of n >= 1 positions in the big set; W is the Wasserstein distance of the two sets of bin
- * heights. Distances outside the big set's range, as of a point to itself, are not counted. */
+ * heights. Distances outside the big set's range, such as that of a point to itself, are not
+ * counted. */
 double dml_disthist_cost(struct dml_disthist *disthist, const uint32_t *positions, size_t n);
 
 #endif

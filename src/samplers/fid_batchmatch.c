@@ -1,6 +1,6 @@
-/* Of some random batches of a big set the one whose Gaussian is nearest to the set's by the Frechet
- * distance (Heusel et al. 2017, "GANs trained by a two time-scale update rule converge to a local
- * Nash equilibrium"):
+/* Among some random batches of a big set, the one whose Gaussian is nearest to the set's by the
+ * Frechet distance (Heusel et al. 2017, "GANs trained by a two time-scale update rule converge to a
+ * local Nash equilibrium"):
  *
  *     ||m - m'||^2 + tr(C + C' - 2 (C C')^(1/2)) */
 #include "base/memory.h"
@@ -55,8 +55,9 @@ static enum dml_status plan(void *state, uint64_t epoch, const struct dml_store 
 
 const struct dml_sampler dml_sampler_fid_batchmatch = {
     .method = {.name = "fid_batchmatch",
-               .summary = "Of some random batches the one whose Gaussian is nearest to a big set's "
-                          "by the Frechet distance",
+               .summary =
+                   "Among some random batches, the one whose Gaussian is nearest to a big set's "
+                   "by the Frechet distance",
                .paper =
                    "Heusel et al. 2017, GANs trained by a two time-scale update rule converge to a "
                    "local Nash equilibrium (for the distance)"},

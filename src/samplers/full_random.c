@@ -1,5 +1,5 @@
 /* bs - 1 images, each a random one of a random class, and one more from the class of one of them,
- * so that there is at least one pair of a class. */
+ * so that at least one pair shares a class. */
 #include "samplers/planning.h"
 
 static enum dml_status batch(const struct dml_planner *planner, const struct dml_store *store,
@@ -11,7 +11,7 @@ static enum dml_status batch(const struct dml_planner *planner, const struct dml
         dml_classes_run(classes, 1, rng, indices + i);
     if (last == 0)
         dml_classes_run(classes, 1, rng, indices);
-    else /* so that at least one pair of a class is in it */
+    else /* so that at least one pair shares a class */
         indices[last] =
             dml_classes_image(classes, classes->of_image[indices[dml_rng_below(rng, last)]], rng);
     return DML_OK;

@@ -1,9 +1,9 @@
 /* Farthest points. Sener, Savarese 2018, "Active learning for convolutional neural networks: a
  * core-set approach".
  *
- * Of candidates drawn from the store, starting at a random one, bs / samples_per_class times the
- * one with the largest squared distance to its nearest chosen one (softened: a random one of the
- * farthest 3 percent). The rest of the batch are random images of the same classes. */
+ * Of candidates drawn from the store, starting at a random one, takes bs / samples_per_class times
+ * the one with the largest squared distance to its nearest chosen one (softened: a random one of
+ * the farthest 3 percent). The rest of the batch is random images of the same classes. */
 #include "samplers/greedy_coreset.h"
 
 #include "base/memory.h"
@@ -19,8 +19,8 @@ static const struct dml_param params[] = {
              "of the farthest."},
     {"data_gc_coreset_lim", DML_PARAM_FLOAT, offsetof(struct dml_greedy_options, coreset_lim),
      "1e-9", 0, INFINITY, false, NULL,
-     .help = "Squared distance up to which a candidate is the same as one already chosen; where "
-             "only such are left the rest is drawn at random."},
+     .help = "Squared distance up to which a candidate counts as one already chosen; where only "
+             "such are left, the rest are drawn at random."},
 };
 
 static const struct dml_param_table table =
@@ -48,8 +48,8 @@ static size_t random_above(const double *nearest, size_t n, double least, struct
             return i;
 }
 
-/* The least of the n - ceil(0.97 (n - 1)) largest values: those from it on are the ones that reach
- * the interpolated 97th percentile. Kept in a heap with the least value on top. */
+/* The smallest of the n - ceil(0.97 (n - 1)) largest values: it and those above are the ones that
+ * reach the interpolated 97th percentile. Kept in a heap with the smallest value on top. */
 static double top_percent(const double *values, size_t n, double *heap) {
     size_t size = n - (size_t)ceil(0.97 * (double)(n - 1));
     for (size_t i = 0; i < size; i++)

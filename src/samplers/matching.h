@@ -3,17 +3,17 @@
 
 #include "samplers/candidates.h"
 
-/* Batch matchers: of some random batches of a big set take the one that is most like the set. The
+/* Batch matchers: among some random batches of a big set, they take the one most like the set. The
  * big set is drawn class by class, samples_per_class images each time; so are the batches from it,
- * where images of one draw are different positions of the set. */
+ * in which the images of one draw are different positions of the set. */
 
-/* How unlike a batch and the big set are. */
+/* How unlike the big set a batch is. */
 struct dml_match_cost {
     enum dml_status (*open)(size_t count, size_t dim, void **workspace);
     void (*close)(void *workspace);
     /* Looks at the big set x (count, dim), which stays as it is until the next call. */
     enum dml_status (*prepare)(void *workspace, const double *x);
-    /* Of the batch of `n` positions of the big set; the least is taken. */
+    /* The cost of the batch of `n` positions of the big set; the least is taken. */
     enum dml_status (*cost)(void *workspace, const uint32_t *positions, size_t n, double *out);
 };
 

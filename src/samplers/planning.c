@@ -32,7 +32,7 @@ enum dml_status dml_classes_make(const struct dml_sampler_context *context,
         if (size == 0)
             continue;
         number[label] = (uint32_t)out->count++;
-        out->first[out->count + 1] = (uint32_t)(at += size); /* one after: moved up below */
+        out->first[out->count + 1] = (uint32_t)(at += size); /* one place late: advanced below */
     }
     for (size_t i = 0; i < context->images; i++) {
         uint32_t c = number[context->labels[i]];
@@ -55,7 +55,7 @@ void dml_classes_run(const struct dml_classes *classes, size_t count, struct dml
         out[i] = dml_classes_image(classes, c, rng);
 }
 
-/* Failures happen on threads of their own and messages are kept per thread. */
+/* Failures happen on other threads, and messages are kept per thread. */
 struct failure {
     enum dml_status status;
     size_t batch; /* SIZE_MAX: none */

@@ -24,7 +24,7 @@ uint32_t dml_classes_image(const struct dml_classes *classes, size_t c, struct d
 void dml_classes_run(const struct dml_classes *classes, size_t count, struct dml_rng *rng,
                      uint32_t *out);
 
-/* State of a sampler without anything of its own; others start with it. */
+/* State of a sampler without anything of its own; that of others begins with it. */
 struct dml_planner {
     const struct dml_sampler_context *context;
     struct dml_classes classes;
@@ -40,7 +40,7 @@ struct dml_batch_work {
 };
 
 /* Plans all batches on all cores, each from its own stream (epoch, batch). BLAS calls made inside
- * run on one thread, so that results do not depend on the number of threads. Of several failures
+ * run on one thread, so that results do not depend on the number of threads. Of several failures,
  * that of the first batch is reported. */
 enum dml_status dml_plan_epoch(const struct dml_batch_work *work, const struct dml_planner *planner,
                                uint64_t epoch, const struct dml_store *store, size_t batches,

@@ -12,12 +12,12 @@ static const char *const measures[] = {"euclidean", NULL};
 static const struct dml_param params[] = {
     {"data_batchmatch_bigbs", DML_PARAM_INT, OPTION(batchmatch_bigbs), "512", 1, 0x7fffffff, false,
      NULL,
-     .help = "Images a plan of coreset or batch-matching samplers draws as candidates for a batch; "
+     .help = "Images that coreset and batch-matching samplers draw as candidates for a batch; "
              "all training images where there are fewer."},
     {"data_batchmatch_ncomps", DML_PARAM_INT, OPTION(batchmatch_ncomps), "10", 1, 1000000, false,
-     NULL, .help = "Random batches that a batch matcher compares to take the best."},
+     NULL, .help = "Random batches that a batch matcher compares to find the best."},
     {"data_storage_no_update", DML_PARAM_FLAG, OPTION(storage_no_update), NULL, 0, 0, false, NULL,
-     .help = "Keep the sampler's store of embeddings as made before the first epoch."},
+     .help = "Keep the sampler's store of embeddings as it was made before the first epoch."},
     {"data_mb_mom", DML_PARAM_FLOAT, OPTION(mb_mom), "-1", -1, 1, false, NULL,
      .help = "Momentum on the changes of the sampler's stored embeddings; 0 or less: none."},
     {"data_sampler_lowproj_dim", DML_PARAM_INT, OPTION(lowproj_dim), "-1", -1, 65536, false, NULL,
@@ -86,7 +86,7 @@ static enum dml_status make_store(struct dml_sampling *sampling) {
     return DML_OK;
 }
 
-/* Options that the caller left out are the defaults of their tables. */
+/* Options that the caller left out take the defaults of their tables. */
 static enum dml_status fill_options(struct dml_sampling *sampling,
                                     const struct dml_sampling_options *shared,
                                     const void **options) {

@@ -1,5 +1,5 @@
 /* Up to the rate and down again, momentum the other way. Smith, Topin 2019, "Super-convergence:
- * very fast training of neural networks using large learning rates"; as torch.optim's OneCycleLR
+ * very fast training of neural networks using large learning rates"; as in torch.optim's OneCycleLR
  * with two phases: up until step pct N - 1, down until N - 1. */
 #include "dml/schedules.h"
 
@@ -15,9 +15,9 @@ static const struct dml_param params[] = {
     {"onecycle_pct", DML_PARAM_FLOAT, AT(pct), "0.3", 0, 1,
      .help = "Share of steps on the way up."},
     {"onecycle_div", DML_PARAM_FLOAT, AT(div), "25", 1, INFINITY,
-     .help = "The first step's rate is a group's own by this."},
+     .help = "The first step's rate is a group's own divided by this."},
     {"onecycle_final_div", DML_PARAM_FLOAT, AT(final_div), "10000", 1, INFINITY,
-     .help = "The last step's rate is the first one's by this."},
+     .help = "The last step's rate is the first one's divided by this."},
     {"onecycle_linear", DML_PARAM_FLAG, AT(linear), .help = "Straight lines instead of cosines."},
     {"onecycle_fixed_momentum", DML_PARAM_FLAG, AT(fixed_momentum),
      .help = "Leave momentum (beta1 of adam and adamw) as the optimiser has it."},

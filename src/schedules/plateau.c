@@ -1,4 +1,4 @@
-/* Lower when a loss or metric has stopped improving, as torch.optim's ReduceLROnPlateau with a
+/* Lower when a loss or metric has stopped improving, as in torch.optim's ReduceLROnPlateau with a
  * relative threshold. */
 #include "dml/schedules.h"
 
@@ -12,7 +12,7 @@ struct options {
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
     {"plateau_factor", DML_PARAM_FLOAT, AT(factor), "0.1", 0, 0.999999, true,
-     .help = "What the rates are multiplied by."},
+     .help = "Factor applied to the rates."},
     {"plateau_patience", DML_PARAM_INT, AT(patience), "10", 0, 1000000,
      .help = "Evaluations without improvement that are tolerated."},
     {"plateau_threshold", DML_PARAM_FLOAT, AT(threshold), "0.0001", 0, 1,

@@ -27,7 +27,7 @@ static double rate(const void *options, const struct dml_schedule_time *time, do
 
 const struct dml_schedule dml_schedule_polynomial = {
     .method = {.name = "polynomial",
-               .summary = "A power of the share that is left, down to 0",
+               .summary = "A power of the share of time left, down to 0",
                .params = &table},
     .unit = DML_PER_STEP,
     .rate = rate,

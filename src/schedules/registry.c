@@ -1,8 +1,8 @@
 #include "base/builtin.h"
 #include "dml/schedules.h"
 
-/* Each schedule has its file, src/schedules/NAME.c, which defines dml_schedule_NAME; step.c and
- * constant.c have two names each. */
+/* Each schedule has its own file, src/schedules/NAME.c, which defines dml_schedule_NAME; step.c and
+ * constant.c define two names each. */
 extern const struct dml_schedule dml_schedule_constant, dml_schedule_cosine,
     dml_schedule_exponential, dml_schedule_multistep, dml_schedule_none, dml_schedule_onecycle,
     dml_schedule_plateau, dml_schedule_polynomial, dml_schedule_step;

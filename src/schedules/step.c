@@ -31,7 +31,7 @@ static const struct dml_param params[] = {
      .offset = offsetof(struct options, size),
      .fallback = "0",
      .max = 1e15,
-     .help = "With --scheduler step: multiply by gamma after every so many epochs; 0: at tau."},
+     .help = "With --scheduler step: multiply by gamma every this many epochs; 0: at tau."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE_OF("Schedule: step", struct options, params, DML_PARAM_MAY_CHANGE);
