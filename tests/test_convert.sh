@@ -28,7 +28,7 @@ program=$(realpath "$program")
 weights=$(realpath "$weights")
 fails 2 usage
 fails 2 usage "$weights/zip.pth"
-fails 2 "ends in none of" "$weights/zip.pth" "$work/x.bin"
+fails 2 "must end in" "$weights/zip.pth" "$work/x.bin"
 fails 1 "cannot be opened" "$work/none.pth" "$work/x.pth"
 fails 1 "posix.system" "$weights/evil_pickle.pth" "$work/x.pth"
 fails 1 "cut short" "$weights/truncated.pth" "$work/x.pth"

@@ -16,15 +16,15 @@ static enum dml_status refuse_gpu(const struct dml_backend_wishes *wishes,
                         wishes->device, can->devices == 1 ? "is" : "are", can->devices);
     if (can->devices)
         return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "--precision %s: the GPU backend does not compute so",
+                        "--precision %s: the GPU backend does not support it",
                         precision_names[wishes->precision]);
-    return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu %d: %s; without --gpu the processor computes",
+    return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu %d: %s; without --gpu the processor is used",
                     wishes->device, can->reason);
 }
 
 enum dml_status dml_backend_select(const struct dml_backend_wishes *wishes,
                                    const struct dml_backend **out, const char **note) {
-    const char *reason = "no backend of this build computes that";
+    const char *reason = "no backend of this build supports it";
     *out = NULL;
     *note = NULL;
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
@@ -44,7 +44,7 @@ enum dml_status dml_backend_select(const struct dml_backend_wishes *wishes,
             reason = can.reason;
     }
     if (wishes->precision == DML_PRECISION_TF32)
-        reason = "only GPUs compute so";
+        reason = "only GPUs support it";
     return dml_fail(DML_ERROR_UNSUPPORTED, "--precision %s%s: %s",
                     precision_names[wishes->precision],
                     wishes->micro_batches ? " with --micro_bs" : "", reason);

@@ -5,50 +5,49 @@
 #include "dml/optimisers.h"
 #include "nn/graph.h"
 
-/* How a graph is computed. A backend offers few, coarse functions; fusion, memory layouts,
+/* How a graph is computed. A backend offers a few coarse functions; fusion, memory layouts,
  * reordering, activation memory and its reuse are its own business. */
 
-/* TF32: float32, multiplied with 10 bits of mantissa; on GPUs alone. */
+/* TF32: float32, multiplied with 10 bits of mantissa; on GPUs only. */
 enum dml_precision { DML_PRECISION_FP32, DML_PRECISION_BF16, DML_PRECISION_TF32 };
 
 /* A batch of images as the loader makes them: 8-bit RGB, or (tests, other pipelines) floats that
- * are the network's input already. Exactly one of the two is set. */
+ * already are the network's input. Exactly one of the two is set. */
 struct dml_images {
     size_t n;
     int height, width;
     const uint8_t *pixels; /* (n, height, width, 3) */
     const float *input;    /* (n, 3, height, width) */
-    uint64_t seed, step;   /* name what is random in a forward pass of training: drop path */
-    size_t first; /* likewise: the place in the batch of the first image, where other processes have
-                   * the rest
-                   */
-    /* (n) of each image what is 0 in the network's input instead, normalised; width 0: nothing.
-     * NULL: of none. */
+    uint64_t seed, step;   /* key the randomness of a forward pass in training: drop path */
+    size_t first; /* also a key: the first image's place in the batch, where other processes have
+                   * the rest */
+    /* (n) for each image, what is 0 instead in the normalised input; width 0: nothing. NULL:
+     * nothing in any image. */
     const struct dml_rect *erased;
 };
 
-/* The processes that each have a part of a batch, all of one size. */
+/* The processes that share a batch, each with a part of the same size. */
 struct dml_batch_parts {
     int count;
-    /* `bytes` of each, in order, to all of them: all (count, bytes). */
+    /* Sends the `bytes` of each, in order, to all of them: all (count, bytes). */
     enum dml_status (*gather)(void *data, const void *mine, size_t bytes, void *all);
     void *data;
 };
 
 struct dml_network_options {
     enum dml_precision precision;
-    size_t micro_batch; /* > 0: train in pieces of so many images; frozen batch norm only */
+    size_t micro_batch; /* > 0: train in pieces of this many images; frozen batch norm only */
     size_t batch_hint;  /* training batch size, for the layout of weights; 0: unknown */
-    bool recompute;     /* train with less memory: what is inside a transformer's block is not kept
-                           but computed again in the backward pass, to the same bits */
-    int device;         /* of a backend with several: which GPU */
-    /* Not NULL: batch norm has the statistics of the whole batch, of which other processes have
-     * parts. */
+    bool recompute; /* train with less memory: what is inside a transformer's block is not kept but
+                       recomputed in the backward pass, to the same bits */
+    int device;     /* which GPU, for a backend with several */
+    /* Not NULL: batch norm uses the statistics of the whole batch, parts of which are with other
+     * processes. */
     const struct dml_batch_parts *parts;
 };
 
-/* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and the following, are
- * 0 until the first step; the average is the value until the first call of average. */
+/* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and those after it,
+ * are 0 until the first step; the average equals the value until average is first called. */
 enum dml_slot {
     DML_SLOT_VALUE,
     DML_SLOT_GRAD,
@@ -57,7 +56,7 @@ enum dml_slot {
     DML_SLOTS = DML_SLOT_STATE + DML_OPTIMISER_STATES
 };
 
-/* The learnable ones among the parameters first..end-1 of the graph, which share a setting. */
+/* The learnable parameters among first..end-1 of the graph, which share a setting. */
 struct dml_span {
     int first, end;
     size_t group; /* of dml_optimiser_step.updates */
@@ -83,16 +82,16 @@ struct dml_gradient_size {
 
 /* What a backend can do on this machine. */
 struct dml_backend_abilities {
-    int devices;         /* that it can compute on: 1 for the processor, 0: it cannot be used */
+    int devices;         /* that it can use: 1 for the processor; 0: the backend cannot be used */
     bool gpu;            /* they are GPUs, */
-    bool built;          /* and this build has what drives them */
+    bool built;          /* and this build includes what drives them */
     unsigned precisions; /* 1 << enum dml_precision for each */
     bool micro_batches;
-    const char *reason; /* why devices or precisions are not there; NULL: all are */
+    const char *reason; /* why devices or precisions are missing; NULL: none are */
 };
 
-/* A graph with parameters on a backend, whose own struct starts with this one. What is called with
- * it is in backends/network.h. */
+/* A graph with parameters on a backend, whose own struct starts with this one. Functions that take
+ * it are in backends/network.h. */
 struct dml_network {
     const struct dml_backend *backend;
     struct dml_graph *graph; /* owned */
@@ -114,7 +113,7 @@ struct dml_backend {
     void (*destroy)(struct dml_network *network); /* all but the graph */
 
     /* Parameter `index` of the graph, plain PyTorch layout, `count` floats. GRAD and states exist
-     * for learnable parameters only. Writing to states and average restores a run. */
+     * for learnable parameters only. Writing to the states and the average restores a run. */
     enum dml_status (*read)(struct dml_network *network, int index, enum dml_slot slot,
                             float *values);
     enum dml_status (*write)(struct dml_network *network, int index, enum dml_slot slot,
@@ -130,12 +129,12 @@ struct dml_backend {
     enum dml_status (*forward)(struct dml_network *network, const struct dml_images *images,
                                float *embeddings);
 
-    /* Gradients of all learnable parameters from dL/d(embeddings), replacing the last ones. */
+    /* Gradients of all learnable parameters from dL/d(embeddings), replacing the previous ones. */
     enum dml_status (*backward)(struct dml_network *network, const float *grad);
 
-    /* The gradients of all learnable parameters as one array, in an order of the backend's own: the
-     * same for networks of one graph with the same options. It is the network's, and may be
-     * changed before the next step. */
+    /* The gradients of all learnable parameters as one array, in the backend's own order, which is
+     * the same for networks of one graph with the same options. It belongs to the network, and may
+     * be changed before the next step. */
     enum dml_status (*gradients)(struct dml_network *network, float **values, size_t *count);
 
     /* Root mean square, Euclidean norm and largest absolute value over the gradients of `spans`;
@@ -143,7 +142,7 @@ struct dml_backend {
     enum dml_status (*gradient_size)(struct dml_network *network, const struct dml_spans *spans,
                                      struct dml_gradient_size *size);
 
-    /* Multiplies these gradients by `scale`, then takes them into [-limit, limit]. */
+    /* Multiplies these gradients by `scale`, then clamps them to [-limit, limit]. */
     enum dml_status (*clip)(struct dml_network *network, const struct dml_spans *spans,
                             double scale, double limit);
 
@@ -152,7 +151,7 @@ struct dml_backend {
     /* average = decay * average + (1 - decay) * value, for all parameters and running statistics.
      */
     enum dml_status (*average)(struct dml_network *network, double decay);
-    /* Exchanges values and averages: before and after an evaluation with the averages. */
+    /* Swaps values and averages: before and after an evaluation with the averages. */
     enum dml_status (*exchange)(struct dml_network *network);
 
     /* What it computes on, for logs: "cpu, 8 threads". */
@@ -172,9 +171,9 @@ struct dml_backend_wishes {
     int device; /* which GPU */
 };
 
-/* The first backend that can do it, GPUs before the processor. *note: why it computes on no GPU
- * where this build could, a constant text, or NULL. DML_ERROR_UNSUPPORTED: none can, or not the
- * GPU that was asked for, and why. */
+/* The first backend that can do it, GPUs before the processor. *note: why no GPU is used although
+ * this build could, a constant text, or NULL. DML_ERROR_UNSUPPORTED: no backend can, or the GPU
+ * that was asked for cannot; the message says why. */
 enum dml_status dml_backend_select(const struct dml_backend_wishes *wishes,
                                    const struct dml_backend **out, const char **note);
 

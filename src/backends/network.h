@@ -5,9 +5,10 @@
 #include "nn/weights/weights.h"
 
 /* A network: what it computes (network->graph), its parameters, and what computes it, as one
- * handle. The functions of backend.h with it, and what is done with parameters on any backend. */
+ * handle. Here are the functions of backend.h on it, and what is done with parameters on any
+ * backend. */
 
-/* Takes the graph over where it succeeds. Parameters start uninitialised. DML_ERROR_UNSUPPORTED: a
+/* Takes over the graph where it succeeds. Parameters start uninitialised. DML_ERROR_UNSUPPORTED: a
  * precision or option that this machine or graph does not allow. */
 enum dml_status dml_network_open(const struct dml_backend *backend, struct dml_graph *graph,
                                  const struct dml_network_options *options,

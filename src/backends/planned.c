@@ -6,7 +6,7 @@
 #include <string.h>
 
 static struct dml_planned *planned_of(struct dml_network *network) {
-    return (struct dml_planned *)network; /* which it starts with */
+    return (struct dml_planned *)network; /* its first member */
 }
 
 bool dml_planned_has(const struct dml_graph *graph, enum dml_op op) {
@@ -112,9 +112,9 @@ enum dml_status dml_planned_embed(struct dml_network *base, const struct dml_ima
     return status;
 }
 
-/* The embeddings of a training batch that is computed in pieces. They are those of inference but
- * for what is random in training, of pieces as large as those of the backward pass: of how many
- * images a product is may change its last bits. */
+/* The embeddings of a training batch that is computed in pieces. They are those of inference except
+ * for what is random in training, in pieces as large as those of the backward pass, since the
+ * number of images in a product may change its last bits. */
 static enum dml_status forward_in_pieces(struct dml_planned *network,
                                          const struct dml_images *images, float *embeddings) {
     const struct dml_graph *graph = network->base.graph;

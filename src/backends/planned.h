@@ -4,15 +4,15 @@
 #include "backends/backend.h"
 #include "plan/plan.h"
 
-/* What networks have in common whose backend works by the plans of src/plan: a few plans of
- * different batch sizes, batches in pieces, and a forward pass that waits for its backward pass. */
+/* What networks share whose backend runs the plans of src/plan: a few plans of different batch
+ * sizes, batches in pieces, and a forward pass that waits for its backward pass. */
 
 enum { DML_PLANS = 8 };
 
 struct dml_planned;
 
-/* Of a backend. A pass is over images first .. first + plan->n - 1 by a plan of that size, for
- * which `need` has been called since the last other plan. */
+/* Supplied by a backend. A pass is over images first .. first + plan->n - 1 with a plan of that
+ * size, for which `need` was called after any other plan was used. */
 struct dml_planned_calls {
     /* Images of 224 x 224 that go through inference at once: enough to keep the device busy; and
      * how many smaller ones at most. */
@@ -21,7 +21,7 @@ struct dml_planned_calls {
     enum dml_status (*need)(struct dml_planned *network, const struct plan *plan);
     enum dml_status (*forward)(struct dml_planned *network, const struct plan *plan,
                                const struct dml_images *images, size_t first, float *embeddings);
-    /* Gradients replace those that there are where `first` is 0, else they are added. */
+    /* Gradients replace the existing ones where `first` is 0, else they are added to them. */
     enum dml_status (*backward)(struct dml_planned *network, const struct plan *plan,
                                 const struct dml_images *images, size_t first, const float *grad);
 };

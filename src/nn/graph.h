@@ -11,11 +11,11 @@ enum dml_op {
     DML_OP_BATCH_NORM, /* parameters: weight, bias, running_mean, running_var (channels) */
     DML_OP_RELU,
     DML_OP_MAX_POOL,
-    DML_OP_AVG_POOL,        /* padding is counted in the mean where count_padding */
+    DML_OP_AVG_POOL,        /* padding counts in the mean if count_padding */
     DML_OP_GLOBAL_AVG_POOL, /* (c, h, w) -> (c, 1, 1) */
     DML_OP_GLOBAL_MAX_POOL,
     DML_OP_GLOBAL_GEM_POOL, /* parameter: p (1) */
-    DML_OP_ADD,             /* two inputs of one shape */
+    DML_OP_ADD,             /* two inputs of the same shape */
     DML_OP_CONCAT,          /* along channels */
     DML_OP_AFFINE,          /* per channel y = scale[c] * x + shift[c]; constants, no parameters */
     DML_OP_LINEAR, /* of a vector or of each token; weight (out, in), bias (out) if has_bias */
@@ -46,7 +46,7 @@ struct dml_node {
     bool ceil_mode;          /* pools: a last window that begins inside the padded input counts */
     bool count_padding;      /* avg pool */
     bool has_bias;           /* conv, linear */
-    int groups;              /* conv: that inputs and outputs are divided into; 1: dense */
+    int groups;              /* conv: groups of inputs and outputs; 1: dense */
     float epsilon, momentum; /* batch norm; layer norm has epsilon alone */
     int heads;               /* attention */
     float rate;              /* drop path: the probability that an image's tensor is dropped */
@@ -56,11 +56,11 @@ struct dml_node {
     float token_deviation;            /* tokens: what the learned ones start with */
     float *scale, *shift;             /* affine: (channels), owned by the graph */
     int first_param, param_count;
-    int layer; /* the graph's when it was appended, as that of its parameters */
+    int layer; /* the graph's when it was appended; its parameters have the same */
 };
 
 enum dml_param_role {
-    DML_ROLE_WEIGHT, /* learnable, decayed like PyTorch decays every parameter */
+    DML_ROLE_WEIGHT, /* learnable, decayed, as PyTorch decays every parameter */
     DML_ROLE_BIAS,
     DML_ROLE_NORM_WEIGHT,
     DML_ROLE_NORM_BIAS,
@@ -111,7 +111,7 @@ struct dml_graph {
 /* Index of a node's parameter with a role, or -1. */
 int dml_graph_find_param(const struct dml_graph *graph, int node, enum dml_param_role role);
 
-/* An empty graph for the builders of dml/graph.h, for graphs that are not a backbone. Mean 0 and
+/* An empty graph for the builders of dml/graph.h, for graphs that are not backbones. Mean 0 and
  * standard deviation 1 in the input transform. NULL without memory. */
 struct dml_graph *dml_graph_new(void);
 
@@ -123,12 +123,12 @@ void dml_graph_free(struct dml_graph *graph);
 /* Built-in backbones, then those of plugins; NULL after the last. */
 const struct dml_backbone *dml_backbone_at(size_t i);
 
-/* The backbone that `arch` begins with, by its name or another name of it, or NULL. */
+/* The backbone that `arch` begins with, by its name or an alias, or NULL. */
 const struct dml_backbone *dml_backbone_find(const char *arch);
 
-/* Builds the graph of `arch` as typed: name, or another name of it, and options. `image_size` 0
- * takes the backbone's own crop. DML_ERROR_USAGE for an unknown name or option, and for a graph
- * that makes no sense. Caller frees with dml_graph_free. */
+/* Builds the graph of `arch` as typed: name or alias, and options. `image_size` 0 takes the
+ * backbone's own crop. DML_ERROR_USAGE for an unknown name or option, and for a graph that makes no
+ * sense. Caller frees with dml_graph_free. */
 enum dml_status dml_graph_build(const char *arch, int embed_dim, int image_size,
                                 struct dml_graph **out);
 

@@ -5,8 +5,8 @@
 
 /* What builders of nodes share: graph.c and graph_tokens.c alone include it. */
 
-/* Sides of an image, channels, and what kernels, strides and padding measure have at most so much:
- * products of them fit into the types they are computed in. */
+/* Upper limits on the sides of an image, on channels, and on kernels, strides and padding, so that
+ * their products fit into the types they are computed in. */
 enum {
     DML_GRAPH_MOST_PIXELS = 1 << 14,
     DML_GRAPH_MOST_CHANNELS = 1 << 20,

@@ -78,7 +78,7 @@ int dml_graph_head(struct dml_graph *graph, int input, const char *name, int emb
         x = dml_graph_layer_norm(graph, x, "layer_norm", 1e-5f, o->norm == DML_HEAD_NORM_AFFINE);
     if (o->hidden && embed_dim == 0)
         return dml_graph_refuse(graph, x, name,
-                                "a hidden layer (_mlp) needs an embedding's width above 0");
+                                "a hidden layer (_mlp) needs an embedding width above 0");
     if (o->hidden && x >= 0) {
         int width = o->hidden == DML_HIDDEN_AS_FEATURE ? graph->nodes[x].channels : (int)o->hidden;
         x = dml_graph_relu(graph, dml_graph_linear(graph, x, "hidden_linear", width));

@@ -1,6 +1,6 @@
 #include "nn/graph_build.h"
 
-/* Builders of what transformers consist of. */
+/* Builders of the parts of transformers. */
 
 /* Adds a token parameter (1, count, channels). */
 static void add_tokens(struct dml_graph *graph, const char *suffix, enum dml_param_role role,

@@ -23,7 +23,7 @@ static void fill_normal(struct dml_rng *rng, double deviation, double cut, float
     }
 }
 
-/* The other vector's component along `vector`, which has length 1, is taken from it. */
+/* Subtracts from the other vector its component along `vector`, which has length 1. */
 static void remove_component(const float *vector, float *other, size_t length, size_t step) {
     double product = 0;
     for (size_t k = 0; k < length; k++)
@@ -33,9 +33,9 @@ static void remove_component(const float *vector, float *other, size_t length, s
 }
 
 /* Orthonormal rows of a matrix (rows, columns), or columns where there are more rows: normal values
- * by Gram and Schmidt's process, which is uniform over all such matrices, as the QR decomposition
- * of PyTorch's orthogonal_ is. Each vector goes through it twice, so that rounding does not add up.
- */
+ * orthogonalised by the Gram-Schmidt process, which is uniform over all such matrices, as the QR
+ * decomposition of PyTorch's orthogonal_ is. Each vector goes through it twice, so that rounding
+ * errors do not build up. */
 static void fill_orthogonal(struct dml_rng *rng, size_t rows, size_t columns, float *values) {
     size_t count = rows < columns ? rows : columns, length = rows < columns ? columns : rows;
     size_t stride = rows < columns ? columns : 1, step = rows < columns ? 1 : columns;

@@ -152,8 +152,8 @@ static void pointwise(struct backward *b, int u, struct plan_ref grad) {
     to_input(b, step);
 }
 
-/* Where every input begins with a whole group of channels, its channels of the concatenation's
- * terms are terms of its own. */
+/* Where every input begins at a whole group of channels, its channels in the concatenation's terms
+ * serve as its own terms. */
 static void concat_views(struct backward *b, int u) {
     const struct plan_fusion *fusion = &b->plan->fusions.fusions[u];
     struct terms own = b->terms[u];
@@ -294,7 +294,7 @@ static void backward_of(struct backward *b, int u) {
     }
 }
 
-/* Before the backward pass of a block begins, at its last fusion `u`: its tensors again. */
+/* Before the backward pass of a block begins, at its last fusion `u`: recomputes its tensors. */
 static void recompute(struct backward *b, int u) {
     int block = plan_block(b->plan, u), first = u;
     while (first > 0 && plan_block(b->plan, first - 1) == block)

@@ -8,14 +8,14 @@
  * the convolution before it: with s = sqrt(variance + epsilon), W' = W g/s and
  * b' = beta + (b - mu) g/s. What differs between backends is how they walk W; the rest is here. */
 
-/* A batch norm's parameters, one float a channel. */
+/* A batch norm's parameters, one float per channel. */
 struct plan_norm {
     size_t channels;
     const float *weight, *bias, *mean, *variance;
     double epsilon;
 };
 
-/* y = scale[c] x + shift[c]. Arrays of `padded` floats, filled up with 0 after the channels. */
+/* y = scale[c] x + shift[c]. Arrays of `padded` floats, 0 after the channels. */
 void plan_norm_affine(const struct plan_norm *norm, float *scale, float *shift, size_t padded);
 
 /* scale[c] = g/s alone. */

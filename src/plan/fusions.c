@@ -214,7 +214,7 @@ static void use(struct plan_fusions *all, int user, int used) {
         all->fusions[user].needs_grad = true;
 }
 
-/* What the fusion's tensor is made of, when those of its inputs are known. */
+/* The element type of the fusion's tensor, once those of its inputs are known. */
 static enum plan_element element_of(const struct plan_fusions *all,
                                     const struct plan_fusion *fusion, enum plan_element maps) {
     switch (fusion->kind) {
@@ -234,7 +234,7 @@ static enum plan_element element_of(const struct plan_fusions *all,
     }
 }
 
-/* With bfloat16 feature maps: whether a fusion's inputs are of the kind that it takes. */
+/* With bfloat16 feature maps: whether a fusion's inputs have the element type that it takes. */
 static bool elements_match(const struct plan_fusions *all, const struct plan_fusion *fusion) {
     bool pools = fusion->kind == PLAN_FUSION_GLOBAL_AVG_POOL ||
                  fusion->kind == PLAN_FUSION_GLOBAL_MAX_POOL ||
@@ -262,7 +262,8 @@ static enum dml_status check_elements(const struct dml_graph *graph,
     return DML_OK;
 }
 
-/* Whose channels the fusion's own lie like: true of what goes through a tensor as it is. */
+/* Whether the fusion's channels lie like its input's: true of what goes through a tensor as it
+ * is. */
 static bool keeps_grain(enum plan_fusion_kind kind) {
     return kind != PLAN_FUSION_CONV && kind != PLAN_FUSION_LINEAR && kind != PLAN_FUSION_TOKEN_POOL;
 }

@@ -23,7 +23,7 @@ enum plan_fusion_kind {
     /* Operations, planned alike: plan_is_operation. */
     PLAN_FUSION_LINEAR, /* of vectors, or of tokens + residual */
     PLAN_FUSION_LAYER_NORM,
-    PLAN_FUSION_PATCHES, /* a convolution of the image to patches, where only tokens are made of it
+    PLAN_FUSION_PATCHES, /* a convolution of the image to patches that only become tokens
                           */
     PLAN_FUSION_TOKENS,
     PLAN_FUSION_ATTENTION,
@@ -65,7 +65,7 @@ bool plan_is_patches(const struct dml_graph *graph, int node);
 
 /* `fold`: batch norms use their running statistics, and those after a convolution become part of
  * it. What global pools, linear layers and normalisation make is float32, whatever the traits'
- * element, and so the embeddings must be. DML_ERROR_UNSUPPORTED: the backend cannot compute the
+ * element, and embeddings must be float32. DML_ERROR_UNSUPPORTED: the backend cannot compute the
  * graph. */
 enum dml_status plan_fusions_make(const struct dml_graph *graph, bool fold,
                                   const struct plan_traits *traits, struct plan_fusions *out);

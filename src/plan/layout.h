@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 /* What the values of a tensor are stored as. Feature maps, and their gradients, are bfloat16 with
- * --precision bf16; vectors after global pools are float32 always. */
+ * --precision bf16; vectors after global pools are always float32. */
 enum plan_element { PLAN_FLOAT32, PLAN_BFLOAT16 };
 
 static inline size_t plan_element_size(enum plan_element element) {
@@ -13,8 +13,8 @@ static inline size_t plan_element_size(enum plan_element element) {
 
 /* How the activations of a tensor lie in memory: channels in groups of `block` side by side.
  * Element (image n, channel c, pixel s) is at n * image + (c / block * pixels + s) * block +
- * c % block. Channels that fill up the last group are always 0. A block of 1 is plain (n, c, h, w),
- * one of 8 or 16 is oneDNN's nChw8c or nChw16c, and one that holds all channels is (n, h, w, c). */
+ * c % block. Channels that pad the last group are always 0. A block of 1 is plain (n, c, h, w), one
+ * of 8 or 16 is oneDNN's nChw8c or nChw16c, and one that holds all channels is (n, h, w, c). */
 struct plan_layout {
     int channels, height, width;
     int block, groups;
@@ -36,7 +36,7 @@ static inline struct plan_layout plan_layout_make(int channels, int height, int 
     return layout;
 }
 
-/* Channels in whole groups: the values in an array of one for each channel. */
+/* Channels rounded up to whole groups: the length of an array with a value for each channel. */
 static inline size_t plan_layout_channels(const struct plan_layout *layout) {
     return (size_t)layout->groups * (size_t)layout->block;
 }

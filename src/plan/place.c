@@ -19,8 +19,8 @@ static bool overlap(const struct plan_slot *a, const struct plan_slot *b) {
     return a->first <= b->last && b->first <= a->last;
 }
 
-/* The lowest place for `slot` beside those of `placed` (ordered by offset) that are alive with
- * it. */
+/* The lowest place for `slot` beside those of `placed` (ordered by offset) that are alive at the
+ * same time. */
 static size_t find_place(const struct plan_slot *slots, const int *placed, size_t count,
                          const struct plan_slot *slot) {
     size_t offset = 0;

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-/* Whether fusion `u` may write its result over its residual `r`: nobody needs that any more. */
+/* Whether fusion `u` may write its result over its residual `r`: nothing needs it any more. */
 static bool may_overwrite(const struct plan *plan, int u, int r) {
     const struct plan_fusion *fusion = &plan->fusions.fusions[u],
                              *other = &plan->fusions.fusions[r];
@@ -12,7 +12,7 @@ static bool may_overwrite(const struct plan *plan, int u, int r) {
         return false;
     if (plan->kind == PLAN_EMBED)
         return true;
-    /* Its value is also needed in the backward pass of what made it, but for these. */
+    /* Its value is also needed in the backward pass of what made it, except for these. */
     return other->consumers == 1 && !other->relu &&
            (other->kind == PLAN_FUSION_CONV || other->kind == PLAN_FUSION_NORM);
 }

@@ -5,7 +5,7 @@
 
 /* How a graph is computed for one batch size, by any backend: a list of steps over slots of one
  * piece of memory (the arena), in which slots that are not alive at the same time share their
- * place. A backend gives its traits and runs the steps. */
+ * place. A backend supplies its traits and runs the steps. */
 
 enum plan_kind { PLAN_EMBED, PLAN_TRAIN };
 
@@ -34,7 +34,7 @@ struct plan_ref {
     size_t image;  /* elements from one image to the next */
     size_t pixel;  /* elements from one pixel to the next in a group of channels */
     enum plan_element element;
-    bool broadcast; /* one value a channel, the same for each pixel, times `scale` */
+    bool broadcast; /* one value per channel, the same for each pixel, times `scale` */
     float scale;
 };
 
@@ -83,7 +83,7 @@ static inline bool plan_folds(const struct plan *plan) {
     return plan->kind == PLAN_EMBED || plan->graph->frozen;
 }
 
-/* Bytes that a fusion which is no operation keeps of a forward pass. */
+/* Bytes that a fusion that is not an operation keeps from a forward pass. */
 size_t plan_fusion_state(const struct plan *plan, const struct plan_fusion *fusion);
 
 /* The fusion of a step, and a fusion's first input. */

@@ -3,15 +3,15 @@
 
 #include "plan/fusions.h"
 
-/* What a backend tells the planner about itself: everything that planning for it does not share
- * with planning for another. */
+/* What a backend tells the planner about itself: everything that differs from planning for another
+ * backend. */
 struct plan;
 struct plan_step;
 
 /* How the channels of feature maps lie; see plan_layout. */
 enum plan_order {
     PLAN_BLOCKED,       /* in groups of `block` */
-    PLAN_CHANNELS_LAST, /* all side by side, filled up to a multiple of `block` */
+    PLAN_CHANNELS_LAST, /* all side by side, padded to a multiple of `block` */
 };
 
 struct plan_traits {
@@ -20,7 +20,7 @@ struct plan_traits {
 
     enum plan_order order;
     int block;                 /* of feature maps and vectors */
-    int image_block;           /* of the network's input, and of what is only scaled of it */
+    int image_block;           /* of the network's input, and of what only scales it */
     enum plan_element element; /* of feature maps */
     size_t alignment;          /* of tensors and scratch memory, in bytes: a power of two */
 
@@ -29,8 +29,8 @@ struct plan_traits {
     bool pool_masks;          /* a max pool's backward pass applies the relu before it */
     bool recompute;           /* only what leaves a block is kept; see plan_recomputes */
 
-    /* Whether a fusion can be computed at all, both ways. NULL: all of them. A graph with one that
-     * cannot is refused with the operation's name. */
+    /* Whether a fusion can be computed at all, in both passes. NULL: all of them. A graph with one
+     * that cannot is refused with the operation's name. */
     bool (*supports)(void *context, const struct dml_graph *graph,
                      const struct plan_fusion *fusion);
     /* Whether the fusion, as it is made up so far, takes in the node of kind `op` after it: a batch

@@ -316,7 +316,7 @@ static void unusable(void **state) {
     assert_true(cuda_usable_card(&(struct cuda_card){.name = "A100", .major = 8}, reason));
     assert_false(
         cuda_usable_card(&(struct cuda_card){.name = "T4", .major = 7, .minor = 5}, reason));
-    assert_string_equal(reason, "T4 has compute capability 7.5, and 8.0 is the least");
+    assert_string_equal(reason, "T4 has compute capability 7.5, and at least 8.0 is needed");
 }
 
 /* A card is used where there is one; one that was asked for and is not there is an error. */
@@ -351,7 +351,7 @@ static void selection(void **state) {
     wishes.gpu = true;
     assert_int_equal(dml_backend_select(&wishes, &backend, &note), DML_ERROR_UNSUPPORTED);
     assert_string_equal(dml_error(), "--gpu 0: there is no NVIDIA driver; without --gpu the "
-                                     "processor computes");
+                                     "processor is used");
     wishes.gpu = false;
     wishes.precision = DML_PRECISION_TF32;
     assert_int_equal(dml_backend_select(&wishes, &backend, &note), DML_ERROR_UNSUPPORTED);

@@ -8,7 +8,8 @@
 #include <stdlib.h>
 
 /* True where outputs are the outermost axis, or the next one after groups, and the innermost block,
- * not too large a one: the layouts that the per-output scaling of folded batch norms can walk. */
+ * which is not too large: the layouts that the per-output scaling of folded batch norms can
+ * walk. */
 static bool outputs_in_blocks(cpu_const_md md, bool groups, size_t count, int *block,
                               size_t *inner) {
     struct cpu_md_blocks b;
@@ -72,7 +73,7 @@ static bool keep_in_blocks(struct cpu_weights *weights) {
                              &weights->block, &weights->inner);
 }
 
-/* What of the joined weights is a group's own. */
+/* Marks which of the joined weights are a group's own. */
 static enum dml_status create_own(struct cpu_weights *weights) {
     const struct cpu_conv_shape *shape = &weights->shape;
     size_t count = cpu_groups_count(shape);

@@ -11,7 +11,7 @@ struct cpu_conv {
     const struct cpu_weights *weights;
     struct cpu_native *native; /* NULL: `widened` computes everything */
     struct cpu_through_float32
-        widened; /* of bfloat16 tensors: everything, the weight gradient, or nothing */
+        widened; /* for bfloat16 tensors: everything, the weight gradient, or nothing */
 };
 
 enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,

@@ -41,7 +41,7 @@ struct cpu_conv_shape {
     bool input_gradient; /* backward_data will be called */
 };
 
-/* The same shape of float32 tensors. */
+/* The same shape for float32 tensors. */
 static inline struct cpu_conv_shape cpu_conv_float32(const struct cpu_conv_shape *shape) {
     struct cpu_conv_shape wide = *shape;
     wide.input.element = wide.output.element = PLAN_FLOAT32;
@@ -65,18 +65,19 @@ enum dml_status cpu_weights_from_plain(const struct cpu_weights *weights, const 
                                        float *values);
 enum dml_status cpu_weights_to_plain(const struct cpu_weights *weights, const float *values,
                                      float *plain);
-/* Bytes of the copy that bfloat16 convolutions read, 0 for those in float32; and makes it. */
+/* Bytes of the copy that bfloat16 convolutions read, 0 for those in float32; and the function that
+ * makes it. */
 size_t cpu_weights_narrow_bytes(const struct cpu_weights *weights);
 enum dml_status cpu_weights_narrow(struct cpu_weights *weights, const float *values, void *copy);
 
-/* A convolution of one shape. `weights` must outlive it. Input, output and their gradients are of
- * the shape's element type, `weights` the narrow copy where that is bfloat16. */
+/* A convolution of one shape. `weights` must outlive it. Input, output and their gradients have the
+ * shape's element type; `weights` is the narrow copy where that is bfloat16. */
 struct cpu_conv;
 enum dml_status cpu_conv_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                 const struct cpu_weights *weights, struct cpu_conv **out);
 void cpu_conv_destroy(struct cpu_conv *conv);
 
-/* Bytes of scratch memory, aligned to 64, that each function wants. */
+/* Bytes of scratch memory, aligned to 64, that each function needs. */
 size_t cpu_conv_forward_scratch(const struct cpu_conv *conv);
 size_t cpu_conv_data_scratch(const struct cpu_conv *conv);
 size_t cpu_conv_weights_scratch(const struct cpu_conv *conv);

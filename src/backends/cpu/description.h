@@ -4,7 +4,7 @@
 #include "backends/cpu/convolution.h"
 #include "backends/cpu/onednn.h"
 
-/* What a convolution is for oneDNN: memory descriptors of its tensors, and its geometry. */
+/* A convolution as oneDNN sees it: memory descriptors of its tensors, and its geometry. */
 struct cpu_description {
     cpu_md source, weights, bias, target;
     struct cpu_conv_description geometry; /* borrows the descriptors */
@@ -16,8 +16,8 @@ dnnl_data_type_t cpu_data_type(enum plan_element element);
 enum dml_status cpu_weights_md(const struct cpu_conv_shape *shape, dnnl_data_type_t type, bool any,
                                cpu_md *md);
 
-/* `weights` NULL: any layout, of `type`. Biases are float32. `d` is zeroed before and undescribed
- * after, whatever comes back. */
+/* `weights` NULL: any layout, of `type`. Biases are float32. The caller zeroes `d` before and calls
+ * cpu_undescribe after, whatever is returned. */
 enum dml_status cpu_describe(const struct cpu_conv_shape *shape, cpu_const_md weights,
                              dnnl_data_type_t type, struct cpu_description *d);
 void cpu_undescribe(struct cpu_description *d);

@@ -144,7 +144,7 @@ dnnl_status_t cpu_post_relu(dnnl_post_ops_t post) {
     return dnnl_post_ops_append_eltwise(post, dnnl_eltwise_relu, 0.0f, 0.0f);
 }
 
-/* 3.x always wants dilations: none. */
+/* 3.x always wants dilations; these mean none. */
 static const dnnl_dims_t dense;
 
 dnnl_status_t cpu_conv_forward_pd(dnnl_primitive_desc_t *out, dnnl_engine_t engine, bool training,

@@ -7,7 +7,7 @@
 
 /* What oneDNN 2.x and 3.x spell differently, and nothing else: memory descriptors are structs in
  * 2.x and opaque in 3.x, convolutions are described in two calls or in one, and some
- * post-operations take other arguments. Only this header and descriptors.c look at the version.
+ * post-operations take different arguments. Only this header and descriptors.c look at the version.
  * Functions return oneDNN's own status. */
 
 #if DNNL_VERSION_MAJOR < 2 || (DNNL_VERSION_MAJOR == 2 && DNNL_VERSION_MINOR < 2)
@@ -22,14 +22,14 @@ typedef dnnl_memory_desc_t cpu_md;
 typedef const_dnnl_memory_desc_t cpu_const_md;
 #endif
 
-/* Whether this version computes wrongly what some convolutions add to their output: another tensor
- * in those of 1 x 1, and anything in bfloat16. 2.2 was seen to, 2.5 not to. */
+/* Whether this version gets wrong what some convolutions add to their output: another tensor in
+ * those of 1 x 1, and anything in bfloat16. 2.2 does, 2.5 was found not to. */
 bool cpu_additions_are_wrong(void);
 
 /* The caller destroys *out with cpu_md_destroy, which accepts NULL. */
 dnnl_status_t cpu_md_create(cpu_md *out, int axes, const dnnl_dims_t dims, dnnl_data_type_t type,
                             dnnl_format_tag_t tag);
-/* By the distances of neighbours along each axis, in elements. */
+/* From the distance between neighbours along each axis, in elements. */
 dnnl_status_t cpu_md_create_strided(cpu_md *out, int axes, const dnnl_dims_t dims,
                                     dnnl_data_type_t type, const dnnl_dims_t strides);
 dnnl_status_t cpu_md_clone(cpu_md *out, cpu_const_md md);

@@ -1,11 +1,11 @@
-/* A part of kernels_body.h: the generalised mean over all pixels. Powers are taken as
- * exp(p log x), relative to the largest of a channel, so that none of them leaves float32's range
- * whatever p becomes. */
+/* Part of kernels_body.h: the generalised mean over all pixels. Powers are taken as exp(p log x),
+ * relative to the largest in a channel, so that none of them leaves float32's range whatever p
+ * becomes. */
 
-/* What x is at least. */
+/* Lower bound on x. */
 static const float gem_least = 1e-6f;
 
-/* log max(x, gem_least); what is neither positive nor finite gives some finite number. */
+/* log max(x, gem_least); an x that is neither positive nor finite gives some finite number. */
 INLINE float gem_log(element x) {
     float value = load(x);
     return dml_logf(value > gem_least ? value : gem_least);
@@ -52,7 +52,7 @@ static void global_gem_pool(const struct plan_layout *in, size_t n, const void *
             float *to = y + at, *logs = state ? state + at : NULL;
             float *slopes = state ? state + values + at : NULL;
             WITH_BLOCK(gem_group, block, in, from, p, to, logs, slopes);
-            /* Channels that fill up the last group stay 0. */
+            /* Channels that pad the last group stay 0. */
             for (size_t b = 0; b < block; b++)
                 if (g * block + b >= (size_t)in->channels)
                     to[b] = 0.0f;

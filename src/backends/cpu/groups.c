@@ -21,7 +21,7 @@ int cpu_groups_computed(const struct cpu_conv_shape *shape) {
     return groups_of(shape) / cpu_groups_joined(shape);
 }
 
-/* Weights of an output in one group: inputs and taps. */
+/* Weights per output in one group: inputs and taps. */
 static size_t row_of(const struct cpu_conv_shape *shape) {
     return (size_t)(shape->input.channels / groups_of(shape)) * (size_t)shape->kernel_h *
            (size_t)shape->kernel_w;

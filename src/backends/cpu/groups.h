@@ -10,10 +10,10 @@
 /* How many groups are computed as one; 1: each on its own. */
 int cpu_groups_joined(const struct cpu_conv_shape *shape);
 
-/* Groups that are computed, each one of the joined ones. */
+/* Number of groups that are computed, each made of joined ones. */
 int cpu_groups_computed(const struct cpu_conv_shape *shape);
 
-/* Elements of the weights that are computed with, (out, joined * in / groups, kh, kw). */
+/* Elements of the weights that the computation uses, (out, joined * in / groups, kh, kw). */
 size_t cpu_groups_count(const struct cpu_conv_shape *shape);
 
 /* From PyTorch's weights (out, in / groups, kh, kw) to those, and back. */

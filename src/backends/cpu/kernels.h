@@ -64,7 +64,7 @@ struct cpu_kernels {
                      const struct plan_layout *out, size_t n, const void *x, void *y,
                      uint8_t *winner);
     /* grad_x is overwritten. Where `positive` (the pool's output) is given, only its positive
-     * values pass a gradient: the relu in front of the pool. */
+     * values pass a gradient: the relu before the pool. */
     void (*max_pool_gradient)(const struct cpu_window *window, const struct plan_layout *in,
                               const struct plan_layout *out, size_t n, const struct cpu_term *grad,
                               const void *positive, const uint8_t *winner, void *grad_x);
@@ -75,7 +75,7 @@ struct cpu_kernels {
                               void *grad_x);
 
     /* Over all pixels, to float32 (n, channels in whole groups). `winner` (the same shape): the
-     * pixel. The gradient that comes in is float32 too. */
+     * pixel. The incoming gradient is float32 too. */
     void (*global_avg_pool)(const struct plan_layout *in, size_t n, const void *x, float *y);
     void (*global_max_pool)(const struct plan_layout *in, size_t n, const void *x, float *y,
                             int32_t *winner);
@@ -85,7 +85,7 @@ struct cpu_kernels {
      * and the mean of x^p log x over m; NULL: not kept. */
     void (*global_gem_pool)(const struct plan_layout *in, size_t n, const void *x, float p,
                             float *y, float *state);
-    /* `logs`: log m. Nothing goes to pixels below 1e-6. */
+    /* `logs`: log m. No gradient goes to pixels below 1e-6. */
     void (*global_gem_pool_gradient)(const struct plan_layout *in, size_t n, const float *grad,
                                      const void *x, float p, const float *logs, void *grad_x);
 
@@ -103,8 +103,8 @@ static inline const struct cpu_kernels *cpu_kernels_of(const struct plan_layout 
     return layout->element == PLAN_BFLOAT16 ? cpu_kernels_bfloat16() : cpu_kernels_float32();
 }
 
-/* Rows y = x / max(||x||, 1e-12), the norms (n) kept; and the gradient of that. Rows are `stride`
- * floats apart. */
+/* Rows y = x / max(||x||, 1e-12), the norms (n) kept; and its gradient. Rows are `stride` floats
+ * apart. */
 void cpu_l2_normalize(size_t n, size_t dim, size_t stride, const float *x, float *y, float *norms);
 void cpu_l2_normalize_gradient(size_t n, size_t dim, size_t stride, const float *grad,
                                const float *y, const float *norms, float *grad_x);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
-/* Channels of a group at most. */
+/* The most channels in a group. */
 enum { LANES = 16 };
 
 /* Pieces of a row of pixels that stay in the first-level cache while several passes go over
@@ -167,8 +167,9 @@ static void pointwise(const struct plan_layout *layout, size_t n, const void *x,
         }
 }
 
-/* Adds up v and v * w of a row per channel, w being x less the channel's `shift` and v a gradient
- * or w itself: in float32 over a few pixels, which keeps the loop in registers, then in float64. */
+/* Adds up v and v * w over a row, per channel, w being x minus the channel's `shift` and v a
+ * gradient or w itself: in float32 over a few pixels, which keeps the loop in registers, then in
+ * float64. */
 enum { FEW = 64 };
 INLINE void sum_row(size_t block, size_t pixels, const element *grad, const element *x,
                     const float *shift, double *sum, double *product) {

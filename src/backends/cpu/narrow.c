@@ -8,7 +8,7 @@ void cpu_narrow(const float *source, size_t count, uint16_t *target) {
         target[i] = dml_bfloat16_bits(source[i]);
 }
 
-/* In squares, so that neither side is read or written in single values. */
+/* In squares, so that neither side is accessed one value at a time. */
 static void narrow_transposed(const float *source, size_t rows, size_t columns, size_t ld,
                               uint16_t *target) {
     enum { SIDE = 64 };

@@ -14,15 +14,14 @@ struct cpu_native {
     struct cpu_conv_shape shape;
     const struct cpu_weights *weights;
     struct cpu_operation forward, data, gradient;
-    /* Where a backward function wants the weights in another layout than the one they are kept in:
-     */
+    /* Where a backward function wants the weights in a layout other than the kept one: */
     struct cpu_operation data_reorder, gradient_reorder;
     size_t data_weights, gradient_weights; /* bytes of the copy, 0 without one */
     /* Computed by per_tap_gemm.h instead: all of it, or the weight gradient alone where oneDNN has
      * no fast one. */
     bool per_tap, gradient_per_tap;
     struct cpu_tap_strides tap_strides;
-    bool lacks_gradient; /* of bfloat16 */
+    bool lacks_gradient; /* for bfloat16 */
     /* Bytes of a separate residual that is copied to the output and added there, 0 where oneDNN
      * adds it where it is. */
     size_t copied_residual;

@@ -3,18 +3,18 @@
 
 #include "backends/cpu/convolution.h"
 
-/* Convolutions computed in the type of their tensors: by oneDNN, or of float32 by per_tap_gemm.h.
- */
+/* Convolutions computed in the type of their tensors: by oneDNN or, for float32, by
+ * per_tap_gemm.h. */
 struct cpu_native;
 enum dml_status cpu_native_create(struct cpu_engine *engine, const struct cpu_conv_shape *shape,
                                   const struct cpu_weights *weights, struct cpu_native **out);
 void cpu_native_destroy(struct cpu_native *conv);
 
 /* Whether oneDNN has no fast bfloat16 primitive for the weight gradients of this shape: then
- * cpu_native_backward_weights is not there. */
+ * cpu_native_backward_weights must not be called. */
 bool cpu_native_lacks_gradient(const struct cpu_native *conv);
 
-/* As the functions of convolution.h; what groups.h adds to weights has a gradient here. */
+/* Like the functions of convolution.h; here, what groups.h adds to weights has a gradient. */
 size_t cpu_native_forward_scratch(const struct cpu_native *conv);
 size_t cpu_native_data_scratch(const struct cpu_native *conv);
 size_t cpu_native_weights_scratch(const struct cpu_native *conv);

@@ -21,7 +21,7 @@ struct cpu_network {
 };
 
 static struct cpu_network *cpu_of(struct dml_network *network) {
-    return (struct cpu_network *)network; /* which it starts with */
+    return (struct cpu_network *)network; /* its first member */
 }
 
 static void close_network(struct cpu_network *network) {
@@ -50,7 +50,7 @@ static struct dml_backend_abilities abilities(void) {
 static enum dml_status check_options(const struct dml_graph *graph,
                                      const struct dml_network_options *options) {
     if (options->precision == DML_PRECISION_TF32)
-        return dml_fail(DML_ERROR_UNSUPPORTED, "--precision tf32: only GPUs compute so");
+        return dml_fail(DML_ERROR_UNSUPPORTED, "--precision tf32: only GPUs support it");
     if (options->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--precision bf16: %s", no_bf16);
     return dml_planned_check(graph, options);
@@ -86,8 +86,8 @@ static enum dml_status run_forward(struct dml_planned *planned, const struct pla
     return cpu_run_forward(&run, embeddings);
 }
 
-/* The gradients of a piece after the first are added to those before it once they are complete:
- * the same sum as that of as many processes with a piece each. */
+/* The gradients of a piece after the first are added to those before it once they are complete: the
+ * same sum as that of as many processes with one piece each. */
 static enum dml_status add_piece(struct cpu_network *network, const struct cpu_run *run,
                                  const float *grad) {
     struct cpu_params *params = &network->params;
@@ -132,7 +132,7 @@ static enum dml_status create(const struct dml_graph *graph,
     network->planned.options = *options;
     enum dml_status status = cpu_engine_create(&network->engine);
     size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
-    /* Feature maps are bfloat16; tokens stay float32, and their products are of bfloat16. */
+    /* Feature maps are bfloat16; tokens stay float32, and their products round to bfloat16. */
     bool narrow = options->precision == DML_PRECISION_BF16,
          tokens = dml_planned_has(graph, DML_OP_TOKENS);
     enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* oneDNN chooses by the processor: keeps it to the level that DML_LEVEL names. It takes that before
- * its first use only, and a level does not change. */
+/* oneDNN picks kernels for the processor: this limits it to the level that DML_LEVEL names. It
+ * accepts that only before its first use, and the level never changes. */
 static void keep_to_level(void) {
     if (dml_level_forced() == 2)
         dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);

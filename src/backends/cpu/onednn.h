@@ -38,7 +38,7 @@ struct cpu_operation {
 };
 
 /* Makes the primitive of `pd` with the given arguments (ended by 0) and room for scratch. What a
- * failure leaves is destroyed like any other. */
+ * failure leaves behind is destroyed like any other. */
 enum dml_status cpu_operation_create(struct cpu_operation *operation, struct cpu_engine *engine,
                                      const_dnnl_primitive_desc_t pd, const int *arguments,
                                      const cpu_const_md *mds);

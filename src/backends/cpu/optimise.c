@@ -11,7 +11,7 @@ struct range {
     size_t start, end;
 };
 
-/* That of a span's learnable parameters, which lie side by side. */
+/* The range of a span's learnable parameters, which lie side by side. */
 static struct range range_of(const struct cpu_params *params, const struct dml_span *span) {
     struct range range = {0, 0};
     for (int i = span->first; i < span->end; i++) {
@@ -25,7 +25,7 @@ static struct range range_of(const struct cpu_params *params, const struct dml_s
     return range;
 }
 
-/* The next run of spans that lie side by side, from *at on; NULL spans: all there is. */
+/* The next run of spans that lie side by side, from *at on; NULL spans: everything. */
 static bool next_range(const struct cpu_params *params, const struct dml_spans *spans, size_t *at,
                        struct range *out) {
     size_t count = spans ? spans->count : 1;

@@ -26,7 +26,7 @@ struct cpu_params {
     /* Weights with their batch norm folded in, at the weight's offset; the resulting bias at the
      * offset of the batch norm's bias. */
     float *folded;
-    /* Of bfloat16 convolutions: their own weights or the folded ones, as they read them; NULL in
+    /* For bfloat16 convolutions: their own weights or the folded ones, as they read them; NULL in
      * float32. */
     char *narrow;
     enum plan_element element;          /* of feature maps */
@@ -49,7 +49,7 @@ struct dml_gradient_size cpu_params_gradient_size(const struct cpu_params *param
                                                   const struct dml_spans *spans);
 void cpu_params_clip(struct cpu_params *params, const struct dml_spans *spans, double scale,
                      double limit);
-/* Makes the first `count` states, or the averages, where they are not there yet. */
+/* Makes the first `count` states, or the averages, where they do not exist yet. */
 enum dml_status cpu_params_states(struct cpu_params *params, size_t count);
 enum dml_status cpu_params_averages(struct cpu_params *params);
 enum dml_status cpu_params_average(struct cpu_params *params, double decay);
@@ -76,7 +76,7 @@ enum dml_status cpu_params_prepare(struct cpu_params *params, const struct plan_
                                    bool fold);
 
 /* From the gradients of a convolution's effective weight and bias, those of its own parameters and
- * of the batch norm folded into it: dW = dW' g/s, the others as plan/fold.h says. */
+ * of the batch norm folded into it: dW = dW' g/s, the others as in plan/fold.h. */
 void cpu_params_conv_grads(struct cpu_params *params, const struct plan_fusion *fusion,
                            const float *grad_weights, const float *grad_bias);
 

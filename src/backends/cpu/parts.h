@@ -3,9 +3,9 @@
 
 #include "backends/backend.h"
 
-/* Batch norm over a batch of which each of several processes has a part of one size: Ioffe and
- * Szegedy 2015, Batch normalization, with the statistics of all of it. `parts` NULL: one process,
- * nothing changes. */
+/* Batch norm over a batch that several processes share, each with a part of the same size: Ioffe
+ * and Szegedy 2015, Batch normalization, with the statistics of the whole batch. `parts` NULL: one
+ * process, nothing changes. */
 
 /* mean, variance (channels) of this part become those of the batch. */
 enum dml_status cpu_parts_statistics(const struct dml_batch_parts *parts, size_t channels,

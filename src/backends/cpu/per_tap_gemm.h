@@ -21,7 +21,7 @@ struct cpu_tap_strides {
 
 size_t cpu_per_tap_scratch(const struct cpu_conv_shape *shape); /* bytes, for each of the three */
 
-/* As the functions of convolution.h. Input, output and weights have one block size. */
+/* Like the functions of convolution.h. Input, output and weights have one block size. */
 void cpu_per_tap_forward(const struct cpu_conv_shape *shape, const struct cpu_tap_strides *strides,
                          const float *input, const float *weights, const float *bias,
                          const float *residual, float *output, float *scratch);

@@ -1,4 +1,4 @@
-/* A part of kernels_body.h: pools. They walk one channel group of one image at a time, all channels
+/* Part of kernels_body.h: pools. They walk one channel group of one image at a time, all channels
  * of a group side by side. */
 
 /* The part of the window of output row (or column) `o` that lies in the input. */
@@ -134,7 +134,7 @@ static void max_pool_gradient(const struct cpu_window *window, const struct plan
         }
 }
 
-/* One over what the sum of a window is divided by: with count_padding, its pixels inside the
+/* The reciprocal of what a window's sum is divided by: with count_padding, its pixels inside the
  * padded image, as PyTorch counts them. */
 static float window_share(const struct cpu_window *w, const struct plan_layout *in, struct span y,
                           struct span x) {

@@ -26,7 +26,8 @@ static void begin(const struct cpu_product *p) {
         dml_product_begin(&p->start, i, 0, 1, p->n, p->c + i * p->ldc, p->ldc);
 }
 
-/* By way of float32: operands lie rounded in scratch memory as they lay before, without gaps. */
+/* By way of float32: the rounded operands lie in scratch memory in their original order, without
+ * gaps. */
 static void emulate(const struct cpu_product *p, float *a, float *b) {
     size_t rows_a = p->transpose_a ? p->k : p->m, rows_b = p->transpose_b ? p->n : p->k;
     size_t columns_a = p->transpose_a ? p->m : p->k, columns_b = p->transpose_b ? p->k : p->n;

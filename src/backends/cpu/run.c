@@ -103,8 +103,8 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct plan_ste
     return DML_OK;
 }
 
-/* The layout of a fusion's tensor for kernels that go over elements whatever channel they are of:
- * these take groups of few channels, and the one group of a token has all. */
+/* The layout of a fusion's tensor for kernels that go over elements whatever their channel: these
+ * take groups of few channels, and a token's one group has them all. */
 static struct plan_layout elementwise(const struct cpu_run *run, const struct plan_fusion *fusion) {
     struct plan_layout layout = fusion->layout;
     if (run->plan->graph->nodes[fusion->last_node].tokens || fusion->kind == PLAN_FUSION_PATCHES) {
@@ -137,7 +137,7 @@ static void run_concat(const struct cpu_run *run, const struct plan_step *step) 
     const struct plan_fusion *fusion = unit_at(run, step->fusion);
     void *out = cpu_at(run, step->out);
     int channel = 0;
-    if (fusion->layout.channels % fusion->layout.block) /* what fills up the last group */
+    if (fusion->layout.channels % fusion->layout.block) /* padding of the last group */
         memset(out, 0, plan_layout_bytes(&fusion->layout, run->plan->n));
     for (int k = 0; k < step->term_count; k++) {
         const struct plan_layout *input = &unit_at(run, fusion->inputs[k])->layout;
@@ -246,7 +246,7 @@ static enum dml_status norm_backward(const struct cpu_run *run, const struct pla
     float *grad_bias = cpu_params_grad(params, fusion->norm, DML_ROLE_NORM_BIAS);
     double epsilon = run->plan->graph->nodes[fusion->norm].epsilon;
     double count = (double)(n * cpu_parts_count(run->parts)) * (double)layout->pixels;
-    for (size_t c = 0; c < (size_t)layout->channels; c++) { /* of this part, as all gradients */
+    for (size_t c = 0; c < (size_t)layout->channels; c++) { /* of this part, like all gradients */
         grad_weight[c] = (float)(sum_x[c] / sqrt(variance[c] + epsilon));
         grad_bias[c] = (float)sum[c];
     }
@@ -271,7 +271,7 @@ static void frozen_norm_backward(const struct cpu_run *run, const struct plan_st
     size_t channels = (size_t)layout->channels;
     size_t padded = plan_layout_channels(layout);
     double *sum = cpu_at(run, step->scratch), *sum_x = sum + padded;
-    /* The mean has no padding to whole groups, so it is taken off afterwards. */
+    /* The mean has no padding to whole groups, so it is subtracted afterwards. */
     float zero[padded];
     memset(zero, 0, sizeof zero);
     kernels_of(fusion)->channel_sums(layout, run->plan->n, cpu_at(run, step->in),
@@ -355,7 +355,7 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct pla
     const struct plan_fusion *fusion = unit_at(run, step->fusion);
     size_t n = run->plan->n;
     switch (step->kind) {
-    case PLAN_STEP_FORWARD: /* once more */
+    case PLAN_STEP_FORWARD: /* again */
         return forward_step(run, step);
     case PLAN_STEP_OUTPUT_GRAD:
         break;

@@ -14,7 +14,7 @@ struct cpu_run {
     const struct dml_images *images;
     size_t first; /* index in the batch of the plan's first image */
     const struct dml_batch_parts
-        *parts; /* of the batch, where other processes have some; or NULL */
+        *parts; /* of the batch, where other processes have some of it; or NULL */
 };
 
 /* Images to embeddings (n, embed_dim). */

@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-/* A convolution of bfloat16 tensors, computed by one of float32: what it reads is widened into
- * scratch memory, and what it makes is rounded. For tests where the processor has no bfloat16
+/* A convolution of bfloat16 tensors, computed by one of float32: its inputs are widened into
+ * scratch memory, and its results are rounded. For tests where the processor has no bfloat16
  * (DML_BF16=emulate), and for the weight gradients of shapes that oneDNN has no fast primitive
  * for. */
 struct cpu_through_float32 {
@@ -21,7 +21,7 @@ enum dml_status cpu_through_float32_create(struct cpu_engine *engine,
                                            struct cpu_through_float32 *out);
 void cpu_through_float32_destroy(struct cpu_through_float32 *widened);
 
-/* As the functions of convolution.h. */
+/* Like the functions of convolution.h. */
 size_t cpu_through_float32_forward_scratch(const struct cpu_through_float32 *widened);
 size_t cpu_through_float32_data_scratch(const struct cpu_through_float32 *widened);
 size_t cpu_through_float32_weights_scratch(const struct cpu_through_float32 *widened);

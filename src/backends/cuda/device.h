@@ -6,8 +6,8 @@
 /* A card, without a type or call of its vendor: what libdml_cuda.so offers (device/device_cuda.c),
  * and tests/cuda_host offers in plain C. Network, plan and parameters are the backend's.
  *
- * Work is queued in the order of the calls and done some time later. The first that fails makes
- * all that follow do nothing; `finish` tells. */
+ * Work is queued in the order of the calls and done some time later. Once one fails, all later ones
+ * do nothing; `finish` reports it. */
 
 enum { CUDA_INTERFACE = 1, CUDA_REASON = 256 };
 
@@ -24,8 +24,8 @@ struct cuda_versions {
 
 struct cuda_device; /* a card that is in use */
 
-/* How convolutions and products are computed, all with sums in float32: of float32; of float32 with
- * 10 bits of mantissa; of bfloat16, where all that convolutions take and make is bfloat16. */
+/* How convolutions and products are computed, always with sums in float32: of float32; of float32
+ * with 10 bits of mantissa; of bfloat16, where convolutions also read and write bfloat16. */
 enum cuda_math { CUDA_FP32, CUDA_TF32, CUDA_BF16 };
 
 /* out = relu?(convolution(x) + residual + bias), all (n, height, width, channels); weights (out_c,
@@ -43,7 +43,7 @@ enum cuda_pass { CUDA_FORWARD, CUDA_DATA, CUDA_WEIGHTS };
 
 /* c (m, n) = a b + beta c, of float32, for each of `batch` matrices, row-major, `lda` and so on
  * floats from one row to the next, `stride_a` and so on from one matrix to the next. a is (m, k),
- * or (k, m) where transpose_a, and so for b. narrow: on a device of CUDA_BF16 the factors are
+ * or (k, m) where transpose_a, and the same for b. narrow: on a device of CUDA_BF16 the factors are
  * rounded to bfloat16. */
 struct cuda_gemm {
     bool transpose_a, transpose_b, narrow;
@@ -54,7 +54,7 @@ struct cuda_gemm {
     float beta;
 };
 
-/* Functions that can fail at once write one line to `reason` (CUDA_REASON bytes). */
+/* Functions that can fail immediately write one line to `reason` (CUDA_REASON bytes). */
 struct cuda_api {
     int interface; /* CUDA_INTERFACE */
     const struct cuda_kernels *kernels;
@@ -67,7 +67,7 @@ struct cuda_api {
     struct cuda_device *(*open)(int index, enum cuda_math math, char *reason);
     void (*close)(struct cuda_device *device);
 
-    /* Memory of the card; NULL: there is not that much. What is released waits for its last use. */
+    /* Memory on the card; NULL: there is not enough. Memory is released after its last use. */
     void *(*alloc)(struct cuda_device *device, size_t bytes);
     void (*release)(struct cuda_device *device, void *memory);
     void (*free_memory)(struct cuda_device *device, size_t *free, size_t *total);
@@ -79,7 +79,7 @@ struct cuda_api {
     void (*download)(struct cuda_device *device, void *to, const void *from, size_t bytes);
     void (*copy)(struct cuda_device *device, void *to, const void *from, size_t bytes);
     void (*zero)(struct cuda_device *device, void *to, size_t bytes);
-    /* Waits for all that is queued. NULL, or what went wrong, for good. */
+    /* Waits for everything queued. NULL, or what went wrong; a failure is permanent. */
     const char *(*finish)(struct cuda_device *device);
 
     void (*gemm)(struct cuda_device *device, const struct cuda_gemm *gemm);

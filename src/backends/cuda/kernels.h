@@ -9,10 +9,10 @@
 extern "C" {
 #endif
 
-/* What a card computes beside convolutions and matrix products. All pointers are to the card's
- * memory. Feature maps lie (n, height, width, channels): as rows, one a pixel, of `width` channels,
- * and `stride` values from one row to the next. They are float32, or bfloat16 where something is
- * `narrow`: then they are of type void here. Sums over many values are taken in float64, in an
+/* What a card computes besides convolutions and matrix products. All pointers are to the card's
+ * memory. Feature maps lie (n, height, width, channels): as rows of `width` channels, one per
+ * pixel, with `stride` values from one row to the next. They are float32, or bfloat16 where a
+ * `narrow` says so; such pointers are void here. Sums over many values are taken in float64, in an
  * order that depends on sizes alone, so results repeat to the bit. */
 
 struct cuda_rows {
@@ -49,13 +49,13 @@ struct cuda_pool {
     bool narrow; /* maps and their gradients */
 };
 
-/* Images as they come: 8-bit (n, pixels, 3) by a table (3, 256) of what values become, or floats
- * (n, 3, pixels), to rows of `stride` channels, of which those after the third are 0. */
+/* Images as they come: 8-bit (n, pixels, 3) through a table (3, 256) of what values become, or
+ * floats (n, 3, pixels), to rows of `stride` channels, of which those after the third are 0. */
 struct cuda_input {
     const uint8_t *pixels; /* NULL: floats */
     const float *floats;
     const float *table;       /* (3, 256), of the network's channels */
-    int source[3];            /* the colour that each of these is made of */
+    int source[3];            /* the colour that each of these comes from */
     const int *erased;        /* (n, 4): left, top, width, height; NULL: nothing */
     float scale[3], shift[3]; /* of floats, and `shift` of what is erased */
     size_t n, height, width, stride;
@@ -72,8 +72,8 @@ enum cuda_sum {
 struct cuda_sums {
     enum cuda_sum kind;
     struct cuda_rows rows;
-    const void *x, *y;   /* y of x's strides */
-    const float *center; /* of CUDA_SUM_NORMED mean, then inverse, of each row */
+    const void *x, *y;   /* y has x's strides */
+    const float *center; /* for CUDA_SUM_NORMED the mean, then the inverse, of each row */
 };
 
 /* A batch norm, arrays of `channels`. Sums, statistics and coefficients beside it have `stride`
@@ -85,7 +85,7 @@ struct cuda_norm {
     double epsilon;
 };
 
-/* Of one kind of update; see the optimisers' files. */
+/* The settings of one kind of update; see the optimisers' files. */
 enum cuda_optimiser { CUDA_ADAM, CUDA_SGD, CUDA_SGD_NESTEROV, CUDA_RMSPROP, CUDA_RMSPROP_MOMENTUM };
 struct cuda_update {
     enum cuda_optimiser kind;
@@ -98,7 +98,7 @@ struct cuda_attention {
 };
 
 /* A sequence's rows: learned tokens, of which the last `registers` have no position, then patches.
- * With registers the positions are of the patches alone. `learned` are the parameters of class,
+ * With registers, only the patches have positions. `learned` are the parameters of class,
  * distillation and register tokens; NULL: there is none. */
 struct cuda_tokens {
     size_t n, tokens, prefix, registers, channels;
@@ -108,7 +108,7 @@ struct cuda_token_grads {
     float *cls, *distilled, *extra, *positions;
 };
 
-/* The mean of rows first..first+count-1 of each image goes to channel `to` on. */
+/* The mean of rows first..first+count-1 of each image goes to the channels from `to` on. */
 struct cuda_mean {
     size_t first, count, to;
 };
@@ -148,14 +148,14 @@ struct cuda_kernels {
     /* out += x. */
     void (*add)(cuda_stream s, size_t count, const float *x, float *out);
 
-    /* sums (2, width) in float64. partial: cuda_sums_scratch(rows) floats64. */
+    /* sums (2, width) in float64. partial: cuda_sums_scratch(rows) float64. */
     void (*sums)(cuda_stream s, const struct cuda_sums *sums, double *partial, double *out);
     /* grad[c] = sums[c] * factor. */
     void (*store)(cuda_stream s, size_t count, const double *sums, double factor, float *grad);
 
     /* Statistics (4, stride): mean, variance, then scale and shift of the normalisation. The first
-     * makes the mean of sums; the second, of sums of squares, the others, and moves the running
-     * statistics. */
+     * makes the mean from sums; the second makes the others from sums of squares, and updates the
+     * running statistics. */
     void (*norm_mean)(cuda_stream s, size_t channels, const double *sums, double count,
                       float *statistics);
     void (*norm_variance)(cuda_stream s, const struct cuda_norm *norm, const double *sums,
@@ -191,7 +191,7 @@ struct cuda_kernels {
     /* `winner` (like y): the position in its window of each maximum; NULL: not kept. */
     void (*max_pool)(cuda_stream s, const struct cuda_window *w, const void *x, void *y,
                      uint8_t *winner);
-    /* `positive` (like y, or NULL): only where it is above 0 a gradient passes. */
+    /* `positive` (like y, or NULL): a gradient passes only where it is above 0. */
     void (*max_pool_gradient)(cuda_stream s, const struct cuda_window *w,
                               const struct cuda_term *grad, const struct cuda_term *positive,
                               const uint8_t *winner, void *out);
@@ -261,13 +261,15 @@ struct cuda_kernels {
     void (*average)(cuda_stream s, size_t count, float fresh, const float *values, float *average);
 };
 
-/* Rows of a block of columns that one group of threads sums; and what `sums` wants as scratch. */
+/* The most parts that `sums` and `measure` divide their work into; and the scratch that `sums`
+ * needs. */
 enum { CUDA_SUM_CHUNKS = 256, CUDA_MEASURE_PARTS = 512 };
 static inline size_t cuda_sums_scratch(size_t width) {
     return 2 * CUDA_SUM_CHUNKS * width;
 }
 
-/* kernels.cu, by nvcc for cards, by a C++ compiler and tests/cuda_shim for tests. */
+/* Defined in kernels.cu, compiled by nvcc for cards, by a C++ compiler with tests/cuda_shim for
+ * tests. */
 const struct cuda_kernels *dml_cuda_kernels(void);
 
 #ifdef __cplusplus

@@ -19,7 +19,7 @@ struct cuda_network {
 };
 
 static struct cuda_network *cuda_of(struct dml_network *network) {
-    return (struct cuda_network *)network; /* which it starts with */
+    return (struct cuda_network *)network; /* its first member */
 }
 
 static void close_network(struct cuda_network *network) {
@@ -51,13 +51,13 @@ static enum dml_status open_card(const struct dml_network_options *options, stru
     return DML_OK;
 }
 
-/* Too little memory for n images: what they want, and how many would fit. */
+/* Too little memory for n images: what they need, and how many would fit. */
 static enum dml_status too_little(const struct cuda_network *network, const struct plan *plan,
                                   size_t bytes) {
     const struct cuda_on *on = &network->on;
     size_t free_bytes, total;
     on->api->free_memory(on->device, &free_bytes, &total);
-    /* Pieces want gradients of their own. */
+    /* Pieces need gradients of their own. */
     size_t piece = network->params.piece ? 0 : network->params.learnable * sizeof(float);
     size_t left = free_bytes > piece ? free_bytes - piece : 0;
     size_t fits = (size_t)((double)plan->n * 0.9 * (double)left / (double)bytes);
@@ -153,7 +153,7 @@ static enum dml_status create(const struct dml_graph *graph,
         return DML_ERROR_MEMORY;
     network->planned.calls = &calls;
     network->planned.options = *options;
-    /* Feature maps are bfloat16; tokens stay float32, and their products are of bfloat16. */
+    /* Feature maps are bfloat16; tokens stay float32, and their products round to bfloat16. */
     bool narrow = options->precision == DML_PRECISION_BF16,
          tokens = dml_planned_has(graph, DML_OP_TOKENS);
     enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;

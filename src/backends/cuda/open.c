@@ -18,8 +18,8 @@ static pthread_once_t looked = PTHREAD_ONCE_INIT, opened = PTHREAD_ONCE_INIT;
 
 enum visit { LOOK, OPEN };
 
-/* FOLDER/LIBRARY: whether it is there, or opened. The loader's message is kept where the file is
- * there but cannot be opened, as without cuDNN. */
+/* FOLDER/LIBRARY: looks whether it is there, or opens it. The loader's message is kept where the
+ * file is there but cannot be opened, as without cuDNN. */
 static void *visit_in(enum visit what, const char *folder, int length) {
     char *path = dml_format("%.*s/" LIBRARY, length, folder);
     bool exists = path && dml_path_exists(path);
@@ -60,12 +60,12 @@ static void look_for_it(void) {
 
 static void open_it(void) {
     const struct cuda_api *(*get)(void);
-    snprintf(why_not, sizeof why_not, "this build has no GPU backend (" LIBRARY " is not there)");
+    snprintf(why_not, sizeof why_not, "this build has no GPU backend (" LIBRARY " is missing)");
     void *library = visit_all(OPEN);
     void *symbol = library ? dlsym(library, "dml_cuda_api") : NULL;
     if (!symbol) {
         if (library)
-            snprintf(why_not, sizeof why_not, LIBRARY ": it is not dml's");
+            snprintf(why_not, sizeof why_not, LIBRARY ": it does not belong to dml");
         return;
     }
     memcpy(&get, &symbol, sizeof get);

@@ -48,7 +48,7 @@ static void column_sums(const struct cuda_run *run, const struct plan_step *step
                             grad);
 }
 
-/* y = x W^T + b + residual, of each row. */
+/* y = x W^T + b + residual, for each row. */
 static void linear_forward(const struct cuda_run *run, const struct plan_step *step) {
     struct cuda_rows in = in_rows(run, step), out = out_rows(run, step);
     size_t width = (size_t)in_layout(run->plan, step)->channels;
@@ -130,7 +130,7 @@ static void layer_norm_backward(const struct cuda_run *run, const struct plan_st
 }
 
 /* A convolution whose windows lie side by side: pixels gathered patch by patch, and one product.
- * The values of a patch. */
+ * Returns the number of values in a patch. */
 static size_t gather_patches(const struct cuda_run *run, const struct plan_step *step,
                              const float *image, float *patches) {
     const struct plan_layout *in = in_layout(run->plan, step);
@@ -168,7 +168,7 @@ static size_t patch_floats(const struct plan *plan, const struct plan_step *step
     return plan->n * fusion->layout.pixels * 3 * side * side;
 }
 
-/* Of the parameters alone: nobody needs the gradient of an image. */
+/* For the parameters only: nothing needs the gradient of an image. */
 static void patches_backward(const struct cuda_run *run, const struct plan_step *step) {
     struct cuda_rows out = out_rows(run, step);
     struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
@@ -259,7 +259,7 @@ static size_t head_floats(const struct heads *h, enum part part) {
     return part == SCORES ? h->square : h->dim;
 }
 
-/* c = a b for every image and head; n columns and k products. */
+/* c = a b for every image and head: n columns, sums over k products. */
 static void multiply_heads(const struct cuda_run *run, const struct heads *h, struct operand a,
                            struct operand b, size_t n, size_t k, float *c, enum part part) {
     for (size_t head = 0; head < h->shape.heads; head++)
@@ -323,7 +323,7 @@ static size_t elements(const struct cuda_run *run, const struct plan_step *step)
     return run->plan->n * plan_fusion_of(run->plan, step)->layout.image;
 }
 
-/* 0, or 1 / (1 - rate), of each image, as the CPU draws it. */
+/* 0, or 1 / (1 - rate), for each image, as the CPU draws it. */
 static void upload_keeps(const struct cuda_run *run, const struct plan_step *step, float *factors) {
     float rate = node_of(run, step)->rate, *host = (float *)run->host;
     uint64_t node = (uint64_t)plan_fusion_of(run->plan, step)->node;

@@ -13,7 +13,7 @@ struct range {
     size_t start, end;
 };
 
-/* That of a span's learnable parameters, which lie side by side. */
+/* The range of a span's learnable parameters, which lie side by side. */
 static struct range range_of(const struct cuda_params *params, const struct dml_span *span) {
     struct range range = {0, 0};
     for (int i = span->first; i < span->end; i++) {
@@ -90,7 +90,7 @@ static bool describe(const struct dml_optimiser *optimiser, const void *options,
     return false;
 }
 
-/* An optimiser that there is no kernel for, a plugin's, works on the host. */
+/* An optimiser without a kernel, such as a plugin's, runs on the host. */
 static enum dml_status update_on_host(struct cuda_params *params,
                                       const struct dml_optimiser_step *step,
                                       const struct dml_update *update, struct range range) {
@@ -142,7 +142,7 @@ enum dml_status cuda_params_step(struct cuda_params *params,
     return status ? status : cuda_finish(on);
 }
 
-/* Gradients in these spans, without what fills them up. */
+/* Gradients in these spans, without padding. */
 static size_t element_count(const struct cuda_params *params, const struct dml_spans *spans) {
     size_t count = 0;
     for (size_t s = 0; s < spans->count; s++)

@@ -227,7 +227,7 @@ struct cuda_norm cuda_norm_of(const struct cuda_params *params, int node) {
     };
 }
 
-/* Into `folded`. */
+/* Writes `folded`. */
 static void fold(struct cuda_params *params, const struct plan_fusion *fusion) {
     const struct cuda_on *on = params->on;
     const struct dml_graph *graph = params->graph;
@@ -243,13 +243,13 @@ static void fold(struct cuda_params *params, const struct plan_fusion *fusion) {
                                params->folded + item->offset);
 }
 
-/* The parameter that a convolution's bias lies at; -1: it has none. */
+/* Index of the parameter that holds a convolution's bias; -1: it has none. */
 static int bias_of(const struct dml_graph *graph, int node, int norm) {
     return norm >= 0 ? dml_graph_find_param(graph, norm, DML_ROLE_NORM_BIAS)
                      : dml_graph_find_param(graph, node, DML_ROLE_BIAS);
 }
 
-/* Into `narrow`. */
+/* Writes `narrow`. */
 static void narrow(struct cuda_params *params, const struct plan_fusion *fusion) {
     const struct cuda_on *on = params->on;
     const float *from = fusion->norm >= 0 ? params->folded : params->values;

@@ -5,7 +5,7 @@
 #include "backends/cuda/device.h"
 #include "plan/plan.h"
 
-/* Channels that the network's input is filled up to. */
+/* Channels that the network's input is padded to. */
 enum { CUDA_IMAGE_CHANNELS = 8 };
 
 /* A card in use, and its functions. */
@@ -16,14 +16,14 @@ struct cuda_on {
     cuda_stream stream;
 };
 
-/* Waits for all that is queued. DML_ERROR_IO: some of it failed, and the card is of no use any
- * more. */
+/* Waits for everything queued. DML_ERROR_IO: some of it failed, and the card is no longer
+ * usable. */
 enum dml_status cuda_finish(const struct cuda_on *on);
 
 /* The parameters of a network on the card. Each kind of value is one array, in which parameter p
  * starts at items[p].offset: learnable parameters first, then running statistics. A convolution's
- * weights are (out, kernel_h, kernel_w, in / groups), of the input image with the channels that it
- * is filled up to, which stay 0; everything else is plain. */
+ * weights are (out, kernel_h, kernel_w, in / groups), those for the input image with the channels
+ * that pad it, which stay 0; everything else is plain. */
 struct cuda_param {
     size_t offset, count; /* stored floats */
     bool learnable, conv;
@@ -42,8 +42,8 @@ struct cuda_params {
     float *folded;   /* as the CPU backend's: weights, and biases at the batch norm's bias */
     float *scale;    /* of one norm: what weights are folded with */
     double *measure; /* (2), then CUDA_MEASURE_PARTS pairs */
-    /* What convolutions compute with is bfloat16: `narrow` then holds that of their parameters, at
-     * their offsets. Masters, gradients and states are float32 always. */
+    /* Where convolutions compute in bfloat16, `narrow` holds the copies of their parameters, at
+     * their offsets. Master values, gradients and states are always float32. */
     enum plan_element element;
     char *narrow;
     bool narrow_products; /* products round their factors to bfloat16 */
@@ -68,7 +68,7 @@ enum dml_status cuda_params_clip(struct cuda_params *params, const struct dml_sp
 enum dml_status cuda_params_average(struct cuda_params *params, double decay);
 enum dml_status cuda_params_exchange(struct cuda_params *params);
 
-/* Makes the first `count` states, or the averages, where they are not there yet. */
+/* Makes the first `count` states, or the averages, where they do not exist yet. */
 enum dml_status cuda_params_states(struct cuda_params *params, size_t count);
 enum dml_status cuda_params_averages(struct cuda_params *params);
 /* Makes `piece`. */
@@ -77,10 +77,11 @@ enum dml_status cuda_params_pieces(struct cuda_params *params);
 /* A node's values or gradients of that role; NULL where it has no such parameter. */
 float *cuda_value(const struct cuda_params *params, int node, enum dml_param_role role);
 float *cuda_grad(const struct cuda_params *params, int node, enum dml_param_role role);
-/* A batch norm's, for kernels. */
+/* A batch norm's parameters, for kernels. */
 struct cuda_norm cuda_norm_of(const struct cuda_params *params, int node);
 
-/* Brings what the convolutions of these fusions compute with up to date: folded, and narrow. */
+/* Brings `folded` and `narrow`, which the convolutions of these fusions compute with, up to
+ * date. */
 void cuda_params_prepare(struct cuda_params *params, const struct plan_fusions *fusions,
                          bool folds);
 
@@ -89,7 +90,7 @@ void cuda_params_prepare(struct cuda_params *params, const struct plan_fusions *
 const void *cuda_conv_values(const struct cuda_params *params, int node, int norm,
                              const void **bias);
 
-/* Memory of the card, zeroed; NULL and an error that says how much was wanted. */
+/* Memory on the card, zeroed; NULL and an error that says how much was wanted. */
 void *cuda_zeros(const struct cuda_on *on, size_t bytes, const char *what);
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A tile, and pairs of it that the processor decides. */
+/* The size of a tile, and the most of its pairs that the processor decides. */
 enum { ROWS = 1024, COLUMNS = 16384, MOST_UNSURE = 1 << 20 };
 
 struct cuda_ranker {
@@ -17,7 +17,7 @@ struct cuda_ranker {
     bool told;
 };
 
-/* Memory of the card, and of the host, for one call. */
+/* Memory on the card and on the host for one call. */
 struct scratch {
     float *gallery, *half, *queries, *error, *product, *level;
     uint32_t *start, *own, *nearer, *unsure;
@@ -66,7 +66,7 @@ static void free_scratch(const struct cuda_ranker *r, struct scratch *scratch) {
     free(scratch->errors);
 }
 
-/* What the kernel needs of queries row..row+n-1 beside their vectors. */
+/* What the kernel needs of queries row..row+n-1 besides their vectors. */
 static void send_queries(const struct cuda_ranker *r, const struct dml_rank_work *work,
                          struct scratch *scratch, size_t row, size_t n, float longest) {
     const struct dml_rank_task *task = work->task;

@@ -15,7 +15,7 @@ void cuda_sum(const struct cuda_run *run, const struct cuda_summing *summing,
     run->on->kernels->sums(run->on->stream, sums, summing->partial, summing->sums);
 }
 
-/* What the card needs beside the images: what pixel values become, and what is erased. */
+/* What the card needs besides the images: what pixel values become, and what is erased. */
 enum { TABLE = 3 * 256 };
 static size_t erased_bytes(const struct plan *plan) {
     return plan->n * 4 * sizeof(int);
@@ -291,7 +291,7 @@ static void conv_weights(const struct cuda_run *run, const struct plan_step *ste
                           parts.scratch);
     if (folded || bias)
         cuda_sum(run, &parts.summing, &(struct cuda_sums){CUDA_SUM, rows, grad, NULL, NULL});
-    if (!folded) { /* its own parameters are those that it computes with */
+    if (!folded) { /* it computes with its own parameters */
         k->unfold(on->stream, item->out, inner, narrow, parts.weights, values, NULL, target, NULL);
         if (bias)
             k->store(on->stream, item->out, parts.summing.sums, 1, target_bias);
@@ -405,7 +405,7 @@ static enum dml_status backward_step(const struct cuda_run *run, const struct pl
     const void *in = cuda_at(run, step->in);
     void *out = cuda_at(run, step->out);
     switch (step->kind) {
-    case PLAN_STEP_FORWARD: /* once more */
+    case PLAN_STEP_FORWARD: /* again */
         return forward_step(run, step);
     case PLAN_STEP_OUTPUT_GRAD:
         break;

@@ -19,9 +19,9 @@ struct cuda_run {
     const struct cuda_on *on;
     char *arena;
     const struct dml_images *images;
-    char *pixels; /* of the card: images of the plan's size, cuda_image_bytes */
-    char *host;   /* as much of the host's */
-    size_t first; /* image of the batch that the plan's first one is */
+    char *pixels; /* on the card: images of the plan's size, cuda_image_bytes */
+    char *host;   /* as much on the host */
+    size_t first; /* index in the batch of the plan's first image */
 };
 
 /* Bytes that the images of a plan take on the card, with their tables. */
@@ -45,7 +45,7 @@ static inline void *cuda_at(const struct cuda_run *run, struct plan_ref ref) {
            ref.offset * plan_element_size(ref.element);
 }
 
-/* A fusion's tensor as rows of channels, those that fill up included. */
+/* A fusion's tensor as rows of channels, padding included. */
 static inline struct cuda_rows cuda_rows_of(const struct plan_layout *layout, size_t n) {
     size_t width = plan_layout_channels(layout);
     return (struct cuda_rows){n * layout->pixels, width, width, layout->element == PLAN_BFLOAT16};

@@ -65,8 +65,8 @@ static enum dml_status make_conv(void *context, const struct plan *plan, int u, 
     int weight = dml_graph_find_param(plan->graph, fusion->node, DML_ROLE_WEIGHT);
     if ((size_t)(shape.in_c / shape.groups) != planning->params->items[weight].stored_in)
         return dml_fail(DML_ERROR_UNSUPPORTED,
-                        "GPU: %s: a grouped convolution of the image, or one of what only pools "
-                        "have made of it, is not computed there",
+                        "GPU: %s: grouped convolutions of the image, or of what only pools "
+                        "have made of it, are not supported",
                         node->name);
     struct cuda_conv *conv = on->api->conv_create(on->device, &shape, reason);
     *out = conv;

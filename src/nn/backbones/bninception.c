@@ -7,7 +7,7 @@
  * Caffe model that Cadene publishes. */
 
 /* The channels of a module. With `one` 0 it halves the image: its last convolutions have stride 2,
- * and the pool, without a projection, too. */
+ * and so has the pool, which then has no projection. */
 struct module {
     const char *name;
     int one, three_reduce, three, double_reduce, double_three, pool;
@@ -69,7 +69,7 @@ static int build(struct dml_graph *g, const struct dml_backbone_context *c, cons
     };
     /* clang-format on */
     enum { COUNT = sizeof modules / sizeof modules[0] };
-    /* Caffe's input: BGR in 0..255 less its means, by way of the study's rounded constants. */
+    /* Caffe's input: BGR in 0..255 minus its means, by way of the study's rounded constants. */
     const struct dml_input_transform caffe = {
         {0.502f, 0.4588f, 0.4078f}, {0.0039f, 0.0039f, 0.0039f}, true};
     dml_graph_set_input(g, &caffe);

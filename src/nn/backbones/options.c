@@ -13,7 +13,7 @@ static bool has_lone_name(const struct dml_param *param) {
     return param->type == DML_PARAM_INT && param->min < 0;
 }
 
-/* A number without a sign; whole ones begin with no 0. */
+/* A number without a sign; whole ones have no leading 0. */
 static bool is_number(const struct dml_param *param, const char *text) {
     if (param->type == DML_PARAM_INT)
         return *text >= '1' && *text <= '9' && text[strspn(text, "0123456789")] == 0;
@@ -29,7 +29,7 @@ static bool takes(const struct dml_param *param, const char *option, char *value
     case DML_PARAM_FLAG:
         snprintf(value, size, "true");
         return named && !*rest;
-    case DML_PARAM_CHOICE: /* the first choice is what holds without an option */
+    case DML_PARAM_CHOICE: /* the first choice is the default */
         snprintf(value, size, "%s", option);
         for (const char *const *choice = param->choices + 1; *choice; choice++)
             if (strcmp(*choice, option) == 0)

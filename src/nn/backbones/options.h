@@ -6,8 +6,8 @@
 /* Options of backbones as they are written after a name: see struct dml_backbone. */
 
 /* Reads "_frozen_normalize" into the table's struct; *out owns it, and stays NULL without a table.
- * DML_ERROR_USAGE: an option that the backbone called `name` does not have, two values of one. Free
- * with dml_params_free. */
+ * DML_ERROR_USAGE: an option that the backbone called `name` does not have, or two values of one
+ * option. Free with dml_params_free. */
 enum dml_status dml_backbone_read_options(const char *name, const struct dml_param_table *table,
                                           const char *text, struct dml_params **out);
 
@@ -15,8 +15,8 @@ enum dml_status dml_backbone_read_options(const char *name, const struct dml_par
 bool dml_backbone_has_option(const struct dml_param_table *table, const char *option,
                              size_t length);
 
-/* The options of a table as they are written after a backbone's name: "_frozen, _avg, ...", or with
- * blanks between them and nothing before. */
+/* The options of a table as they are written after a backbone's name: "_frozen, _avg, ...", or
+ * separated by blanks, with nothing before them. */
 void dml_backbone_options_text(const struct dml_param_table *table, const char *before,
                                const char *separator, char *out, size_t size);
 

@@ -77,7 +77,7 @@ const struct dml_backbone *dml_backbone_find(const char *arch) {
     return find(arch, &length);
 }
 
-/* Characters of an unknown name: up to the first option of convolutional backbones. */
+/* Length of an unknown name: up to the first option of convolutional backbones. */
 static size_t name_length(const char *arch) {
     for (const char *at = arch; (at = strchr(at, '_')); at++)
         if (dml_backbone_has_option(&dml_convolutional_params, at + 1, strcspn(at + 1, "_")))
@@ -110,7 +110,7 @@ static int by_name(const void *a, const void *b) {
                   (*(const struct dml_graph_param *const *)b)->name);
 }
 
-/* Refuses two parameters of one name, which a checkpoint could not hold. */
+/* Refuses two parameters with the same name, which a checkpoint could not hold. */
 static enum dml_status check_names(const struct dml_graph *graph) {
     size_t count = (size_t)graph->param_count;
     const struct dml_graph_param **sorted = dml_alloc(count + 1, sizeof *sorted);
@@ -148,7 +148,7 @@ static enum dml_status check_use(const struct dml_graph *graph) {
     return status;
 }
 
-/* What a builder has to keep to: dml_backbone.build. */
+/* What a builder has to satisfy: see dml_backbone.build. */
 static enum dml_status check(const struct dml_graph *graph, const struct dml_backbone_context *c) {
     const struct dml_node *first = &graph->nodes[0];
     if (first->op != DML_OP_INPUT || first->channels != 3 || first->height != c->image_size ||

@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-/* He, Zhang, Ren, Sun 2016, table 1, and what is made from it: wider bottlenecks (Zagoruyko and
+/* He, Zhang, Ren, Sun 2016, table 1, and what was made from it: wider bottlenecks (Zagoruyko and
  * Komodakis 2016), bottlenecks in groups (Xie et al. 2017). As in torchvision, a bottleneck's
  * stride is in its 3x3 convolution, not in the first 1x1. */
 

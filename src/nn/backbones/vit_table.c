@@ -1,6 +1,6 @@
 #include "nn/backbones/vit.h"
 
-/* The vision transformers that are published, and a tiny one for small machines. */
+/* Published vision transformers, and a tiny one for small machines. */
 
 static const float half[] = {0.5f, 0.5f, 0.5f};
 static const float imagenet_mean[] = {0.485f, 0.456f, 0.406f};
@@ -33,19 +33,19 @@ static const struct dml_param params[] = {
      .offset = AT(positions),
      .fallback = "timm",
      .choices = rules,
-     .help = "How position embeddings are resampled for another number of patches: as timm, as "
-             "DINO's authors, or as transformers does it."},
+     .help = "How position embeddings are resampled for another number of patches: as timm, "
+             "DINO's authors or transformers do it."},
     {.name = "droppath",
      .type = DML_PARAM_FLOAT,
      .offset = AT(drop_path),
      .fallback = "0",
      .max = 0.999999,
-     .help = "Probability that the last block is left out for an image in training; it grows in a "
-             "line from 0 in the first."},
+     .help = "Probability that the last block is left out for an image in training; it grows "
+             "linearly from 0 in the first."},
     {.name = "noprojection",
      .type = DML_PARAM_FLAG,
      .offset = AT(no_projection),
-     .help = "CLIP's without its own last layer."},
+     .help = "CLIP without its own last layer."},
 };
 #undef AT
 static const struct dml_param_table clip_table =

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What files of a backbone are called. */
+/* What a backbone's files are called. */
 struct names {
     char safetensors[128], published[128], timm[128]; /* timm: empty where it has none */
 };
@@ -60,8 +60,8 @@ enum dml_status dml_weights_find(const struct dml_backbone *backbone, const char
     if (!backbone->weights_file)
         return dml_fail(
             DML_ERROR_INPUT,
-            "no weights of %s are published; --weights FILE names a file; training starts "
-            "without any by --not_pretrained",
+            "no weights of %s are published; --weights FILE names a file; --not_pretrained "
+            "starts training without any",
             backbone->method.name);
     struct names names = names_of(backbone);
     const char *chosen = getenv("DML_WEIGHTS");
@@ -76,8 +76,8 @@ enum dml_status dml_weights_find(const struct dml_backbone *backbone, const char
         status = dml_fail(DML_ERROR_INPUT,
                           "no ImageNet weights for %s: expected %s (or %s, or %s%s%s) in %s or %s; "
                           "published at %s; "
-                          "--weights FILE names another file; training starts without any by "
-                          "--not_pretrained",
+                          "--weights FILE names another file; --not_pretrained starts training "
+                          "without any",
                           backbone->method.name, backbone->weights_file, names.safetensors,
                           names.published, *names.timm ? ", or " : "", names.timm,
                           chosen && *chosen ? chosen : "$DML_WEIGHTS (not set)", cache,

@@ -40,7 +40,7 @@ static const struct dml_tensor *look_up(const struct index *index, const char *p
     return found ? *found : NULL;
 }
 
-/* Below the prefix that most are below, or below none, or as a network held as a member. */
+/* Under the prefix that most tensors have, or under none, or as a network held as a member. */
 static const struct dml_tensor *look_up_anywhere(const struct index *index, const char *prefix,
                                                  const char *layer, const char *rest) {
     const char *const prefixes[] = {prefix, "", "model."};
@@ -73,8 +73,8 @@ static bool fits(const struct dml_graph_param *param, const struct dml_tensor *t
 
 enum { MAX_PREFIXES = 32, PREFIX_SIZE = 100 };
 
-/* All that the names of wrappers make at the start of the file's names ("", "module.",
- * "module.backbone."), at most so many. */
+/* All prefixes that wrappers' names form at the start of the file's names ("", "module.",
+ * "module.backbone."), at most MAX_PREFIXES. */
 static size_t list_prefixes(const struct index *index, char out[MAX_PREFIXES][PREFIX_SIZE]) {
     size_t count = 1;
     out[0][0] = 0;
@@ -101,7 +101,7 @@ static size_t count_found(const struct index *index, const char *prefix,
     return found;
 }
 
-/* The prefix below which the file has most of the graph: of two alike the shorter. */
+/* The prefix under which the file has most of the graph; if two tie, the shorter. */
 static void choose_prefix(const struct index *index, const struct dml_graph *graph,
                           char out[PREFIX_SIZE]) {
     char prefixes[MAX_PREFIXES][PREFIX_SIZE];
@@ -132,7 +132,7 @@ static bool holds_backbone(const struct index *index, const struct dml_graph *gr
     return true;
 }
 
-/* The backbone that the file is complete for, or NULL: the largest, for a resnet101 holds all
+/* The backbone that the file is complete for, or NULL: the largest, since a resnet101 holds all
  * that a resnet50 needs; of those with the same parameters, as vits16 and dinos16, the graph's. */
 static const struct dml_backbone *recognise(const struct index *index,
                                             const struct dml_graph *wanted) {
@@ -265,7 +265,7 @@ static enum dml_status check_values(const struct dml_graph_param *param, const f
     return DML_OK;
 }
 
-/* Everything is checked before anything is given away: a network is never half loaded. */
+/* Everything is checked before anything is handed over: a network is never half loaded. */
 enum dml_status dml_weights_load(const struct dml_graph *graph, const struct dml_tensors *tensors,
                                  const char *file, bool head,
                                  enum dml_status (*put)(void *data, int index, const float *values),

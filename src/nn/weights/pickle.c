@@ -64,7 +64,7 @@ static bool holds_items(enum dml_pickle_kind kind) {
            kind == DML_PICKLE_TENSOR || kind == DML_PICKLE_PARAMETER;
 }
 
-/* Takes over the items of a list, also when it fails. */
+/* Takes over the items of a list, even when it fails. */
 static enum dml_status push_new(struct machine *m, value template) {
     value *made = NULL;
     enum dml_status status = DML_ERROR_MEMORY;
@@ -155,8 +155,8 @@ static enum dml_status push_text(struct machine *m, size_t length_bytes) {
         m, (value){.kind = DML_PICKLE_TEXT, .text = {(const char *)bytes, (size_t)length}});
 }
 
-/* A two's-complement integer of any length; those beyond 64 bits (hashes, states of generators)
- * have no use here. */
+/* A two's-complement integer of any length; those beyond 64 bits (hashes, states of generators) are
+ * of no use here. */
 static enum dml_status push_long(struct machine *m, size_t length_bytes) {
     uint64_t length = 0, number = 0;
     enum dml_status status = take_number(m, length_bytes, &length);
@@ -251,7 +251,7 @@ static enum dml_status call_mapping(struct machine *m, const value *arguments) {
     if (given->kind == DML_PICKLE_DICT)
         return append(m, dict, given->list.items, given->list.count);
     if (given->kind != DML_PICKLE_LIST)
-        return DML_OK; /* what a defaultdict makes values with */
+        return DML_OK; /* what a defaultdict makes its values with */
     for (size_t i = 0; i < given->list.count && !status; i++) {
         const value *pair = given->list.items[i];
         if (pair->kind != DML_PICKLE_LIST || pair->list.count != 2)
@@ -300,14 +300,14 @@ static enum dml_status reduce(struct machine *m) {
     return call(m, callee, arguments);
 }
 
-/* A new object with arguments by name, which nothing here has a use for. */
+/* A new object with arguments by name, which nothing here needs. */
 static enum dml_status reduce_named(struct machine *m) {
     value *named = NULL;
     enum dml_status status = pop(m, &named);
     return status ? status : reduce(m);
 }
 
-/* An object's state: kept for containers and parameters, of no use for others. */
+/* An object's state: kept for containers and parameters, not needed for others. */
 static enum dml_status build(struct machine *m) {
     value *state = NULL, *object = NULL;
     enum dml_status status = pop(m, &state);
@@ -375,7 +375,7 @@ static enum dml_status push_tuple(struct machine *m, size_t count) {
 
 enum { STOP = '.' };
 
-/* Opcodes that a number follows, and containers of what is above the mark. */
+/* Opcodes followed by a number, and those that make containers of what is above the mark. */
 static enum dml_status step_sized(struct machine *m, unsigned char opcode) {
     uint64_t number = 0;
     value **items = NULL;

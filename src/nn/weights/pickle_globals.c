@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-/* What torch.load(weights_only=True) allows, and values without a meaning here that training
- * scripts leave beside their weights: none is ever called, so that they can be passed over. */
+/* What torch.load(weights_only=True) allows, and values without meaning here that training scripts
+ * leave beside their weights: none is ever called, so that they can be passed over. */
 static const struct {
     const char *module, *names; /* separated by spaces */
     enum dml_pickle_global which;

@@ -38,7 +38,7 @@ static void antialiased_row(size_t i, size_t side, double scale, double *weights
         weights[(size_t)j] /= sum;
 }
 
-/* (wanted, side) weights of one axis, new memory; NULL without. */
+/* (wanted, side) weights of one axis, in new memory; NULL if there is none. */
 static double *axis(enum dml_position_rule rule, size_t side, size_t wanted) {
     double *weights = dml_alloc(wanted * side, sizeof *weights);
     double offset = rule == DML_POSITIONS_DINO ? 0.1 : 0;

@@ -4,7 +4,7 @@
 #include "nn/graph.h"
 
 /* Position embeddings for another grid of patches than a file's. Each axis is resampled on its own
- * by Keys' cubic convolution, per channel. With s stored patches a side and `new` wanted ones:
+ * by Keys' cubic convolution, per channel. With s stored patches per side and `new` wanted ones:
  *   plain  scale s / new, a = -0.75, edges repeated: transformers' ViT and Dinov2
  *   dino   as plain, with scale s / (new + 0.1): the code of DINO and DINOv2
  *   timm   antialiased, a = -0.5: timm, open_clip, and DINOv2 with registers

@@ -155,7 +155,7 @@ enum dml_status dml_safetensors_parse(const void *bytes, size_t size, const char
     const char *header = (const char *)bytes + LENGTH_BYTES;
     if (length > header_limit)
         return dml_fail(DML_ERROR_INPUT,
-                        "%s: claims a safetensors header of %llu bytes, the limit "
+                        "%s: claims a safetensors header of %llu bytes; the limit "
                         "is %zu",
                         name, (unsigned long long)length, header_limit);
     if (length > size - LENGTH_BYTES)
@@ -242,7 +242,7 @@ enum dml_status dml_safetensors_write(const char *path, const struct dml_tensors
     }
     size_t length = strlen(header), padding = (LENGTH_BYTES - length % LENGTH_BYTES) % LENGTH_BYTES;
     if (length + padding > header_limit) {
-        status = dml_fail(DML_ERROR_INPUT, "%s: its header would have %zu bytes, the limit is %zu",
+        status = dml_fail(DML_ERROR_INPUT, "%s: its header would have %zu bytes; the limit is %zu",
                           path, length + padding, header_limit);
         goto out;
     }

@@ -7,7 +7,7 @@
  * of name -> dtype, shape, data_offsets, and __metadata__ with strings; then the data, without
  * gaps. https://huggingface.co/docs/safetensors */
 
-/* Whether bytes begin like one. */
+/* Whether the bytes begin like one. */
 bool dml_safetensors_detect(const void *bytes, size_t size);
 
 /* Tensors point into `bytes`. DML_ERROR_INPUT: a header beyond 8 MiB or malformed, a type this

@@ -52,7 +52,7 @@ struct found {
 
 const value *dml_state_dict_tensor(const value *item) {
     if (item->kind == DML_PICKLE_PARAMETER) {
-        /* one of old holds its tensor as the first of the attributes that BUILD gave it */
+        /* an old one holds its tensor as the first of the attributes that BUILD gave it */
         const value *state = item->list.state;
         if (item->list.count > 0)
             item = item->list.items[0];
@@ -160,7 +160,7 @@ static enum dml_status append_key(char **text, const char *separator, const valu
             shown[length] =
                 isprint((unsigned char)key->text.bytes[length]) ? key->text.bytes[length] : '?';
     else if (key)
-        length = (size_t)snprintf(shown, sizeof shown, "(not a text)");
+        length = (size_t)snprintf(shown, sizeof shown, "(not text)");
     else
         length = (size_t)snprintf(shown, sizeof shown, "[%zu]", index);
     char *longer = dml_format("%s%s%.*s", *text, **text ? separator : "", (int)length, shown);
@@ -169,7 +169,7 @@ static enum dml_status append_key(char **text, const char *separator, const valu
     return longer ? DML_OK : DML_ERROR_MEMORY;
 }
 
-/* The keys of a dict but for one. */
+/* The keys of a dict except one. */
 static enum dml_status list_keys(const value *dict, const value *but, char **out) {
     size_t more = 0, shown = 0;
     *out = dml_strdup("");
@@ -197,8 +197,8 @@ static enum dml_status refuse(const value *root, const struct found *found, cons
     enum dml_status status = list_keys(root, NULL, &keys);
     if (!status)
         status = dml_fail(DML_ERROR_INPUT, "%s: %s%s%s", file,
-                          found->dict ? "holds tensors in several places, and which of them are "
-                                        "the model's is not clear"
+                          found->dict ? "holds tensors in several places, and which are the "
+                                        "model's is not clear"
                                       : "holds no tensors by name",
                           *keys ? "; its keys are " : "", keys);
     free(keys);

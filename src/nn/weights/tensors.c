@@ -27,13 +27,13 @@ const char *dml_dtype_name(enum dml_dtype dtype) {
     return dtypes[dtype].name;
 }
 
-/* What people have in the place of weights. */
+/* What people have in place of weights. */
 static const char *other_kind(const char *bytes, size_t size) {
     static const struct {
         const char *start, *kind;
     } kinds[] = {
-        {"version https://git-lfs", "is a pointer of Git LFS, not the file itself, which `git lfs "
-                                    "pull` brings"},
+        {"version https://git-lfs", "is a Git LFS pointer, not the file itself, which `git lfs "
+                                    "pull` fetches"},
         {"<!DOCTYPE", "is a web page, not the file itself"},
         {"<!doctype", "is a web page, not the file itself"},
         {"<html", "is a web page, not the file itself"},
@@ -90,8 +90,8 @@ enum dml_status dml_tensors_write(const char *path, const struct dml_tensors *te
     if (dot && (strcmp(dot, ".pth") == 0 || strcmp(dot, ".pt") == 0))
         return dml_torch_write(path, tensors);
     return dml_fail(DML_ERROR_USAGE,
-                    "%s: the format follows from the name, which ends in none of .safetensors, "
-                    ".pth and .pt",
+                    "%s: the format follows from the name, which must end in .safetensors, "
+                    ".pth or .pt",
                     path);
 }
 

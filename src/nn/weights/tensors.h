@@ -52,10 +52,10 @@ struct dml_tensors {
 
 /* Reads a file: safetensors, or what torch.save writes (zip or its older format), told apart by
  * content. A state dict is found wherever training code puts it (state_dict.h), the prefixes that
- * wrappers put before all names ("module.", "model.backbone.") and torch.compile into them
- * ("_orig_mod.") are taken off, parameters become tensors, strided views are made contiguous.
- * DML_ERROR_INPUT: one line that names the file and, where there is one, the tensor. Nothing in a
- * file is ever executed. Free with dml_tensors_free. */
+ * wrappers put before all names ("module.", "model.backbone.") and those that torch.compile puts
+ * into them ("_orig_mod.") are removed, parameters become tensors, strided views are made
+ * contiguous. DML_ERROR_INPUT: one line that names the file and, where there is one, the tensor.
+ * Nothing in a file is ever executed. Free with dml_tensors_free. */
 enum dml_status dml_tensors_read(const char *path, struct dml_tensors *out);
 
 /* The same from bytes in memory, which must outlive `out`; `name` is for messages. */
@@ -82,29 +82,29 @@ enum dml_status dml_tensors_add_view(struct dml_tensors *tensors, const char *na
                                      const void *data);
 
 /* Adds or replaces a string of the metadata. Other programs refuse a file whose strings are not
- * UTF-8, so a byte of the value that is none becomes '?'. */
+ * UTF-8, so a byte of the value that is not becomes '?'. */
 enum dml_status dml_tensors_set_note(struct dml_tensors *tensors, const char *key,
                                      const char *value);
 
-/* Whether a name of that many bytes can be one: UTF-8 without control characters, at most
- * 1000 bytes. */
+/* Whether `length` bytes can be a tensor's name: UTF-8 without control characters, at most 1000
+ * bytes. */
 bool dml_tensor_name_valid(const char *name, size_t length);
 
 /* All elements as float32 into out (count); doubles and integers are rounded. */
 void dml_tensor_floats(const struct dml_tensor *tensor, float *out);
 
-/* Takes off the names of wrappers: before all names, or put into them by torch.compile. */
+/* Removes the names of wrappers: before all names, or put into them by torch.compile. */
 void dml_tensors_unwrap(struct dml_tensors *tensors);
 
 /* How many bytes at the start of a name are the name of a wrapper and a dot ("module.", "model.",
  * "backbone." ...), 0 for none. */
 size_t dml_tensor_wrapper(const char *name);
 
-/* "(64, 3, 7, 7)" into a buffer that any shape fits. */
+/* "(64, 3, 7, 7)" into a buffer that fits any shape. */
 enum { DML_SHAPE_TEXT = 24 * DML_TENSOR_MAX_DIMS };
 const char *dml_shape_text(const size_t *dims, int dim_count, char text[DML_SHAPE_TEXT]);
 
-/* DML_ERROR_INPUT when two tensors have one name; `file` is for the message. */
+/* DML_ERROR_INPUT when two tensors have the same name; `file` is for the message. */
 enum dml_status dml_tensors_check_names(const struct dml_tensors *tensors, const char *file);
 
 #endif

@@ -15,9 +15,9 @@ enum dml_status dml_torch_parse_zip(const void *bytes, size_t size, const char *
 enum dml_status dml_torch_parse_legacy(const void *bytes, size_t size, const char *file,
                                        struct dml_tensors *out);
 
-/* Writes a zip archive that torch.load(weights_only=True) opens: an OrderedDict of the tensors.
- * The metadata becomes its attribute `dml_metadata`, which load_state_dict passes over and the
- * reader here gives back. Whole or not at all; DML_ERROR_UNSUPPORTED beyond 4 GB. */
+/* Writes a zip archive that torch.load(weights_only=True) opens: an OrderedDict of the tensors. The
+ * metadata becomes its attribute `dml_metadata`, which load_state_dict passes over and the reader
+ * here restores. Whole or not at all; DML_ERROR_UNSUPPORTED beyond 4 GB. */
 enum dml_status dml_torch_write(const char *path, const struct dml_tensors *tensors);
 
 /* The dict's attribute that holds the metadata. */

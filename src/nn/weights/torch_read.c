@@ -20,7 +20,7 @@ bool dml_torch_is_legacy(const void *bytes, size_t size) {
     return size >= sizeof legacy_magic && memcmp(bytes, legacy_magic, sizeof legacy_magic) == 0;
 }
 
-/* An entry of the archive as new memory. torch.save never compresses; an entry that is stored
+/* An entry of the archive in new memory. torch.save never compresses; an entry that is stored
  * cannot be larger than the file, so a small file cannot ask for much memory. */
 static enum dml_status read_entry(zip_t *zip, zip_uint64_t index, size_t file_size,
                                   const char *file, unsigned char **out, size_t *size) {
@@ -41,7 +41,7 @@ static enum dml_status read_entry(zip_t *zip, zip_uint64_t index, size_t file_si
     if (!*out)
         return DML_ERROR_MEMORY;
     zip_file_t *entry = zip_fopen_index(zip, index, 0);
-    /* One byte more than there is: the checksum is compared at the end only. */
+    /* One byte more than there is: the checksum is only compared at the end. */
     if (!entry || zip_fread(entry, *out, *size + 1) != (zip_int64_t)*size) {
         dml_fail(DML_ERROR_INPUT, "%s: its entry %.200s is damaged: %s", file, info.name,
                  entry ? zip_file_strerror(entry) : zip_strerror(zip));
@@ -82,7 +82,7 @@ static enum dml_status find_pickle(zip_t *zip, const char *file, zip_uint64_t *i
                     file);
 }
 
-/* Archives of big-endian machines say so since torch 2. */
+/* Archives from big-endian machines have said so since torch 2. */
 static enum dml_status read_byte_order(zip_t *zip, const char *prefix, size_t file_size,
                                        const char *file, bool *swapped) {
     char name[300];
@@ -98,7 +98,7 @@ static enum dml_status read_byte_order(zip_t *zip, const char *prefix, size_t fi
         return status;
     *swapped = size == 3 && memcmp(text, "big", 3) == 0;
     if (!*swapped && (size != 6 || memcmp(text, "little", 6) != 0))
-        status = dml_fail(DML_ERROR_INPUT, "%s: has a byte order that is not known", file);
+        status = dml_fail(DML_ERROR_INPUT, "%s: has an unknown byte order", file);
     free(text);
     return status;
 }

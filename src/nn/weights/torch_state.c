@@ -235,13 +235,13 @@ static bool is_known(const struct dml_pickle_value *tensor) {
              parse_storage(tensor->list.items[0], &storage) && storage.dtype == DML_DTYPE_COUNT);
 }
 
-/* What a user should know of what was taken and what was not; none for a plain state dict. */
+/* What a user should know about what was taken and what was not; nothing for a plain state dict. */
 static enum dml_status remark(const char *path, const char *left, const char *foreign_name,
                               size_t foreign_count, struct dml_tensors *out) {
     char others[300] = "";
     if (foreign_count)
         snprintf(others, sizeof others,
-                 "%s%zu tensors that are complex, quantised, sparse or of another type without use "
+                 "%s%zu tensors that are complex, quantised, sparse or of another type of no use "
                  "here (%.100s)",
                  *left ? ", and " : "", foreign_count, foreign_name);
     bool passed = *left || foreign_count;
@@ -252,7 +252,7 @@ static enum dml_status remark(const char *path, const char *left, const char *fo
     return out->remark || !(*path || passed) ? DML_OK : DML_ERROR_MEMORY;
 }
 
-/* Takes the tensors of the dict; those of a type that is not known here are counted. */
+/* Takes the tensors of the dict; those of an unknown type are counted. */
 static enum dml_status add_views(struct dml_torch_state *state, const struct dml_pickle_value *dict,
                                  const char *path, const char *left, struct dml_tensors *out) {
     char first[101] = "";
@@ -272,7 +272,7 @@ static enum dml_status add_views(struct dml_torch_state *state, const struct dml
         status =
             dml_fail(DML_ERROR_INPUT,
                      "%s: all of its tensors are complex, quantised, sparse or of another type "
-                     "without use here",
+                     "of no use here",
                      state->file);
     return status ? status : remark(path, left, first, passed, out);
 }

@@ -12,7 +12,7 @@
 struct dml_torch_storage {
     const char *key; /* in the pickle, key_length bytes */
     size_t key_length;
-    enum dml_dtype dtype; /* DML_DTYPE_COUNT: of numbers that have no type here, as complex ones */
+    enum dml_dtype dtype; /* DML_DTYPE_COUNT: numbers without a type here, such as complex ones */
     size_t width;         /* bytes of an element */
     size_t count;         /* elements */
     const char *user;     /* the first tensor that needs it, or NULL */
@@ -31,7 +31,7 @@ struct dml_torch_state {
 };
 
 /* Finds the state dict and checks that every tensor lies within its storage. The pickle must
- * outlive the state. Notes and the remark go to `out`. Close it also after a failure. */
+ * outlive the state. Notes and the remark go to `out`. Close it even after a failure. */
 enum dml_status dml_torch_state_open(struct dml_pickle *pickle, const char *file,
                                      struct dml_torch_state *state, struct dml_tensors *out);
 struct dml_torch_storage *dml_torch_state_find(const struct dml_torch_state *state, const char *key,

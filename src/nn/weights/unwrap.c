@@ -49,8 +49,8 @@ static bool has_axes(const struct dml_tensors *tensors) {
     return false;
 }
 
-/* A name that begins as all do with a wrapper's name of *length bytes, or NULL. Single values do
- * not count, of which some are a wrapper's own (n_averaged), unless there is nothing else. */
+/* A name that begins, as all do, with a wrapper's name of *length bytes, or NULL. Single values do
+ * not count, since some are a wrapper's own (n_averaged), unless there is nothing else. */
 static const char *shared_wrapper(const struct dml_tensors *tensors, size_t *length) {
     const char *first = NULL;
     bool axes = has_axes(tensors);

@@ -23,7 +23,7 @@ struct rule {
     enum form form;
 };
 
-/* Names outside of blocks. */
+/* Names outside blocks. */
 static const struct rule outer[] = {
     {"register_tokens", "reg_token", AS_IS},      /* DINOv2 */
     {"embeddings.cls_token", "cls_token", AS_IS}, /* transformers: ViT, Dinov2 */
@@ -50,7 +50,7 @@ static const struct rule outer[] = {
 static const char *const block_names[] = {
     "blocks.", "encoder.layer.", "visual.transformer.resblocks.", "vision_model.encoder.layers."};
 
-/* Names inside of a block. */
+/* Names inside a block. */
 static const struct rule inner[] = {
     {"layernorm_before.", "norm1.", AS_IS}, /* transformers: ViT, Dinov2 */
     {"layernorm_after.", "norm2.", AS_IS},
@@ -131,7 +131,7 @@ static enum form rename_tensor(const char *name, char *out, size_t size) {
     return apply(outer, COUNT(outer), "", name, out, size);
 }
 
-/* What is being made. */
+/* What is being translated. */
 struct translation {
     const struct dml_graph *graph;
     const struct dml_node *tokens; /* its node with the position embeddings */
@@ -287,8 +287,8 @@ static enum dml_status resample(struct translation *t) {
     size_t side = rows > prefix + skip ? side_of(rows - prefix - skip) : 0;
     if (!side)
         return dml_fail(DML_ERROR_INPUT,
-                        "%s: its position embeddings have %zu rows, which are not %zu for tokens "
-                        "before a square of patches",
+                        "%s: its position embeddings have %zu rows, not %zu for tokens followed "
+                        "by a square of patches",
                         t->file, rows, prefix);
     float *values = dml_alloc(stored->count, sizeof *values);
     float *made = dml_alloc(param->count, sizeof *made);
@@ -360,7 +360,7 @@ static bool any_begins(const struct dml_tensors *tensors, const char *prefix) {
     return false;
 }
 
-/* What a file has and the graph does not would be left out in silence. */
+/* What a file has and the graph does not would be silently left out. */
 static enum dml_status check_parts(const struct translation *t) {
     static const char *const parts[] = {"dist_token", "reg_token", "norm_pre.weight",
                                         "blocks.0.ls1.gamma"};

@@ -6,7 +6,7 @@
 
 /* Vision transformers are published under several sets of names: timm's, which are ours; those of
  * DINO and DINOv2; transformers' ViT, Dinov2 and CLIP; OpenAI's and open_clip's CLIP, also around a
- * trunk of timm. The family is recognised by the names themselves. */
+ * timm trunk. The family is recognised by the names themselves. */
 
 /* Whether the graph is a vision transformer's. */
 bool dml_vit_is(const struct dml_graph *graph);

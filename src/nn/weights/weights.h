@@ -24,10 +24,10 @@ enum dml_status dml_weights_find(const struct dml_backbone *backbone, const char
 /* The tensor of each parameter of the graph, into matched[graph->param_count]. With `head` false
  * the last layer's stay NULL: it is new; with `head` true it must be there, in its shape, as for a
  * checkpoint. Also found: names below any chain of wrappers ("model.", "module.backbone."), and the
- * last layer under torchvision's "fc" or Cadene's "last_linear". Tensors the graph has no use for
- * (num_batches_tracked, auxiliary classifiers) are passed over. `file` is for messages.
+ * last layer under torchvision's "fc" or Cadene's "last_linear". Tensors that the graph does not
+ * use (num_batches_tracked, auxiliary classifiers) are passed over. `file` is for messages.
  * DML_ERROR_INPUT: one line lists what is missing or has another shape, or names the backbone that
- * the file is of. */
+ * the file belongs to. */
 enum dml_status dml_weights_match(const struct dml_graph *graph, const struct dml_tensors *tensors,
                                   const char *file, bool head, const struct dml_tensor **matched);
 
@@ -39,7 +39,7 @@ enum dml_status dml_weights_load(const struct dml_graph *graph, const struct dml
                                  enum dml_status (*put)(void *data, int index, const float *values),
                                  void *data);
 
-/* Appends every parameter of the graph, buffers included, as float32 tensors of PyTorch's names
+/* Appends every parameter of the graph, buffers included, as float32 tensors with PyTorch's names
  * and shapes; get(data, index, values) fills in the values. */
 enum dml_status dml_weights_collect(const struct dml_graph *graph,
                                     enum dml_status (*get)(void *data, int index, float *values),

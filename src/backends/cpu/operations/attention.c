@@ -7,14 +7,14 @@
 #include <omp.h>
 
 /* softmax(q k^T / sqrt(d)) v, Vaswani et al. 2017, for each image and head on one thread, whose
- * buffers are used again: the scores of all tokens are never kept. State: the logarithm of each
- * row's sum of exponentials, from which the backward pass computes the softmax again (Dao et al.
+ * buffers are reused: the scores of all tokens are never kept. State: the logarithm of each row's
+ * sum of exponentials, from which the backward pass computes the softmax again (Dao et al.
  * 2022). */
 
-/* What the computation for one image and head measures. */
+/* Sizes of the computation for one image and head. */
 struct sizes {
     size_t n, heads, tokens, dim, channels;
-    size_t panels; /* floats of an operand in panels, the largest */
+    size_t panels; /* floats of the largest operand in panels */
 };
 
 static struct sizes sizes_of(const struct plan *plan, const struct plan_fusion *fusion) {
@@ -38,7 +38,7 @@ static size_t state(const struct plan *plan, const struct plan_fusion *fusion) {
     return s.n * s.heads * s.tokens * sizeof(float);
 }
 
-/* Floats of a thread: a square of scores and an operand; backward a square more. */
+/* Floats per thread: a square of scores and an operand; one more square in the backward pass. */
 static size_t forward_floats(const struct sizes *s) {
     return square(s) + s->panels;
 }
@@ -64,7 +64,7 @@ static int planned_threads(const struct cpu_run *run, const struct plan_step *st
     return (int)(run->plan->slots[step->scratch.slot].bytes / (floats * sizeof(float)));
 }
 
-/* scores = q k^T of one head, its q in x and its k `channels` floats on. */
+/* scores = q k^T of one head, its q in x and its k `channels` floats further on. */
 static void multiply_qk(const struct sizes *s, const float *x, float *panels, float *scores) {
     size_t stride = 3 * s->channels;
     dml_panels_pack_transposed(s->dim, s->tokens, x + s->channels, stride, panels);
@@ -72,7 +72,7 @@ static void multiply_qk(const struct sizes *s, const float *x, float *panels, fl
                         s->tokens);
 }
 
-/* Scaled scores of a row become their softmax; the logarithm of the sum of exponentials. */
+/* Scaled scores of a row become their softmax; returns the logarithm of the sum of exponentials. */
 static float softmax(float *row, size_t count, float scale) {
     float most = -FLT_MAX, sum = 0;
 #pragma omp simd reduction(max : most)
@@ -137,8 +137,8 @@ static void softmax_gradient(const struct sizes *s, const float *log_sums, float
     }
 }
 
-/* grad (tokens, dim), rows `channels` apart; out is the gradient of q, with those of k and v
- * `channels` floats on each, as in x. */
+/* grad (tokens, dim), rows `channels` apart; out is the gradient of q, with those of k and v each
+ * `channels` floats further on, as in x. */
 static void head_backward(const struct sizes *s, const float *x, const float *log_sums,
                           const float *grad, float *out, float *buffer) {
     float *scores = buffer, *d = scores + square(s), *panels = d + square(s);
@@ -148,12 +148,12 @@ static void head_backward(const struct sizes *s, const float *x, const float *lo
     dml_panels_pack_transposed(dim, tokens, v, wide, panels); /* d = grad v^T */
     dml_panels_multiply(tokens, tokens, dim, grad, s->channels, 1, panels, false, d, tokens);
     softmax_gradient(s, log_sums, 1.0f / sqrtf((float)dim), scores, d);
-    dml_panels_pack(tokens, dim, grad, s->channels, panels); /* of v: p^T grad */
+    dml_panels_pack(tokens, dim, grad, s->channels, panels); /* for v: p^T grad */
     dml_panels_multiply(tokens, dim, tokens, scores, 1, tokens, panels, false,
                         out + 2 * s->channels, wide);
-    dml_panels_pack(tokens, dim, k, wide, panels); /* of q: d k */
+    dml_panels_pack(tokens, dim, k, wide, panels); /* for q: d k */
     dml_panels_multiply(tokens, dim, tokens, d, tokens, 1, panels, false, out, wide);
-    dml_panels_pack(tokens, dim, q, wide, panels); /* of k: d^T q */
+    dml_panels_pack(tokens, dim, q, wide, panels); /* for k: d^T q */
     dml_panels_multiply(tokens, dim, tokens, d, 1, tokens, panels, false, out + s->channels, wide);
 }
 

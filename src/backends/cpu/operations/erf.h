@@ -2,7 +2,7 @@
 #define DML_CPU_ERF_H
 
 /* The error function without branches or calls, so that a loop over it (`#pragma omp simd`) becomes
- * vector code: a rational function of x^2 within +-3.92, where erf is 1 less half a unit in the
+ * vector code: a rational function of x^2 within +-3.92, where erf is 1 minus half a unit in the
  * last place. Absolute error below 5e-7 (tests/test_transformer_operations.c). */
 static inline float cpu_erf(float x) {
     const float most = 3.92f;

@@ -47,7 +47,7 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
     return DML_OK;
 }
 
-/* What a row adds up of g = gradient * weight: the sums of g and of g x^, x^ = (x - mean) / s. */
+/* The gradient of a row, from the sums of g = gradient * weight and of g (x - mean) / s. */
 static void input_row(const float *grad, const float *x, const float *weight, size_t width,
                       float mean, float inverse, float *out) {
     float sum = 0, dot = 0;
@@ -67,7 +67,7 @@ static void input_row(const float *grad, const float *x, const float *weight, si
 }
 
 /* The gradients of weight and bias: sums over rows of gradient x^ and of the gradient, in float32
- * over some rows and of those in float64. */
+ * over some rows, then over those in float64. */
 static void add_parameter_grads(const struct cpu_row_shape *rows, const float *grad, const float *x,
                                 const float *mean, const float *inverse, float *grad_weight,
                                 float *grad_bias) {

@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-/* y = x W^T + b, of each row. */
+/* y = x W^T + b, for each row. */
 
-/* 0 after the channels of each row. */
+/* Zeroes what follows the channels of each row. */
 static void clear_padding(const struct cpu_row_shape *rows, float *y) {
     for (size_t r = 0; r < rows->count && rows->stride > rows->width; r++)
         memset(y + r * rows->stride + rows->width, 0, (rows->stride - rows->width) * sizeof *y);

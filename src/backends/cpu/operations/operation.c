@@ -5,7 +5,7 @@
 
 enum {
     COLUMNS = 64, /* summed at a time, by one thread */
-    ROWS = 64,    /* summed in float32, whose sums are summed in float64 */
+    ROWS = 64,    /* summed in float32; those sums are summed in float64 */
 };
 
 static void sum_rows(const float *x, const float *factor, size_t stride, size_t rows,

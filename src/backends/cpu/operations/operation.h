@@ -3,21 +3,21 @@
 
 #include "backends/cpu/run.h"
 
-/* The operations of transformers, and linear layers: one file each. Tensors are float32. A
- * sequence of tokens (n, T, C) lies plainly in memory: its layout is one group of C channels with T
+/* The operations of transformers, and linear layers: one file each. Tensors are float32. A sequence
+ * of tokens (n, T, C) is contiguous in memory: its layout is one group of C channels with T
  * "pixels". */
 struct cpu_op {
     /* What the backward pass reads besides the gradient and the state. */
     bool reads_input;
-    /* Bytes that the forward pass keeps for the backward pass, and bytes of scratch memory of
+    /* Bytes that the forward pass keeps for the backward pass, and bytes of scratch memory for
      * either. NULL: none. */
     size_t (*state)(const struct plan *plan, const struct plan_fusion *fusion);
     size_t (*forward_scratch)(const struct plan *plan, const struct plan_fusion *fusion);
     size_t (*backward_scratch)(const struct plan *plan, const struct plan_fusion *fusion);
-    /* step->in to step->out; step->other is the residual to add, if any. */
+    /* From step->in to step->out; step->other is the residual to add, if any. */
     enum dml_status (*forward)(const struct cpu_run *run, const struct plan_step *step);
-    /* The gradient step->in of the output to gradients of parameters and to step->out, the gradient
-     * of the input (NULL: nobody needs it); step->other is the input where it is read. */
+    /* From step->in, the gradient of the output, to the gradients of parameters and to step->out,
+     * the gradient of the input (NULL: not needed); step->other is the input where it is read. */
     enum dml_status (*backward)(const struct cpu_run *run, const struct plan_step *step);
 };
 
@@ -28,7 +28,7 @@ const struct cpu_op *cpu_op_linear(void), *cpu_op_layer_norm(void), *cpu_op_patc
     *cpu_op_tokens(void), *cpu_op_attention(void), *cpu_op_gelu(void), *cpu_op_layer_scale(void),
     *cpu_op_drop_path(void), *cpu_op_token_pool(void);
 
-/* A tensor as rows of channels: the tokens of all images, or a vector each. */
+/* A tensor as rows of channels: the tokens of all images, or one vector per image. */
 struct cpu_row_shape {
     size_t count, width;
     size_t stride; /* floats from one row to the next */
@@ -46,7 +46,7 @@ static inline const struct dml_node *cpu_node_of(const struct cpu_run *run,
 }
 
 /* The engine for a fusion's products of bfloat16 operands: those of tokens and patches, where the
- * network has such; NULL: they are float32. And scratch memory for such a product. */
+ * network has them; NULL: they are float32. And scratch memory for such a product. */
 struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct plan_fusion *fusion);
 size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_fusion *fusion, size_t m,
                               size_t n, size_t k);

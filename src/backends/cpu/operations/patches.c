@@ -25,7 +25,7 @@ static struct sizes sizes_of(const struct plan *plan, const struct plan_fusion *
     return s;
 }
 
-/* The pixels in patches, and after them a product's own. */
+/* Scratch memory holds the pixels in patches, then what the product needs. */
 static size_t patches_bytes(const struct sizes *s) {
     return cpu_aligned_bytes(s->patches * s->width * sizeof(float));
 }
@@ -84,7 +84,7 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
                            (char *)patches + patches_bytes(&s));
 }
 
-/* Of the parameters alone: nobody needs the gradient of an image. */
+/* For the parameters only: nothing needs the gradient of an image. */
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan *plan = run->plan;
     const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);

@@ -5,7 +5,7 @@
 /* Tokens to one vector: some rows of the sequence averaged, once or (class token and patches, one
  * after the other) twice. */
 
-/* The mean of rows first..first+count-1 goes to channel `to` and on. */
+/* The mean of rows first..first+count-1 goes to the channels from `to` on. */
 struct mean {
     size_t first, count, to;
 };

@@ -4,7 +4,7 @@
  * embeddings are added to all; where there are registers, to the patches alone. Dosovitskiy et al.
  * 2021, An image is worth 16x16 words; registers: Darcet et al. 2024. */
 
-/* What a row of the sequence is made of, one image. */
+/* What a row of one image's sequence is made of. */
 struct source {
     enum dml_param_role role; /* of a learned token */
     size_t token;             /* its index in that parameter */

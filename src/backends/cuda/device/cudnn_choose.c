@@ -64,7 +64,7 @@ static void release(struct trial *t) {
         cudaFree(all[i]);
 }
 
-/* Milliseconds of a run, the least of some; below 0: it cannot be run. */
+/* Milliseconds of the fastest of a few runs; below 0: it cannot be run. */
 static float time_plan(cudnnHandle_t handle, cudaStream_t stream, const struct cudnn_plan *plan,
                        const struct trial *t) {
     const struct cudnn_operands operands = {t->x, t->weights, t->bias, t->residual, t->y};
@@ -91,12 +91,12 @@ static float time_plan(cudnnHandle_t handle, cudaStream_t stream, const struct c
     }
     cudaEventDestroy(start);
     cudaEventDestroy(end);
-    cudaGetLastError(); /* what went wrong in a trial does not fail the run */
+    cudaGetLastError(); /* a failed trial does not fail the run */
     return best;
 }
 
-/* The fastest of the plans; the first where they cannot be timed, as without memory for it, and
- * with DML_CUDA_PLANS=first. */
+/* The fastest of the plans; the first with DML_CUDA_PLANS=first, and where they cannot be timed,
+ * for example for lack of memory. */
 static int fastest(const struct cudnn_target *target, cudaStream_t stream,
                    const struct cuda_conv_shape *shape, bool fused, const struct cudnn_plan *plans,
                    int count) {

@@ -46,7 +46,7 @@ static void destroy_all(struct building *b) {
         cudnnBackendDestroyDescriptor(b->made[--b->count]);
 }
 
-/* A tensor of (n, c, h, w) that lies (n, h, w, c). */
+/* A tensor (n, c, h, w) that is stored as (n, h, w, c). */
 static cudnnBackendDescriptor_t tensor(struct building *b, int64_t name, cudnnDataType_t type,
                                        const int64_t dims[4], bool is_virtual) {
     const int64_t strides[4] = {dims[1] * dims[2] * dims[3], 1, dims[1] * dims[3], dims[1]};
@@ -173,7 +173,7 @@ static cudnnBackendDescriptor_t build(struct building *b, const struct cudnn_tar
     return graph;
 }
 
-/* Whether an engine computes what is promised: sums in float32, in fp32 of float32 products, and
+/* Whether an engine keeps what is promised: sums in float32, with fp32 products in float32 too, and
  * the same bits every time. */
 static bool is_allowed(cudnnBackendDescriptor_t config, enum cuda_math math) {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
@@ -223,7 +223,7 @@ static bool make_plan(const struct cudnn_target *target, cudnnBackendDescriptor_
     return true;
 }
 
-/* What heuristics of this mode propose becomes plans, after the `count` there are already. */
+/* Makes plans of what this mode's heuristics propose, after the `count` that exist already. */
 static int propose(const struct cudnn_target *target, cudnnBackendDescriptor_t graph,
                    cudnnBackendHeurMode_t mode, struct cudnn_plan *plans, int count, int most) {
     enum { CONFIGS = 24 };
@@ -262,7 +262,7 @@ int cudnn_plans(const struct cudnn_target *target, const struct cuda_conv_shape 
     if (count == 0) {
         bool built = b.status == CUDNN_STATUS_SUCCESS;
         snprintf(reason, CUDA_REASON, "cuDNN %s: %s",
-                 built ? "has no plan for the convolution" : "takes no such convolution",
+                 built ? "has no plan for the convolution" : "does not accept the convolution",
                  built ? "none is deterministic and precise" : cudnnGetErrorString(b.status));
     }
     destroy_all(&b);
@@ -322,7 +322,7 @@ bool cudnn_describe(const char *json, struct cudnn_target *out, char *reason) {
         json);
     finalize(&b, made);
     if (b.status != CUDNN_STATUS_SUCCESS) {
-        snprintf(reason, CUDA_REASON, "cuDNN %zu takes no description of a card: %s",
+        snprintf(reason, CUDA_REASON, "cuDNN %zu does not accept a description of a card: %s",
                  cudnnGetVersion(), cudnnGetErrorString(b.status));
         destroy_all(&b);
         return false;

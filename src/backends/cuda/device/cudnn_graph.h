@@ -18,8 +18,8 @@ struct cudnn_target {
 bool cudnn_describe(const char *json, struct cudnn_target *out, char *reason);
 void cudnn_undescribe(struct cudnn_target *target);
 
-/* Of `pass`, the best first as heuristics see it, at most `most`; returns how many. None that
- * computes with less than the target's math, or that gives other bits when it is repeated. `fused`:
+/* Plans for `pass`, at most `most`, those that heuristics rank best first; returns how many. None
+ * computes with less than the target's math or gives different bits when repeated. `fused`:
  * residual, bias and relu of the shape are part of a forward pass. */
 struct cudnn_plan {
     cudnnBackendDescriptor_t plan;
@@ -30,14 +30,14 @@ int cudnn_plans(const struct cudnn_target *target, const struct cuda_conv_shape 
                 enum cuda_pass pass, bool fused, struct cudnn_plan *plans, int most, char *reason);
 void cudnn_plan_destroy(struct cudnn_plan *plan);
 
-/* Whether one plan of a pass does for both shapes: the backward passes do not see what is fused,
- * nor each other. */
+/* Whether one plan of a pass serves both shapes: the backward passes do not see what is fused, nor
+ * each other. */
 bool cudnn_same(const struct cuda_conv_shape *a, const struct cuda_conv_shape *b, bool fused);
 
-/* What a plan reads and writes; of the tensors that its pass has not, NULL. */
+/* What a plan reads and writes; NULL for tensors that its pass does not have. */
 struct cudnn_operands {
     const void *x, *weights, *bias, *residual;
-    void *y; /* the output; of the backward passes, its gradient, which they read */
+    void *y; /* the output; in the backward passes its gradient, which they read */
 };
 cudnnStatus_t cudnn_run(cudnnHandle_t handle, const struct cudnn_plan *plan,
                         const struct cudnn_operands *operands, void *scratch);

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A card by CUDA's runtime, cuBLAS and cuDNN. One stream: all that is queued is done in order. */
+/* A card by CUDA's runtime, cuBLAS and cuDNN. One stream: everything queued is done in order. */
 struct cuda_device {
     int index;
     cudaStream_t stream;
@@ -21,7 +21,7 @@ struct cuda_device {
 
 struct cuda_conv {
     struct cuda_conv_shape shape;
-    bool fused; /* else bias, residual and relu are a pass of their own */
+    bool fused; /* else bias, residual and relu take a separate pass */
     const struct cudnn_plan *plans[3];
 };
 
@@ -157,7 +157,7 @@ static cuda_stream stream(struct cuda_device *device) {
     return device->stream;
 }
 
-/* From pageable memory a copy returns when its source may be used again. */
+/* A copy from pageable memory returns once its source may be reused. */
 static void upload(struct cuda_device *device, void *to, const void *from, size_t bytes) {
     if (works(device))
         note_cuda(device, "upload",

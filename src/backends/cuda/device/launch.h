@@ -19,10 +19,10 @@
 
 #include <string.h>
 
-/* Threads of a block, of kernels that do not say otherwise. */
+/* Threads per block, for kernels that do not say otherwise. */
 enum { THREADS = 256 };
 
-/* The parts of the table, one a file. */
+/* The parts of the table, one per file. */
 void cuda_fill_maps(struct cuda_kernels *table);
 void cuda_fill_pools(struct cuda_kernels *table);
 void cuda_fill_rows(struct cuda_kernels *table);
@@ -33,7 +33,7 @@ static inline size_t blocks_for(size_t count, size_t threads) {
     return (count + threads - 1) / threads;
 }
 
-/* The number of this thread among all. */
+/* This thread's number among all threads. */
 static __device__ inline size_t thread_number() {
     return (size_t)blockIdx.x * blockDim.x + threadIdx.x;
 }
@@ -88,8 +88,8 @@ static __device__ inline double block_max(double value, double *part) {
     return most;
 }
 
-/* A value of a feature map. bfloat16 is the upper half of a float32; the nearest is stored, of two
- * equally near ones the even. */
+/* A value of a feature map. bfloat16 is the upper half of a float32; the nearest is stored, the
+ * even one of two equally near. */
 static __device__ inline float value_of(const void *x, size_t at, bool narrow) {
     if (!narrow)
         return ((const float *)x)[at];
@@ -110,7 +110,7 @@ static __device__ inline void store_value(void *x, size_t at, bool narrow, float
     ((uint16_t *)x)[at] = (uint16_t)(nan ? wide >> 16 | 0x40 : nearest);
 }
 
-/* Of pixel s and channel c of image i. */
+/* The term at pixel s and channel c of image i. */
 static __device__ inline float term_value(const struct cuda_term *term, size_t i, size_t s,
                                           size_t c) {
     size_t at = i * term->image + c;

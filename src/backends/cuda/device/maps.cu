@@ -2,7 +2,7 @@
  * normalisation. */
 #include "backends/cuda/device/launch.h"
 
-/* A thread makes one pixel. */
+/* One thread per pixel. */
 static __global__ void input_kernel(struct cuda_input in, void *out) {
     size_t at = thread_number(), pixels = in.height * in.width, s;
     if (at >= in.n * pixels)

@@ -13,7 +13,7 @@ static void scale_outputs(cuda_stream s, size_t outputs, size_t inner, const flo
            values, scale, target);
 }
 
-/* A block an output. */
+/* One block per output. */
 static __global__ void unfold_kernel(size_t inner, bool narrow, const void *effective,
                                      const float *values, const float *scale, float *grads,
                                      double *dots) {

@@ -1,5 +1,5 @@
-/* Pools. A thread makes one value; in the backward pass it collects, in the order of the windows,
- * what the windows over its pixel give it. */
+/* Pools. One thread per value; in the backward pass it collects, in the order of the windows, what
+ * the windows over its pixel contribute. */
 #include "backends/cuda/device/launch.h"
 
 /* The pixel and channel of a thread's value in a map of height x width. */
@@ -106,8 +106,8 @@ static void max_pool_gradient(cuda_stream s, const struct cuda_window *w,
            positive ? *positive : none, winner, out);
 }
 
-/* One over what a window's sum is divided by: with count_padding, its pixels inside the padded
- * image. */
+/* The reciprocal of what a window's sum is divided by: with count_padding, its pixels inside the
+ * padded image. */
 static __device__ float window_share(const struct cuda_window *w, struct span y, struct span x) {
     int rows = y.end - y.first, columns = x.end - x.first;
     if (w->count_padding) {
@@ -220,7 +220,7 @@ static void global_max_gradient(cuda_stream s, const struct cuda_pool *w, const 
            s, *w, grad, winner, out);
 }
 
-/* Powers are taken as exp(p log x), relative to the largest of a channel, so that none of them
+/* Powers are taken as exp(p log x), relative to the largest in a channel, so that none of them
  * leaves float32's range whatever p becomes. */
 static __device__ float gem_log(float x) {
     return logf(x > 1e-6f ? x : 1e-6f);
@@ -275,7 +275,8 @@ static void global_gem_gradient(cuda_stream s, const struct cuda_pool *w, const 
            s, *w, grad, x, p, state, out);
 }
 
-/* With y = m^(1/p) and s the second of the state: dy/dp = y (s - log m / p) / p. One block. */
+/* With y = m^(1/p) and s the second value of the state: dy/dp = y (s - log m / p) / p. One
+ * block. */
 static __global__ void gem_power_kernel(size_t count, const float *grad, const float *power,
                                         const float *state, double *sum) {
     SHARED(double, part, THREADS + 16);

@@ -1,5 +1,5 @@
-/* How many samples are nearer to queries than their positives are. Counting whole numbers gives the
- * same in whatever order, so atomic additions may do it. */
+/* How many samples are nearer to queries than their positives are. Counts of whole numbers do not
+ * depend on the order, so atomic additions may be used. */
 #include "backends/cuda/device/launch.h"
 
 /* The first level that is below `value`; levels descend. */
@@ -14,7 +14,7 @@ static __device__ size_t first_below(const float *level, size_t count, float val
     return low;
 }
 
-/* A block a query. */
+/* One block per query. */
 static __global__ void count_nearer_kernel(struct cuda_ranking r) {
     size_t q = blockIdx.x, first = r.start[q], count = r.start[q + 1] - first;
     if (count == 0)

@@ -145,7 +145,7 @@ static void keep(cuda_stream s, size_t n, size_t size, const float *factor, cons
            out);
 }
 
-/* The learned token of row t < prefix, in `from` of the parameters. */
+/* The learned token of row t < prefix, in the parameter that holds it. */
 static __device__ const float *learned_row(const struct cuda_tokens *k, size_t t, const float *cls,
                                            const float *distilled, const float *extra) {
     size_t before = k->prefix - k->registers;

@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-/* A driver's version 0 is the clean sign of none. */
+/* Driver version 0 is how CUDA says that there is none. */
 bool cuda_usable_versions(const struct cuda_versions *v, char *reason) {
     if (v->driver == 0)
         snprintf(reason, CUDA_REASON, "there is no NVIDIA driver");
@@ -22,7 +22,7 @@ bool cuda_usable_versions(const struct cuda_versions *v, char *reason) {
 bool cuda_usable_card(const struct cuda_card *card, char *reason) {
     if (card->major >= 8)
         return true;
-    snprintf(reason, CUDA_REASON, "%.80s has compute capability %d.%d, and 8.0 is the least",
+    snprintf(reason, CUDA_REASON, "%.80s has compute capability %d.%d, and at least 8.0 is needed",
              card->name, card->major, card->minor);
     return false;
 }

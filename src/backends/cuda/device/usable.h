@@ -3,8 +3,8 @@
 
 #include "backends/cuda/device.h"
 
-/* Whether a card can be used with these versions, and whether this one can; else one line why not
- * (CUDA_REASON bytes). */
+/* Whether any card can be used with these versions, and whether this card can; if not, one line
+ * says why (CUDA_REASON bytes). */
 bool cuda_usable_versions(const struct cuda_versions *versions, char *reason);
 bool cuda_usable_card(const struct cuda_card *card, char *reason);
 
