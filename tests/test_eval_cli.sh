@@ -131,7 +131,7 @@ again=$("$dml" eval $small --metrics e_recall@1 nmi --ci queries --json 2>/dev/n
 [ "$json" = "$again" ] || fail "intervals that differ: $json and $again"
 "$dml" eval $small --metrics fnmr@0.1 nmi ami pcf@0.9 --ci classes >"$work/table" 2>"$work/err"
 grep -q "^fnmr@0.1  *0.* (0.* to 0.*)" "$work/table" || fail "of a ratio: $(cat "$work/table")"
-grep -q "^dml eval: --ci: no interval for nmi, ami, pcf@0.9: not a mean over queries" "$work/err" ||
+grep -q "^dml eval: --ci: no interval for nmi, ami, pcf@0.9: computed from all samples at once" "$work/err" ||
     fail "without an interval: $(cat "$work/err")"
 "$dml" eval $small --metrics mrr --ci classes 2>&1 | grep -q "no interval" &&
     fail "an interval that is there is missed"
@@ -218,7 +218,7 @@ says "--gallery_paths: needs" "$dml" search --checkpoint none --gallery "$work" 
     --gallery_paths "$work/paths.txt"
 says "--checkpoint is needed" "$dml" search --gallery "$work/e.npy" --query x.jpg
 says "dimensions" "$dml" search --gallery "$work/e.npy" --query $golden/small/features.npy
-says "--k 5: is beyond the gallery of 4" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" \
+says "--k 5: is more than the gallery of 4" "$dml" search --gallery "$work/e.npy" --query "$work/e.npy" \
     --k 5
 [ "$("$dml" search --gallery "$work/e.npy" --query "$work/e.npy" | wc -l)" = 20 ] ||
     fail "without --k all of a small gallery"
@@ -277,7 +277,7 @@ says "--out: $work/taken_paths.txt: cannot be written: Is a directory" \
     "$dml" embed --checkpoint "$work/no" --out "$work/taken"
 says "--html: $work/empty: cannot be written" "$dml" search --checkpoint "$work/no" \
     --gallery "$work/empty" --query "$query" --html "$work/empty"
-says "--k 7: is beyond the gallery of 6" "$dml" search --checkpoint "$checkpoint" --query "$query" --k 7
+says "--k 7: is more than the gallery of 6" "$dml" search --checkpoint "$checkpoint" --query "$query" --k 7
 says "recall@6: k is beyond the set" "$dml" eval --checkpoint "$checkpoint" --metrics e_recall@6
 # An image with a good header and end that cannot be decoded: named, and nothing is written.
 mkdir -p "$work/broken/a"

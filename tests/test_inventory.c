@@ -74,13 +74,13 @@ static void test_what_changed_is_told(void **state) {
     move("aaa", "class1");
     expect(before, NULL);
     move("class1/image0.jpg", "class1/other.jpg");
-    expect(before, "training class 'class1' has images of other names or sizes");
+    expect(before, "training class 'class1' has images with other names or sizes");
     move("class1/other.jpg", "class0/other.jpg");
     expect(before, "training class 'class0' has 4 images where it had 3; "
                    "training class 'class1' has 2 images where it had 3");
     move("class0/other.jpg", "class1/image0.jpg");
     scratch_jpeg("data/birds/images/class3/image1.jpg", 40, 40, 1);
-    expect(before, "testing class 'class3' has images of other names or sizes");
+    expect(before, "testing class 'class3' has images with other names or sizes");
     free(before);
 }
 

@@ -239,7 +239,7 @@ static void test_folders(void **state) {
     make_image("both/images/cars_train/1.jpg");
     make_image("both/images/cars_test/1.jpg");
     options = options_here("both");
-    data_open_fails(&options, DML_ERROR_INPUT, "cars_test and cars_train", "not like classes");
+    data_open_fails(&options, DML_ERROR_INPUT, "cars_test and cars_train", "not classes");
     /* Among many classes such names are classes. */
     for (int i = 0; i < 7; i++) {
         char *path = dml_format("both/images/%d.bus/1.jpg", i);

@@ -270,7 +270,7 @@ static void test_a_loss_is_the_last_message(void **state) {
     assert_ok(dml_make_folders(path)); /* what is a folder cannot be written */
     assert_ok(dml_tracking_epoch(tracking, an_epoch(&epoch, 0)));
     assert_int_equal(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL), DML_ERROR_IO);
-    assert_string_equal(dml_error(), "the run finished, but not all that it leaves could be "
+    assert_string_equal(dml_error(), "the run finished, but not everything that it leaves could be "
                                      "written: summary.json is incomplete");
     free(path);
 }
@@ -424,7 +424,7 @@ static void test_missing_programs(void **state) {
     assert_ok(dml_tracking_close(tracking, DML_RUN_FINISHED, NULL));
     dml_listen(NULL);
     setenv("PATH", before, 1);
-    const char *first = strstr(text, "gnuplot: is not installed; the run goes on without plots");
+    const char *first = strstr(text, "gnuplot: is not installed; the run continues without plots");
     assert_non_null(first);
     assert_null(strstr(first + 1, "gnuplot")); /* once */
     assert_non_null(strstr(text, "to send the run: wandb sync "));

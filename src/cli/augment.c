@@ -12,9 +12,8 @@ static const char usage[] =
     "usage: dml augment IMAGE [FLAGS]\n"
     "\n"
     "Draws a sheet of what the network would see of the image: its evaluation view first, then\n"
-    "random views as training would draw them. What random_erasing sets to 0 is shown in "
-    "ImageNet's\n"
-    "mean colour.\n"
+    "random views as training would draw them. What random_erasing sets to 0 is shown in\n"
+    "ImageNet's mean colour.\n"
     "\n"
     "  dml augment photo.jpg --transforms 'random_resized_crop flip rand_augment random_erasing'\n";
 
@@ -36,7 +35,7 @@ static const struct dml_param_table table = DML_PARAM_TABLE("Sheet", struct opti
 
 enum { GAP = 6 };
 
-/* The flags that shape images, of those of data sets. */
+/* Those flags of data sets that shape images. */
 static struct dml_param shown[64];
 static struct dml_param_table image_table(void) {
     size_t count = dml_param_table_select(&dml_dataset_params, DML_PARAM_IMAGES, shown,
@@ -54,7 +53,7 @@ static void paint(uint8_t *tile, int side, struct dml_rect rect) {
             memcpy(tile + ((size_t)y * (size_t)side + (size_t)x) * 3, mean, 3);
 }
 
-/* One view into its place of the sheet. */
+/* Draws one view at its place in the sheet. */
 static enum dml_status place(struct dml_transformer *transformer, const char *image,
                              const struct dml_transforms *transforms, const struct options *o,
                              int64_t number, uint8_t *tile, uint8_t *sheet) {

@@ -27,8 +27,8 @@ void dml_print_version(FILE *out);
 /* Prints the message of a failure as "dml NAME: message" on stderr; returns the exit status. */
 int dml_cli_finish(const char *name, enum dml_status status);
 
-/* printf to stdout for what names files: what controls a terminal and bytes that are not UTF-8 are
- * shown as \x1b and the like. */
+/* printf to stdout for lines that name files: characters that control a terminal and bytes that are
+ * not UTF-8 are shown as \x1b and the like. */
 void dml_cli_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Whether --help or -h is among the arguments. */

@@ -9,11 +9,11 @@ static const char usage[] =
     "\n"
     "  IN   safetensors, or what torch.save writes (zip or its older format); told apart by\n"
     "       content. A state dict is found under `state_dict`, `model_state_dict`, `model`,\n"
-    "       `teacher` and what else it is wrapped in; `module.`, `_orig_mod.`, `backbone.`\n"
+    "       `teacher` and other such wrappers; `module.`, `_orig_mod.`, `backbone.`\n"
     "       and the like are taken off names. Nothing in the file is executed.\n"
     "  OUT  NAME.safetensors, or NAME.pth or NAME.pt for torch.load(weights_only=True).\n"
     "\n"
-    "Types and values stay as they are; a checkpoint's parameters go along in both directions.\n";
+    "Types and values stay as they are; a checkpoint's parameters are kept in both directions.\n";
 
 static enum dml_status convert(const char *in, const char *out) {
     struct dml_tensors tensors;

@@ -21,7 +21,7 @@ static const char usage[] =
     "\n"
     "check says what is in a data set before hours are spent on it: its layout, the classes and\n"
     "images of its parts, the smallest and the largest class, images that cannot be read, and\n"
-    "files that are in two parts. Images that cannot be read make the exit status 1.\n"
+    "files that are in two parts. The exit status is 1 if any image cannot be read.\n"
     "convert writes the data set as the table that --dataset_csv reads; paths of images below the\n"
     "table's folder are relative to it.\n"
     "\n"
@@ -40,7 +40,7 @@ static void print_help(const struct dml_params *params) {
     dml_params_help(params, stdout);
 }
 
-/* The flags that make a folder or a table the data set. */
+/* Sets the flags that make a folder or a table the data set. */
 static enum dml_status set_place(struct dml_params *params, const char *place) {
     char *real = realpath(place, NULL), *flags[2] = {NULL, NULL};
     if (!real)
@@ -159,7 +159,7 @@ static enum dml_status check(const struct dml_dataset *dataset) {
     return status;
 }
 
-/* What a table has besides path, label and split. */
+/* The columns that a table has besides path, label and split. */
 struct extras {
     bool marks, boxes, sequences;
 };
@@ -191,7 +191,7 @@ static void write_row(FILE *out, const struct dml_part *part, size_t i, const ch
     fputc('\n', out);
 }
 
-/* The real path of the folder that a file is in. */
+/* The real path of the folder that holds a file. */
 static char *folder_of(const char *path) {
     const char *slash = strrchr(path, '/');
     char *folder = slash == path ? dml_strdup("/")

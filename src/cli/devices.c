@@ -7,11 +7,12 @@
 #include <omp.h>
 #include <stdio.h>
 
-/* `dml devices`: what a network can be computed on. */
+/* `dml devices`: what a network can run on. */
 
-static const char usage[] =
-    "usage: dml devices\n\nWhat networks can be computed on: the processor, and GPUs with their "
-    "memory.\n`dml train --gpu 1` uses the second GPU.\n";
+static const char usage[] = "usage: dml devices\n"
+                            "\n"
+                            "What networks can run on: the processor, and GPUs with their memory.\n"
+                            "`dml train --gpu 1` uses the second GPU.\n";
 
 static void print_card(const struct cuda_api *api, int index) {
     struct cuda_card card = {0};

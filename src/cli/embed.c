@@ -19,11 +19,9 @@ static const char usage[] =
     "Embeds images with a checkpoint's network, or with a pretrained backbone, whose features are\n"
     "the embeddings. Writes PREFIX_embeddings.npy (float32, n x dim), PREFIX_labels.npy (int64:\n"
     "the classes of the data set, or one for each folder with images) and PREFIX_paths.txt (one\n"
-    "path a line, with \\x0a and the like for what is not UTF-8 or would end the line), all in "
-    "the\n"
-    "same order. An image that cannot be read\n"
-    "is an error. `dml eval` and `dml search` read the files. Several processes (--ranks, mpirun,\n"
-    "srun) share the images.\n"
+    "path a line, with \\x0a and the like for what is not UTF-8 or would end the line), all in\n"
+    "the same order. An image that cannot be read is an error. `dml eval` and `dml search` read\n"
+    "the files. Several processes (--ranks, mpirun, srun) share the images.\n"
     "\n"
     "  dml embed --checkpoint C.safetensors --images photos/ --out photos\n"
     "  dml embed --arch vit_small_patch14_dinov2 --weights dinov2_vits14_pretrain.pth \\\n"
@@ -40,14 +38,13 @@ static const struct dml_param rows[] = {
     {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
      .help = "Checkpoint of a run: checkpoint_*.safetensors in its folder."},
     {"out", DML_PARAM_STRING, AT(out),
-     .help = "What the names of the files begin with, as in results/photos; the folder must be "
-             "there."},
+     .help = "What the files' names begin with, such as results/photos; the folder must exist."},
     {"images", DML_PARAM_STRINGS, AT(images),
      .help =
          "JPEG or PNG files, folders (with all images below them), and text files with one path "
          "a line. Without it: the checkpoint's data set, or that of the flags below."},
     {"part", DML_PARAM_CHOICE, AT(part), "testing", .choices = dml_cli_parts,
-     .help = "Which images of the data set, without --images."},
+     .help = "Which images of the data set to embed, without --images."},
 };
 #undef AT
 static const struct dml_param_table table =
@@ -83,7 +80,7 @@ static enum dml_status write_labels(const char *path, const struct dml_part *par
     return status;
 }
 
-/* The files that --out begins the names of. */
+/* The files whose names begin with --out. */
 struct names {
     char *embeddings, *labels, *paths;
 };
@@ -94,7 +91,7 @@ static void free_names(struct names *names) {
     free(names->paths);
 }
 
-/* If they cannot be written, that is reported before anything is embedded. */
+/* That they cannot be written is reported before anything is embedded. */
 static enum dml_status make_names(const char *prefix, struct names *out) {
     out->embeddings = dml_format("%s_embeddings.npy", prefix);
     out->labels = dml_format("%s_labels.npy", prefix);
@@ -125,7 +122,7 @@ static enum dml_status write_all(const struct dml_embedded *embedded, const stru
     return status;
 }
 
-/* As one of the ranks, of which each embeds its part of the images and rank 0 writes the files. */
+/* Runs as one of the ranks: each embeds its part of the images, and rank 0 writes the files. */
 static enum dml_status embed(void *data, struct dml_comm *comm, const volatile sig_atomic_t *stop) {
     struct dml_params *params = data;
     const struct embed_options *o = dml_params_options(params, &table);

@@ -14,7 +14,7 @@ const char *const dml_cli_parts[] = {[DML_CLI_TESTING] = "testing",
                                      [DML_CLI_VALIDATION] = "validation",
                                      NULL};
 
-/* Of the flags of `dml train` those that matter here. Their defaults are the checkpoint's. */
+/* Prints the flags of `dml train` that matter here. Their defaults are the checkpoint's. */
 static void print_run_flags(void) {
     static const struct dml_param_table *const tables[] = {
         &dml_dataset_params, &dml_training_params, &dml_network_params, &dml_setup_params};
@@ -26,7 +26,7 @@ static void print_run_flags(void) {
     for (size_t i = 0; i < count; i++)
         shown[i].fallback = NULL;
     const struct dml_param_table table = {
-        .title = "Flags of dml train that matter here; a checkpoint brings the values of its run",
+        .title = "Flags of dml train that matter here; a checkpoint supplies its run's values",
         .params = shown,
         .count = count};
     dml_param_table_help(&table, stdout);

@@ -23,14 +23,14 @@ static const char usage[] =
     "       dml eval --checkpoint FILE [--source_path FOLDER] [--dataset NAME] [FLAGS]\n"
     "       dml eval --arch NAME [--weights FILE] [--source_path FOLDER] [--dataset NAME] [FLAGS]\n"
     "\n"
-    "Evaluates embeddings: those of .npy files (real numbers of any type and shape (n, dim), what\n"
-    "float32 cannot hold in float64; integer labels of any width), or those that a checkpoint's\n"
-    "network or a pretrained backbone gives the images of a data set. Every sample is a query\n"
-    "against all others. With a gallery of its own, queries\n"
-    "look among the gallery alone; clusterings, dists@ and rho_spectrum@ then look at both.\n"
-    "Distances are Euclidean, of metrics that begin with c_ cosine. Embeddings may be whitened\n"
-    "and re-ranked, queries expanded. With --evaluate_on_gpu a GPU counts ranks.\n"
-    "Several processes (--ranks, mpirun, srun) share the images that are to be embedded.\n"
+    "Evaluates embeddings: those in .npy files (real numbers of any type and shape (n, dim), as\n"
+    "float64 where float32 cannot hold them; integer labels of any width), or those that a\n"
+    "checkpoint's network or a pretrained backbone gives the images of a data set. Every sample\n"
+    "is a query against all others. With a separate gallery, queries search the gallery alone;\n"
+    "clusterings, dists@ and rho_spectrum@ then look at both. Distances are Euclidean, or cosine\n"
+    "for metrics that begin with c_. Embeddings may be whitened and re-ranked, queries expanded.\n"
+    "With --evaluate_on_gpu a GPU counts ranks. Several processes (--ranks, mpirun, srun) share\n"
+    "the images to be embedded.\n"
     "\n"
     "  dml eval --embeddings photos_embeddings.npy --labels photos_labels.npy \\\n"
     "      --metrics e_recall@1 e_recall@10 mAP@R nmi\n";
@@ -58,39 +58,40 @@ static const struct dml_param rows[] = {
      .help = "A .npy file: embeddings to evaluate; queries, where there is a gallery."},
     {"labels", DML_PARAM_STRING, AT(labels), .help = "A .npy file: the class of each."},
     {"gallery_embeddings", DML_PARAM_STRING, AT(gallery_embeddings),
-     .help = "A .npy file: what queries look among, if not among each other."},
+     .help = "A .npy file: the embeddings that queries search, if not each other."},
     {"gallery_labels", DML_PARAM_STRING, AT(gallery_labels),
      .help = "A .npy file: the class of each in the gallery."},
     {"groups", DML_PARAM_STRING, AT(groups),
-     .help = "A .npy file of integers: the group (camera, sequence) of each. Of its own group and "
-             "class a query sees no gallery sample."},
+     .help = "A .npy file of integers: the group (camera, sequence) of each. A query does not see "
+             "gallery samples of its own group and class."},
     {"gallery_groups", DML_PARAM_STRING, AT(gallery_groups),
      .help = "A .npy file: the group of each in the gallery."},
     {"checkpoint", DML_PARAM_STRING, AT(checkpoint),
      .help = "Checkpoint of a run (checkpoint_*.safetensors in its folder); its data set and "
-             "metrics are taken unless flags say otherwise."},
+             "metrics are used unless flags say otherwise."},
     {"part", DML_PARAM_CHOICE, AT(part), "testing", .choices = dml_cli_parts,
      .help = "Which images of the checkpoint's data set."},
     {"metrics", DML_PARAM_STRINGS, AT(metrics),
-     .help = "What to compute; without it what the checkpoint's run evaluated, or the study's "
-             "defaults. `dml list` shows all metrics."},
+     .help = "What to compute; by default what the checkpoint's run evaluated, or the study's "
+             "metrics. `dml list` shows all metrics."},
     {"ci", DML_PARAM_CHOICE, AT(ci), "none", .choices = intervals,
-     .help = "Intervals by the bootstrap: queries, or classes with all their queries, are drawn "
-             "anew. Metrics that are means over queries have them, and fnmr@f, whose threshold is "
-             "held fixed; clusterings (nmi, f1, ami), dists@, rho_spectrum@ and pcf@ look at all "
-             "samples at once and have none."},
+     .help = "Bootstrap intervals: queries, or classes with all their queries, are resampled. "
+             "Metrics that are means over queries have them, and so does fnmr@f, whose threshold "
+             "is held fixed; clusterings (nmi, f1, ami), dists@, rho_spectrum@ and pcf@ look at "
+             "all samples at once and have none."},
     {"ci_level", DML_PARAM_FLOAT, AT(ci_level), "0.95", 0.01, 0.9999,
      .help = "How often such an interval contains the value."},
     {"ci_resamples", DML_PARAM_INT, AT(ci_resamples), "1000", 10, 1000000,
-     .help = "How many samples are drawn for an interval."},
+     .help = "Resamples drawn for an interval."},
     {"queries", DML_PARAM_INT, AT(queries), "0", 0, 2147483647,
-     .help = "Evaluate a random sample of this many queries, each against the whole gallery; what "
-             "is estimated has the interval of its sampling error. 0: all. --seed draws another."},
+     .help =
+         "Evaluate a random sample of this many queries, each against the whole gallery; estimates "
+         "have an interval for the sampling error. 0: all. --seed draws another sample."},
     {"per_query", DML_PARAM_STRING, AT(per_query),
      .help = "Also write FILE.csv or FILE.npy with a row for each query: rank of the first hit, "
              "average precision (over all ranks, and at R) and R-precision."},
     {"whiten_from", DML_PARAM_STRING, AT(whiten_from),
-     .help = "A .npy file: embeddings that --whiten is fitted to in place of the gallery."},
+     .help = "A .npy file: embeddings that --whiten is fitted to instead of the gallery."},
     {"json", DML_PARAM_FLAG, AT(json), .help = "Print one JSON object instead of a table."},
 };
 #undef AT
@@ -155,7 +156,7 @@ static void print_table(const struct dml_evaluation_set *set, const struct dml_q
     }
 }
 
-/* A key "intervals" with those that there are. */
+/* Adds a key "intervals" with those that exist. */
 static bool add_intervals(cJSON *root, const struct dml_metric_value *values, size_t count) {
     cJSON *all = NULL;
     for (size_t i = 0; i < count; i++) {
@@ -207,7 +208,7 @@ static void tell_lone(const struct dml_evaluation_set *set, const struct dml_que
                 counts->lone, counts->queries, counts->first_lone);
 }
 
-/* Metrics that have no interval where one is asked for. */
+/* Names the metrics that have no interval although one is asked for. */
 static void tell_without_interval(const struct dml_metric_value *values, size_t count) {
     bool any = false;
     for (size_t i = 0; i < count; i++)
@@ -217,10 +218,10 @@ static void tell_without_interval(const struct dml_metric_value *values, size_t 
             any = true;
         }
     if (any)
-        fputs(": not a mean over queries, but of all samples at once\n", stderr);
+        fputs(": computed from all samples at once, not a mean over queries\n", stderr);
 }
 
-/* The values of `names`, printed, and the table of queries; `paths` (n) or NULL. */
+/* Prints the values of `names` and writes the table of queries; `paths` (n) or NULL. */
 static enum dml_status measure(const struct dml_evaluation_set *set,
                                const struct dml_strings *names, const struct eval_options *o,
                                const struct dml_params *params, char *const *paths) {
@@ -331,7 +332,7 @@ static enum dml_status choose_metrics(const struct eval_options *o, struct dml_p
     return dml_metrics_check((const char *const *)(*names)->items, (*names)->count);
 }
 
-/* Of the metrics, where none were named, those that the set is large enough for. Where it is not
+/* Where no metrics were named, keeps those that the set is large enough for. If it is too small
  * even for the first, the set itself is at fault. */
 static enum dml_status fit_defaults(const struct dml_evaluation_set *set,
                                     const struct dml_strings *names, struct dml_strings *fitting) {
@@ -409,7 +410,7 @@ static enum dml_status eval_network(const struct eval_options *o, struct dml_par
                                          .groups = part->sequences,
                                          .is_query = part->is_query,
                                          .is_gallery = part->is_gallery};
-        /* What the set does not allow is reported before it is embedded. */
+        /* Metrics that the set does not allow are reported before it is embedded. */
         status = dml_metrics_check_set(&set, (const char *const *)names->items, names->count);
         if (!status)
             status =

@@ -43,7 +43,7 @@ static enum dml_status add(struct found *found, char *path, const char *class) {
     return DML_OK;
 }
 
-/* Whether a folder is one of those that contain it, as a link may make it. */
+/* The folders around one, to tell whether a link leads back to one of them. */
 struct around {
     const struct around *outer;
     dev_t device;
@@ -89,7 +89,8 @@ static enum dml_status add_folder(struct found *found, const char *folder,
     return status;
 }
 
-/* A line's path as it is, or with what `dml embed` escapes in it, where only that is there. */
+/* Adds a line's path as it is or, if only that file exists, with what `dml embed` escapes
+ * decoded. */
 static enum dml_status add_line(struct found *found, const char *list, const char *line) {
     char *path = dml_strdup(line);
     if (path && !dml_path_exists(path)) {
@@ -104,8 +105,8 @@ static enum dml_status add_line(struct found *found, const char *list, const cha
                     "%s: lists '%.200s', which is not the name of a JPEG or PNG file", list, line);
 }
 
-/* Paths in a list are as typed, one a line. Blank lines are skipped, and those that begin with #
- * unless a file is called so. */
+/* Paths in a list are as typed, one a line. Blank lines are skipped, and so are lines that begin
+ * with # unless a file has that name. */
 static enum dml_status add_list(struct found *found, const char *path) {
     char *text = NULL;
     enum dml_status status = dml_read_text(path, "is neither an image nor a list of images", &text);

@@ -25,8 +25,8 @@ volatile sig_atomic_t *dml_cli_catch_interrupts(const char *text) {
     told = text;
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL); /* of Slurm, and for ranks by mpirun */
-    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* as nohup has it */
+    sigaction(SIGUSR1, &action, NULL); /* from Slurm, and to ranks from mpirun */
+    if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) /* as under nohup */
         sigaction(SIGHUP, &action, NULL);
     return &interrupted;
 }

@@ -3,9 +3,9 @@
 
 #include <signal.h>
 
-/* From here on Ctrl-C, SIGTERM and SIGHUP (where nohup has not switched it off) set the flag that
- * is returned, once, and print `text` on stderr (NULL: nothing); again, more than a second later,
- * they end the program at once. */
+/* From here on the first Ctrl-C, SIGTERM or SIGHUP (unless nohup has switched it off) sets the flag
+ * that is returned and prints `text` on stderr (NULL: nothing); another, more than a second later,
+ * ends the program at once. */
 volatile sig_atomic_t *dml_cli_catch_interrupts(const char *text);
 
 #endif

@@ -20,7 +20,7 @@ static void print_method(const struct dml_method *method) {
     }
 }
 
-/* The miners that a criterion goes with; none: it looks at the whole batch. */
+/* Prints the miners that a criterion works with; none: it looks at the whole batch. */
 static void print_miners(const struct dml_criterion *criterion) {
     const struct dml_method *method;
     printf("  %-22s   miners:", "");

@@ -26,13 +26,13 @@ static const struct {
     {"train", dml_train_main, "train a network and evaluate it after each epoch"},
     {"eval", dml_eval_main, "evaluate embeddings from files, or a checkpoint on a data set"},
     {"embed", dml_embed_main, "embeddings of images, as .npy files"},
-    {"search", dml_search_main, "the nearest images of a gallery, as a table or a page"},
+    {"search", dml_search_main, "the nearest images in a gallery, as a table or a page"},
     {"augment", dml_augment_main, "what training or evaluation would see of an image"},
-    {"list", dml_list_main, "methods there are, with their parameters"},
-    {"devices", dml_devices_main, "what networks can be computed on: processor and GPUs"},
-    {"dataset", dml_dataset_main, "what a data set holds, before it is used; as a table"},
+    {"list", dml_list_main, "the methods, with their parameters"},
+    {"devices", dml_devices_main, "what networks can run on: processor and GPUs"},
+    {"dataset", dml_dataset_main, "check a data set before it is used, or convert it to a table"},
     {"convert", dml_convert_main, "weight files between safetensors and PyTorch"},
-    {"sweep", dml_sweep_main, "run a text file of runs, and go on where it stopped"},
+    {"sweep", dml_sweep_main, "run a text file of runs, and continue where it stopped"},
     {"report", dml_report_main, "tables and figures of the runs of a study"},
     {"toy", dml_toy_main, "the study's experiment with diagonal lines"},
     {"reference", dml_reference_main, "print docs/REFERENCE.md from the parameter tables"},
@@ -49,7 +49,7 @@ static void usage(FILE *out) {
 int dml_cli_finish(const char *name, enum dml_status status) {
     if (!status)
         return 0;
-    fflush(stdout); /* in a file that takes both, the message stands last */
+    fflush(stdout); /* in a file that takes both, the message comes last */
     fprintf(stderr, "dml %s: %s%s\n", name,
             *dml_error() ? dml_error() : "failed without a message, as a plugin may",
             status == DML_ERROR_MEMORY ? dml_starved_advice(name) : "");
@@ -91,7 +91,7 @@ int dml_cli_run(const char *name, const struct dml_param_table *table, const cha
     return dml_cli_finish(name, status);
 }
 
-/* Some libraries read their settings before main: so set those and start again. Where that fails,
+/* Some libraries read their settings before main, so set them and start again. If that fails,
  * everything still works.
  *
  * Threads of libgomp spin at every barrier for milliseconds, which makes a run many times slower

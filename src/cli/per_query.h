@@ -3,14 +3,15 @@
 
 #include "dml/metrics.h"
 
-/* Writes what ranks say of single queries, one a row. FILE.csv has a header line and the columns
- * query (number of the sample), path where there are such, label, positives, first_hit, AP, AP@R
- * and r_precision, the last four again with c_ by cosine; what a query without positives lacks is
- * empty. FILE.npy has the same as float64 (queries, columns), without paths and with NaN. */
+/* Writes what ranks say about single queries, one a row. FILE.csv has a header line and the columns
+ * query (number of the sample), path where there are paths, label, positives, first_hit, AP, AP@R
+ * and r_precision, the last four again by cosine, with c_ before their names; values that a query
+ * without positives lacks are empty. FILE.npy has the same as float64 (queries, columns), without
+ * paths and with NaN. */
 enum dml_status dml_per_query_write(const char *path, const struct dml_per_query *per_query,
                                     const int32_t *labels, char *const *paths);
 
-/* DML_ERROR_USAGE: another ending; or that it cannot be written. */
+/* DML_ERROR_USAGE: another ending. Also fails if the file cannot be written. */
 enum dml_status dml_per_query_check(const char *path);
 
 #endif

@@ -23,7 +23,7 @@ static enum dml_status run_rank(const char *command, const struct dml_setup_opti
     return dml_comm_fail(comm, status);
 }
 
-/* One of several ranks that cannot even begin: rank 0 is to tell of it. */
+/* One of several ranks that cannot even begin: rank 0 reports it. */
 static enum dml_status fail_as_rank(const char *command, enum dml_status status,
                                     struct dml_comm *comm) {
     static const double LIMIT = 60;
@@ -40,7 +40,7 @@ int dml_cli_run_ranks(const char *command, enum dml_status status, const struct 
     struct dml_comm comm;
     int exit_status = 0;
     dml_comm_single(&comm);
-    int started = dml_comm_started(&comm.rank); /* rank 0 speaks */
+    int started = dml_comm_started(&comm.rank); /* only rank 0 reports */
     const struct dml_setup_options *setup =
         status ? NULL : dml_params_options(params, &dml_setup_params);
     if (status && started > 1)

@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-/* `dashes`: what stands before a name. */
+/* `dashes`: what is put before a name. */
 static void print_row(const struct dml_param *param, const char *dashes) {
     static const char *const types[] = {
         [DML_PARAM_FLAG] = "switch",    [DML_PARAM_INT] = "whole number",
@@ -47,7 +47,7 @@ static void print_kind(enum dml_kind kind, const char *title) {
     }
 }
 
-/* Backbones that have a table of options in common stand together. */
+/* Backbones that share a table of options are listed together. */
 static void print_backbones(void) {
     const struct dml_method *method, *other;
     puts("\n## Backbones (--arch)\n\nOptions are written after the name: "
@@ -96,7 +96,7 @@ int dml_reference_main(int argc, char **argv) {
     for (size_t g = 0; g < params->count; g++) {
         const struct dml_param_table *table = params->groups[g].table;
         const struct dml_method *method = NULL;
-        bool own = true; /* a method's table stands with its method */
+        bool own = true; /* a method's table is printed with its method */
         for (int kind = 0; kind < DML_KIND_COUNT; kind++)
             for (size_t i = 0; (method = dml_method_at(kind, i)); i++)
                 own = own && method->params != table;
@@ -116,7 +116,7 @@ int dml_reference_main(int argc, char **argv) {
     print_kind(DML_OPTIMISER, "Optimisers");
     print_kind(DML_SCHEDULE, "Learning-rate schedules");
     print_backbones();
-    puts("\n## Post-processing, of `dml eval` and `dml search`");
+    puts("\n## Post-processing in `dml eval` and `dml search`");
     print_table(&dml_postprocess_params, "--");
     print_operations();
     dml_params_free(params);

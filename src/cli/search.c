@@ -16,10 +16,10 @@ static const char usage[] =
     "usage: dml search --checkpoint FILE --gallery IMAGE|FOLDER|LIST ... --query IMAGE ...\n"
     "       dml search --gallery G.npy [--gallery_paths P.txt] --query Q.npy\n"
     "\n"
-    "Finds the nearest of a gallery for each query. Either side is images (then a checkpoint\n"
-    "embeds them) or one .npy file of embeddings; without --gallery it is the data set that the\n"
-    "flags or the checkpoint name. Equal distances are in the gallery's order. The gallery may be\n"
-    "whitened or augmented, queries expanded, and what is found re-ranked.\n"
+    "Finds each query's nearest images in a gallery. Either side is images (then a checkpoint\n"
+    "embeds them) or one .npy file of embeddings; without --gallery, the gallery is the data set\n"
+    "that the flags or the checkpoint name. Equal distances keep the gallery's order. The gallery\n"
+    "may be whitened or augmented, queries expanded, and results re-ranked.\n"
     "\n"
     "  dml search --checkpoint C.safetensors --gallery photos/ --query one.jpg --html found.html\n";
 
@@ -40,16 +40,16 @@ static const struct dml_param rows[] = {
              "the checkpoint's data set, or that of the flags below."},
     {"gallery_paths", DML_PARAM_STRING, AT(gallery_paths),
      .help = "Text file with the images of a gallery in a .npy file, one path a line, as dml embed "
-             "writes it: names and pictures for what is found."},
+             "writes it: it gives the results names and pictures."},
     {"query", DML_PARAM_STRINGS, AT(query),
      .help = "What is searched for: one .npy file, or images, folders and lists of images."},
     {"k", DML_PARAM_INT, AT(k), "10", 1, 100000,
-     .help = "How many to show for each query; without it all of a smaller gallery."},
+     .help = "How many to show for each query; by default, fewer if the gallery is smaller."},
     {"cosine", DML_PARAM_FLAG, AT(cosine), .help = "By cosine instead of Euclidean distance."},
     {"html", DML_PARAM_STRING, AT(html),
-     .help = "Also write a page with the pictures in it, which needs no server."},
+     .help = "Also write a page that contains the pictures and needs no server."},
     {"part", DML_PARAM_CHOICE, AT(part), "testing", .choices = dml_cli_parts,
-     .help = "Which images of the data set, without --gallery."},
+     .help = "Which images of the data set to search, without --gallery."},
 };
 #undef AT
 static const struct dml_param_table table = DML_PARAM_TABLE("Search", struct search_options, rows);
@@ -125,7 +125,7 @@ static enum dml_status open_side(const struct dml_strings *sources, const char *
     return status;
 }
 
-/* Embeds a side that is of images. */
+/* Embeds a side that consists of images. */
 static enum dml_status embed_side(const struct dml_model *model, const struct dml_params *params,
                                   struct side *side) {
     enum dml_status status = DML_OK;
@@ -164,7 +164,7 @@ static const char style[] =
     ".missing { overflow: hidden; font-size: 11px }\n"
     "figcaption { font-size: 12px; overflow-wrap: anywhere }\n";
 
-/* The JPEG or PNG file, or a grey box where it is none, cannot be read or there is none (NULL). */
+/* Writes the JPEG or PNG file, or a grey box if it is neither, cannot be read or is NULL. */
 static void write_picture(FILE *out, const char *path, const char *label) {
     struct dml_mapping file;
     bool mapped = path && dml_map_file(path, &file) == DML_OK;
@@ -340,8 +340,8 @@ static enum dml_status check_sides(const struct search_options *o, const struct 
         return dml_fail(DML_ERROR_INPUT, "queries have %zu dimensions, the gallery has %zu",
                         queries->dim, gallery->dim);
     if (dml_params_given(params, "k") && (size_t)o->k > gallery->n)
-        return dml_fail(DML_ERROR_INPUT, "--k %lld: is beyond the gallery of %zu", (long long)o->k,
-                        gallery->n);
+        return dml_fail(DML_ERROR_INPUT, "--k %lld: is more than the gallery of %zu",
+                        (long long)o->k, gallery->n);
     const struct dml_postprocess_options *post =
         dml_params_options(params, &dml_postprocess_params);
     if ((size_t)post->whiten > queries->dim)

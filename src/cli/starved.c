@@ -17,7 +17,7 @@
 static const char *command = "";
 static atomic_bool ended;
 
-/* Commands that compute, and their flags that lower what is needed. */
+/* Commands that compute, and those of their flags that reduce the memory needed. */
 static const struct {
     const char *name, *advice;
 } computing[] = {
@@ -46,8 +46,8 @@ const char *dml_starved_advice(const char *name) {
     return advice;
 }
 
-/* The last line, and the end. Files that are being written keep their old content, as after a kill.
- * Several threads may fail at once: one reports it. */
+/* Prints the last line and ends the program. Files that are being written keep their old content,
+ * as after a kill. Several threads may fail at once: one reports it. */
 static _Noreturn __attribute__((format(printf, 1, 2))) void end_without_memory(const char *format,
                                                                                ...) {
     if (atomic_exchange(&ended, true))
@@ -67,7 +67,7 @@ static _Noreturn __attribute__((format(printf, 1, 2))) void end_without_memory(c
 }
 
 static void on_failed_new(void) {
-    end_without_memory("oneDNN, the library that runs networks, gets none");
+    end_without_memory("oneDNN, the library that runs networks, got none");
 }
 
 /* A library called exit(). */
@@ -75,12 +75,12 @@ static void on_exit_of_others(void) {
     if (atomic_exchange(&ended, true))
         return;
     fprintf(stderr,
-            "dml %s: out of memory or of threads: a library ended the program; "
-            "OMP_NUM_THREADS=1 needs least%s\n",
+            "dml %s: out of memory or of threads: a library ended the program; OMP_NUM_THREADS=1 "
+            "needs the least%s\n",
             command, dml_starved_advice(command));
 }
 
-/* Has OpenMP start its threads and OpenBLAS map the main thread's buffer: what they cannot have is
+/* Makes OpenMP start its threads and OpenBLAS map the main thread's buffer: what they cannot get is
  * reported before hours of work, not after. */
 static void claim(void) {
     double matrix = 1, vector = 1, product = 0;
@@ -90,7 +90,8 @@ static void claim(void) {
 }
 
 void dml_starved_begin(const char *name) {
-    /* std::set_new_handler, which has no name in C, of the C++ that oneDNN brings along */
+    /* std::set_new_handler, which has no name in C, from the C++ library that oneDNN brings
+     * along */
     void *found = dlsym(RTLD_DEFAULT, "_ZSt15set_new_handlerPFvvE");
     void (*(*set_new_handler)(void (*)(void)))(void);
     memcpy(&set_new_handler, &found, sizeof found);
@@ -107,7 +108,7 @@ void dml_starved_end(void) {
 }
 
 #ifndef __SANITIZE_ADDRESS__
-/* The functions below stand before the system's for all libraries. */
+/* The functions below replace the system's for all libraries. */
 
 static bool is_in(const void *caller, const char *library) {
     Dl_info info;
@@ -120,21 +121,20 @@ __attribute__((visibility("default"))) void *mmap(void *address, size_t size, in
                                                   int flags, int file, off_t offset) {
     long mapped = syscall(SYS_mmap, address, size, protection, flags, file, offset);
     if (mapped == -1 && errno == ENOMEM && is_in(__builtin_return_address(0), "openblas"))
-        end_without_memory(
-            "OpenBLAS, the library for matrices, cannot have %zu MB for a thread, of "
-            "which OMP_NUM_THREADS=1 needs least",
-            size >> 20);
+        end_without_memory("OpenBLAS, the library for matrices, cannot get %zu MB for a thread; "
+                           "OMP_NUM_THREADS=1 needs the least",
+                           size >> 20);
     if (mapped == -1 && errno == ENOMEM && is_in(__builtin_return_address(0), "dnnl"))
-        end_without_memory("oneDNN, the library that runs networks, cannot have %zu bytes", size);
+        end_without_memory("oneDNN, the library that runs networks, cannot get %zu bytes", size);
     return mapped == -1 ? MAP_FAILED : (void *)mapped;
 }
 
-/* oneDNN makes objects where it got none. */
+/* oneDNN constructs objects in memory that it did not get. */
 __attribute__((visibility("default"))) int posix_memalign(void **out, size_t alignment,
                                                           size_t size) {
     void *memory = aligned_alloc(alignment, size);
     if (!memory && is_in(__builtin_return_address(0), "dnnl"))
-        end_without_memory("oneDNN, the library that runs networks, cannot have %zu bytes", size);
+        end_without_memory("oneDNN, the library that runs networks, cannot get %zu bytes", size);
     if (memory)
         *out = memory;
     return memory ? 0 : ENOMEM;

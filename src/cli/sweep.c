@@ -30,7 +30,7 @@ static const struct dml_param parameters[] = {
     {.name = "retry",
      .type = DML_PARAM_FLAG,
      .offset = offsetof(struct sweep_options, retry),
-     .help = "Run again what failed before."},
+     .help = "Run again the runs that failed."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Sweep", struct sweep_options, parameters);
@@ -90,8 +90,9 @@ static enum dml_status run_sweep(const char *path, const struct sweep_options *o
 }
 
 static void print_help(const struct dml_params *params) {
-    puts("usage: dml sweep FILE [FLAGS] [-- FLAGS OF EVERY RUN]\n\n"
-         "Runs a text file of runs, a line each, and goes on where it was stopped. Lists\n"
+    puts("usage: dml sweep FILE [FLAGS] [-- FLAGS FOR EVERY RUN]\n"
+         "\n"
+         "Runs a text file of runs, one a line, and continues where it was stopped. Lists\n"
          "multiply (--seed {0..4}), numbered ones move together (--dataset {1:a,b} --group\n"
          "{1:A,B}), and a line `all FLAGS` sets what the following lines share.");
     dml_params_help(params, stdout);

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static double shown; /* when progress was */
+static double shown; /* when progress was last shown */
 
 static void show_message(void *data, enum dml_message_kind kind, const char *line) {
     (void)data;
@@ -56,7 +56,7 @@ static void show_progress(void *data, const struct dml_progress_report *p) {
     if (p->first)
         shown = dml_now();
     else if (!terminal && p->brief)
-        return; /* a log shows the results alone */
+        return; /* a log shows only the results */
     else if (p->last || dml_now() - shown >= (terminal ? 0.1 : 10))
         show_bar(p);
 }

@@ -3,7 +3,7 @@
 
 /* From here on what the library says is shown: information on stdout, warnings and progress on
  * stderr. Progress is a bar with rate and time left on a terminal; elsewhere plain lines, at most
- * one in ten seconds and one at the end. Messages name parameters as flags. */
+ * one every ten seconds and one at the end. Messages name parameters as flags. */
 void dml_cli_show_messages(void);
 
 #endif

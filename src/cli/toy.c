@@ -7,9 +7,10 @@
 #include <stdlib.h>
 
 static const char usage[] =
-    "usage: dml toy [FLAGS]\n\n"
+    "usage: dml toy [FLAGS]\n"
+    "\n"
     "The study's diagonal lines: contrastive learning with and without swapped\n"
-    "negatives on four segments of a diagonal, seen on segments beside it.\n";
+    "negatives on four segments of a diagonal, tested on segments off it.\n";
 
 static void print_result(const char *name, const struct dml_toy_result *result) {
     printf("%-12s loss %.4f -> %.4f, spectrum %.3f %.3f, test recall@1 %.3f\n", name, result->first,

@@ -13,10 +13,11 @@
 #include <stdlib.h>
 
 static void print_help(const struct dml_params *params) {
-    puts("usage: dml train [FLAGS]\n\n"
+    puts("usage: dml train [FLAGS]\n"
+         "\n"
          "Trains a network with a deep metric learning criterion and evaluates it after each\n"
-         "epoch. Flags are those of the study's PyTorch repository, lists take several values,\n"
-         "and unambiguous beginnings of flags work.");
+         "epoch. Flags are those of the study's PyTorch repository; lists take several values,\n"
+         "and flags may be abbreviated unambiguously.");
     dml_params_help(params, stdout);
 }
 

@@ -3,7 +3,7 @@
 
 #include "data/resize.h"
 
-/* What RandAugment's operations do to an 8-bit RGB image (height, width, 3) through Pillow, to the
+/* What RandAugment's operations do to an 8-bit RGB image (height, width, 3) through Pillow, bit for
  * bit. Those of color.h belong to them as well. */
 
 /* Where the pixel centre (x, y) of the result comes from: (m[0] x + m[1] y + m[2],
@@ -22,7 +22,7 @@ void dml_augment_rotate(double degrees, int width, int height, double m[6]);
 void dml_augment_sharpness(uint8_t *pixels, int width, int height, float factor, uint8_t *smooth);
 
 void dml_augment_posterize(uint8_t *pixels, size_t count, int bits);        /* keeps upper bits */
-void dml_augment_solarize(uint8_t *pixels, size_t count, double threshold); /* inverts from it on */
+void dml_augment_solarize(uint8_t *pixels, size_t count, double threshold); /* inverts from it up */
 void dml_augment_invert(uint8_t *pixels, size_t count);
 void dml_augment_autocontrast(uint8_t *pixels, size_t count); /* each channel to 0..255 */
 void dml_augment_equalize(uint8_t *pixels, size_t count);     /* each channel's histogram */

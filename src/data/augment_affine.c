@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-/* Sampled at (x, y), which lies in the image: values (3). */
+/* Samples at (x, y), which lies in the image: values (3). */
 typedef void sampler(const uint8_t *in, int width, int height, double x, double y, uint8_t *out);
 
 static void nearest(const uint8_t *in, int width, int height, double x, double y, uint8_t *out) {
@@ -35,7 +35,8 @@ static void bilinear(const uint8_t *in, int width, int height, double x, double 
                                line(lower[a + c], lower[b + c], dx), dy);
 }
 
-/* Keys' cubic with a = -1 between b and c. As a polynomial, it gives equal neighbours exactly. */
+/* Keys' cubic with a = -1 between b and c. In polynomial form, it reproduces equal neighbours
+ * exactly. */
 static double cubic(double a, double b, double c, double d, double at) {
     double p2 = -a + c, p3 = 2 * (a - b) + c - d, p4 = -a + b - c + d;
     return b + at * (p2 + at * (p3 + at * p4));

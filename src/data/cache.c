@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* A cache file: this header, pixels, and at `table` an entry per image. Little-endian, as the
+/* A cache file: this header, pixels, and at `table` an entry per image. Little-endian, like the
  * machines that it stays on. */
 struct header {
     char magic[8];
@@ -33,7 +33,7 @@ struct dml_cache {
     size_t images;
     /* in memory */
     _Atomic(struct dml_pixels *) *kept; /* (images) */
-    atomic_size_t used, checked;        /* bytes kept, and when free memory was looked at last */
+    atomic_size_t used, checked;        /* bytes kept, now and when memory was last checked */
     size_t limit;
     atomic_bool full;
     /* in a file */
@@ -59,7 +59,7 @@ static uint64_t read_number(const char *path, const char *format, uint64_t other
     return value;
 }
 
-/* Whether three quarters of the memory are in use, or of what a container may use. */
+/* Whether three quarters of the memory, or of what a container may use, are in use. */
 static bool memory_is_short(void) {
     uint64_t total = read_number("/proc/meminfo", "MemTotal: %" SCNu64, 0);
     uint64_t left = read_number("/proc/meminfo", "MemAvailable: %" SCNu64, 0);
@@ -82,9 +82,9 @@ static void free_pixels(struct dml_pixels *pixels) {
 
 static void stop_growing(struct dml_cache *cache) {
     if (!atomic_exchange(&cache->full, true))
-        dml_warn("--cache_images memory: full with %zu MB; the other images are decoded in "
-                 "every epoch",
-                 atomic_load(&cache->used) >> 20);
+        dml_warn(
+            "--cache_images memory: full at %zu MB; the other images are decoded in every epoch",
+            atomic_load(&cache->used) >> 20);
 }
 
 /* Counts the bytes; false when they do not fit. */
@@ -197,7 +197,7 @@ static bool is_sound(const struct dml_mapping *mapping, const struct header *hea
     return true;
 }
 
-/* Maps an existing file; false when it is not there or for something else. */
+/* Maps an existing file; false when it is not there or was made for something else. */
 static bool use_file(struct dml_cache *cache, const char *path, uint64_t key,
                      const struct dml_loader_options *options) {
     if (!dml_path_exists(path) || dml_map_file(path, &cache->mapping) != DML_OK)
@@ -212,7 +212,7 @@ static bool use_file(struct dml_cache *cache, const char *path, uint64_t key,
     return false;
 }
 
-/* The making of a file, by several threads. */
+/* A file being made by several threads. */
 struct maker {
     const struct dml_loader_options *options;
     struct entry *table;
@@ -252,8 +252,8 @@ static enum dml_status write_at(struct maker *maker, const void *data, size_t si
     return DML_OK;
 }
 
-/* Decodes and writes one image; one that cannot be read gets an empty entry, and one whose data is
- * corrupt as well: loaders find that out and report it. */
+/* Decodes and writes one image; one that cannot be read gets an empty entry, as does one whose data
+ * is corrupt: loaders find that out and report it. */
 static enum dml_status make_entry(struct maker *maker, struct dml_transformer *transformer,
                                   uint8_t *transformed, size_t image) {
     const struct dml_loader_options *options = maker->options;
@@ -328,7 +328,8 @@ static void run_makers(struct maker *maker) {
         pthread_join(threads[--started], NULL);
 }
 
-/* For transformed images the size is known: a disk too small says so before any is decoded. */
+/* For transformed images the size is known: a disk that is too small is reported before any is
+ * decoded. */
 static enum dml_status claim_space(struct maker *maker) {
     size_t images = maker->options->part->images, crop = (size_t)maker->options->transform.crop;
     if (!is_evaluation(maker->options))
@@ -386,7 +387,7 @@ static enum dml_status make_file(const char *path, uint64_t key,
     return status;
 }
 
-/* *unwritable: nothing can be written there, for which the path is to blame. */
+/* *unwritable: nothing can be written there, and the path is to blame. */
 static enum dml_status open_file(struct dml_cache *cache, const struct dml_loader_options *options,
                                  bool *unwritable) {
     uint64_t key = key_of(options);

@@ -8,9 +8,9 @@
 struct dml_cache;
 
 /* `options->cache` says which; *out is NULL for none, and where there is no space for a file (which
- * is a warning). DML_ERROR_IO: the file's place cannot be written at all. A file's name gets the
- * part's and the transform's after it. An existing one is used when it was made from the same
- * files (names, sizes, times) for the same transform, and is made again otherwise, on
+ * is a warning). DML_ERROR_IO: the file's place cannot be written at all. The part's and the
+ * transform's names are appended to a file's name. An existing one is used when it was made from
+ * the same files (names, sizes, times) for the same transform, and is made again otherwise, on
  * options->threads threads; it appears whole or not at all. */
 enum dml_status dml_cache_open(const struct dml_loader_options *options, struct dml_cache **out);
 void dml_cache_close(struct dml_cache *cache);

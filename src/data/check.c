@@ -20,7 +20,7 @@ struct check {
     void *data;
     pthread_mutex_t lock; /* for what follows */
     size_t bad;
-    bool starved; /* memory was lacking: nothing is said of the images */
+    bool starved; /* memory ran out: nothing is said about the images */
     size_t first; /* bad one, in the parts' order */
     enum dml_status status;
     char message[1024]; /* of the first bad one */

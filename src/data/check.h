@@ -8,8 +8,8 @@
  * how many others. */
 enum dml_status dml_check_images(const struct dml_dataset *dataset);
 
-/* The same, telling of each that cannot be used, in no order and one at a time; *count is how many
- * there are. They are not a failure; a lack of memory is. */
+/* The same, reporting each image that cannot be used, in no order and one at a time; *count is how
+ * many there are. They are not a failure; a lack of memory is. */
 enum dml_status dml_check_each(const struct dml_dataset *dataset,
                                void (*tell)(void *data, const char *message), void *data,
                                size_t *count);

@@ -5,8 +5,8 @@ static inline unsigned luma(const uint8_t *pixel) {
     return (pixel[0] * 19595u + pixel[1] * 38470u + pixel[2] * 7471u + 0x8000u) >> 16;
 }
 
-/* Truncates, so the float arithmetic must round as Pillow's does, after the product and after the
- * sum: double holds both exactly, and no compiler can contract them across the casts. */
+/* Truncates, so the float arithmetic must round where Pillow's does, after the product and after
+ * the sum: double holds both exactly, and no compiler can contract them across the casts. */
 static inline uint8_t blend(int from, int to, float factor) {
     float change = (float)((double)factor * (to - from));
     float value = (float)((double)from + change);
@@ -52,7 +52,7 @@ void dml_color_saturation(uint8_t *pixels, size_t count, float factor) {
     }
 }
 
-/* Hue is changed a block at a time, a channel after the other and without branches, so that the
+/* Hue is changed a block at a time, one channel after another and without branches, so that the
  * compiler can use vectors. */
 enum { BLOCK = 256 };
 struct block {
@@ -84,7 +84,7 @@ static void to_hsv(struct block *block) {
     }
 }
 
-/* As ?:, which would become a jump. */
+/* Like ?:, which would become a jump. */
 static inline int32_t pick(int32_t condition, int32_t yes, int32_t no) {
     return (yes & -condition) | (no & ~-condition);
 }

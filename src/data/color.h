@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* What torchvision's ColorJitter and Grayscale do to an 8-bit RGB image through Pillow, in place
- * and to the bit. `pixels` is (count, 3). */
+ * and bit for bit. `pixels` is (count, 3). */
 
 /* From `from` towards `to` by `factor`, and beyond it for factors over 1. */
 uint8_t dml_color_blend(int from, int to, float factor);

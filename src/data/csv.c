@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The first of , ; and tab that stands between the fields of the first line. Excel may say it
- * before, in a line "sep=;". */
+/* The first of , ; and tab found between the fields of the first line. Excel may name it before
+ * that, in a line "sep=;". */
 static void find_separator(struct dml_csv *csv) {
     char *at = csv->at;
     csv->separator = ',';

@@ -25,10 +25,10 @@ struct dml_csv {
     char separator;
 };
 
-/* Reads the file; a byte order mark is passed over. `path` must stay. Close it on failure too. */
+/* Reads the file; a byte order mark is skipped. `path` must stay. Close it on failure too. */
 enum dml_status dml_csv_open(const char *path, struct dml_csv *out);
-/* Reads the next record; where there is none, its count is 0. Those without any text are passed
- * over. */
+/* Reads the next record; where there is none, its count is 0. Records without any text are
+ * skipped. */
 enum dml_status dml_csv_next(struct dml_csv *csv, struct dml_csv_record *out);
 void dml_csv_close(struct dml_csv *csv);
 

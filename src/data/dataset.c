@@ -29,7 +29,7 @@ static const struct dml_param params[] = {
      .offset = FIELD(dataset),
      .fallback = DML_DATASET_DEFAULT,
      .help = "Name of the data set's folder: cub200, cars196, online_products, or any other that "
-             "has a layout of `dml dataset --help`, as a folder of images per class.",
+             "has a layout of `dml dataset --help`, such as a folder of images per class.",
      .facts = DML_PARAM_INFERENCE},
     {.name = "source_path",
      .type = DML_PARAM_STRING,
@@ -50,7 +50,7 @@ static const struct dml_param params[] = {
      .offset = FIELD(test_list),
      .fallback = "small",
      .choices = test_lists,
-     .help = "Which of VehicleID's lists tests: of 800, 1,600 or 2,400 vehicles.",
+     .help = "Which of VehicleID's lists to test with: 800, 1,600 or 2,400 vehicles.",
      .facts = DML_PARAM_INFERENCE},
     {.name = "max_image_pixels",
      .type = DML_PARAM_INT,
@@ -58,7 +58,7 @@ static const struct dml_param params[] = {
      .fallback = "178956970",
      .min = 1,
      .max = DML_IMAGE_MOST_PIXELS,
-     .help = "A file whose header says more pixels is refused before training. The default is "
+     .help = "A file whose header declares more pixels is refused before training. The default is "
              "Pillow's.",
      .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE | DML_PARAM_IMAGES},
     {.name = "use_tv_split",
@@ -119,7 +119,7 @@ static const struct dml_param params[] = {
      .type = DML_PARAM_STRING,
      .offset = FIELD(cache_images),
      .fallback = "none",
-     .help = "Keep decoded images: none, memory, or what the paths of cache files begin with.",
+     .help = "Keep decoded images: none, memory, or a prefix for the paths of cache files.",
      .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN},
 };
 const struct dml_param_table dml_dataset_params =
@@ -178,7 +178,7 @@ static enum dml_status find_folder(const struct dml_dataset_options *options, ch
     return status;
 }
 
-/* The only folder in a folder, as archives leave it when they are unpacked there. */
+/* The only folder in a folder, as left by an archive that was unpacked there. */
 static bool only_folder(const char *folder, char out[PATH_MAX]) {
     DIR *entries = opendir(folder);
     char path[PATH_MAX];
@@ -251,7 +251,7 @@ static enum dml_status split_layout(const struct dml_dataset_options *options, u
     return status;
 }
 
-/* Gives the i-th image of a part to it. */
+/* Puts the i-th image of a part in its place. */
 static void place_image(struct dml_part *part, size_t i, const struct dml_listed_image *image,
                         size_t class) {
     part->paths[i] = image->path;
@@ -293,7 +293,7 @@ static enum dml_status reserve_part(const struct dml_class_list *classes, struct
     return DML_OK;
 }
 
-/* Makes a part of the classes, whose paths and names it takes. */
+/* Makes a part from the classes, whose paths and names it takes. */
 static enum dml_status make_part(const char *name, struct dml_class_list *classes,
                                  int64_t max_pixels, struct dml_part *out) {
     size_t at = 0;

@@ -24,28 +24,28 @@ struct dml_part {
     int32_t *sequences; /* (images), or NULL: they are in none. A query is not compared with images
                            of its own class and sequence; one that is in none has a number of its
                            own. */
-    struct dml_rect *boxes; /* (images) of the files; NULL: all images are whole files */
+    struct dml_rect *boxes; /* (images) in the files; NULL: all images are whole files */
     int64_t max_pixels;     /* what an image's file may have; 0: DML_IMAGE_PIXELS */
-    /* (images) DML_TOLD_*, what loaders have reported of an image, so that several report it once;
-     * NULL: each does. */
+    /* (images) DML_TOLD_*, what loaders have reported about an image, so that several of them
+     * report it once; NULL: each does. */
     atomic_uchar *told;
 };
 
-/* training: what is sampled from. testing: the unseen half. validation: empty unless
- * --use_tv_split or a CSV file with rows of it. A CSV file may leave any part out. The study's
+/* training: what is sampled from. testing: the unseen half. validation: empty unless there is
+ * --use_tv_split or a CSV file with rows for it. A CSV file may leave any part out. The study's
  * "evaluation" set is training with evaluation transforms. */
 struct dml_dataset {
     struct dml_part training, testing, validation;
-    const char *layout; /* the name of what its files are laid out as: "folders", "table" */
+    const char *layout; /* the name of its files' layout: "folders", "table" */
     char *place;        /* its folder, or the table's file */
 };
 
-/* The image's rectangle of its file; NULL: all of it. */
+/* The image's rectangle in its file; NULL: all of it. */
 static inline const struct dml_rect *dml_part_box(const struct dml_part *part, size_t image) {
     return part->boxes ? &part->boxes[image] : NULL;
 }
 
-/* Which list of images tests, where a data set has several. */
+/* Which list of images to test with, where a data set has several. */
 enum dml_test_list { DML_TEST_SMALL, DML_TEST_MEDIUM, DML_TEST_LARGE };
 
 #define DML_DATASET_DEFAULT "cub200"

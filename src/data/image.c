@@ -29,7 +29,7 @@ struct dml_reader {
     struct dml_pixels checked;
 };
 
-/* HEAD: enough for the header of nearly every file; what has more is read whole.
+/* HEAD: enough for the header of nearly every file; a file with a longer one is read whole.
  * KEPT: buffers beyond it are given back before a smaller image, so that threads that met a large
  * one do not stay large. LARGE: files that take more than that besides their pixels, as progressive
  * ones do, are decoded one at a time. */
@@ -175,7 +175,7 @@ static enum format format_of(const uint8_t *bytes, size_t size) {
     return FORMAT_UNKNOWN;
 }
 
-/* What else is called .jpg: "a WebP image, " and the like; "" where it is not known. */
+/* What else files called .jpg are: "a WebP image, " and the like; "" where it is not known. */
 static const char *other_format(const uint8_t *bytes, size_t size) {
     static const struct {
         size_t at;
@@ -294,7 +294,7 @@ const char *dml_reader_flaw(const struct dml_reader *reader) {
     return reader->format == FORMAT_JPEG ? jpeg_decoder_flaw(reader->jpeg) : NULL;
 }
 
-/* Whether the file ends as a whole one does. */
+/* Whether the file ends as a complete one does. */
 static bool ends_well(struct dml_reader *reader) {
     static const uint8_t jpeg[] = {0xFF, 0xD9};
     static const uint8_t png[] = {'I', 'E', 'N', 'D', 0xAE, 0x42, 0x60, 0x82};

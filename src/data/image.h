@@ -12,7 +12,7 @@
  * RGB, with the values that Pillow's convert("RGB") gives: an alpha channel is dropped, CMYK is
  * taken as Adobe writes it. Of 16-bit PNG samples the upper byte is kept. */
 
-/* The pixels of a rectangle of an image. A zero-initialised struct is a valid empty one. */
+/* The pixels of a rectangle in an image. A zero-initialised struct is a valid empty one. */
 struct dml_pixels {
     struct dml_rect rect;
     size_t stride; /* bytes from row to row */
@@ -27,7 +27,7 @@ void dml_pixels_free(struct dml_pixels *pixels);
 /* Frees them if they take much memory. */
 void dml_pixels_release(struct dml_pixels *pixels);
 
-/* A header that says more pixels than a bound is refused before anything is allocated for them:
+/* A header that declares more pixels than a bound is refused before anything is allocated for them:
  * by default Pillow's bound (twice its MAX_IMAGE_PIXELS), at most 2^30. So a thread holds at most
  * three bytes for each pixel allowed; what progressive and interlaced files take besides is held
  * for one large file at a time, whatever the number of threads. */
@@ -57,9 +57,9 @@ enum dml_status dml_reader_open_box(struct dml_reader *reader, const char *path,
 enum dml_status dml_reader_decode(struct dml_reader *reader, struct dml_rect wanted,
                                   struct dml_pixels *out);
 
-/* What is wrong with the data that was decoded last, where the decoder could go on nevertheless as
- * Pillow does: "Corrupt JPEG data: premature end of data segment". NULL: nothing that showed, which
- * for some damage is so unless the last row was wanted. Valid until the next open. */
+/* What is wrong with the data that was decoded last, where the decoder could continue all the same,
+ * as Pillow does: "Corrupt JPEG data: premature end of data segment". NULL: nothing showed; some
+ * damage shows only if the last row was wanted. Valid until the next open. */
 const char *dml_reader_flaw(const struct dml_reader *reader);
 
 /* Looks at a file's header and end without decoding it; a file that does not end as its format

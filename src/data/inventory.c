@@ -46,7 +46,7 @@ static enum dml_status write_part(FILE *out, const struct dml_part *part, const 
     return DML_OK;
 }
 
-/* The sizes of a part's files; -1 for one that is gone meanwhile. */
+/* The sizes of a part's files; -1 for one that has gone in the meantime. */
 static enum dml_status read_sizes(const struct dml_part *part, int64_t **out) {
     *out = dml_alloc(part->images, sizeof **out);
     if (!*out)
@@ -137,7 +137,7 @@ static void tell(FILE *out, size_t *told, const struct item *before, const struc
     else if (before->images != now->images)
         fprintf(out, "has %zu images where it had %zu", now->images, before->images);
     else
-        fprintf(out, "has images of other names or sizes");
+        fprintf(out, "has images with other names or sizes");
 }
 
 static void list(FILE *out, const struct item *before, size_t before_count, const struct item *now,

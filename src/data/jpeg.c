@@ -25,7 +25,7 @@ struct jpeg_decoder {
     uint8_t *cmyk; /* a row */
     size_t cmyk_capacity;
     char message[JMSG_LENGTH_MAX];
-    char flaw[JMSG_LENGTH_MAX]; /* what was said first of corrupt data; "" */
+    char flaw[JMSG_LENGTH_MAX]; /* what was first said about corrupt data; "" */
 };
 
 enum {
@@ -41,7 +41,7 @@ static void on_error(j_common_ptr info) {
     longjmp(decoder->escape, 1);
 }
 
-/* Some bytes too many before a marker are padding that cameras write. */
+/* A few extra bytes before a marker are padding that cameras write. */
 static bool is_about_pixels(const struct jpeg_error_mgr *errors) {
     enum { PADDING = 16 };
     int message = errors->msg_code;
@@ -50,8 +50,8 @@ static bool is_about_pixels(const struct jpeg_error_mgr *errors) {
            (message == JWRN_EXTRANEOUS_DATA && errors->msg_parm.i[0] > PADDING);
 }
 
-/* Level -1 is a warning. Pillow ignores them, and so pixels stay as they come, but for the warning
- * that says that they were made up where the file ended. */
+/* Level -1 is a warning. Pillow ignores them, and so pixels stay as they come, except after the
+ * warning that they were made up where the file ended. */
 static void on_message(j_common_ptr info, int level) {
     struct jpeg_decoder *decoder = (struct jpeg_decoder *)info;
     if (level >= 0 || decoder->in_header || !is_about_pixels(info->err))
@@ -135,7 +135,7 @@ void jpeg_decoder_free(struct jpeg_decoder *decoder) {
     free(decoder);
 }
 
-/* Huffman codes take at least a bit for the mean of each block of 8 x 8, in the first scan of it.
+/* Huffman codes take at least a bit for the mean of each block of 8 x 8, in its first scan.
  * Arithmetic coding has no such bound. */
 static size_t least_bytes(const struct jpeg_decompress_struct *info) {
     size_t most = 0;
@@ -224,7 +224,7 @@ static void read_rows(struct jpeg_decoder *decoder, struct dml_pixels *out) {
             jpeg_read_scanlines(info, &decoder->cmyk, 1);
             row_from_cmyk(decoder->cmyk, row, info->output_width);
         } else {
-            /* More than two lines at a time are never handed out. */
+            /* libjpeg never hands out more than two lines at a time. */
             uint8_t *rows[2] = {row, row + out->stride};
             int left = end - (int)info->output_scanline;
             jpeg_read_scanlines(info, rows, left > 1 ? 2 : 1);
@@ -259,7 +259,7 @@ decode_part(struct jpeg_decoder *decoder, struct dml_rect wanted, struct dml_pix
         strcpy(decoder->message, "is cut short");
         return DML_ERROR_INPUT;
     }
-    /* libjpeg-turbo takes bad codes for zeros, silently. That they were there shows at the end: the
+    /* libjpeg-turbo silently takes bad codes for zeros. That there were any shows at the end: the
      * data does not suffice for the pixels, or some is left. */
     decoder->complete = info->output_scanline == info->output_height;
     if (decoder->complete)

@@ -45,7 +45,7 @@ struct dml_loader {
     uint64_t seed;
     bool strict;
     struct dml_cache *cache;
-    size_t *class_starts; /* (classes + 1) images of class c: class_starts[c]..[c+1]-1 */
+    size_t *class_starts; /* (classes + 1) class c has images class_starts[c]..[c+1]-1 */
 
     struct worker *workers;
     int started;
@@ -69,7 +69,7 @@ struct dml_loader {
     char message[1024];
 };
 
-/* Whether nobody has reported it of the image before; counts it then. */
+/* Whether nobody has reported this about the image before; if so, counts it. */
 static bool is_new(struct dml_loader *loader, size_t image, unsigned char what, size_t *count) {
     if (atomic_fetch_or(&loader->told[image], what) & what)
         return false;
@@ -158,9 +158,9 @@ static enum dml_status render(struct worker *worker, uint64_t epoch, size_t posi
     return status;
 }
 
-/* Makes the image, or if it cannot be read another of its class; *image says which. That an image
- * was found unreadable before is not used: the part that another position needs may be whole, and
- * what a position gets must not depend on which came first. */
+/* Makes the image or, if it cannot be read, another of its class; *image says which. It does not
+ * matter that an image was found unreadable before: the part that another position needs may be
+ * whole, and what a position gets must not depend on which came first. */
 static enum dml_status render_or_replace(struct worker *worker, uint64_t epoch, size_t position,
                                          uint32_t *image, uint8_t *out) {
     struct dml_loader *loader = worker->loader;
@@ -371,7 +371,7 @@ void dml_loader_close(struct dml_loader *loader) {
     free(loader);
 }
 
-/* Ends the pass under way: nothing more is begun, and what was begun is waited for. */
+/* Ends the pass under way: begins nothing more, and waits for what was begun. */
 static void end_pass(struct dml_loader *loader) {
     loader->count = 0;
     while (loader->busy > 0)

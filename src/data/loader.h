@@ -17,7 +17,7 @@ struct dml_loader_options {
     int threads; /* --kernels */
     uint64_t seed;
     bool strict;        /* an image that cannot be read, or not wholly, is an error */
-    size_t memory;      /* bytes for batches, of which two are made ahead; 0: 512 MB */
+    size_t memory;      /* bytes for batches, two of which are made ahead; 0: 512 MB */
     char *cache;        /* "none", "memory" or a file; NULL is none */
     size_t cache_limit; /* bytes of a cache in memory; 0: while a quarter of it stays free */
     /* Not NULL: opening stops with DML_ERROR_INTERRUPTED once it is not 0 (a cache file is made
@@ -54,7 +54,7 @@ enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, cons
  * its batch size. Not during a pass. */
 void dml_loader_place(struct dml_loader *loader, size_t first, size_t stride);
 
-/* Images of a batch but the last. */
+/* Images in every batch but the last. */
 size_t dml_loader_batch_size(const struct dml_loader *loader);
 
 /* The next batch, in order; *out is NULL after the last. Release it before taking another: there

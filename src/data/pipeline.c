@@ -63,8 +63,8 @@ static char *trim(char *text) {
     return text;
 }
 
-/* One parameter, "name=value", "name=from..to", or the first one's value alone, which is changed.
- */
+/* Reads one parameter from `argument`, which is changed: "name=value", "name=from..to", or only the
+ * first one's value. */
 static enum dml_status read_argument(struct listed *item, char *argument, bool first) {
     const struct dml_param_table *table = item->operation->params;
     char *equals = strchr(argument, '='), *value = equals ? equals + 1 : argument;
@@ -90,7 +90,7 @@ static enum dml_status read_argument(struct listed *item, char *argument, bool f
     return status;
 }
 
-/* The text in an operation's parentheses, which is changed. */
+/* Reads the text in an operation's parentheses, which is changed. */
 static enum dml_status read_arguments(struct listed *item, char *arguments) {
     const struct dml_param_table *table = item->operation->params;
     if (!table)
@@ -111,7 +111,7 @@ static enum dml_status read_arguments(struct listed *item, char *arguments) {
     return status;
 }
 
-/* The operation that *text begins with, and its arguments; *text goes on after it. */
+/* Reads the operation that *text begins with, and its arguments; *text moves past it. */
 static enum dml_status read_operation(char **text, struct listed *item) {
     char *name = *text, none[1] = "", *arguments = none;
     char *end = name + strcspn(name, " \t\n(");
@@ -168,7 +168,7 @@ static enum dml_status read_list(struct dml_pipeline *pipeline, char *text, bool
                         "nothing scales the images: begin with random_resized_crop, resize or "
                         "squash");
     if (!place->square)
-        return dml_fail(DML_ERROR_USAGE, "resize leaves the images' shape: crop after it");
+        return dml_fail(DML_ERROR_USAGE, "resize keeps the images' shape: crop after it");
     if (place->side != place->crop)
         return dml_fail(DML_ERROR_USAGE,
                         "makes images of %d x %d, but the network takes %d x %d (--image_size)",

@@ -19,7 +19,7 @@ enum dml_status dml_pipeline_parse(const char *flag, const char *text, bool trai
                                    int resize, struct dml_pipeline **out);
 void dml_pipeline_free(struct dml_pipeline *pipeline);
 
-/* What it was read from; belongs to it. */
+/* The text it was read from; belongs to it. */
 const char *dml_pipeline_text(const struct dml_pipeline *pipeline);
 
 /* Whether views may have something to erase. */

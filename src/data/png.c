@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DEFLATED = 1032 }; /* bytes that deflate can make of one */
+enum { MOST_DEFLATED = 1032 }; /* bytes that one deflated byte can become */
 
 struct png_decoder {
     png_structp png;

@@ -6,7 +6,7 @@
 #include <setjmp.h>
 #include <stddef.h>
 
-/* In a frame of its own, for libpng's longjmp. */
+/* In a stack frame of its own, for libpng's longjmp. */
 static enum dml_status write_pixels(png_structp png, png_infop info, FILE *file,
                                     const uint8_t *pixels, int width, int height) {
     if (setjmp(png_jmpbuf(png)))

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How much wider than at its natural size the filter is. */
+/* How much wider the filter is than at its natural size. */
 static double stretch_of(int from, int to) {
     double scale = (double)from / to;
     return scale > 1 ? scale : 1;
@@ -111,7 +111,7 @@ enum dml_status dml_resize(struct dml_resizer *resizer, const struct dml_scaling
         status = make_taps(resizer, &resizer->rows, &resizer->row_capacity, &used,
                            scaling->interpolation, box->height, scaling->height, part->top,
                            part->height, box->top - needs.top);
-    if (!status) /* a pixel more, for the byte too many that the last one writes */
+    if (!status) /* one more pixel, for the extra byte that the last one writes */
         status = dml_pixels_reserve(&resizer->between,
                                     (struct dml_rect){0, 0, part->width + 1, needs.height});
     if (status)

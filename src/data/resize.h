@@ -3,9 +3,9 @@
 
 #include "data/image.h"
 
-/* Pillow's antialiased resampling of 8-bit images, to the bit: weights of 22 fractional
- * bits, columns first, rounded to 8 bits, then rows. (Pillow 13 takes rows first where a box is
- * much taller than wide, which changes some values by one level; Pillow 9 never does.) */
+/* Pillow's antialiased resampling of 8-bit images, bit for bit: weights of 22 fractional bits,
+ * columns first, rounded to 8 bits, then rows. (Pillow 13 takes rows first where a box is much
+ * taller than wide, which changes some values by one level; Pillow 9 never does.) */
 
 /* Bicubic is Keys' cubic with a = -0.5. Nearest is not for scaling (data/augment.h). */
 enum dml_interpolation { DML_BILINEAR, DML_BICUBIC, DML_NEAREST };
@@ -27,10 +27,10 @@ static inline int dml_longer_side(int size, int longer, int shorter) {
     return (int)(side < 1 << 30 ? side : 1 << 30);
 }
 
-/* The pixels of the image that count for `part`; it lies in `box`. */
+/* The pixels of the image that matter for `part`; they lie in `box`. */
 struct dml_rect dml_scaling_needs(const struct dml_scaling *scaling);
 
-/* Workspace, kept from call to call. A zero-initialised struct is a valid empty one. */
+/* Workspace, kept between calls. A zero-initialised struct is a valid empty one. */
 struct dml_resizer {
     void *columns, *rows; /* struct dml_taps of resize_kernels.h */
     int16_t *weights;

@@ -16,9 +16,9 @@ struct dml_taps {
     size_t weights; /* index of their first one */
 };
 
-/* A weight w of 23 bits is kept as w >> 8 and w & 255, so that 16-bit multiplications do. Weights
- * come in groups of four: their upper parts, then their lower ones. A last group is filled up
- * with 0. */
+/* A weight w of 23 bits is kept as w >> 8 and w & 255, so that 16-bit multiplications suffice.
+ * Weights come in groups of four: their upper parts, then their lower ones. The last group is
+ * padded with 0. */
 enum { DML_WEIGHT_GROUP = 8 };
 #define DML_WEIGHT_GROUPS(count) (((count) + 3) / 4)
 
@@ -34,12 +34,12 @@ static inline int32_t dml_weight_get(const int16_t *weights, size_t k) {
 }
 
 /* in: (rows, any, 3), out: (rows, width, 3). Reads up to 16 bytes from an input pixel on, and
- * writes one byte too many after each row. */
+ * writes one extra byte after each row. */
 void dml_scale_columns(const uint8_t *in, size_t in_stride, uint8_t *out, size_t out_stride,
                        int rows, const struct dml_taps *taps, const int16_t *weights, int width,
                        bool flip);
 
-/* out: (bytes), the weighted sum of input rows of so many bytes. */
+/* out: (bytes), the weighted sum of input rows of as many bytes. */
 void dml_scale_row(const uint8_t *in, size_t stride, const struct dml_taps *tap,
                    const int16_t *weights, size_t bytes, uint8_t *out);
 

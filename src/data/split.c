@@ -1,4 +1,4 @@
-/* Training and validation classes or images, each data set by the study's own rule. */
+/* Training and validation classes or images, by the study's own rule for each data set. */
 #include "base/memory.h"
 #include "data/layout.h"
 #include "dml/rng.h"

@@ -63,7 +63,7 @@ struct dml_view {
     enum dml_color_change order[4];
     float factors[4]; /* by dml_color_change */
 
-    /* Of a list: it, and for each of its operations what was drawn. */
+    /* With a list: the list, and what was drawn for each of its operations. */
     const struct dml_pipeline *list;
     int count;
     struct dml_drawn drawn[DML_MOST_OPERATIONS];
@@ -87,8 +87,8 @@ struct dml_view dml_transform_draw(const struct dml_transform *transform, int wi
 enum dml_status dml_view_render(const struct dml_view *view, struct dml_resizer *resizer,
                                 const struct dml_pixels *pixels, uint8_t *out);
 
-/* Reads, draws, decodes what is needed and renders: what one thread needs for that. The image is
- * all of its file where `box` is NULL. */
+/* What one thread needs to read, draw, decode what is needed, and render. The image is all of its
+ * file where `box` is NULL. */
 struct dml_transformer {
     struct dml_reader *reader;
     struct dml_resizer resizer;

@@ -64,7 +64,7 @@ static enum dml_status run_gnuplot(const struct figure *figure, const char *name
     return status;
 }
 
-/* Writes data and script by the functions given, and draws. */
+/* Writes data and script with the functions given, and draws. */
 static enum dml_status make(const struct figure *figure, const char *name, int width, int height,
                             void (*data)(const struct figure *, FILE *),
                             void (*script)(const struct figure *, FILE *)) {

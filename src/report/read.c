@@ -271,7 +271,7 @@ enum dml_status dml_report_read(const struct dml_report_options *options, struct
     if (!status && out->group_count == 0)
         status = dml_fail(DML_ERROR_INPUT,
                           "%s/runs.sqlite: no finished run has %s of %s%s (%zu runs were left out; "
-                          "--all_runs takes those that did not finish)",
+                          "--all_runs includes those that did not finish)",
                           options->save_path, options->metric, options->select,
                           *options->project || *options->dataset || options->groups.count
                               ? " and was asked for"

@@ -52,14 +52,14 @@ struct dml_report_run {
     char *folder;   /* below the save path */
     int64_t epoch;  /* the best, from 1 as people count; the database counts from 0 */
     double *values; /* (columns), NAN where not measured */
-    struct dml_report_rank *ranks; /* none of a run on one process */
+    struct dml_report_rank *ranks; /* none for a run on one process */
     size_t rank_count, rank_capacity;
 };
 
 struct dml_report_group {
     char *dataset, *name, *label; /* label: the name as figures show it */
     char *latex;                  /* and as LaTeX */
-    bool regularised;             /* mined with rho_distance, or called so */
+    bool regularised;             /* mined with rho_distance, or named so */
     struct dml_report_run *runs;
     size_t run_count, run_capacity;
     struct dml_spread *spreads; /* (columns) */
@@ -81,7 +81,7 @@ void dml_report_free(struct dml_report *report);
 /* The column of a metric, or -1. */
 int dml_report_find(const struct dml_report *report, const char *part, const char *name);
 
-/* The i-th data set's groups are those from `first` on, `count` of them; false after the last. */
+/* The i-th data set's groups are the `count` from `first` on; false after the last. */
 bool dml_report_dataset(const struct dml_report *report, size_t i, size_t *first, size_t *count);
 
 /* A group's name for readers, as the study writes it: "R-Margin (D, beta=0.6)" for
@@ -93,8 +93,8 @@ enum dml_status dml_report_print(const struct dml_report *report, enum dml_repor
                                  FILE *out);
 
 /* Figures with their scripts and data, in `folder`: relation_<dataset>, correlation_<dataset> and
- * ranking_<dataset>, in each of `formats` (svg, pdf, png). What there are too few groups for is
- * left out with a line on stderr. DML_ERROR_UNSUPPORTED: gnuplot is missing. */
+ * ranking_<dataset>, in each of `formats` (svg, pdf, png). A figure that has too few groups is left
+ * out with a line on stderr. DML_ERROR_UNSUPPORTED: gnuplot is missing. */
 enum dml_status dml_report_draw(const struct dml_report *report, const char *folder,
                                 const struct dml_strings *formats, const char *metric);
 

@@ -3,8 +3,8 @@
 
 #include <stddef.h>
 
-/* Mean and standard deviation over runs, of the population (divided by n) as the study's tables
- * have it. NAN values are left out; n says how many were in. */
+/* Mean and standard deviation over runs, of the population (divided by n) as in the study's tables.
+ * NAN values are left out; n counts the others. */
 struct dml_spread {
     double mean, deviation; /* NAN where n is 0 */
     size_t n;

@@ -27,7 +27,7 @@ void dml_toy_make_data(struct dml_toy_data *data, uint64_t seed);
 
 /* The loss of a batch over all triplets (a, p, n) in it, and dL/d(embeddings):
  *   plain:   mean ||a-p|| + mean [margin - ||a-n||]+
- *   swapped: mean [margin - ||a-n||]+ where n is p in the triplets that `swapped` says
+ *   swapped: mean [margin - ||a-n||]+ where n is p in the triplets that `swapped` marks
  * `swapped` has an entry per triplet in the order of a, p, n, and is NULL for the plain loss. */
 double dml_toy_loss(const double (*embeddings)[2], const int *labels, size_t n, double margin,
                     const unsigned char *swapped, double (*grad)[2]);
@@ -38,7 +38,7 @@ size_t dml_toy_triplets(const int *labels, size_t n);
 struct dml_toy_result {
     double train[DML_TOY_ALL][2], test[DML_TOY_ALL][2]; /* embeddings */
     double spectrum[2]; /* singular values of the train embeddings, summing to 1 */
-    double test_recall; /* share of test points whose nearest other is of their class */
+    double test_recall; /* share of test points whose nearest other point is of their class */
     double first, last; /* loss */
 };
 enum dml_status dml_toy_train(const struct dml_toy_data *data,

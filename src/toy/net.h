@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* A network small enough to be written out: 2 -> 30 -> 30 -> 2 with relu between, its output
- * divided by its norm, so that an embedding is a point of the unit circle. */
+ * divided by its norm, so that an embedding is a point on the unit circle. */
 enum { DML_TOY_HIDDEN = 30, DML_TOY_BATCH = 128 };
 
 struct dml_toy_weights {

@@ -19,7 +19,7 @@ struct dml_bests {
 /* Takes one value in; *better: it is the best so far (dml_metric_better). */
 enum dml_status dml_bests_take(struct dml_bests *bests, const char *part, const char *metric,
                                double value, uint64_t epoch, bool *better);
-/* A best that is known already. */
+/* Puts back a best that is known already. */
 enum dml_status dml_bests_restore_one(struct dml_bests *bests, const char *part, const char *metric,
                                       double value, uint64_t epoch);
 
@@ -31,8 +31,8 @@ const struct dml_best *dml_bests_find(const struct dml_bests *bests, const char 
                                       const char *metric);
 void dml_bests_free(struct dml_bests *bests);
 
-/* As JSON in a tracker's note, and back; of a note without bests, or a broken one, nothing is
- * taken. */
+/* As JSON in a tracker's note, and back; nothing is taken from a broken note or one without
+ * bests. */
 bool dml_bests_note(const struct dml_bests *bests, struct cJSON *note);
 enum dml_status dml_bests_restore(struct dml_bests *bests, const struct cJSON *note);
 
@@ -41,7 +41,7 @@ enum dml_status dml_bests_restore(struct dml_bests *bests, const struct cJSON *n
 bool dml_note_number(struct cJSON *note, const char *name, double value);
 double dml_note_value(const struct cJSON *note, const char *name); /* NAN where there is none */
 
-/* A count or a length of a note; 0 where there is none, or no number that it could be. */
+/* A count or a length of a note; 0 where there is none, or an impossible one. */
 uint64_t dml_note_count(const struct cJSON *note, const char *name);
 
 /* How a tracker's sync ends. */

@@ -21,8 +21,7 @@ static const char tracker_name[] = "csv";
 
 /* CSV_Logs/Data_<part>_<group>.csv, one column per value and one row per epoch, or per step for
  * "Model Grad", "Train_steps" and "Train_steps_<group>". A state notes how long each file was; when
- * a run is taken up again the files are cut to that, and those that were not there yet are removed.
- */
+ * a run is resumed, the files are cut to that, and those that did not exist yet are removed. */
 
 enum { FLUSH_SECONDS = 1 };
 
@@ -30,7 +29,7 @@ struct table {
     char *path, *name;
     FILE *file;
     off_t good;   /* bytes that were written; a write that fails is undone back to here */
-    off_t synced; /* bytes that outlive a loss of power */
+    off_t synced; /* bytes that survive a loss of power */
 };
 
 struct logs {
@@ -40,7 +39,7 @@ struct logs {
     double flushed;
 };
 
-/* The columns of a file that is there already have to be those of this run. */
+/* The columns of a file that already exists have to be those of this run. */
 static enum dml_status check_header(const struct table *table, const char *header) {
     char *text;
     enum dml_status status = dml_read_file(table->path, &text, NULL);
@@ -124,7 +123,7 @@ static bool is_log(const char *file) {
     return length > 9 && strncmp(file, "Data_", 5) == 0 && strcmp(file + length - 4, ".csv") == 0;
 }
 
-/* Where to cut a file that is no longer what it was, as after somebody's editing: after the last
+/* Where to cut a file that is no longer what it was, as after somebody edited it: after the last
  * row that ends within `length` bytes. */
 static enum dml_status last_row(const char *path, off_t length, off_t *out) {
     char *text;
@@ -268,7 +267,8 @@ static enum dml_status put_group(struct logs *logs, const char *group, const cha
     return DML_OK;
 }
 
-/* What the study logs of a step has its files; then one for each group of named values. */
+/* What the study logs about a step has its own files; then there is one for each group of named
+ * values. */
 static enum dml_status csv_step(void *state, const struct dml_step_record *record) {
     struct logs *logs = state;
     const struct dml_named_value *values = record->values;

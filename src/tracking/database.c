@@ -65,7 +65,7 @@ static const char second_version[] = "ALTER TABLE runs ADD COLUMN identity TEXT;
                                      "ALTER TABLE runs ADD COLUMN host TEXT;"
                                      "CREATE UNIQUE INDEX runs_by_identity ON runs (identity);";
 
-/* What ranks did in an epoch, of runs on many processes. */
+/* What ranks did in an epoch, for runs on several processes. */
 static const char third_version[] =
     "CREATE TABLE ranks ("
     " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
@@ -73,7 +73,7 @@ static const char third_version[] =
     " images_per_second REAL, wait_share REAL,"
     " PRIMARY KEY (run_id, epoch, rank)) WITHOUT ROWID;";
 
-/* What a step is described by beside the columns of `steps`. */
+/* What describes a step besides the columns of `steps`. */
 static const char fourth_version[] =
     "CREATE TABLE step_values ("
     " run_id INTEGER NOT NULL REFERENCES runs(id) ON DELETE CASCADE,"
@@ -170,7 +170,7 @@ static enum dml_status ask(sqlite3 *db, const char *sql, int64_t *value) {
     return status;
 }
 
-/* The first process to come makes the schema, or what a newer one adds to it; all others wait for
+/* The first process to arrive makes the schema, or what a newer one adds to it; all others wait for
  * it and then see it. */
 static enum dml_status make_schema(sqlite3 *db) {
     int64_t version = 0;
@@ -246,7 +246,7 @@ static enum dml_status prepare(sqlite3 *db) {
         status = make_schema(db);
     if (!status)
         status = check_version(db, &version);
-    /* What a run's state builds on has to outlive a loss of power. */
+    /* What a run's state builds on has to survive a loss of power. */
     if (!status && sqlite3_exec(db, "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON", NULL,
                                 NULL, NULL) != SQLITE_OK)
         status = dml_database_error(db);
@@ -262,8 +262,8 @@ static enum dml_status check(sqlite3 *db, int64_t *version) {
     return check_version(db, version);
 }
 
-/* Whether the run of a row is gone: nobody holds its folder. Of another machine's run that is
- * believed only when it was silent for a day, for not every file system shows its locks. */
+/* Whether the run of a row is gone: nobody holds its folder. For another machine's run that is
+ * believed only after a day of silence, as not every file system shows its locks. */
 static bool is_dead(const char *save_path, sqlite3_stmt *row) {
     char host[DML_HOST_SIZE];
     char *folder = dml_strdup(dml_database_text(row, 1));
@@ -281,8 +281,8 @@ static bool is_dead(const char *save_path, sqlite3_stmt *row) {
     return !held;
 }
 
-/* Runs that were killed said nothing at their end. A database that cannot be written stays as it
- * is: that matters to nobody. */
+/* Marks runs that were killed and so could not say that they ended. A database that cannot be
+ * written stays as it is, which does no harm. */
 static void mark_dead(sqlite3 *db, const char *save_path) {
     sqlite3_stmt *rows;
     int64_t dead[64];

@@ -40,10 +40,10 @@ enum dml_status dml_database_query(sqlite3 *db, sqlite3_stmt **out, const char *
 bool dml_database_next(sqlite3_stmt *rows, enum dml_status *status);
 
 /* Finalises it (NULL has no effect); returns `status`, or the failure that only shows here, such as
- * of a text that there was no memory for. */
+ * a lack of memory for a text. */
 enum dml_status dml_database_end(sqlite3_stmt *rows, enum dml_status status);
 
-/* Text of a column of the row at hand, valid until the next step; "" where it is NULL, as in a
+/* Text of a column of the current row, valid until the next step; "" where it is NULL, as in a
  * database that somebody else or a damaged disk wrote. */
 const char *dml_database_text(sqlite3_stmt *row, int column);
 

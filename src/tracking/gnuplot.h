@@ -13,8 +13,8 @@
 enum dml_status dml_gnuplot_start(const char *folder, char *const *scripts, size_t count,
                                   const char *log, pid_t *child);
 
-/* Draws `script`, waiting at most `seconds`. What gnuplot said stays in <script>.log where it
- * failed. */
+/* Draws `script`, waiting at most `seconds`. If it fails, what gnuplot said stays in
+ * <script>.log. */
 enum dml_status dml_gnuplot_draw(const char *folder, char *script, double seconds);
 
 #endif

@@ -3,8 +3,8 @@
 
 #include "tracking/tracker.h"
 
-/* How the study names what it logs. Its networks may give several embeddings; the one there is
- * here is called "discriminative". */
+/* How the study names what it logs. Its networks may give several embeddings; the only one here is
+ * called "discriminative". */
 
 enum { DML_NAME_SIZE = 128 };
 

@@ -12,10 +12,10 @@
 #include <string.h>
 
 /* Progression_Plots/Graph_<part>_<group>.svg for every file of CSV_Logs, with the best values in
- * the title. The script (.gp) and its data (.csv) lie beside the picture: `gnuplot Graph_X.gp`
+ * the title. The script (.gp) and its data (.csv) are beside the picture: `gnuplot Graph_X.gp`
  * there draws it again. The data are a copy of the log, with the epoch or step of each row before
- * it. One gnuplot in the background draws all; while it is at work an epoch is left out, and the
- * end of the run draws again. */
+ * it. One gnuplot in the background draws all; while it is busy, an epoch is left out, and the end
+ * of the run draws again. */
 
 #define GRAPH_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+. "
 
@@ -23,8 +23,8 @@ enum { CLOSE_SECONDS = 20, POINTS = 2000, MAX_COLUMNS = 16 };
 
 struct plots {
     char *logs, *folder, *gnuplot_log;
-    pid_t child; /* 0: none at work */
-    bool stale;  /* what is drawn misses the last epoch */
+    pid_t child; /* 0: none is running */
+    bool stale;  /* the drawings lack the last epoch */
 };
 
 static void destroy(struct plots *plots) {
@@ -227,7 +227,7 @@ static char *graph_name(const char *file) {
         return NULL;
     char *name = dml_format("%.*s", (int)(length - 9), file + 5);
     static const char *const others[] = {"Train_epochs", "Train_mining"};
-    /* Vectors have an @; what no tracker of ours would name so is left alone. */
+    /* Vectors have an @; files that no tracker of ours would name this way are left alone. */
     bool drawn = name && name[strspn(name, GRAPH_CHARACTERS)] == 0;
     drawn =
         drawn && strncmp(name, "Train_steps", 11) != 0 && !strstr(name, "_discriminative_epochs");

@@ -23,7 +23,7 @@ void dml_pb_integer(struct dml_bytes *bytes, int field, uint64_t value); /* int3
 void dml_pb_float(struct dml_bytes *bytes, int field, float value);
 void dml_pb_double(struct dml_bytes *bytes, int field, double value);
 void dml_pb_bytes(struct dml_bytes *bytes, int field, const void *data, size_t size);
-/* Text that is not UTF-8 is escaped (text.h): whole messages are refused for it. */
+/* Text that is not UTF-8 is escaped (text.h): otherwise whole messages are refused. */
 void dml_pb_string(struct dml_bytes *bytes, int field, const char *text);
 void dml_pb_doubles(struct dml_bytes *bytes, int field, const double *values, size_t count);
 

@@ -18,8 +18,8 @@
 #include <unistd.h>
 
 /* Rows wait in memory and go to the database together: a transaction every few seconds, at each
- * epoch and at the end. While another process holds the lock or the disk is full they keep
- * waiting, so training never does, and nothing is lost when it passes. */
+ * epoch and at the end. While another process holds the lock or the disk is full they keep waiting,
+ * so training never does, and nothing is lost once that has passed. */
 
 enum { WRITE_SECONDS = 2, RETRY_SECONDS = 10 };
 enum { STEP_WAIT_MS = 20, EPOCH_WAIT_MS = 2000, SYNC_WAIT_MS = 10000, CLOSE_WAIT_MS = 60000 };
@@ -133,7 +133,7 @@ static enum dml_status copy_rows(struct recorder *recorder, const struct dml_run
     return status;
 }
 
-/* Rows that an earlier part of this run left at or after the place where it is taken up. */
+/* Deletes rows that an earlier part of this run left at or after the place where it resumes. */
 static enum dml_status cut(struct recorder *recorder, const struct dml_run *run) {
     static const char *const cuts[] = {"DELETE FROM steps WHERE run_id = ? AND step >= ?",
                                        "DELETE FROM step_values WHERE run_id = ? AND step >= ?",
@@ -163,7 +163,7 @@ static enum dml_status check_rows(struct recorder *recorder, const struct dml_ru
     return DML_OK;
 }
 
-/* The row of this run, its folder's alone. */
+/* The row of this run, which becomes the only one of its folder. */
 static enum dml_status find_or_insert(struct recorder *recorder, const struct dml_run *run,
                                       const char *folder) {
     enum dml_status status = find_own(recorder, run, folder);
@@ -186,7 +186,7 @@ static enum dml_status describe(struct recorder *recorder, const struct dml_run 
                                 const char *folder) {
     char now[DML_TIME_SIZE], host[DML_HOST_SIZE];
     dml_database_now(now);
-    /* A run that goes on keeps the command that it began with. */
+    /* A resumed run keeps the command that it began with. */
     enum dml_status status = dml_database_run(
         recorder->db,
         "UPDATE runs SET status = 'running', error = NULL, ended = NULL, updated = ?1,"
@@ -456,7 +456,8 @@ static enum dml_status transaction(struct recorder *recorder, const char *run_st
     return status ? status : dml_database_run(recorder->db, "COMMIT", "");
 }
 
-/* Writes all that waits. What may pass is said once and tried again later. */
+/* Writes everything that waits. A failure that may pass is reported once, and the write retried
+ * later. */
 static enum dml_status write_all(struct recorder *recorder, int wait_ms, const char *run_status,
                                  const char *error) {
     sqlite3_busy_timeout(recorder->db, wait_ms);
@@ -468,7 +469,7 @@ static enum dml_status write_all(struct recorder *recorder, int wait_ms, const c
         bool may_pass = dml_database_may_pass(recorder->db);
         if (!sqlite3_get_autocommit(recorder->db))
             sqlite3_exec(recorder->db, "ROLLBACK", NULL, NULL, NULL);
-        /* A busy moment during a step is nothing to talk about. */
+        /* A busy moment during a step is not worth a message. */
         if (!may_pass || wait_ms == CLOSE_WAIT_MS)
             return status;
         if (!recorder->reported && wait_ms > STEP_WAIT_MS)
@@ -510,8 +511,8 @@ static enum dml_status sqlite_epoch(void *state, const struct dml_epoch_record *
     return write_all(recorder, EPOCH_WAIT_MS, "running", NULL);
 }
 
-/* A database that stays locked holds the state up for a while, not for good: rows that then are
- * lost when the run is killed are told when it goes on. */
+/* A database that stays locked holds the state up for a while, not for good: if the run is then
+ * killed and rows are lost, that is reported when it resumes. */
 static enum dml_status sqlite_sync(void *state, cJSON *note) {
     (void)note; /* rows have their places */
     struct recorder *recorder = state;

@@ -13,7 +13,7 @@
 static const char tracker_name[] = "summary.json";
 
 /* summary.json in the run's folder: rewritten whole after every epoch, so that a killed run leaves
- * that of its last epoch. Times and bests are those of all parts of a run taken up again. */
+ * the one of its last epoch. Times and bests cover a resumed run from its start. */
 
 struct summary {
     const struct dml_run *run;
@@ -116,7 +116,7 @@ static bool add_metrics(cJSON *root, const struct dml_bests *bests) {
     return complete;
 }
 
-/* JSON is UTF-8; what else a name may be is escaped. */
+/* JSON is UTF-8; anything else in a name is escaped. */
 static bool text(cJSON *object, const char *name, const char *value) {
     char *escaped = dml_text_escape(value);
     bool added = escaped && cJSON_AddStringToObject(object, name, escaped);

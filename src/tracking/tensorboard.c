@@ -42,7 +42,7 @@ static uint32_t masked(const void *data, size_t size) {
     return (crc >> 15 | crc << 17) + 0xA282EAD8u;
 }
 
-/* Appends the event that `board->event` holds, by a single write. */
+/* Appends the event that `board->event` holds, in a single write. */
 static enum dml_status add_event(struct board *board) {
     struct dml_bytes out = {0};
     uint64_t length = board->event.size;
@@ -111,7 +111,7 @@ static enum dml_status histogram(struct board *board, const char *tag,
     return DML_OK;
 }
 
-/* A PNG file as it is; its width and height stand in its first chunk. */
+/* A PNG file as it is; its width and height are in its first chunk. */
 static enum dml_status image(struct board *board, const char *tag, const char *path) {
     struct dml_mapping file;
     enum dml_status status = dml_map_file(path, &file);

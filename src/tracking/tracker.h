@@ -6,9 +6,9 @@
 
 struct cJSON;
 
-/* What a run leaves behind. The trainer tells every tracker of a run the same few things; a
- * tracker never fails a run: what it cannot write it says once on stderr and then stays quiet,
- * but for those that the run cannot do without (csv), which return an error. */
+/* What a run leaves behind. The trainer tells every tracker of a run the same few things; a tracker
+ * never fails a run: it says once on stderr what it cannot write, and then stays quiet. Only those
+ * that the run cannot do without (csv) return an error. */
 
 struct dml_run {
     const char *folder;    /* <save_path>/<dataset>/<savename>, exists, no slash at its end */
@@ -28,13 +28,13 @@ struct dml_run {
 
     const char *identity; /* random, the run's own wherever its folder is; NULL: none, in tests */
     const char *copy_of;  /* identity of the run whose folder this one's is a copy of, or NULL */
-    bool resumed;         /* goes on in a folder that it was in before, at: */
+    bool resumed;         /* continues in a folder that it was in before, at: */
     uint64_t first_step, first_epoch;
     const struct cJSON *notes; /* what trackers noted there, by their names; NULL: nothing */
 };
 
-/* Something else that a step or an epoch is described by. Every tracker writes all of them, so that
- * a new one needs a line in the trainer alone. The texts live as long as the run. */
+/* A further value that describes a step or an epoch. Every tracker writes all of them, so that a
+ * new one needs only a line in the trainer. The texts live as long as the run. */
 struct dml_named_value {
     const char *group; /* of those that share a CSV file: "learning" is Data_Train_learning.csv */
     const char *name;  /* "clipped_share" */
@@ -50,7 +50,7 @@ struct dml_step_record {
     size_t value_count;
 };
 
-/* One part's results of an epoch. */
+/* One part's results in an epoch. */
 struct dml_part_record {
     const char *part; /* "Train", "Test", "Val"; with averaged weights "Test_EMA" and so on */
     const struct dml_metric_value *metrics;
@@ -78,7 +78,7 @@ struct dml_epoch_record {
     size_t part_count;
     const struct dml_named_value *values;
     size_t value_count;
-    const struct dml_rank_record *ranks; /* none of a process on its own */
+    const struct dml_rank_record *ranks; /* none for a process on its own */
     size_t rank_count;
     const char *contact_sheet; /* PNG made after this epoch, or NULL */
 };
@@ -90,8 +90,8 @@ struct dml_tracker {
     enum dml_status (*open)(const struct dml_run *run, void **state);
     enum dml_status (*step)(void *state, const struct dml_step_record *record);
     enum dml_status (*epoch)(void *state, const struct dml_epoch_record *record);
-    /* Puts all it was told on disk and adds to `note` what it needs to go on from here; a run that
-     * is taken up again finds it in its notes. What was written after it is to be cut off. */
+    /* Puts everything it was told on disk and adds to `note` what it needs to continue from here; a
+     * resumed run finds that in its notes. What was written later is to be cut off. */
     enum dml_status (*sync)(void *state, struct cJSON *note);
     /* `error` is the message of a failed run, else NULL. Frees the state. */
     enum dml_status (*close)(void *state, enum dml_run_end end, const char *error);

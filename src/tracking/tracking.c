@@ -72,7 +72,7 @@ const cJSON *dml_run_note(const struct dml_run *run, const char *name) {
     return cJSON_GetObjectItemCaseSensitive(run->notes, name);
 }
 
-/* What a tracker's failure means for the run: a line now, and where something was lost one at the
+/* What a tracker's failure means for the run: a line now and, if something was lost, one at the
  * end, unless the run cannot do without it. A missing program or somebody else's file loses nothing
  * that was there. */
 static enum dml_status judge(struct dml_tracking *tracking, struct slot *slot,
@@ -81,7 +81,7 @@ static enum dml_status judge(struct dml_tracking *tracking, struct slot *slot,
         return status;
     if (slot->off)
         return DML_OK;
-    dml_warn("%s; the run goes on without %s", dml_error(), slot->tracker->name);
+    dml_warn("%s; the run continues without %s", dml_error(), slot->tracker->name);
     slot->off = true;
     size_t length = strlen(tracking->lost);
     if (status == DML_ERROR_IO || status == DML_ERROR_MEMORY)
@@ -157,7 +157,7 @@ enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
     return DML_OK;
 }
 
-/* What a tracker notes, in place of what it noted before. */
+/* Adds what a tracker notes, in place of what it noted before. */
 static enum dml_status add_note(struct dml_tracking *tracking, struct slot *slot, cJSON *notes) {
     cJSON *note = cJSON_CreateObject();
     enum dml_status status = note ? slot->tracker->sync(slot->state, note)
@@ -174,7 +174,7 @@ static enum dml_status add_note(struct dml_tracking *tracking, struct slot *slot
 }
 
 enum dml_status dml_tracking_sync(struct dml_tracking *tracking, char **out) {
-    /* What a tracker noted that is not wanted this time is kept for the next. */
+    /* The note of a tracker that is not wanted this time is kept for the next. */
     cJSON *notes =
         tracking->run->notes ? cJSON_Duplicate(tracking->run->notes, true) : cJSON_CreateObject();
     enum dml_status status = DML_OK;
@@ -205,13 +205,13 @@ enum dml_status dml_tracking_close(struct dml_tracking *tracking, enum dml_run_e
     if (first && message)
         dml_fail(first, "%s", message);
     else if (reason && end == DML_RUN_FAILED)
-        dml_fail(DML_ERROR_IO, "%s", reason); /* what failed the run stays the last message */
+        dml_fail(DML_ERROR_IO, "%s", reason); /* the run's own failure stays the last message */
     else if (!first && tracking && *tracking->lost)
-        first =
-            dml_fail(DML_ERROR_IO,
-                     "the run %s, but not all that it leaves could be written: %s %s incomplete",
-                     end == DML_RUN_FINISHED ? "finished" : "was interrupted", tracking->lost,
-                     strchr(tracking->lost, ',') ? "are" : "is");
+        first = dml_fail(
+            DML_ERROR_IO,
+            "the run %s, but not everything that it leaves could be written: %s %s incomplete",
+            end == DML_RUN_FINISHED ? "finished" : "was interrupted", tracking->lost,
+            strchr(tracking->lost, ',') ? "are" : "is");
     free(message);
     free(reason);
     free(tracking);

@@ -26,8 +26,8 @@ enum dml_status dml_tracking_step(struct dml_tracking *tracking,
 enum dml_status dml_tracking_epoch(struct dml_tracking *tracking,
                                    const struct dml_epoch_record *record);
 
-/* Puts everything on disk, and what trackers need to go on from here into a JSON text: the `notes`
- * of a run that is taken up again. free() it. */
+/* Puts everything on disk, and what trackers need to continue from here into a JSON text: the
+ * `notes` of a resumed run. free() it. */
 enum dml_status dml_tracking_sync(struct dml_tracking *tracking, char **notes);
 
 /* Writes what is left and frees the handle; accepts NULL. `error` is the message of a failed run,

@@ -59,8 +59,8 @@ struct sum {
     double value;
 };
 
-/* Eight letters and digits, as W&B names runs: of the run's identity, so that what an earlier part
- * of the run left is found. A run without one is named by the moment and the process. */
+/* Eight letters and digits, as W&B names runs: from the run's identity, so that what an earlier
+ * part of the run left is found. A run without one is named after the time and the process. */
 static void make_id(char id[ID_SIZE], const struct dml_run *run) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
     const char *source = run->identity ? run->identity : run->folder;
@@ -98,7 +98,7 @@ static void add_item(struct wandb *wandb, const char *key, const char *below, co
     dml_pb_message(&wandb->message, 1, &wandb->item);
 }
 
-/* W&B's JSON has Python's words for what is not finite. */
+/* W&B's JSON has Python's words for numbers that are not finite. */
 static const char *json_number(double value, char text[DML_NUMBER_SIZE]) {
     if (isfinite(value))
         return dml_number_text(value, text);
@@ -159,7 +159,7 @@ static void free_sums(struct wandb *wandb) {
     wandb->sum_count = 0;
 }
 
-/* The sum of that name, which begins as `first`. */
+/* The sum of that name, which starts as `first`. */
 static enum dml_status find_sum(struct wandb *wandb, const char *name, double first, double **out) {
     for (size_t i = 0; i < wandb->sum_count; i++)
         if (strcmp(wandb->sums[i].name, name) == 0) {
@@ -221,7 +221,7 @@ static char *runs_folder(const struct dml_run *run) {
     return dml_path_join(run->save_path, "wandb");
 }
 
-/* Whether a folder is called as one of this run's logs is. */
+/* Whether a folder is named like one of this run's logs. */
 static bool is_own_folder(const struct wandb *wandb, const char *name) {
     size_t length = strlen(name);
     return strncmp(name, offline, strlen(offline)) == 0 && length > ID_SIZE && !strchr(name, '/') &&
@@ -260,7 +260,7 @@ static bool note_sums(const struct wandb *wandb, cJSON *note) {
     return complete;
 }
 
-/* States of before there was a list of them have two sums in the note itself. */
+/* States from before there was a list of sums have two of them in the note itself. */
 static enum dml_status take_up_sums(struct wandb *wandb, const cJSON *note) {
     const cJSON *sums = cJSON_GetObjectItemCaseSensitive(note, "sums"), *item;
     enum dml_status status = DML_OK;
@@ -347,7 +347,7 @@ static enum dml_status wandb_step(void *state, const struct dml_step_record *rec
     struct wandb *wandb = state;
     for (size_t i = 0; i < record->value_count; i++) {
         double *sum;
-        /* of one that steps before the run was taken up did not have, the mean is unknown */
+        /* the mean is unknown of a value that steps before the run was resumed did not have */
         enum dml_status status =
             find_sum(wandb, record->values[i].name, wandb->steps ? NAN : 0, &sum);
         if (status)
@@ -459,7 +459,7 @@ static enum dml_status wandb_epoch(void *state, const struct dml_epoch_record *r
     return status;
 }
 
-/* Sends the run where W&B's program is; it goes on by itself when this one has ended. */
+/* Sends the run if W&B's program is installed, which carries on when this one has ended. */
 static void sync_run(const struct wandb *wandb) {
     const char *const command[] = {"wandb", "sync", wandb->folder, NULL};
     pid_t child;

@@ -3,10 +3,10 @@
 
 #include "train/experiment.h"
 
-/* One warning each where hardly an image of the planned batches has a positive in its batch
- * (--samples_per_class 1 with many classes), or hardly one a negative (--samples_per_class as large
- * as --bs), and the criterion compares the images of a batch with each other: its loss would be 0,
- * or nearly, without any notice. plan: (batches, --bs) training images. */
+/* Warns if hardly any image of the planned batches has a positive in its batch (--samples_per_class
+ * 1 with many classes), and if hardly any has a negative (--samples_per_class as large as --bs),
+ * where the criterion compares the images of a batch with each other: its loss would silently be 0,
+ * or nearly. plan: (batches, --bs) training images. */
 enum dml_status dml_batches_warn(const struct dml_experiment *experiment, const uint32_t *plan,
                                  size_t batches);
 

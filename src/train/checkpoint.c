@@ -51,7 +51,7 @@ static enum dml_status add_criterion_view(const struct dml_criterion_parameter *
     return status;
 }
 
-/* `all`: what a run goes on with too. */
+/* `all`: also what a run needs to continue. */
 static enum dml_status add_weights(const struct dml_experiment *e, bool all,
                                    struct dml_tensors *tensors) {
     enum dml_status status = dml_network_collect(e->network, tensors);
@@ -81,7 +81,7 @@ static enum dml_status add_states(const struct dml_experiment *e, struct dml_ten
 
 static const char average_prefix[] = "average.";
 
-/* The running average, statistics of batch norms included. */
+/* The running average, batch-norm statistics included. */
 static enum dml_status add_average(const struct dml_experiment *e, struct dml_tensors *tensors) {
     enum dml_status status = DML_OK;
     for (int i = 0; !status && e->learner.flags->ema > 0 && i < e->network->graph->param_count; i++)
@@ -303,7 +303,7 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
     return status;
 }
 
-/* The tensor called `prefix` and `name`, of `count` elements, as floats into `out`. */
+/* Reads the tensor called `prefix` plus `name`, of `count` elements, into `out` as floats. */
 static enum dml_status take(const struct dml_tensors *tensors, const char *path, const char *prefix,
                             const char *name, size_t count, float *out) {
     char full[2 * DML_GRAPH_NAME];
@@ -315,7 +315,7 @@ static enum dml_status take(const struct dml_tensors *tensors, const char *path,
     return DML_OK;
 }
 
-/* One slot of a parameter of the network from the tensor `prefix` and its name. */
+/* Restores one slot of a network parameter from the tensor called `prefix` plus its name. */
 static enum dml_status restore_slot(struct dml_experiment *e, const char *path,
                                     const struct dml_tensors *tensors, const char *prefix,
                                     int index, enum dml_slot slot) {
@@ -445,7 +445,7 @@ enum dml_status dml_state_restore(struct dml_experiment *e, const char *path,
     if (!status && position->epoch_step > dml_sampling_batches(e->sampling))
         status = missing(path, "dml_position inside an epoch");
     if (status == DML_ERROR_INPUT && changed && e->setup->changed_data)
-        dml_fail_within(status, "--changed_data: cannot go on with these data");
+        dml_fail_within(status, "--changed_data: cannot continue with these data");
     if (!status)
         restore_told(e, &tensors);
     if (!status)
@@ -463,8 +463,7 @@ static enum dml_status check_format(const struct dml_tensors *tensors, const cha
         return DML_OK;
     return dml_fail(
         DML_ERROR_INPUT,
-        "%s: is a state of format %lld, of %s version of this program; this one reads format "
-        "%d",
+        "%s: is a state of format %lld, from %s version of this program; this one reads format %d",
         path, number, number < DML_STATE_FORMAT ? "an older" : "a newer", DML_STATE_FORMAT);
 }
 
@@ -477,7 +476,7 @@ static enum dml_status agree(struct dml_params *params, const char *json, const 
     return status ? dml_fail_within(status, "%s", file) : DML_OK;
 }
 
-/* A run that was killed before its first state has its parameters alone. */
+/* A run that was killed before its first state has only its parameters. */
 static enum dml_status params_of_folder(const char *folder, struct dml_params *params) {
     char *file = dml_path_join(folder, "parameters.json"), *json = NULL;
     enum dml_status status = DML_ERROR_MEMORY;

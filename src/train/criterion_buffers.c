@@ -31,7 +31,7 @@ static enum dml_status take(const struct dml_tensor *tensor, const struct dml_cr
         float value = 0;
         memcpy(b->floats ? (void *)&value : &whole, (const char *)tensor->data + 4 * k, 4);
         if (!isfinite(value) || (b->ints && (whole < b->least || whole > b->most)))
-            return dml_fail(DML_ERROR_INPUT, "%s: %s holds at %zu what it cannot", path,
+            return dml_fail(DML_ERROR_INPUT, "%s: %s holds an impossible value at %zu", path,
                             tensor->name, k);
     }
     memcpy(b->floats ? (void *)b->floats : b->ints, tensor->data, 4 * tensor->count);

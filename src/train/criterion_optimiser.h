@@ -4,7 +4,7 @@
 #include "dml/criteria.h"
 #include "dml/optimisers.h"
 
-/* A criterion's learnable parameters with the state that the run's optimiser keeps of them. */
+/* A criterion's learnable parameters with the state that the run's optimiser keeps for them. */
 enum { DML_CRITERION_PARAMETERS = 8 };
 
 struct dml_criterion_optimiser {
@@ -18,10 +18,10 @@ enum dml_status dml_criterion_optimiser_open(struct dml_objective *objective, si
                                              struct dml_criterion_optimiser *out);
 void dml_criterion_optimiser_close(struct dml_criterion_optimiser *optimiser);
 
-/* Takes all gradients into [-limit, limit]. */
+/* Clips all gradients to [-limit, limit]. */
 void dml_criterion_optimiser_clip(struct dml_criterion_optimiser *optimiser, double limit);
 
-/* One step: `updates` by group, `groups` those of the parameters. */
+/* One step. `updates` are by group; `groups` holds the group of each parameter. */
 void dml_criterion_optimiser_step(struct dml_criterion_optimiser *optimiser,
                                   const struct dml_optimiser *method, const void *options,
                                   const struct dml_update *updates, const size_t *groups);

@@ -17,7 +17,7 @@
 static const char *const part_names[DML_RECORD_PARTS] = {"Test",     "Val",     "Train",
                                                          "Test_EMA", "Val_EMA", "Train_EMA"};
 
-/* Metrics to compute: those to report, and after them those that only decide on checkpoints. */
+/* Metrics to compute: those to report, then those that only decide on checkpoints. */
 static enum dml_status metric_names(const struct dml_evaluation_flags *flags, const char ***names,
                                     size_t *count) {
     const struct dml_strings *asked = &flags->evaluation_metrics, *stored = &flags->storage_metrics;
@@ -86,7 +86,7 @@ static char *metrics_json(const char *part, const struct dml_metric_value *value
     return text;
 }
 
-/* Writes a checkpoint for every storage metric that improved; *improved tells of the first one. */
+/* Writes a checkpoint for every storage metric that improved; *improved is about the first one. */
 static enum dml_status store_improvements(struct dml_run_evaluation *v,
                                           const struct dml_experiment *e, const char *folder,
                                           const char *part, const struct dml_metric_value *values,
@@ -161,7 +161,7 @@ static enum dml_status evaluate_part(struct dml_run_evaluation *v, const struct 
     return status;
 }
 
-/* All parts, their names counted from `first`. */
+/* Evaluates all parts; their names start at `first`. */
 static enum dml_status evaluate_parts(struct dml_run_evaluation *v, const struct dml_experiment *e,
                                       int first, const char *const *names, const char *folder,
                                       const volatile sig_atomic_t *stop,
@@ -182,7 +182,7 @@ static enum dml_status evaluate_parts(struct dml_run_evaluation *v, const struct
     return status;
 }
 
-/* The same with the running average in the place of the weights. */
+/* The same with the running average in place of the weights. */
 static enum dml_status evaluate_average(struct dml_run_evaluation *v,
                                         const struct dml_experiment *e, const char *const *names,
                                         const char *folder, const volatile sig_atomic_t *stop,

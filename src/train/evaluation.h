@@ -9,12 +9,12 @@
 /* Evaluates a run's parts after an epoch and remembers the best value of every storage metric, so
  * that an improvement writes a checkpoint. Starts zeroed. */
 struct dml_run_evaluation {
-    struct dml_bests bests;                            /* of storage metrics alone */
-    struct dml_metric_value *values[DML_RECORD_PARTS]; /* of the last run */
+    struct dml_bests bests;                            /* of storage metrics only */
+    struct dml_metric_value *values[DML_RECORD_PARTS]; /* of the last evaluation */
     size_t value_count;
-    char *contact_sheet; /* of the last run, NULL when none was made */
+    char *contact_sheet; /* of the last evaluation, NULL when none was made */
     char best_text[80];
-    struct cuda_ranker *ranker; /* with --evaluate_on_gpu, from the first run on, where it can */
+    struct cuda_ranker *ranker; /* with --evaluate_on_gpu, from the first evaluation on */
     bool ranker_tried;
 };
 

@@ -27,7 +27,7 @@ const char *dml_thousands(size_t value) {
     return out;
 }
 
-/* Names, which may become folders, and flags that contradict each other. */
+/* Checks names, which may become folders, and flags that may contradict each other. */
 static enum dml_status check_setup(const struct dml_experiment *e) {
     const struct {
         const char *flag, *name, *instead;
@@ -199,8 +199,8 @@ static bool ties_images(const struct dml_graph *graph) {
     return false;
 }
 
-/* Options of the network. A rank computes as a process does that computes a batch in as large
- * pieces. */
+/* Options of the network. A rank computes as a single process does that computes a batch in pieces
+ * of that size. */
 static struct dml_network_options network_options(struct dml_experiment *e,
                                                   const struct dml_graph *graph, int device) {
     const struct dml_network_flags *flags = e->network_flags;
@@ -215,7 +215,7 @@ static struct dml_network_options network_options(struct dml_experiment *e,
                                         .parts = several && !flags->no_sync_bn ? &e->parts : NULL};
 }
 
-/* Ranks add up gradients where these are: in the processor's memory. */
+/* Ranks add up gradients in the processor's memory, so that is where they must be. */
 static enum dml_status choose_backend(const struct dml_experiment *e,
                                       const struct dml_backend_wishes *wishes,
                                       const struct dml_backend **out, const char **note) {
@@ -228,7 +228,7 @@ static enum dml_status choose_backend(const struct dml_experiment *e,
                        : DML_OK;
 }
 
-/* What a network is to be made of. */
+/* What a network will be made of. */
 struct network_plan {
     struct dml_graph *graph;
     const struct dml_backend *backend;
@@ -236,8 +236,8 @@ struct network_plan {
     struct dml_network_options options;
 };
 
-/* All that flags say of the network, checked before data are read; needs no memory for it. Caller
- * frees the graph. */
+/* Everything that flags say about the network, checked before data are read; allocates no network.
+ * Caller frees the graph. */
 static enum dml_status plan_network(struct dml_experiment *e, const struct dml_backbone *backbone,
                                     struct network_plan *out) {
     struct dml_backend_wishes wishes = {0};
@@ -252,7 +252,7 @@ static enum dml_status plan_network(struct dml_experiment *e, const struct dml_b
     return status ? status : out->backend->check(out->graph, &out->options);
 }
 
-/* The network without values. */
+/* Opens the network, without values. */
 static enum dml_status open_network(struct dml_experiment *e, const struct dml_backbone *backbone) {
     struct network_plan plan;
     enum dml_status status = plan_network(e, backbone, &plan);
@@ -393,7 +393,7 @@ void dml_experiment_close(struct dml_experiment *e) {
     memset(e, 0, sizeof *e);
 }
 
-/* The processor's name as the system tells it; a constant text where it does not. */
+/* The processor's name as the system reports it; a constant text where it does not. */
 static const char *processor_name(void) {
     static _Thread_local char name[96];
     FILE *info = fopen("/proc/cpuinfo", "r");

@@ -28,7 +28,7 @@ struct dml_experiment {
 
     const volatile sig_atomic_t *stop;
     struct dml_comm *comm;        /* the run's ranks; borrowed */
-    struct dml_batch_parts parts; /* for the network: those of a batch */
+    struct dml_batch_parts parts; /* the parts of a batch, for the network */
 
     char *weights; /* file with the backbone's initial weights; NULL: random ones */
     struct dml_dataset dataset;
@@ -56,10 +56,10 @@ enum dml_status dml_experiment_loader(const struct dml_experiment *experiment,
                                       struct dml_loader **out);
 
 /* What dml_experiment_open refuses before it reads any data: names, combinations of flags, the
- * network on its backend. `dml sweep` checks all its lines so. Reports and keeps nothing. */
+ * network on its backend. `dml sweep` checks all its lines this way. Reports and keeps nothing. */
 enum dml_status dml_train_check(struct dml_params *params);
 
-/* What trackers are told of the run; points into the arguments. */
+/* What trackers are told about the run; points into the arguments. */
 struct dml_run_folder;
 void dml_experiment_describe(const struct dml_experiment *experiment,
                              const struct dml_run_folder *folder, const char *command,

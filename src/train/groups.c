@@ -74,7 +74,7 @@ static void apply(const struct rule *rule, struct dml_group *group) {
     group->decay = isnan(rule->decay) ? group->decay : rule->decay;
 }
 
-/* The group with this setting, new where there is none; its index into *out. */
+/* Finds the group with this setting, or adds it; *out is its index. */
 static enum dml_status enter(struct dml_groups *groups, const struct dml_group *group,
                              size_t *out) {
     int same_kind = 0;
@@ -188,7 +188,7 @@ static enum dml_status check_patterns(const struct maker *m) {
         if (!m->rules[i].used)
             return dml_fail(DML_ERROR_USAGE,
                             "--param_groups %s: matches no parameter that learns and that no "
-                            "pattern before it took; --list_groups shows their names",
+                            "earlier pattern took; --list_groups shows their names",
                             m->flags->param_groups.items[i]);
     for (size_t i = 0; i < m->flags->freeze.count; i++)
         if (!m->frozen_matched[i])
@@ -203,8 +203,8 @@ static enum dml_status check_patterns(const struct maker *m) {
     return DML_OK;
 }
 
-/* Runs of learnable parameters of one group that starts to learn at `latest` or earlier; buffers
- * between them do not end a run. */
+/* Finds spans of consecutive learnable parameters of one group, where it starts to learn at
+ * `latest` or earlier; buffers in between do not end a span. */
 static size_t make_spans(const struct dml_groups *groups, const struct dml_graph *graph,
                          uint64_t latest, struct dml_span *spans) {
     size_t count = 0;

@@ -13,8 +13,8 @@ struct dml_group {
     char name[DML_GRAPH_NAME + 16]; /* the same, with a number from the second of a kind on */
     char rate_name[DML_GRAPH_NAME + 24]; /* "lr/<name>", for logs */
     double lr, decay;
-    uint64_t start;      /* the step with which it begins to learn */
-    uint64_t rate_start; /* the step with which its rate is no longer 0; `start` or later */
+    uint64_t start;      /* the step at which it begins to learn */
+    uint64_t rate_start; /* the step at which its rate is no longer 0; `start` or later */
 };
 
 struct dml_groups {
@@ -22,9 +22,9 @@ struct dml_groups {
     size_t count, capacity;
     int *of; /* group of each graph parameter; -1: none */
     size_t of_criterion[DML_CRITERION_PARAMETERS];
-    struct dml_span *spans, *early; /* all that learn; those that do from step 0 */
+    struct dml_span *spans, *early; /* all that learn; those that learn from step 0 */
     size_t span_count, early_count;
-    uint64_t late;              /* the step with which all of them learn */
+    uint64_t late;              /* the step from which all of them learn */
     struct dml_update *updates; /* (count) of the step under way */
 };
 
@@ -43,7 +43,7 @@ struct dml_spans dml_groups_spans(const struct dml_groups *groups, uint64_t step
 double dml_groups_rate(const struct dml_groups *groups, size_t group,
                        const struct dml_run_schedule *schedule, uint64_t step);
 
-/* Sets `updates` for `step` as the schedule has it. */
+/* Sets `updates` for `step` according to the schedule. */
 void dml_groups_update(struct dml_groups *groups, const struct dml_run_schedule *schedule,
                        uint64_t step);
 

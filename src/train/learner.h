@@ -6,7 +6,7 @@
 #include "train/groups.h"
 #include "train/schedule.h"
 
-/* All that turns gradients into new weights: the optimiser, its parameter groups with their
+/* Everything that turns gradients into new weights: the optimiser, its parameter groups with their
  * schedule, clipping, and the running average of the weights. */
 struct dml_learner {
     struct dml_network *network; /* borrowed */
@@ -19,16 +19,16 @@ struct dml_learner {
 };
 
 /* From the flags of `params`, which must outlive the learner, as must all other arguments. The
- * optimiser and the schedule must be there (dml_schedule_check). DML_ERROR_USAGE: a group or a
- * warm-up that the flags ask for and that cannot be. */
+ * optimiser and the schedule must be there (dml_schedule_check). DML_ERROR_USAGE: the flags ask for
+ * a group or a warm-up that is impossible. */
 enum dml_status dml_learner_open(const struct dml_params *params, struct dml_network *network,
                                  struct dml_objective *objective, uint64_t steps_per_epoch,
                                  struct dml_learner *out);
 void dml_learner_close(struct dml_learner *learner);
 
-/* Step `step` (from 0) from the gradients that backward and the criterion left. *size is that of
- * the network's gradient before it is clipped; *clipped tells whether it was.
- * DML_ERROR_NUMERIC: the gradient is not finite; nothing has changed then. */
+/* Step `step` (from 0) from the gradients that backward and the criterion left. *size is the size
+ * of the network's gradient before clipping; *clipped tells whether it was. DML_ERROR_NUMERIC: the
+ * gradient is not finite; nothing has changed then. */
 enum dml_status dml_learner_step(struct dml_learner *learner, uint64_t step,
                                  struct dml_gradient_size *size, bool *clipped);
 

@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Each of several ranks has a GPU of --gpu, the first again after the last, or computes on the
- * processor. */
+/* Each of several ranks takes one of --gpu's GPUs in turn, or computes on the processor. */
 static enum dml_status choose_backend(const struct dml_params *params, const struct dml_comm *comm,
                                       int *device, const struct dml_backend **out) {
     struct dml_backend_wishes wishes;

@@ -9,23 +9,23 @@
 
 #include <signal.h>
 
-/* A trained network, taken from a checkpoint or as it is published, ready to embed images. */
+/* A trained network, from a checkpoint or as published, ready to embed images. */
 struct dml_model {
     struct dml_network *network;
     struct dml_transforms transforms;
-    struct dml_transform transform; /* of evaluation images: one of them */
+    struct dml_transform transform; /* the one of them for evaluation images */
     struct dml_comm *comm;          /* the ranks that embed with it; borrowed, NULL: this process */
 };
 
 /* Opens a checkpoint (any weight file that holds all parameters, the head included). `params` has
- * the tables of dml_train_params: what was not given there is taken from the checkpoint's metadata,
- * so backbone, image size, data set and metrics are those of the run unless flags say otherwise.
- * All ranks of `comm` (NULL: none but this process) open it, on the processor or each on a GPU of
+ * the tables of dml_train_params: what was not given is taken from the checkpoint's metadata, so
+ * backbone, image size, data set and metrics are those of the run unless flags say otherwise. All
+ * ranks of `comm` (NULL: none but this process) open it, on the processor or each on a GPU of
  * --gpu. */
 enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params,
                                struct dml_comm *comm, struct dml_model *out);
 
-/* The network of --arch, --embed_dim and the head's flags with initial values of --seed; its
+/* The network of --arch, --embed_dim and the head's flags with initial values from --seed; its
  * backbone has published weights unless --not_pretrained. */
 enum dml_status dml_model_create(struct dml_params *params, struct dml_model *out);
 

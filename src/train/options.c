@@ -19,13 +19,13 @@ static const struct dml_param training[] = {
     {"loss", DML_PARAM_STRING, AT(loss), "margin",
      .help = "Criterion, or several to be added: margin+tcm; `dml list` shows them."},
     {"loss_weights", DML_PARAM_FLOATS, AT(loss_weights), NULL, 0, INFINITY,
-     .help = "What each criterion of a sum is multiplied by; 1 without it."},
+     .help = "What each criterion of a sum is multiplied by; 1 by default."},
     {"batch_mining", DML_PARAM_STRING, AT(batch_mining), "distance",
      .help = "Batch miner, for criteria that learn from tuples; several for a sum of criteria: "
-             "distance+npair, of which each takes the first that it goes with."},
+             "distance+npair, where each criterion takes the first that it works with."},
     {"xbm_size", DML_PARAM_INT, AT(xbm_size), "0", 0, 1 << 30,
-     .help = "Embeddings that a cross-batch memory holds (Wang et al. 2020), with which criteria "
-             "that can do so compare a batch; 0: none."},
+     .help = "Embeddings in a cross-batch memory (Wang et al. 2020), which criteria that can do so "
+             "compare a batch with; 0: none."},
     {"data_sampler", DML_PARAM_STRING, AT(data_sampler), "class_random", .help = "Batch sampler."},
     {"bs", DML_PARAM_INT, AT(bs), "112", 2, 1 << 20, .help = "Images in a batch.",
      .facts = DML_PARAM_INFERENCE},
@@ -36,10 +36,10 @@ static const struct dml_param training[] = {
     {"lr", DML_PARAM_FLOAT, AT(lr), "0.00001", 0, INFINITY, .help = "Learning rate of the network.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"fc_lr", DML_PARAM_FLOAT, AT(fc_lr), "-1", -1, INFINITY,
-     .help = "Learning rate of the last linear layer; -1: as the network's.",
+     .help = "Learning rate of the last linear layer; -1: the network's.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"decay", DML_PARAM_FLOAT, AT(decay), "0.0004", 0, INFINITY,
-     .help = "L2 decay of the network's weights.", .facts = DML_PARAM_MAY_CHANGE},
+     .help = "Weight decay (L2) of the network.", .facts = DML_PARAM_MAY_CHANGE},
     {"optim", DML_PARAM_STRING, AT(optim), "adam", .help = "Optimiser; `dml list` shows them."},
     {"scheduler", DML_PARAM_STRING, AT(scheduler), "step",
      .help = "Learning-rate schedule; `dml list` shows them.", .facts = DML_PARAM_MAY_CHANGE},
@@ -62,9 +62,9 @@ static const struct dml_param groups[] = {
     {"criterion_decay", DML_PARAM_FLOAT, AT(criterion_decay), "0", 0, INFINITY,
      .help = "Decay of the criterion's parameters.", .facts = DML_PARAM_MAY_CHANGE},
     {"decay_weights_only", DML_PARAM_FLAG, AT(decay_weights_only),
-     .help = "No decay of biases, norms and other parameters of one axis."},
+     .help = "No decay of biases, norms and other one-dimensional parameters."},
     {"layer_decay", DML_PARAM_FLOAT, AT(layer_decay), "1", 0, 1, true,
-     .help = "The rate is multiplied by this again for every block further from the head."},
+     .help = "The rate is multiplied by this once more for every block further from the head."},
     {"param_groups", DML_PARAM_STRINGS, AT(param_groups),
      .help = "Groups with settings of their own, PATTERN:lr=X,decay=Y, as in "
              "'layer4.*:lr=1e-4' or 'criterion.*:decay=0.1'; the first pattern that matches a "
@@ -79,10 +79,10 @@ static const struct dml_param groups[] = {
     {"freeze_norms", DML_PARAM_FLAG, AT(freeze_norms),
      .help = "Weights and biases of batch norms do not learn."},
     {"freeze_backbone_epochs", DML_PARAM_INT, AT(freeze_backbone_epochs), "0", 0, 1000000,
-     .help = "Only head and criterion learn in this many epochs at the start."},
+     .help = "For this many epochs at the start only head and criterion learn."},
     {"freeze_backbone_rate", DML_PARAM_FLAG, AT(freeze_backbone_rate),
-     .help = "In these epochs the backbone's rate is 0, but the optimiser's states go on, instead "
-             "of starting afterwards."},
+     .help = "In those epochs the backbone's rate is 0, but the optimiser's states are updated, "
+             "instead of starting afterwards."},
 };
 #undef AT
 const struct dml_param_table dml_group_params =
@@ -102,7 +102,8 @@ static const struct dml_param schedule[] = {
      .help = "What the schedule counts; own: epochs for step, multistep, exponential and plateau, "
              "steps for the others."},
     {"schedule_epochs", DML_PARAM_INT, AT(schedule_epochs), "0", 0, 1000000,
-     .help = "The schedule's length, warm-up included; its last rate stays. 0: --n_epochs."},
+     .help =
+         "The schedule's length, warm-up included; after it the last rate is kept. 0: --n_epochs."},
     {"schedule_metric", DML_PARAM_STRING, AT(schedule_metric), "loss",
      .help = "What plateau looks at: the training loss, or a metric on the validation part (where "
              "there is none, on the test part)."},
@@ -116,14 +117,15 @@ static const char *const average_starts[] = {
     [DML_AVERAGE_FROM_START] = "weights", [DML_AVERAGE_FROM_FIRST_STEP] = "first_step", NULL};
 static const struct dml_param step[] = {
     {"clip_value", DML_PARAM_FLOAT, AT(clip_value), "0", 0, INFINITY,
-     .help = "Every gradient, the criterion's too, is clipped to at most this size; 0: as it is.",
+     .help =
+         "Every gradient, the criterion's too, is clipped to at most this size; 0: no clipping.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"clip_norm", DML_PARAM_FLOAT, AT(clip_norm), "0", 0, INFINITY,
-     .help = "The network's gradient is scaled down to this norm; 0: as it is.",
+     .help = "The network's gradient is scaled down to this norm; 0: no scaling.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"ema", DML_PARAM_FLOAT, AT(ema), "0", 0, 0.9999999,
      .help = "Decay of a running average of the network's weights (0.999, say), which is evaluated "
-             "beside the weights themselves; 0: none."},
+             "alongside the weights themselves; 0: none."},
     {"ema_start", DML_PARAM_CHOICE, AT(ema_start), "weights", .choices = average_starts,
      .help = "The average starts as the weights that the run starts with, or as those after its "
              "first step."},
@@ -148,16 +150,14 @@ static const struct dml_param network[] = {
     {"arch", DML_PARAM_STRING, AT(arch), "resnet50_frozen_normalize",
      .help =
          "Backbone and its options: _frozen (batch norm keeps its running statistics), "
-         "_frozen_affine (their weights and biases do not learn either), _normalize (embeddings "
-         "of length 1), _avg, _max, _double, _gem (the pooling), _layernorm (a layer norm before "
-         "the last linear layer), _plainnorm (one without weight and bias), _mlp (a hidden layer, "
-         "as wide as the feature, and a relu before the last linear layer; _mlp512: of that "
-         "width), "
-         "_he (the head starts N(0, 2 / embed_dim)), _orthogonal (it starts with orthonormal "
-         "rows). "
-         "Vision transformers, also by timm's names: _avg (mean of the "
-         "patches), _clsavg (class token and mean), _droppath0.1, _dinorule and _plainrule (how "
-         "position embeddings are resampled), _noprojection (clipb16); `dml list` shows all.",
+         "_frozen_affine (their weights and biases do not learn either), _normalize (embeddings of "
+         "length 1), _avg, _max, _double, _gem (the pooling), _layernorm (a layer norm before the "
+         "last linear layer), _plainnorm (one without weight and bias), _mlp (a hidden layer, as "
+         "wide as the feature, and a relu before the last linear layer; _mlp512: of that width), "
+         "_he (the head starts from N(0, 2 / embed_dim)), _orthogonal (it starts with orthonormal "
+         "rows). Vision transformers, also by timm's names: _avg (mean of the patches), _clsavg "
+         "(class token and mean), _droppath0.1, _dinorule and _plainrule (how position embeddings "
+         "are resampled), _noprojection (clipb16); `dml list` shows all.",
      .facts = DML_PARAM_INFERENCE},
     {"pool", DML_PARAM_CHOICE, AT(pool), "own", .choices = pools,
      .help = "Pooling of the last feature map: average, maximum, their sum (double), or a "
@@ -182,23 +182,21 @@ static const struct dml_param network[] = {
              "looked up in $DML_WEIGHTS and ~/.cache/dml.",
      .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_INFERENCE},
     {"micro_bs", DML_PARAM_INT, AT(micro_bs), "0", 0, 1 << 20,
-     .help =
-         "Compute a batch in pieces of this many images, in their memory, with exactly the same "
-         "gradient; frozen batch norm only. 0: whole.",
+     .help = "Compute a batch in pieces of this many images, with the memory of one piece and "
+             "exactly the same gradient; frozen batch norm only. 0: whole.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"recompute", DML_PARAM_FLAG, AT(recompute),
-     .help =
-         "Transformers: keep what leaves a block alone, and compute the rest again in the "
-         "backward pass: a fraction of the memory for about a quarter more time, and exactly the "
-         "same gradient.",
+     .help = "Transformers: keep only what leaves a block, and recompute the rest in the backward "
+             "pass: a fraction of the memory for about a quarter more time, and exactly the same "
+             "gradient.",
      .facts = DML_PARAM_MAY_CHANGE},
     {"no_sync_bn", DML_PARAM_FLAG, AT(no_sync_bn),
      .help = "With --ranks: batch norm has the statistics of each rank's own images instead of the "
              "whole batch's."},
     {"precision", DML_PARAM_CHOICE, AT(precision), "fp32", .choices = precisions,
-     .help = "Of activations and convolutions; of transformers, of the products of linear layers, "
-             "whose sums and results stay fp32. tf32: fp32 that is multiplied with 10 bits of "
-             "mantissa, on GPUs alone.",
+     .help = "Of activations and convolutions; in transformers, of the products in linear layers, "
+             "whose sums and results stay fp32. tf32: fp32 multiplied with 10 bits of mantissa, on "
+             "GPUs only.",
      .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_INFERENCE},
 };
 #undef AT
@@ -217,9 +215,9 @@ static const struct dml_param evaluation[] = {
     {"no_train_metrics", DML_PARAM_FLAG, AT(no_train_metrics),
      .help = "Leave out the training set."},
     {"eval_every", DML_PARAM_INT, AT(eval_every), "1", 1, 1000000,
-     .help = "Evaluate after every so many epochs, and after the last."},
+     .help = "Evaluate once in this many epochs, and after the last."},
     {"evaluate_on_gpu", DML_PARAM_FLAG, AT(evaluate_on_gpu),
-     .help = "Count the ranks of positives on the GPU: the same values, sooner for large sets.",
+     .help = "Count the ranks of positives on the GPU: the same values, faster for large sets.",
      .facts = DML_PARAM_SAME_RUN},
 };
 #undef AT
@@ -238,17 +236,17 @@ static const struct dml_param setup[] = {
      .help = "Read parameters from a run's parameters.json; flags on the command line win.",
      .facts = DML_PARAM_SAME_RUN},
     {"resume", DML_PARAM_STRING, AT(resume),
-     .help = "A run's folder, or its state.safetensors: go on with it there (with --savename: in a "
-             "new folder). Flags left out are those of the run; what makes it another experiment "
-             "is refused.",
+     .help = "A run's folder, or its state.safetensors: continue it there (with --savename: in a "
+             "new folder). Flags left out are those of the run; what would make it another "
+             "experiment is refused.",
      .facts = DML_PARAM_SAME_RUN},
     {"state_minutes", DML_PARAM_FLOAT, AT(state_minutes), "10", 0, INFINITY,
-     .help = "Minutes between two savings of the whole state that --resume reads; it is also saved "
-             "at the end and at Ctrl-C.",
+     .help = "Minutes between saves of the whole state that --resume reads; it is also saved at "
+             "the end and on Ctrl-C.",
      .facts = DML_PARAM_SAME_RUN},
     {"changed_data", DML_PARAM_FLAG, AT(changed_data),
-     .help = "With --resume: go on although classes or images are not those that the run began "
-             "with, where they fit its state.",
+     .help = "With --resume: continue although classes or images are not those that the run began "
+             "with, if they fit its state.",
      .facts = DML_PARAM_SAME_RUN},
     {"ranks", DML_PARAM_INT, AT(ranks), "1", 1, 4096,
      .help = "Start this many processes on this machine by mpirun, which share a batch, or the "
@@ -256,13 +254,13 @@ static const struct dml_param setup[] = {
              "embed, and the cores. Across machines: mpirun or srun starts dml itself.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"rank_limit", DML_PARAM_FLOAT, AT(rank_limit), "1800", 0.1, INFINITY,
-     .help = "Seconds that a process waits for another one before that counts as lost.",
+     .help = "Seconds that a process waits for another one before it counts that one as lost.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"gpu", DML_PARAM_INTS, AT(gpu), "0", 0, 1024,
-     .help = "The GPU that computes the network (docs/GPU.md); an error where it cannot be used. "
-             "Without the flag it is 0 where there is one, else the processor.",
+     .help = "The GPU that computes the network (docs/GPU.md); an error if it cannot be used. "
+             "Without the flag it is GPU 0 if there is one, else the processor.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
 };
 #undef AT
@@ -327,7 +325,7 @@ enum dml_status dml_train_params(struct dml_params **out) {
 
 enum dml_status dml_train_name_csv(struct dml_params *params) {
     const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
-    bool named = strcmp(data->dataset, DML_DATASET_DEFAULT) != 0; /* by --params, for one */
+    bool named = strcmp(data->dataset, DML_DATASET_DEFAULT) != 0; /* by --params, for instance */
     if (!*data->dataset_csv || named || dml_params_given(params, "dataset"))
         return DML_OK;
     const char *slash = strrchr(data->dataset_csv, '/');

@@ -52,7 +52,7 @@ struct dml_network_flags {
     int64_t embed_dim;
     bool not_pretrained, no_sync_bn;
     char *arch, *weights;
-    enum dml_pooling pool; /* these three: as --arch says where it is the first */
+    enum dml_pooling pool; /* of these three the first value means: as --arch says */
     enum dml_head_norm head_norm;
     enum dml_head_start head_start;
     int64_t head_hidden;
@@ -67,8 +67,8 @@ extern const struct dml_param_table dml_network_params;
 enum dml_status dml_network_graph(const struct dml_network_flags *flags, int embed_dim, int crop,
                                   struct dml_graph **out);
 
-/* What the flags ask of a backend, for a rank of `comm`, which takes a GPU by its place on its
- * machine; NULL: a process on its own. DML_ERROR_UNSUPPORTED: more than one GPU for that. */
+/* What the flags ask of a backend, for a rank of `comm`, which takes a GPU according to its place
+ * on its machine; NULL: a process on its own. DML_ERROR_UNSUPPORTED: more than one GPU for that. */
 enum dml_status dml_backend_wishes(const struct dml_params *params, const struct dml_comm *comm,
                                    struct dml_backend_wishes *out);
 
@@ -91,11 +91,11 @@ struct dml_setup_options {
 extern const struct dml_param_table dml_setup_params;
 
 /* All tables of `dml train` with their defaults: those above, the data set's, the trackers', and
- * those of every registered criterion, miner, sampler and metric. Plugins must be loaded before. */
+ * those of every registered criterion, miner, sampler and metric. Plugins must be loaded first. */
 enum dml_status dml_train_params(struct dml_params **out);
 
 /* Sets --dataset, where only --dataset_csv was given, to the name of that file without folder and
- * ending, which the results are then called by. To be called when all parameters are set. */
+ * ending; results then go by that name. Call it when all parameters are set. */
 enum dml_status dml_train_name_csv(struct dml_params *params);
 
 #endif

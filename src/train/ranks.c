@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A rank's message of a step: this, its labels, its indices, its embeddings. */
+/* A rank's message for a step: this, its labels, its indices, its embeddings. */
 struct header {
     uint32_t stop, save;
 };
@@ -140,7 +140,7 @@ void dml_ranks_begin(struct dml_run_ranks *r) {
 }
 
 static void print_records(const struct dml_run_ranks *r) {
-    dml_inform("\nranks: images a second while computing, share of the time that was waiting");
+    dml_inform("\nranks: images per second while computing, share of the time spent waiting");
     for (int i = 0; i < r->comm->size; i++)
         dml_inform("  rank %-4d %s, %d thread%s: %.4g images/s, %.1f %%", i, r->records[i].host,
                    r->records[i].threads, r->records[i].threads == 1 ? "" : "s",

@@ -11,9 +11,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What all ranks of a run must have alike, before they begin. */
+/* What must be the same on all ranks of a run before they begin. */
 
-/* A text or file of rank 0, for all; free() it. */
+/* Gives all ranks a text or file of rank 0; free() it. */
 static enum dml_status spread(struct dml_comm *comm, char **data, uint64_t *size) {
     enum dml_status status = dml_comm_broadcast(comm, size, sizeof *size);
     if (!status && comm->rank > 0) {
@@ -91,8 +91,8 @@ enum dml_status dml_ranks_agree(struct dml_comm *comm, const struct dml_params *
     return status ? status : dml_comm_allgather(comm, &done, 1, all);
 }
 
-/* A file in memory alone, as "--resume=/proc/self/fd/7"; it stays open to the end of the process.
- */
+/* Makes --resume a file that exists in memory only, as "--resume=/proc/self/fd/7"; it stays open
+ * until the process ends. */
 static enum dml_status keep(const char *data, size_t size, struct dml_params *params) {
     int file = memfd_create("state.safetensors", 0);
     size_t done = 0;

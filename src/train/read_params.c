@@ -23,7 +23,7 @@ static enum dml_status name_state(struct dml_params *params, const char *resume)
 enum dml_status dml_train_read_params(struct dml_params *params, struct dml_comm *comm) {
     enum dml_status status = DML_OK;
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
-    /* That of a resumed run holds what it went on from, which does not concern this run. */
+    /* A resumed run's file says what it continued from, which does not concern this run. */
     if (!status && *setup->params && !dml_params_given(params, "resume"))
         status = dml_params_parse_text(params, "--resume=");
     if (!status && *setup->params) {
@@ -47,7 +47,7 @@ enum dml_status dml_train_read_params(struct dml_params *params, struct dml_comm
         status = dml_ranks_adopt(comm, params);
     /* Code is loaded only where the command line says so, never because a file does. */
     if (setup->plugin.count && !dml_params_given(params, "plugin"))
-        status = dml_fail(DML_ERROR_USAGE, "that run had --plugin %s: give it here, too",
+        status = dml_fail(DML_ERROR_USAGE, "that run had --plugin %s: give it here too",
                           setup->plugin.items[0]);
     return status;
 }

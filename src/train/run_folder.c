@@ -67,7 +67,7 @@ static enum dml_status make_identity(char identity[DML_IDENTITY_SIZE]) {
     return DML_OK;
 }
 
-/* JSON is UTF-8; what else a path or a command may be is escaped. */
+/* JSON is UTF-8; anything else in a path or a command is escaped. */
 static bool add_text(cJSON *root, const char *name, const char *text) {
     char *escaped = dml_text_escape(text);
     bool added = escaped && cJSON_AddStringToObject(root, name, escaped);
@@ -121,7 +121,7 @@ static void remove_in(const char *folder, const char *name) {
     free(path);
 }
 
-/* A folder that is not one yet, with all in it that it is to begin with. */
+/* Fills a folder that does not have its final name yet with all that a run's begins with. */
 static enum dml_status fill(struct dml_run_folder *folder, const char *place, const char *real,
                             const struct dml_params *params) {
     char *lock = dml_path_join(place, DML_RUN_LOCK);
@@ -142,7 +142,7 @@ static void empty(struct dml_run_folder *folder, const char *place) {
 
 #define NEW_FOLDER ".new-"
 
-/* Folders that processes which were killed were about to make. */
+/* Removes folders that killed processes were about to make. */
 static void clean_parent(const char *parent) {
     DIR *entries = opendir(parent);
     for (struct dirent *entry; entries && (entry = readdir(entries));) {
@@ -165,8 +165,8 @@ static void clean_parent(const char *parent) {
         closedir(entries);
 }
 
-/* Gives the new folder the first name that is free. Renaming is what decides between two runs at
- * once: a folder that is not empty is never replaced. */
+/* Gives the new folder the first free name. Renaming decides between two runs that start at once: a
+ * folder that is not empty is never replaced. */
 static enum dml_status settle(struct dml_run_folder *folder, const char *parent, const char *wanted,
                               const char *place, const struct dml_params *params) {
     char *real_parent = realpath(parent, NULL);
@@ -235,7 +235,8 @@ bool dml_resume_has_state(const char *resume) {
     return *resume && !dml_is_folder(resume);
 }
 
-/* The folder that a state or a folder given with --resume is of; NULL where it is not a run's. */
+/* The folder of the run whose state or folder is given with --resume; NULL where it is not a
+ * run's. */
 static char *folder_of(const char *resume) {
     char *resolved = realpath(resume, NULL);
     if (resolved && dml_resume_has_state(resume)) {
@@ -281,7 +282,7 @@ static bool same_file(const char *a, const char *b) {
            first.st_ino == second.st_ino;
 }
 
-/* Whether the run still is where it was last, and this folder a copy of that. */
+/* Whether the run still is where it last was, and this folder is a copy of it. */
 static bool is_copy(const cJSON *own, const char *path) {
     const char *before = word(own, "folder");
     if (!*before || same_file(before, path))
@@ -301,8 +302,8 @@ static const char *below_save_path(const cJSON *own) {
     return below ? folder + length + 1 : "";
 }
 
-/* The save path of a run that goes on: the one given here; above the folder, where the whole tree
- * was moved or is seen from elsewhere; where it was, when the folder alone was moved. */
+/* The save path of a run that continues: the one given here; the one above the folder, if the whole
+ * tree was moved or is seen from elsewhere; the one it had, if only the folder was moved. */
 static char *find_save_path(const struct dml_params *params, const cJSON *own, const char *path) {
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     const struct dml_dataset_options *data = dml_params_options(params, &dml_dataset_params);
@@ -347,7 +348,7 @@ static enum dml_status identify(const struct dml_params *params, struct dml_run_
     bool elsewhere = strcmp(word(own, "folder"), out->path) != 0 ||
                      (out->save_path && strcmp(word(own, "save_path"), out->save_path) != 0);
     if (!status && *out->identity && is_copy(own, out->path)) {
-        dml_inform("%s: is a copy of %s; it goes on as a run of its own", out->path,
+        dml_inform("%s: is a copy of %s; it continues as a run of its own", out->path,
                    word(own, "folder"));
         memcpy(out->copy_of, out->identity, sizeof out->copy_of);
         status = make_identity(out->identity);
@@ -400,8 +401,8 @@ enum dml_status dml_run_folder_check(struct dml_run_folder *folder, const char *
     if (strcmp(identity, folder->identity) == 0 || strcmp(identity, folder->copy_of) == 0)
         return DML_OK;
     return dml_fail(DML_ERROR_INPUT,
-                    "%s: is the state of another run than that of its folder; with --savename it "
-                    "goes on in a folder of its own",
+                    "%s: is the state of a different run than its folder's; with --savename it "
+                    "continues in a folder of its own",
                     state);
 }
 

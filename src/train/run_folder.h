@@ -5,9 +5,8 @@
 #include "train/options.h"
 
 /* The folder of a run, held by this process alone. run.json in it says who the run is: a random
- * identity that it keeps wherever its folder goes, the command that it began with, and where it was
- * last. A folder that is a copy
- * of another run's gets an identity of its own. */
+ * identity that it keeps wherever its folder goes, the command that it began with, and where it
+ * last was. A folder that is a copy of another run's gets an identity of its own. */
 enum { DML_IDENTITY_SIZE = 33 };
 
 struct dml_run_folder {
@@ -23,12 +22,12 @@ struct dml_run_folder {
 };
 
 /* Whether --resume names a state; else it is empty, or the folder of a run that was killed before
- * its first. */
+ * its first state. */
 bool dml_resume_has_state(const char *resume);
 
-/* Takes the folder that --resume is about, where the run goes on in it: it is a run's, and no
- * --savename asks for a new one. Else out->path stays NULL. What a killed process left there is
- * removed. DML_ERROR_IO: another process is at work in it. */
+/* Takes the folder that --resume names if the run continues in it: the folder is a run's, and no
+ * --savename asks for a new one. Otherwise out->path stays NULL. What a killed process left there
+ * is removed. DML_ERROR_IO: another process is working in it. */
 enum dml_status dml_run_folder_take_up(const struct dml_params *params, struct dml_run_folder *out);
 
 /* Makes the folder of a new run, <save_path>/<dataset>/<savename>, by the study's rules: an empty
@@ -45,7 +44,7 @@ enum dml_status dml_run_folder_params(const struct dml_run_folder *folder,
 enum dml_status dml_run_folder_check(struct dml_run_folder *folder, const char *state,
                                      const char *identity);
 
-/* Notes that the run ended after `step` steps with everything written, or that it goes on. */
+/* Notes that the run ended after `step` steps with everything written, or that it continues. */
 enum dml_status dml_run_folder_finish(struct dml_run_folder *folder, bool finished, uint64_t step);
 
 void dml_run_folder_close(struct dml_run_folder *folder);

@@ -124,19 +124,19 @@ bool dml_schedule_memory_read(struct dml_run_schedule *s, const char *text) {
     return read;
 }
 
-/* Steps in what the schedule counts. */
+/* Steps in one unit of what the schedule counts. */
 static uint64_t unit_of(const struct dml_run_schedule *s) {
     return s->per_step || s->steps_per_epoch == 0 ? 1 : s->steps_per_epoch;
 }
 
-/* The schedule's own time in a step; it stands still at the end. */
+/* The schedule's own time at a step; it stops at the end. */
 static struct dml_schedule_time time_of(const struct dml_run_schedule *s, uint64_t step) {
     uint64_t start = s->method->from_start ? 0 : s->warmup, unit = unit_of(s);
     uint64_t total = (s->length + s->warmup - start + unit - 1) / unit, t = (step - start) / unit;
     return (struct dml_schedule_time){t < total ? t : total, total, &s->memory};
 }
 
-/* Says where flags that were typed name a time that the run does not reach. */
+/* Warns if flags that were typed name a time that the run does not reach. */
 static void warn_of_unreached(const struct dml_params *params, const struct dml_run_schedule *s) {
     const struct dml_param_table *table = s->method->method.params;
     bool given = false;
@@ -178,7 +178,7 @@ enum dml_status dml_schedule_open(const struct dml_params *params, uint64_t step
     return DML_OK;
 }
 
-/* The share of the warm-up that is over; where the flags say so, it rises epoch by epoch. */
+/* The share of the warm-up that is done; where the flags say so, it rises epoch by epoch. */
 static double warm(const struct dml_run_schedule *s, uint64_t step) {
     bool by_epochs = s->flags->schedule_unit == DML_UNIT_EPOCH && s->flags->warmup_epochs;
     uint64_t unit = by_epochs ? s->steps_per_epoch : 1;

@@ -16,24 +16,24 @@ struct dml_run_schedule {
     struct dml_schedule_memory memory;
 };
 
-/* What flags alone can tell: unknown names, a warm-up or schedule that does not fit into the run.
- */
+/* Checks what flags alone can tell: unknown names, a warm-up or schedule that does not fit into the
+ * run. */
 enum dml_status dml_schedule_check(const struct dml_params *params);
 
 /* DML_ERROR_USAGE: a warm-up of steps that does not fit into the run. */
 enum dml_status dml_schedule_open(const struct dml_params *params, uint64_t steps_per_epoch,
                                   struct dml_run_schedule *out);
 
-/* The rate in `step` (from 0) of a group whose own one is `lr`, and the momentum of all groups
+/* The rate in `step` (from 0) of a group whose own rate is `lr`, and the momentum of all groups
  * (NAN: the optimiser's own). */
 double dml_schedule_rate(const struct dml_run_schedule *schedule, double lr, uint64_t step);
 double dml_schedule_momentum(const struct dml_run_schedule *schedule, uint64_t step);
 
-/* Shows the schedule an epoch that was evaluated: its loss, or the metric of --schedule_metric. */
+/* Shows the schedule an evaluated epoch: its loss, or the metric of --schedule_metric. */
 void dml_schedule_observe(struct dml_run_schedule *schedule, const struct dml_epoch_record *record);
 
-/* What it remembers as JSON for a state file (free() it), and back; false: it is not such a text.
- */
+/* What it remembers as JSON for a state file (free() it), and back; false: the text is not one of
+ * these. */
 char *dml_schedule_memory_text(const struct dml_run_schedule *schedule);
 bool dml_schedule_memory_read(struct dml_run_schedule *schedule, const char *text);
 

@@ -45,7 +45,7 @@ static enum dml_status choose_miner(struct dml_term *term, const struct names *m
     return dml_mining_allowed(term->criterion, (const struct dml_miner *)miners->methods[0]);
 }
 
-/* Miners that were asked for and are of no use are refused; but a criterion that only looks at the
+/* Refuses miners that were asked for but are of no use; but a criterion that only looks at the
  * whole batch ignores one, as in the study. */
 static enum dml_status check_use(const struct dml_terms *terms, const struct names *miners,
                                  const char *loss) {

@@ -21,9 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EPOCH_VALUES = 4 }; /* that are told of an epoch whatever its parameter groups */
+enum { EPOCH_VALUES = 4 }; /* that are reported for an epoch whatever its parameter groups */
 
-/* What a step came to. */
+/* What came out of a step. */
 struct step {
     struct dml_loss loss;
     struct dml_gradient_size gradient; /* before clipping */
@@ -38,7 +38,7 @@ struct trainer {
     struct dml_tracking *tracking;
     struct dml_run run;
     struct dml_run_folder folder;
-    struct dml_state_texts before; /* of the state that the run goes on from */
+    struct dml_state_texts before; /* of the state that the run continues from */
     cJSON *notes;                  /* before.trackers */
     bool over;                     /* it has all its epochs, and everything was written */
     const volatile sig_atomic_t *stop;
@@ -46,14 +46,14 @@ struct trainer {
     uint32_t *plan; /* (batches, batch size) */
     size_t batches;
     struct dml_run_ranks ranks;     /* the batch at hand, of which each has a part */
-    size_t rank_records;            /* of the epoch's, in ranks.records */
+    size_t rank_records;            /* how many of ranks.records are the epoch's */
     float *gradient;                /* (batch size, dim) */
     struct dml_named_value *values; /* of the last epoch, for its record */
     struct dml_run_evaluation evaluation;
     struct dml_undo undo; /* what the step under way has changed */
     bool between;         /* steps: everything is as the last one left it, and can be saved */
     double last_state;    /* when the state was last saved */
-    double epoch_started; /* dml_now() less the seconds of the epoch before the run was taken up */
+    double epoch_started; /* dml_now() less the epoch's seconds before the run was resumed */
 };
 
 static bool wants_stop(const struct trainer *t) {
@@ -100,7 +100,7 @@ static enum dml_status backward(struct trainer *t, struct step *step) {
     return status;
 }
 
-/* What trackers are told of a step. A new value is a line here; those of the group "steps" are
+/* What trackers are told about a step. A new value is a line here; those of the group "steps" are
  * columns that Data_Train_steps.csv has had from the start. */
 static enum dml_status tell_step(struct trainer *t, const struct step *step, double seconds) {
     const struct dml_run_schedule *schedule = &t->e.learner.schedule;
@@ -199,7 +199,7 @@ static enum dml_status save_state(struct trainer *t) {
     return status;
 }
 
-/* What loaders have said of images so far. */
+/* What loaders have said about images so far. */
 static enum dml_status share_told(const struct trainer *t) {
     const struct dml_dataset *set = &t->e.dataset;
     const struct dml_part *const parts[] = {&set->training, &set->validation, &set->testing};
@@ -211,7 +211,7 @@ static bool stopped(const struct trainer *t) {
     return t->ranks.comm->size > 1 ? t->ranks.stop : wants_stop(t);
 }
 
-/* The images of an epoch that are left and this rank's: its part of each batch. What images look
+/* The remaining images of an epoch that are this rank's: its part of each batch. What images look
  * like depends on their place in the whole epoch. */
 static enum dml_status start_loader(struct trainer *t) {
     const struct dml_run_ranks *r = &t->ranks;
@@ -227,7 +227,7 @@ static enum dml_status start_loader(struct trainer *t) {
     return status;
 }
 
-/* The steps of an epoch that are left; the plan is made unless the epoch is under way. */
+/* Takes the remaining steps of an epoch; the plan is made unless the epoch is under way. */
 static enum dml_status train_epoch(struct trainer *t) {
     t->epoch_started = dml_now() - t->at.epoch_seconds;
     size_t batch_size = (size_t)t->e.training->bs;
@@ -269,7 +269,7 @@ static enum dml_status train_epoch(struct trainer *t) {
     return status;
 }
 
-/* Different images that loaders said `what` of, in all parts of a run that was taken up again. */
+/* Different images that loaders said `what` about, over the whole run, even if it was resumed. */
 static size_t images_told(const struct dml_experiment *e, unsigned char what) {
     const struct dml_part *const parts[] = {&e->dataset.training, &e->dataset.validation,
                                             &e->dataset.testing};
@@ -280,7 +280,7 @@ static size_t images_told(const struct dml_experiment *e, unsigned char what) {
     return sum;
 }
 
-/* What trackers tell of an epoch beside its loss, times and metrics. Rates are those of its last
+/* What trackers report of an epoch besides its loss, times and metrics. Rates are those of its last
  * step. */
 static void describe(struct trainer *t, struct dml_epoch_record *record) {
     const struct dml_learner *l = &t->e.learner;
@@ -334,7 +334,7 @@ static enum dml_status finish_epoch(struct trainer *t) {
     if (!status)
         status = dml_comm_alone_begin(t->ranks.comm); /* plots may take long */
     if (!status)
-        t->between = false; /* trackers are not to be told twice */
+        t->between = false; /* trackers must not be told twice */
     if (!status && leads(t))
         status = dml_tracking_epoch(t->tracking, &record);
     status = dml_comm_alone_end(t->ranks.comm, status);
@@ -374,7 +374,7 @@ static enum dml_status fill_store(struct trainer *t) {
     return status;
 }
 
-/* Takes everything from the state that --resume names. */
+/* Restores everything from the state that --resume names. */
 static enum dml_status resume(struct trainer *t) {
     bool has_plan;
     const char *path = t->e.setup->resume;
@@ -385,7 +385,7 @@ static enum dml_status resume(struct trainer *t) {
     if (!status && t->before.bests)
         status = dml_run_evaluation_restore(&t->evaluation, path, t->before.bests);
     if (!status && !t->before.identity)
-        status = dml_fail(DML_ERROR_INPUT, "%s: does not say which run it is of", path);
+        status = dml_fail(DML_ERROR_INPUT, "%s: does not say which run it belongs to", path);
     if (!status && t->folder.in_place)
         status = dml_run_folder_check(&t->folder, path, t->before.identity);
     if (!status && t->folder.in_place && t->before.trackers)
@@ -400,8 +400,8 @@ static enum dml_status resume(struct trainer *t) {
     return status;
 }
 
-/* Folder and parameters of the run. What it goes on from in its own folder is not a parameter of
- * it: it stays the run that it was. */
+/* Folder and parameters of the run. What it continues from in its own folder is not one of them: it
+ * stays the run that it was. */
 static enum dml_status settle(struct trainer *t, struct dml_params *params, const char *command) {
     struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     setup->changed_data = false; /* these are the run's data from here on */
@@ -418,7 +418,7 @@ static enum dml_status settle(struct trainer *t, struct dml_params *params, cons
 }
 
 static enum dml_status open_tracking(struct trainer *t, const char *command) {
-    /* one that was killed before the database knew it has the command that it began with */
+    /* a run that was killed before the database knew it keeps the command that it began with */
     dml_experiment_describe(&t->e, &t->folder, t->folder.command ? t->folder.command : command,
                             &t->run);
     if (t->folder.in_place) {
@@ -486,7 +486,7 @@ static void close_trainer(struct trainer *t) {
     dml_run_folder_close(&t->folder);
 }
 
-/* The epochs that are left. */
+/* Trains the remaining epochs. */
 static enum dml_status train(struct trainer *t) {
     uint64_t epochs = (uint64_t)t->e.training->n_epochs;
     enum dml_status status = DML_OK;
@@ -504,8 +504,7 @@ static enum dml_status train(struct trainer *t) {
     return status;
 }
 
-/* Where another rank is lost, rank 0 saves what it has, whatever becomes of it: mpirun may end it.
- */
+/* If another rank is lost, rank 0 saves what it has first: mpirun may end it. */
 static void rescue(struct trainer *t) {
     char *error = dml_strdup(dml_error());
     if (t->tracking && t->between && t->ranks.comm->lost >= 0)
@@ -516,7 +515,7 @@ static void rescue(struct trainer *t) {
     free(error);
 }
 
-/* The last state, then what trackers have to say at the end. */
+/* Saves the last state, then lets trackers write what they have at the end. */
 static enum dml_status finish(struct trainer *t, enum dml_status status) {
     char *error = status ? dml_strdup(dml_error()) : NULL;
     if (!status || status == DML_ERROR_INTERRUPTED) {

@@ -39,7 +39,7 @@ void dml_undo_close(struct dml_undo *undo) {
     *undo = (struct dml_undo){.open = false};
 }
 
-/* Between what is noted and what is in use. */
+/* Copies between what is noted and what is in use. */
 static enum dml_status copy(const struct dml_experiment *e, const struct dml_undo *undo,
                             bool back) {
     const struct dml_graph *graph = e->network->graph;

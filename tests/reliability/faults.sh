@@ -99,7 +99,7 @@ inspect() { # inspect COMMAND KIND PLACE AT
     go "$1" "$2" "$3" "$4" "$place"
     if [ "$status" = 0 ]; then
         text_of "$1" "$place" >"$work/text"
-        if [ "$1" != train ] || ! grep -q "goes on without" "$place/stderr"; then
+        if [ "$1" != train ] || ! grep -q "continues without" "$place/stderr"; then
             if diff "$work/$1.text" "$work/text" >"$work/diff"; then
                 well=$((well + 1))
             else
@@ -123,7 +123,7 @@ inspect() { # inspect COMMAND KIND PLACE AT
     fi
     # what the run did without is lost, as it said
     if [ "$1" = train ] && [ -d "$place/runs/emoji8/run" ] &&
-        ! grep -q "goes on without" "$place/stderr"; then
+        ! grep -q "continues without" "$place/stderr"; then
         (cd "$place" && "$dml" train --resume runs/emoji8/run >stdout 2>stderr) ||
             { tail -2 "$place/stderr"; fail "$name: going on"; return; }
         text_of train "$place" >"$work/text"

@@ -63,7 +63,7 @@ echo "copied: a run of its own, which is told"
 cp -r "$work/results/emoji16/one" "$work/results/emoji16/copy"
 in_folder "$work" train --resume results/emoji16/copy --n_epochs 7
 good "a copied run"
-says "copy: is a copy of .*/results/emoji16/one; it goes on as a run of its own"
+says "copy: is a copy of .*/results/emoji16/one; it continues as a run of its own"
 cmp -s "$work/results/emoji16/one/run.json" "$work/results/emoji16/copy/run.json" &&
     fail "two runs of one identity"
 cp "$work/results/emoji16/one/state.safetensors" "$work/results/emoji16/copy/state.safetensors"
@@ -73,7 +73,7 @@ in_folder "$work" train "${base[@]}" --save_path results --savename two --n_epoc
 good "another run"
 cp "$work/results/emoji16/two/state.safetensors" "$work/results/emoji16/one/foreign.safetensors"
 in_folder "$work" train --resume results/emoji16/one/foreign.safetensors --n_epochs 9
-bad "is the state of another run"
+bad "is the state of a different run"
 
 echo "two programs in one folder"
 (cd "$work" && exec "$dml" train --resume results/emoji16/one --n_epochs 1000) >"$work/first" 2>&1 &
@@ -131,10 +131,10 @@ mv "$images/999.moved" "$images/$class"
 image=$(find "$images/$class" -name '*.jpg' | sort | head -1)
 printf ' ' >>"$image"
 in_folder "$work" train --resume results/emoji16/two --n_epochs 1
-bad "'$class' has images of other names or sizes"
+bad "'$class' has images with other names or sizes"
 in_folder "$work" train --resume results/emoji16/two --n_epochs 2 --changed_data
 good "--changed_data"
-says "'$class' has images of other names or sizes"
+says "'$class' has images with other names or sizes"
 in_folder "$work" train --resume results/emoji16/two --n_epochs 3
 good "the changed data are the run's now"
 grep -q '"changed_data":[[:space:]]*false' "$work/results/emoji16/two/parameters.json" ||
@@ -144,11 +144,11 @@ echo "a state of another format is refused"
 sed 's/"dml_state_format":"2"/"dml_state_format":"9"/' "$work/results/emoji16/two/state.safetensors" \
     >"$work/results/emoji16/two/new.safetensors"
 in_folder "$work" train --resume results/emoji16/two/new.safetensors
-bad "new.safetensors: is a state of format 9, of a newer version"
+bad "new.safetensors: is a state of format 9, from a newer version"
 sed 's/"dml_state_format"/"not_state_format"/' "$work/results/emoji16/two/state.safetensors" \
     >"$work/results/emoji16/two/old.safetensors"
 in_folder "$work" train --resume results/emoji16/two/old.safetensors
-bad "old.safetensors: is a state of format 1, of an older version"
+bad "old.safetensors: is a state of format 1, from an older version"
 sed 's/\\"epoch\\": \([0-9]\), /\\"epoch\\":\1.5,/' "$work/results/emoji16/two/state.safetensors" \
     >"$work/results/emoji16/two/half.safetensors"
 in_folder "$work" train --resume results/emoji16/two/half.safetensors

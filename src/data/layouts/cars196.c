@@ -20,7 +20,7 @@ static enum dml_status add_row(const struct dml_mat *mat, size_t row, int name_f
     struct dml_class_images *class;
     if (!dml_mat_text(mat, row, name_field, name, sizeof name) ||
         !dml_mat_number(mat, row, class_field, &number) || number < 0)
-        return dml_fail(DML_ERROR_INPUT, "%s: annotation %zu has no image's name and class number",
+        return dml_fail(DML_ERROR_INPUT, "%s: annotation %zu has no image name and class number",
                         mat->path, row + 1);
     snprintf(label, sizeof label, "%" PRId64, number);
     char *path = dml_path_join(images, name);

@@ -57,7 +57,7 @@ static enum dml_status list_folder(const char *path, struct names *out) {
     return status;
 }
 
-/* Folders that were met, to find one that a link makes appear a second time. */
+/* Folders seen so far, to find one that a link makes appear a second time. */
 struct visited {
     struct place {
         dev_t device;
@@ -171,8 +171,8 @@ static enum dml_status check_names(const char *root, const struct dml_class_list
         }
     if (count >= 2 && count * 4 >= classes->count)
         return dml_fail(DML_ERROR_INPUT,
-                        "%s: its folders %s and %s look like parts of a data set, not like "
-                        "classes; the lists or annotations that say the classes are missing",
+                        "%s: its folders %s and %s look like parts of a data set, not classes; the "
+                        "lists or annotations that give the classes are missing",
                         root, parts[0], parts[1]);
     return DML_OK;
 }
@@ -182,10 +182,10 @@ static enum dml_status read(const struct dml_layout_source *source, struct dml_l
     char *root = within ? dml_path_join(source->folder, "images") : dml_strdup(source->folder);
     enum dml_status status = root ? dml_folders_read(root, &out->training) : DML_ERROR_MEMORY;
     if (!status && out->training.count < 2)
-        status = dml_fail(DML_ERROR_INPUT,
-                          "%s: %zu folders of classes; at least two are needed, half of them "
-                          "train and half test",
-                          root, out->training.count);
+        status = dml_fail(
+            DML_ERROR_INPUT,
+            "%s: %zu folders of classes; at least two are needed: half of them train and half test",
+            root, out->training.count);
     if (!status)
         status = check_names(root, &out->training);
     if (!status)
@@ -200,7 +200,7 @@ static bool is_image_name(const char *name) {
                    strcasecmp(dot, ".png") == 0);
 }
 
-/* Whether a folder has an entry of which that is so; no memory is taken, which could fail. */
+/* Whether a folder has an entry for which that is so; allocates nothing, as that could fail. */
 static bool has_entry(const char *folder, bool (*is_so)(const char *folder, const char *name)) {
     DIR *entries = opendir(folder);
     bool found = false;

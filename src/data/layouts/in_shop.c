@@ -1,5 +1,5 @@
 /* DeepFashion In-Shop: list_eval_partition.txt with the number of images, a header, and lines
- * "path item_id train|query|gallery". Queries are looked for in the gallery alone. */
+ * "path item_id train|query|gallery". Queries search the gallery alone. */
 #include "base/files.h"
 #include "base/memory.h"
 #include "data/layouts/layouts.h"
@@ -79,7 +79,7 @@ static enum dml_status read(const struct dml_layout_source *source, struct dml_l
     if (status)
         return status;
     if (!list)
-        return dml_fail(DML_ERROR_INPUT, "%s: has no %s, also not in Eval", source->folder, LIST);
+        return dml_fail(DML_ERROR_INPUT, "%s: has no %s, here or in Eval", source->folder, LIST);
     char *images = dml_path_join(source->folder, find_images(source->folder));
     status = dml_lines_open(list, &lines);
     if (!status && !images)

@@ -32,7 +32,7 @@ static enum dml_status read_list(const char *folder, const char *name, struct dm
     if (status)
         return status;
     if (!list)
-        return dml_fail(DML_ERROR_INPUT, "%s: has no %s, also not in Inat_dataset_splits", folder,
+        return dml_fail(DML_ERROR_INPUT, "%s: has no %s, here or in Inat_dataset_splits", folder,
                         name);
     status = dml_lines_open(list, &lines);
     for (char *line; !status && (line = dml_lines_next(&lines));) {

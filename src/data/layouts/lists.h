@@ -25,7 +25,7 @@ void dml_lines_close(struct dml_lines *lines);
  * there are fewer. */
 bool dml_line_words(char *line, int count, char **words);
 
-/* Classes by name, in the order in which they are met first. Zero-initialised but for `classes`. */
+/* Classes by name, in the order in which they first appear. Zero-initialised but for `classes`. */
 struct dml_class_index {
     struct dml_class_list *classes;
     size_t *slots, slot_count; /* a hash table of class numbers, from 1 */
@@ -34,7 +34,7 @@ enum dml_status dml_class_index_get(struct dml_class_index *index, const char *n
                                     struct dml_class_images **out);
 void dml_class_index_free(struct dml_class_index *index);
 
-/* An image of a list: that it is there is checked; the failure names the list and its line. */
+/* An image from a list, which must exist; the failure names the list and its line. */
 enum dml_status dml_list_image(const struct dml_lines *lines, const char *folder, const char *name,
                                char **path);
 
@@ -43,8 +43,8 @@ enum dml_status dml_list_image(const struct dml_lines *lines, const char *folder
 enum dml_status dml_find_below(const char *folder, const char *const *subfolders, const char *name,
                                char **out);
 
-/* What tells a folder's layout, without memory that could fail: a layout must not be taken for
- * another because of that. */
+/* These tell a folder's layout, and allocate nothing: a layout must not be taken for another
+ * because memory ran out. */
 bool dml_has_below(const char *folder, const char *const *subfolders, const char *name);
 bool dml_has_file(const char *folder, const char *name);
 bool dml_has_folder(const char *folder, const char *name);

@@ -1,5 +1,5 @@
 /* After "MAT-File Format", MathWorks: elements of a tag (type, bytes) and data that is padded to 8
- * bytes. Whatever a length says is held against the bytes that there are. */
+ * bytes. Every length is checked against the bytes that are there. */
 #include "data/layouts/mat_file.h"
 
 #include "base/files.h"

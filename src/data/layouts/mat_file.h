@@ -7,8 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* An array of structs in a MATLAB file (version 5 to 7, little-endian), as data sets come with
- * for annotations. */
+/* An array of structs in a MATLAB file (version 5 to 7, little-endian), as data sets use for
+ * annotations. */
 
 struct dml_mat {
     const char *path; /* for messages */
@@ -28,9 +28,9 @@ struct dml_mat {
 enum dml_status dml_mat_open(const char *path, const char *variable, struct dml_mat *out);
 void dml_mat_close(struct dml_mat *mat);
 
-/* The number of a field; -1. */
+/* The number of a field; -1: there is none. */
 int dml_mat_field(const struct dml_mat *mat, const char *name);
-/* A row's value: one whole number, or text of ASCII that fits `size` with its 0. False when it is
+/* A row's value: one whole number, or ASCII text that fits `size` with its 0. False when it is
  * something else. */
 bool dml_mat_number(const struct dml_mat *mat, size_t row, int field, int64_t *out);
 bool dml_mat_text(const struct dml_mat *mat, size_t row, int field, char *out, size_t size);

@@ -111,7 +111,7 @@ static bool read_flag(const char *text, bool *out) {
 }
 
 /* The two columns of flags; an empty one is yes. They are for what is searched: a training image
- * that is neither is as any other. */
+ * that is neither is like any other. */
 static enum dml_status read_marks(const struct table *table, const struct dml_csv_record *record,
                                   struct row *row) {
     static const uint8_t bits[] = {DML_MARK_QUERY, DML_MARK_GALLERY};
@@ -138,7 +138,7 @@ static enum dml_status read_box(const struct table *table, const struct dml_csv_
         const char *text = text_of(table, record, c);
         if (*text && (!read_number(text, &number) || number != floor(number) || number < 0 ||
                       number > INT_MAX))
-            return dml_fail(DML_ERROR_INPUT, "%s: line %zu: %s is \"%s\", not a pixel's number",
+            return dml_fail(DML_ERROR_INPUT, "%s: line %zu: %s is \"%s\", not a pixel number",
                             table->csv.name, record->line, column_names[c], text);
         sides[c - LEFT] = (int)number;
         given += *text != 0;
@@ -237,7 +237,7 @@ static enum dml_status read_rows(struct table *table) {
     return status;
 }
 
-/* Where a number ends in ".0", that; NULL. */
+/* The ".0" that a number ends in, or NULL. */
 static char *decimals(char *label) {
     char *digits = label + (*label == '-'), *end = digits + strspn(digits, "0123456789");
     return end > digits && strcmp(end, ".0") == 0 ? end : NULL;
@@ -264,7 +264,7 @@ static int by_sequence(const void *a, const void *b) {
     return strcmp(x->sequence, y->sequence);
 }
 
-/* Sequences get numbers. */
+/* Numbers the sequences. */
 static void number_sequences(struct table *table) {
     int32_t number = 0;
     if (!table->sequences)
@@ -325,8 +325,8 @@ enum dml_status dml_layout_table(const char *path, const char *source_path,
         status = move_rows(&table, out);
     }
     if (!status && table.mixed)
-        dml_warn("%s: a sequence has images of several classes: of its own sequence a query is not "
-                 "compared with those of its own class",
+        dml_warn("%s: a sequence has images of several classes: a query is not compared with "
+                 "images of both its own sequence and class",
                  path);
     for (size_t i = 0; i < table.count; i++)
         free(table.rows[i].path);

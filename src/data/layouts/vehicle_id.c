@@ -58,7 +58,7 @@ static bool detect(const char *folder) {
 const struct dml_layout_kind dml_layout_vehicle_id = {
     .name = "vehicle_id",
     .summary = "PKU VehicleID: train_test_split and image; --test_list says which of the three "
-               "lists tests",
+               "lists to test with",
     .apart = true,
     .detect = detect,
     .read = read,

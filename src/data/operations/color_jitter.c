@@ -15,7 +15,7 @@ static const struct dml_param params[] = {
     {"contrast", DML_PARAM_FLOAT, AT(contrast), "0.2", 0, 100, .help = "The same."},
     {"saturation", DML_PARAM_FLOAT, AT(saturation), "0.2", 0, 100, .help = "The same."},
     {"hue", DML_PARAM_FLOAT, AT(hue), "0.2", 0, 0.5,
-     .help = "Turns of the colour circle, at most, in either direction."},
+     .help = "At most this many turns of the colour circle, in either direction."},
     {"p", DML_PARAM_FLOAT, AT(p), "1", 0, 1, .help = "Probability."},
 };
 static const struct dml_param_table table =

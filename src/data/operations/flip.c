@@ -48,7 +48,7 @@ static void render(const void *options, const struct dml_drawn *drawn, struct dm
 
 const struct dml_operation dml_operation_flip = {
     .name = "flip",
-    .summary = "Left and right exchanged.",
+    .summary = "Left and right swapped.",
     .params = &table,
     .random = true,
     .check = check,

@@ -10,12 +10,12 @@
  * rendered all at once by the resampling; they come first. The others change the pixels of the
  * result, in the order of the list. */
 
-/* What is known of the images at a place of the list. */
+/* What is known about the images at a place in the list. */
 struct dml_place {
-    int crop, resize; /* sizes that operations take which are given none */
+    int crop, resize; /* the sizes of operations that are given none */
     bool scaled;      /* an operation has set the size */
     bool square;      /* both sides are `side`; else the shorter one is */
-    bool pixels;      /* pixels were changed: nothing scales or crops after */
+    bool pixels;      /* pixels were changed: nothing may scale or crop after that */
     bool closed;      /* nothing may follow */
     int side;
 };
@@ -30,7 +30,7 @@ struct dml_operation {
     const char *name;    /* "flip" */
     const char *summary; /* one sentence */
     const char *paper;   /* or NULL */
-    /* NULL: none. What is given without a name is the first one's. */
+    /* NULL: none. A value without a name is for the first parameter. */
     const struct dml_param_table *params;
     bool random; /* not for evaluation */
     bool scales; /* chooses pixels; has no `render` */
@@ -47,7 +47,7 @@ struct dml_operation {
 
 const struct dml_operation *dml_operation_at(size_t i); /* NULL after the last */
 
-/* The one that works after normalising, which others have to know. */
+/* The one that works after normalising; other files have to know it. */
 extern const struct dml_operation dml_operation_random_erasing;
 
 /* Helpers of those files. */

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-/* A few operations of fourteen, each drawn with equal probability, all at one magnitude; values and
+/* A few of fourteen operations, each drawn with equal probability, all at one magnitude; values and
  * signs as torchvision's RandAugment has them. */
 
 enum kind {
@@ -38,11 +38,12 @@ static const char *const interpolations[] = {
 
 #define AT(field) offsetof(struct options, field)
 static const struct dml_param params[] = {
-    {"n", DML_PARAM_INT, AT(n), "2", 1, MOST, .help = "Operations for an image."},
-    {"magnitude", DML_PARAM_INT, AT(magnitude), "9", 0, 1000, .help = "How much they do."},
-    {"bins", DML_PARAM_INT, AT(bins), "31", 2, 1001, .help = "Magnitudes there are, from 0 on."},
+    {"n", DML_PARAM_INT, AT(n), "2", 1, MOST, .help = "Operations per image."},
+    {"magnitude", DML_PARAM_INT, AT(magnitude), "9", 0, 1000, .help = "How strong they are."},
+    {"bins", DML_PARAM_INT, AT(bins), "31", 2, 1001,
+     .help = "How many magnitudes there are, from 0 on."},
     {"interpolation", DML_PARAM_CHOICE, AT(interpolation), "nearest", .choices = interpolations,
-     .help = "Of shearing, shifting and turning."},
+     .help = "For shearing, shifting and turning."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Operation: rand_augment", struct options, params);
@@ -51,7 +52,7 @@ static enum dml_status check(void *data, struct dml_place *place) {
     const struct options *o = data;
     place->pixels = true;
     if (o->magnitude >= o->bins)
-        return dml_fail(DML_ERROR_USAGE, "magnitude=%lld: of %lld bins the last is %lld",
+        return dml_fail(DML_ERROR_USAGE, "magnitude=%lld: the last of %lld bins is %lld",
                         (long long)o->magnitude, (long long)o->bins, (long long)o->bins - 1);
     return DML_OK;
 }

@@ -6,7 +6,7 @@ struct options {
 
 static const struct dml_param params[] = {
     {"size", DML_PARAM_INT, offsetof(struct options, size), "0", 0, 4096,
-     .help = "Side of the square; 0: of the network's input."},
+     .help = "Side of the square; 0: that of the network's input."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Operation: random_crop", struct options, params);

@@ -19,7 +19,7 @@ static const struct dml_param params[] = {
     {"interpolation", DML_PARAM_CHOICE, AT(interpolation), "bilinear",
      .choices = dml_interpolations, .help = "How pixels are resampled."},
     {"size", DML_PARAM_INT, AT(size), "0", 0, 4096,
-     .help = "Side of the result; 0: of the network's input."},
+     .help = "Side of the result; 0: that of the network's input."},
 };
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Operation: random_resized_crop", struct options, params);

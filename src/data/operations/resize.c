@@ -42,7 +42,7 @@ static void draw(const void *data, struct dml_rng *rng, struct dml_view *view,
 
 const struct dml_operation dml_operation_resize = {
     .name = "resize",
-    .summary = "The image scaled so that its shorter side has a size.",
+    .summary = "The image scaled so that its shorter side has a given size.",
     .params = &table,
     .scales = true,
     .check = check,
