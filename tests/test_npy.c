@@ -285,10 +285,10 @@ static void test_damage(void **state) {
     refused(&file, "cut short");
     static const struct {
         const char *type, *named;
-    } others[] = {{"<c8", "complex64"}, {"<c16", "complex128"}, {"<f16", "float128"},
-                  {"|O", "objects"},    {"<U5", "text"},        {"|S3", "bytes"},
-                  {"<M8[ns]", "dates"}, {"<m8[s]", "duration"}, {"|V8", "raw bytes"},
-                  {"<q9", "not known"}};
+    } others[] = {{"<c8", "complex64"},   {"<c16", "complex128"}, {"<f16", "float128"},
+                  {"|O", "objects"},      {"<U5", "text"},        {"|S3", "bytes"},
+                  {"<M8[ns]", "dates"},   {"<m8[s]", "duration"}, {"|V8", "raw bytes"},
+                  {"<q9", "unknown type"}};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         file = describe(others[i].type, false, "(1,)", values, sizeof values);
         refused(&file, others[i].named);

@@ -243,7 +243,7 @@ cp "$(dirname "$dml")/libdml_mpi.so" "$work/later/"
 LC_ALL=C sed "s/${version//./\\.}/${version/#?/9}/g" "$dml" >"$work/later/dml" # as long, so it works
 chmod +x "$work/later/dml"
 DML_OTHER_PROGRAM=$work/later/dml unlike \
-    "dml train: rank 1 (.*) is dml ${version/#?/9}, rank 0 (.*) is dml $version: all ranks need one"
+    "dml train: rank 1 (.*) is dml ${version/#?/9}, rank 0 (.*) is dml $version: all ranks need the same version"
 unlike "dml train: rank 1 (.*): --lr: .*'fast'" --lr fast
 unlike "dml train: rank 1 (.*): --lr is 0.002 here, and 0.001 for rank 0" --lr 0.002
 cp -r "$work/data" "$work/other" && rm "$(find "$work/other" -name '*.*g' | sort | tail -1)"

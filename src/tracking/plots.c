@@ -87,7 +87,7 @@ static void write_script(FILE *out, const char *name, char *header) {
     fprintf(out,
             "reset\nset terminal svg size 1250,950 dynamic font 'sans,18' background '#ffffff'\n"
             "set datafile separator ','\nset grid lc '#dddddd'\n"
-            "set key left top noenhanced\nset xlabel '%s'\n"
+            "set key outside bottom center horizontal noenhanced\nset xlabel '%s'\n"
             "rows = 0\ndata = ",
             of_steps(name) ? "step" : "epoch");
     graph_file(out, name, "csv");
