@@ -146,6 +146,9 @@ static void every_convolution_has_a_plan(void **state) {
     if (cudnnGetVersion() < 91100) {
         printf("left out: cuDNN %zu takes no description of a card, 9.11 does\n",
                cudnnGetVersion());
+        const char *ci = getenv("CI");
+        if (ci && strcmp(ci, "true") == 0)
+            fail_msg("CI's machine has to have a cuDNN that does");
         skip();
     }
     snprintf(path, sizeof path, "%s/tests/cuda_host/cards", DML_SOURCE_DIR);
