@@ -236,6 +236,23 @@ unlike() {
     [ $code != 0 ] && [ "$(grep -c ^dml "$work/errors")" = 1 ] && grep -q -- "$text" "$work/errors" ||
         { cat "$work/log" "$work/errors"; fail "rank 1 with $*: status $code, not '$text'"; }
 }
+echo "a rank that comes late, when others have ended, fails as they did"
+cat >"$work/late.sh" <<'EOF'
+#!/bin/bash
+code=0
+LD_PRELOAD=$LATE STRIKE=sleep STRIKE_AT=sent STRIKE_WHAT=1 STRIKE_TIMES=2 "$DML" train "$@" || code=$?
+echo $code >>"$CODES"
+sleep 2 # before mpirun ends the others
+EOF
+chmod +x "$work/late.sh"
+for late in 0 2; do
+    rm -f "$work/codes"
+    LATE=$(realpath "$(dirname "$dml")/libhosts_strike.so") CODES=$work/codes STRIKE_RANK=$late mpirun \
+        -n 3 "$work/late.sh" "${base[@]}" --savename late >"$work/log" 2>"$work/errors" || true
+    [ "$(tr '\n' ' ' <"$work/codes")" = "2 2 2 " ] && [ "$(grep -c ^dml "$work/errors")" = 1 ] ||
+        { cat "$work/codes" "$work/log" "$work/errors"; fail "rank $late comes late"; }
+done
+
 echo "ranks that differ are named"
 version=$("$dml" --version | sed -n '1s/^dml \([0-9.]*\).*/\1/p')
 mkdir "$work/later"

@@ -51,16 +51,6 @@ void dml_comm_deafen(struct dml_comm *comm) {
     comm->calls = NULL;
 }
 
-/* Looks for a rank on this machine whose process has ended. */
-static enum dml_status look_around(struct dml_comm *comm) {
-    int lost = dml_comm_watch_lost(comm);
-    if (lost < 0)
-        return DML_OK;
-    comm->lost = lost;
-    comm->broken = true;
-    return DML_ERROR_IO;
-}
-
 static enum dml_status lose_patience(struct dml_comm *comm, int rank) {
     const struct dml_rank *other = &comm->ranks[rank];
     comm->lost = rank;
@@ -82,6 +72,35 @@ static enum dml_status hear(struct dml_comm *comm) {
         return dml_fail((enum dml_status)heard->status, "%s", heard->text);
     return dml_fail((enum dml_status)heard->status, "rank %d (%s): %s", heard->rank,
                     comm->ranks[heard->rank].host, heard->text);
+}
+
+/* The longer nothing comes, the longer the pause; at first it only yields the core to others, as
+ * there may be more ranks than cores. */
+static void pause_for(unsigned turn) {
+    enum { AT_ONCE = 200, LONGEST = 200000 };
+    if (turn < AT_ONCE) {
+        sched_yield();
+        return;
+    }
+    long pause = 1000L * (turn - AT_ONCE + 1);
+    nanosleep(&(struct timespec){0, pause < LONGEST ? pause : LONGEST}, NULL);
+}
+
+/* Looks for a rank on this machine whose process has ended. It may have said why: what it sent last
+ * may still be under way. */
+static enum dml_status look_around(struct dml_comm *comm) {
+    static const double LAST_WORDS_SECONDS = 0.1;
+    if (dml_comm_watch_lost(comm) < 0)
+        return DML_OK;
+    for (double until = dml_now() + LAST_WORDS_SECONDS; dml_now() < until;) {
+        enum dml_status status = hear(comm);
+        if (status)
+            return status;
+        pause_for(1000);
+    }
+    comm->lost = dml_comm_watch_lost(comm);
+    comm->broken = true;
+    return DML_ERROR_IO;
 }
 
 static enum dml_status start(struct dml_comm *comm, const struct dml_transfer *transfer,
@@ -121,18 +140,6 @@ static enum dml_status test_all(struct dml_comm *comm) {
     }
     calls->count = left;
     return status;
-}
-
-/* The longer nothing comes, the longer the pause; at first it only yields the core to others, as
- * there may be more ranks than cores. */
-static void pause_for(unsigned turn) {
-    enum { AT_ONCE = 200, LONGEST = 200000 };
-    if (turn < AT_ONCE) {
-        sched_yield();
-        return;
-    }
-    long pause = 1000L * (turn - AT_ONCE + 1);
-    nanosleep(&(struct timespec){0, pause < LONGEST ? pause : LONGEST}, NULL);
 }
 
 /* Waits until nothing is under way. */
@@ -202,8 +209,9 @@ static void send_all(struct dml_comm *comm, const void *data, size_t bytes, int 
 enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
     if (!status || comm->size == 1 || !comm->calls || comm->calls->sent)
         return status;
-    /* mpirun ends all ranks with a signal when one is lost, which then looks like a user's. */
-    if (!comm->broken && look_around(comm))
+    /* mpirun ends all ranks with a signal when one is lost, which then looks like a user's. Nothing
+     * else that this rank found by itself is blamed on one that has ended before it. */
+    if (!comm->broken && status == DML_ERROR_INTERRUPTED && look_around(comm))
         status = DML_ERROR_IO;
     struct failure *own = &comm->calls->own;
     *own = (struct failure){.rank = comm->rank, .status = (int32_t)status, .lost = comm->lost};

@@ -1,10 +1,10 @@
 /* Preloaded into the ranks of a run: something happens to one of them at a place of its work.
  *
- *     STRIKE_RANK=1 STRIKE=kill|stop|exit STRIKE_AT=init|send|receive|open|rename STRIKE_WHAT=...
- * STRIKE_TIMES=n
+ *     STRIKE_RANK=1 STRIKE=kill|stop|exit|sleep STRIKE_AT=init|send|sent|receive|open|rename
+ *     STRIKE_WHAT=... STRIKE_TIMES=n
  *
- * strikes at the n-th message of STRIKE_WHAT bytes, or the n-th file whose path has STRIKE_WHAT in
- * it; init: when it joins the others. */
+ * strikes at the n-th message of STRIKE_WHAT bytes, before or after it is sent, or at the n-th file
+ * whose path has STRIKE_WHAT in it; init: when it joins the others. It sleeps for a second. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <mpi.h>
@@ -32,7 +32,10 @@ static void strike(const char *at, const char *path, long bytes) {
         return;
     if (strcmp(setting("STRIKE"), "exit") == 0)
         _exit(0);
-    raise(strcmp(setting("STRIKE"), "stop") == 0 ? SIGSTOP : SIGKILL);
+    if (strcmp(setting("STRIKE"), "sleep") == 0)
+        sleep(1);
+    else
+        raise(strcmp(setting("STRIKE"), "stop") == 0 ? SIGSTOP : SIGKILL);
 }
 
 /* The function of that name that would have been called without this one. */
@@ -65,7 +68,9 @@ int MPI_Init_thread(int *argc, char ***argv, int required, int *provided) {
 int MPI_Isend(const void *data, int count, MPI_Datatype type, int to, int tag, MPI_Comm comm,
               MPI_Request *request) {
     strike("send", NULL, count);
-    return PMPI_Isend(data, count, type, to, tag, comm, request);
+    int code = PMPI_Isend(data, count, type, to, tag, comm, request);
+    strike("sent", NULL, count);
+    return code;
 }
 
 int MPI_Irecv(void *data, int count, MPI_Datatype type, int from, int tag, MPI_Comm comm,
