@@ -17,7 +17,8 @@ static bool lay_out(struct dml_class_cosines *c, const struct dml_batch *batch, 
     size_t n = batch->n, dim = batch->dim, threads = (size_t)omp_get_max_threads();
     size_t packed =
         most(dml_product_workspace(most(n, rows), dim), dml_product_workspace(dim, most(n, rows)));
-    size_t floats = 2 * losses + packed + n * rows + n * (dim + 1) + 3 * threads * length;
+    size_t floats =
+        2 * losses + packed + n * rows + n * (dim + 1) + rows * dim + 3 * threads * length;
     double *memory = dml_buffer_reserve(&c->memory, floats, sizeof(float));
     if (!memory)
         return false;
@@ -30,7 +31,8 @@ static bool lay_out(struct dml_class_cosines *c, const struct dml_batch *batch, 
     c->c = c->packed + packed;
     c->units = c->c + n * rows;
     c->norms = c->units + n * dim;
-    c->rooms = c->norms + n;
+    c->directions = c->norms + n;
+    c->rooms = c->directions + rows * dim;
     dml_units_forward(batch->embeddings, n, dim, c->units, c->norms);
     return true;
 }
@@ -41,18 +43,18 @@ enum dml_status dml_class_cosines_forward(struct dml_class_cosines *c,
     size_t n = batch->n, rows = scores->classes, dim = batch->dim;
     if (!lay_out(c, batch, rows, rows, n))
         return DML_ERROR_MEMORY;
-    dml_units_forward(scores->vectors, rows, dim, scores->units, scores->norms);
-    dml_product(0, 1, n, rows, dim, c->units, dim, scores->units, dim, NULL, c->c, rows, c->packed);
+    dml_units_forward(scores->vectors, rows, dim, c->directions, scores->norms);
+    dml_product(0, 1, n, rows, dim, c->units, dim, c->directions, dim, NULL, c->c, rows, c->packed);
     return DML_OK;
 }
 
 void dml_class_cosines_backward(const struct dml_class_cosines *c, struct dml_class_scores *scores,
                                 float *grad) {
     size_t n = c->n, rows = c->rows, dim = c->dim;
-    dml_product(0, 0, n, dim, rows, c->c, rows, scores->units, dim, NULL, grad, dim, c->packed);
+    dml_product(0, 0, n, dim, rows, c->c, rows, c->directions, dim, NULL, grad, dim, c->packed);
     dml_units_backward(c->units, c->norms, n, dim, grad);
     dml_product(1, 0, rows, dim, n, c->c, rows, c->units, dim, NULL, scores->grad, dim, c->packed);
-    dml_units_backward(scores->units, scores->norms, rows, dim, scores->grad);
+    dml_units_backward(c->directions, scores->norms, rows, dim, scores->grad);
 }
 
 /* One block: the classes from `first` on. */
@@ -60,7 +62,7 @@ static void block(const struct dml_class_cosines *c, struct dml_class_scores *sc
                   dml_class_row row, const void *data, float *grad) {
     size_t left = scores->classes - first, rows = left < BLOCK ? left : BLOCK;
     size_t n = c->n, dim = c->dim;
-    float *units = scores->units + first * dim, *norms = scores->norms + first;
+    float *units = c->directions, *norms = scores->norms + first;
     float *w_grad = scores->grad + first * dim;
     const struct dml_product_start sum = {.matrix = grad, .ld = dim};
     dml_units_forward(scores->vectors + first * dim, rows, dim, units, norms);

@@ -13,6 +13,7 @@ struct dml_class_cosines {
     size_t length;        /* of a row of c */
     float *c;             /* cosines, which the criterion turns into dL/dc: (n, rows) */
     float *units, *norms; /* (n, dim), (n): of the embeddings */
+    float *directions;    /* (rows, dim): of the vectors, scaled to length 1 */
     double *losses;       /* (n), or one for each class: for the criterion */
     float *packed;        /* an operand of the products */
     float *rooms;         /* (threads, 3 length) */

@@ -9,6 +9,7 @@
 #include "base/memory.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,9 +46,8 @@ enum dml_status dml_class_scores_new(size_t size, const struct dml_criterion_con
     scores->dim = dim;
     scores->vectors = dml_alloc(classes, dim * sizeof(float));
     scores->grad = dml_alloc(classes, dim * sizeof(float));
-    scores->units = dml_alloc(classes, dim * sizeof(float));
     scores->norms = dml_alloc(classes, sizeof(float));
-    if (!scores->vectors || !scores->grad || !scores->units || !scores->norms) {
+    if (!scores->vectors || !scores->grad || !scores->norms) {
         dml_class_scores_destroy(scores);
         return DML_ERROR_MEMORY;
     }
@@ -72,7 +72,6 @@ void dml_class_scores_destroy(void *state) {
         return;
     free(scores->vectors);
     free(scores->grad);
-    free(scores->units);
     free(scores->norms);
     dml_buffer_free(&scores->memory);
     dml_buffer_free(&scores->directions);
@@ -92,8 +91,10 @@ size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *
     return 1;
 }
 
-/* One step. exps is cut into groups of classes stored one after another, each (n, width): dL/dw of
- * a group reads contiguous memory. A block consists of whole groups. */
+/* One step. Until dL/dw is written, class by class, its rows hold the units: with a million
+ * classes, memory of their own would be a third copy of the vectors. exps is cut into groups of
+ * classes stored one after another, each (n, width): dL/dw of a group reads contiguous memory. A
+ * block consists of whole groups. */
 struct step {
     struct dml_class_scores *scores;
     const struct dml_class_rule *rule;
@@ -107,6 +108,7 @@ struct step {
     double *own_pull;     /* (n): dL/dc_iy / factor_i */
     float *pulls;         /* (parts, n, dim): sum_j exps_ij u_j over a part's classes */
     float *scaled;        /* panels of (n, dim): factor_i x_i */
+    float *slopes;        /* (threads, group, dim): dL/du */
     float *packed;        /* (parts): see struct packed */
     double *sums;         /* (parts, n): of exps */
     double *shift;        /* (n): what exponents are relative to, exact in float32 */
@@ -168,7 +170,7 @@ static size_t packed_size(const struct step *step) {
 
 /* The units of the classes, or the vectors themselves. */
 static const float *rows_of(const struct step *step) {
-    return step->rule->inner ? step->scores->vectors : step->scores->units;
+    return step->rule->inner ? step->scores->vectors : step->scores->grad;
 }
 
 static double norm_of(const struct step *step, size_t class) {
@@ -227,7 +229,7 @@ static struct packed pack(const struct step *step, enum stages stages, size_t pa
     const float *units = rows_of(step) + start * dim;
     struct packed packed = {.across = memory, .along = memory + dml_panels_size(dim, width)};
     if (!step->rule->inner && !(stages & AGAIN))
-        dml_units_forward(scores->vectors + start * dim, width, dim, scores->units + start * dim,
+        dml_units_forward(scores->vectors + start * dim, width, dim, scores->grad + start * dim,
                           scores->norms + start);
     dml_panels_pack_transposed(dim, width, units, dim, packed.across);
     if (!(stages & AGAIN))
@@ -455,9 +457,13 @@ static void backward_group(const struct step *step, size_t first) {
         const float *from = group_row(step, first + width, 0, &next);
         dml_prefetch(from, rows * next);
     }
-    dml_panels_multiply(width, dim, step->n, exps, 1, width, step->scaled, false, grad, dim);
-    if (!step->rule->inner)
-        dml_units_backward(scores->units + first * dim, scores->norms + first, width, dim, grad);
+    float *slopes =
+        step->rule->inner ? grad : step->slopes + (size_t)omp_get_thread_num() * step->group * dim;
+    dml_panels_multiply(width, dim, step->n, exps, 1, width, step->scaled, false, slopes, dim);
+    if (step->rule->inner)
+        return;
+    dml_units_backward(grad, scores->norms + first, width, dim, slopes);
+    memcpy(grad, slopes, width * dim * sizeof *grad);
 }
 
 /* Lays out the memory of a step. */
@@ -470,9 +476,11 @@ static bool start_step(struct step *step) {
     step->kept = step->parts == 1 || n * classes <= MOST_KEPT;
     size_t exps = n * (step->kept ? classes : step->parts * BLOCK);
     size_t doubles = n * (7 + step->parts), packed = step->parts * packed_size(step);
-    size_t scaled = dml_panels_size(n, dim), floats = exps + n * dim * step->parts;
-    double *memory = dml_buffer_reserve(&step->scores->memory,
-                                        2 * doubles + packed + scaled + floats, sizeof(float));
+    size_t scaled = dml_panels_size(n, dim), pulls = n * dim * step->parts;
+    size_t slopes = (size_t)omp_get_max_threads() * step->group * dim;
+    double *memory =
+        dml_buffer_reserve(&step->scores->memory,
+                           2 * doubles + packed + scaled + exps + pulls + slopes, sizeof(float));
     if (!memory)
         return false;
     step->shift = memory;
@@ -484,6 +492,7 @@ static bool start_step(struct step *step) {
     step->scaled = step->packed + packed;
     step->exps = step->scaled + scaled;
     step->pulls = step->exps + exps;
+    step->slopes = step->pulls + pulls;
     return true;
 }
 

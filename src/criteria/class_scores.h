@@ -14,7 +14,7 @@ struct dml_class_scores {
     double lr;
     size_t classes, dim;
     float *vectors, *grad; /* (classes, dim): w, and dL/dw of the last step */
-    float *units, *norms;  /* (classes, dim), (classes): of w */
+    float *norms;          /* (classes): of w */
     struct dml_buffer memory, directions, sample;
 };
 

@@ -33,7 +33,7 @@ static size_t before_other(const uint64_t *own, size_t count, uint64_t v) {
 static bool lay_out(struct sample *sample, struct dml_class_scores *scores, size_t n,
                     size_t count) {
     size_t dim = scores->dim, most = count > n ? count : n; /* the batch may have more classes */
-    size_t longs = most + (n + 1) / 2, floats = most * (3 * dim + 1);
+    size_t longs = most + (n + 1) / 2, floats = most * (2 * dim + 1);
     uint64_t *memory =
         dml_buffer_reserve(&scores->sample, longs + (floats + 1) / 2, sizeof *memory);
     if (!memory)
@@ -44,8 +44,7 @@ static bool lay_out(struct sample *sample, struct dml_class_scores *scores, size
     sample->part = (struct dml_class_scores){.dim = dim,
                                              .vectors = vectors,
                                              .grad = vectors + most * dim,
-                                             .units = vectors + 2 * most * dim,
-                                             .norms = vectors + 3 * most * dim};
+                                             .norms = vectors + 2 * most * dim};
     return true;
 }
 
