@@ -8,7 +8,7 @@
  * others are drawn uniformly without replacement with the rule's `rng` until there are
  * ceil(class_share * classes), or none are drawn where the batch itself has more. The loss is taken
  * over these classes, and dL/dw of all others is 0. Besides the criterion's own memory it needs
- * three copies of the vectors that it looks at. */
+ * two copies of the vectors that it looks at. */
 enum dml_status dml_sampled_classes_step(struct dml_class_scores *scores,
                                          const struct dml_class_rule *rule, const float *x,
                                          const int32_t *labels, size_t n, float *grad,
