@@ -14,13 +14,15 @@
 struct primitive {
     dnnl_primitive_t primitive;
     dnnl_exec_arg_t arguments[4];
+    int layer; /* which convolution it is of */
+    bool backward;
 };
 
 struct conv_bound {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     struct primitive *primitives;
-    int count;
+    int count, layers;
     dnnl_data_type_t type;
     double flops;
     void *memory[3]; /* source, target and weights of any convolution */
@@ -37,7 +39,9 @@ static void check(dnnl_status_t status, const char *what) {
 /* Keeps one of forward, backward data and backward weights, with its memory objects empty. */
 static void add(struct conv_bound *bound, const_dnnl_primitive_desc_t pd, const int arguments[3]) {
     struct primitive *p = &bound->primitives[bound->count++];
-    *p = (struct primitive){0};
+    *p = (struct primitive){.layer = bound->layers,
+                            .backward =
+                                arguments[0] != DNNL_ARG_SRC || arguments[2] != DNNL_ARG_WEIGHTS};
     check(dnnl_primitive_create(&p->primitive, pd), "convolution");
     for (int i = 0; i < 3; i++) {
         cpu_const_md md = dnnl_primitive_desc_query_md(pd, dnnl_query_exec_arg_md, arguments[i]);
@@ -92,6 +96,7 @@ static void add_conv(struct conv_bound *bound, const struct dml_graph *graph,
                     (!backward ? 1
                      : first   ? 2
                                : 3);
+    bound->layers++;
     dnnl_primitive_desc_destroy(forward);
     cpu_md_destroy(s);
     cpu_md_destroy(w);
@@ -161,13 +166,29 @@ struct bench_times bench_times_best(struct bench_times best, struct bench_times 
                                 fmin(best.processor, now.processor - start.processor)};
 }
 
+static void execute(const struct conv_bound *bound, const struct primitive *primitive) {
+    check(dnnl_primitive_execute(primitive->primitive, bound->stream, 3, primitive->arguments),
+          "execution");
+    check(dnnl_stream_wait(bound->stream), "execution");
+}
+
 void conv_bound_run(struct conv_bound *bound) {
+    for (int p = 0; p < bound->count; p++)
+        execute(bound, &bound->primitives[p]);
+}
+
+void conv_bound_layers(struct conv_bound *bound, double *seconds) {
+    double now[bound->layers];
+    for (int l = 0; l < bound->layers; l++)
+        now[l] = 0;
     for (int p = 0; p < bound->count; p++) {
-        struct primitive *primitive = &bound->primitives[p];
-        check(dnnl_primitive_execute(primitive->primitive, bound->stream, 3, primitive->arguments),
-              "execution");
-        check(dnnl_stream_wait(bound->stream), "execution");
+        const struct primitive *primitive = &bound->primitives[p];
+        double started = dml_now();
+        execute(bound, primitive);
+        now[primitive->layer] += primitive->backward ? dml_now() - started : 0;
     }
+    for (int l = 0; l < bound->layers; l++)
+        seconds[l] = seconds[l] > 0 ? fmin(seconds[l], now[l]) : now[l];
 }
 
 double conv_bound_flops(const struct conv_bound *bound) {

@@ -26,6 +26,9 @@ void conv_bound_free(struct conv_bound *bound);
  * what it compares: the shortest times of single primitives would find more gaps in the machine's
  * other load than a whole step can. */
 void conv_bound_run(struct conv_bound *bound);
+/* Runs them once more; seconds (convolutions, in the graph's order) of the backward pass of each
+ * are lowered to what it took now, where they are not 0. */
+void conv_bound_layers(struct conv_bound *bound, double *seconds);
 double conv_bound_flops(const struct conv_bound *bound); /* of all primitives */
 
 #endif

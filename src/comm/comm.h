@@ -58,7 +58,8 @@ enum dml_status dml_comm_launch(int ranks, char **argv, const char *told, int *e
 /* Joins the ranks that mpirun or srun started for a command (of the program, a constant); a process
  * that was started by itself becomes a single one. From here on ranks other than 0 have no stdout
  * and stderr: rank 0 says what they have to say. If the process of a rank ends, that is reported at
- * once, whatever the others are doing, and it ends their next call. DML_ERROR_UNSUPPORTED: this
+ * once, whatever the others are doing, and it ends their next call. The limit (seconds) is at least
+ * 20 s until all have joined. DML_ERROR_UNSUPPORTED: this
  * build lacks MPI, or MPI does not join them. DML_ERROR_INPUT: a rank has a different version of
  * the program or different kernels. */
 enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm *out);

@@ -281,6 +281,7 @@ static const char *join(struct dml_comm *comm, double limit, struct dml_arrivals
 }
 
 enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm *out) {
+    static const double JOINING = 20; /* seconds: processes do not all start at the same time */
     int rank, started = dml_comm_started(&rank);
     dml_comm_single(out);
     out->command = command;
@@ -297,8 +298,8 @@ enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm
     dml_comm_watch_listen();
     dml_arrivals_open(rank, started, &arrivals);
     out->size = started;
-    out->limit = limit;
-    const char *error = join(out, limit, &arrivals);
+    out->limit = limit > JOINING ? limit : JOINING;
+    const char *error = join(out, out->limit, &arrivals);
     if (error) {
         out->transport = NULL;
         status = dml_fail(DML_ERROR_IO, "MPI: %s", error);
@@ -312,6 +313,7 @@ enum dml_status dml_comm_open(const char *command, double limit, struct dml_comm
         out->rank = rank;
     } else {
         status = introduce(out, &arrivals);
+        out->limit = limit;
     }
     dml_arrivals_close(&arrivals);
     return status;

@@ -254,7 +254,9 @@ static const struct dml_param setup[] = {
              "embed, and the cores. Across machines: mpirun or srun starts dml itself.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"rank_limit", DML_PARAM_FLOAT, AT(rank_limit), "1800", 0.1, INFINITY,
-     .help = "Seconds that a process waits for another one before it counts that one as lost.",
+     .help =
+         "Seconds that a process waits for another one before it counts that one as lost; at least "
+         "20 while they start.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"plugin", DML_PARAM_STRINGS, AT(plugin), .help = "Shared objects with methods of your own.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
