@@ -15,7 +15,7 @@ if(CMAKE_CXX_COMPILER)
                               OBJECT_DEPENDS "${DML_KERNEL_HEADERS}")
   add_library(dml_cuda_host STATIC EXCLUDE_FROM_ALL ${DML_KERNELS}
               ${CMAKE_SOURCE_DIR}/tests/cuda_shim/shim.cpp
-              ${CMAKE_SOURCE_DIR}/tests/cuda_host/device_host.c)
+              ${CMAKE_SOURCE_DIR}/tests/cuda_host/device_host.c ${DML_CUDA_DEVICE}/usable.c)
   set_target_properties(dml_cuda_host PROPERTIES CXX_STANDARD 17 CXX_EXTENSIONS ON)
   target_include_directories(dml_cuda_host PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 endif()
@@ -32,15 +32,26 @@ function(dml_cuda_test name)
   dml_test(test_cuda_${name} 1200 test_cuda_${name})
 endfunction()
 
-foreach(name kernels ranks)
+foreach(name kernels ranks device)
   dml_cuda_test(${name} tests/cuda_host/test_${name}.c)
 endforeach()
-dml_cuda_test(device tests/cuda_host/test_device.c ${DML_CUDA_DEVICE}/usable.c)
 # Tests of networks once more, on this backend.
 foreach(name backend backbones bf16 grouped transformer_operations golden_architectures
         golden_architectures2 golden_vit golden_trajectory golden_trajectory2)
   dml_cuda_test(${name} tests/test_${name}.c tests/cuda_host/use.c)
 endforeach()
+
+# The program on the card in plain C, and all that can be wrong with a card.
+if(TARGET dml_cuda_host)
+  add_executable(dml_on_host_card ${DML_CLI_SOURCES}
+                 ${CMAKE_SOURCE_DIR}/tests/cuda_host/program.c)
+  target_link_libraries(dml_on_host_card PRIVATE dml_cuda_host dml_testing)
+  set_target_properties(dml_on_host_card PROPERTIES LINKER_LANGUAGE CXX ENABLE_EXPORTS ON)
+  dml_test_script(test_cuda_program ${CMAKE_SOURCE_DIR}/tests/cuda_host/test_program.sh
+                  $<TARGET_FILE:dml_on_host_card>)
+else()
+  dml_leave_out(test_cuda_program "there is no C++ compiler")
+endif()
 
 # cuDNN's own planner, which needs no card either.
 if(DML_CUDA)

@@ -9,12 +9,18 @@ static const char *const precision_names[] = {
 /* In the order in which they are tried. */
 static const struct dml_backend *const backends[] = {&dml_backend_cuda, &dml_backend_cpu};
 
+/* Why the device that is wished for cannot be used; NULL: it can, or is not there. */
+static const char *unusable(const struct dml_backend *backend,
+                            const struct dml_backend_abilities *can, int device) {
+    return backend->unusable && device < can->devices ? backend->unusable(device) : NULL;
+}
+
 static enum dml_status refuse_gpu(const struct dml_backend_wishes *wishes,
                                   const struct dml_backend_abilities *can) {
     if (can->devices && wishes->device >= can->devices)
         return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu %d: GPUs are counted from 0, and there %s %d",
                         wishes->device, can->devices == 1 ? "is" : "are", can->devices);
-    if (can->devices)
+    if (can->devices && !can->reason)
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--precision %s: the GPU backend does not support it",
                         precision_names[wishes->precision]);
@@ -28,8 +34,10 @@ enum dml_status dml_backend_select(const struct dml_backend_wishes *wishes,
     *out = NULL;
     *note = NULL;
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {
-        const struct dml_backend_abilities can = backends[i]->abilities();
-        bool there = can.devices > (can.gpu ? wishes->device : 0);
+        struct dml_backend_abilities can = backends[i]->abilities();
+        const char *fault = unusable(backends[i], &can, wishes->device);
+        bool there = can.devices > (can.gpu ? wishes->device : 0) && !fault;
+        can.reason = fault ? fault : can.reason;
         if (there && (can.precisions >> wishes->precision & 1) &&
             (can.micro_batches || !wishes->micro_batches)) {
             *out = backends[i];

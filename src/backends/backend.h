@@ -41,6 +41,8 @@ struct dml_network_options {
     bool recompute; /* train with less memory: what is inside a transformer's block is not kept but
                        recomputed in the backward pass, to the same bits */
     int device;     /* which GPU, for a backend with several */
+    size_t states;  /* that the optimiser will keep: a GPU makes room for them at once, so that what
+                       is left is left for a batch */
     /* Not NULL: batch norm uses the statistics of the whole batch, parts of which are with other
      * processes. */
     const struct dml_batch_parts *parts;
@@ -101,6 +103,8 @@ struct dml_backend {
     const char *name; /* "cpu", "cuda" */
 
     struct dml_backend_abilities (*abilities)(void);
+    /* Why this device, one of abilities' `devices`, cannot be used; NULL: it can. May be NULL. */
+    const char *(*unusable)(int device);
 
     /* DML_ERROR_UNSUPPORTED: a precision or option that this machine or graph does not allow. */
     enum dml_status (*check)(const struct dml_graph *graph,

@@ -49,10 +49,12 @@ static void usage(FILE *out) {
 int dml_cli_finish(const char *name, enum dml_status status) {
     if (!status)
         return 0;
+    /* What a GPU lacks has advice of its own. */
+    bool starved = status == DML_ERROR_MEMORY && !strstr(dml_error(), "GPU: ");
     fflush(stdout); /* in a file that takes both, the message comes last */
     fprintf(stderr, "dml %s: %s%s\n", name,
             *dml_error() ? dml_error() : "failed without a message, as a plugin may",
-            status == DML_ERROR_MEMORY ? dml_starved_advice(name) : "");
+            starved ? dml_starved_advice(name) : "");
     return status == DML_ERROR_USAGE ? 2 : 1;
 }
 

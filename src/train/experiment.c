@@ -205,6 +205,8 @@ static struct dml_network_options network_options(struct dml_experiment *e,
                                                   const struct dml_graph *graph, int device) {
     const struct dml_network_flags *flags = e->network_flags;
     size_t part = (size_t)(e->training->bs / e->comm->size), micro = (size_t)flags->micro_bs;
+    const struct dml_optimiser *optimiser =
+        (const struct dml_optimiser *)dml_method_find(DML_OPTIMISER, e->training->optim);
     bool several = e->comm->size > 1, tied = ties_images(graph);
     e->parts = (struct dml_batch_parts){e->comm->size, gather_statistics, e->comm};
     return (struct dml_network_options){.precision = flags->precision,
@@ -212,6 +214,7 @@ static struct dml_network_options network_options(struct dml_experiment *e,
                                         .batch_hint = part,
                                         .recompute = flags->recompute,
                                         .device = device,
+                                        .states = optimiser->states,
                                         .parts = several && !flags->no_sync_bn ? &e->parts : NULL};
 }
 

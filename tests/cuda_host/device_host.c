@@ -1,5 +1,6 @@
 #include "cuda_host/device_host.h"
 
+#include "backends/cuda/device/usable.h"
 #include "base/half.h"
 #include "math/linear.h"
 
@@ -55,8 +56,19 @@ static bool works(struct cuda_device *device) {
     return !device->failed;
 }
 
+static struct cuda_versions found = {13000, 13000, 91100};
+static int major = 9, minor;
+
+void cuda_host_versions(const struct cuda_versions *versions) {
+    found = *versions;
+}
+void cuda_host_capability(int first, int second) {
+    major = first;
+    minor = second;
+}
+
 static void versions(struct cuda_versions *out) {
-    *out = (struct cuda_versions){13000, 13000, 91100};
+    *out = found;
 }
 
 void cuda_host_lose(const char *reason) {
@@ -66,7 +78,7 @@ void cuda_host_lose(const char *reason) {
 static int count(char *reason) {
     if (lost)
         snprintf(reason, CUDA_REASON, "%s", lost);
-    return lost ? -1 : 1;
+    return lost || !cuda_usable_versions(&found, reason) ? -1 : 1;
 }
 
 static void free_memory(struct cuda_device *device, size_t *free_bytes, size_t *total) {
@@ -80,9 +92,9 @@ static bool card(int index, struct cuda_card *out, char *reason) {
         snprintf(reason, CUDA_REASON, "there is one card, 0");
         return false;
     }
-    *out = (struct cuda_card){.name = "host double", .major = 9};
+    *out = (struct cuda_card){.name = "host double", .major = major, .minor = minor};
     free_memory(NULL, &out->free, &out->memory);
-    return true;
+    return cuda_usable_card(out, reason);
 }
 
 static struct cuda_device *open_device(int index, enum cuda_math math, char *reason) {

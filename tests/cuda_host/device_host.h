@@ -17,6 +17,10 @@ long cuda_host_calls(void);
 /* No card can be used, for this reason; NULL: it is there again. */
 void cuda_host_lose(const char *reason);
 
+/* The versions and the compute capability that are found. */
+void cuda_host_versions(const struct cuda_versions *versions);
+void cuda_host_capability(int major, int minor);
+
 /* Memory there is (0: any amount); bytes and pieces that are allocated now. */
 void cuda_host_memory(size_t bytes);
 size_t cuda_host_used(void);

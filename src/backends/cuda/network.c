@@ -51,6 +51,13 @@ static enum dml_status open_card(const struct dml_network_options *options, stru
     return DML_OK;
 }
 
+/* The most images, up to `most`, in pieces of which a batch can be trained. */
+static size_t piece_of(size_t batch, size_t most) {
+    while (batch && most > 1 && batch % most != 0)
+        most--;
+    return most;
+}
+
 /* Too little memory for n images: what they need, and how many would fit. */
 static enum dml_status too_little(const struct cuda_network *network, const struct plan *plan,
                                   size_t bytes) {
@@ -60,7 +67,8 @@ static enum dml_status too_little(const struct cuda_network *network, const stru
     /* Pieces need gradients of their own. */
     size_t piece = network->params.piece ? 0 : network->params.learnable * sizeof(float);
     size_t left = free_bytes > piece ? free_bytes - piece : 0;
-    size_t fits = (size_t)((double)plan->n * 0.9 * (double)left / (double)bytes);
+    size_t fits = piece_of(network->planned.options.batch_hint,
+                           (size_t)((double)plan->n * 0.9 * (double)left / (double)bytes));
     if (dml_planned_in_pieces(network->planned.base.graph) && fits > 0 && fits < plan->n)
         return dml_fail(DML_ERROR_MEMORY,
                         "GPU: activations of %zu images need %.2f GB, and %.2f of its %.2f GB are "
@@ -162,6 +170,8 @@ static enum dml_status create(const struct dml_graph *graph,
         status = cuda_params_create(graph, &network->on, maps, &network->params);
     if (!status && options->micro_batch)
         status = cuda_params_pieces(&network->params);
+    if (!status)
+        status = cuda_params_states(&network->params, options->states);
     if (status) {
         close_network(network);
         return status;
@@ -249,9 +259,17 @@ static struct dml_backend_abilities abilities(void) {
     return can;
 }
 
+static const char *unusable(int device) {
+    static _Thread_local char reason[CUDA_REASON];
+    struct cuda_card card;
+    const struct cuda_api *api = dml_cuda_find(reason);
+    return api && api->card(device, &card, reason) ? NULL : reason;
+}
+
 const struct dml_backend dml_backend_cuda = {
     .name = "cuda",
     .abilities = abilities,
+    .unusable = unusable,
     .check = dml_planned_check,
     .create = create,
     .destroy = destroy,

@@ -11,9 +11,9 @@ bool cuda_usable_versions(const struct cuda_versions *v, char *reason) {
                  "the NVIDIA driver is for CUDA %d.%d, and this build needs one for %d.%d or later",
                  v->driver / 1000, v->driver % 1000 / 10, v->runtime / 1000,
                  v->runtime % 1000 / 10);
-    else if (v->cudnn < 90000)
-        snprintf(reason, CUDA_REASON, "cuDNN %d.%d is older than 9", v->cudnn / 10000,
-                 v->cudnn % 10000 / 100);
+    else if (v->cudnn < 90000) /* counted by thousands until 9 */
+        snprintf(reason, CUDA_REASON, "cuDNN %d.%d is older than 9", v->cudnn / 1000,
+                 v->cudnn % 1000 / 100);
     else
         return true;
     return false;
