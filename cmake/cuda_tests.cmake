@@ -32,12 +32,12 @@ function(dml_cuda_test name)
   dml_test(test_cuda_${name} 1200 test_cuda_${name})
 endfunction()
 
-foreach(name kernels ranks device)
+foreach(name kernels ranks device classes)
   dml_cuda_test(${name} tests/cuda_host/test_${name}.c)
 endforeach()
-# Tests of networks once more, on this backend.
+# Tests of networks, and of criteria with class weights, once more, on this backend.
 foreach(name backend backbones bf16 grouped transformer_operations golden_architectures
-        golden_architectures2 golden_vit golden_trajectory golden_trajectory2)
+        golden_architectures2 golden_vit golden_trajectory golden_trajectory2 golden_criteria)
   dml_cuda_test(${name} tests/test_${name}.c tests/cuda_host/use.c)
 endforeach()
 

@@ -1,6 +1,8 @@
 /* Every folder of golden/criteria and golden/criteria2: loss, dL/dE and gradients of the learnable
  * parameters. */
+#include "criteria/class_bank.h"
 #include "support/golden.h"
+#include "support/tested.h"
 
 #include "dml/dml.h"
 
@@ -124,6 +126,9 @@ static size_t set_parameters(struct dml_objective *objective, const char *name,
         float *golden = golden_floats(&values, "%s/param_%s.npy", name, parameters[i].name);
         assert_int_equal(values, parameters[i].dims[0] * parameters[i].dims[1]);
         memcpy(parameters[i].values, golden, values * sizeof *golden);
+        struct dml_class_bank *bank = parameters[i].bank;
+        if (bank)
+            assert_ok(bank->ops->write(bank, DML_BANK_VALUES, golden));
         free(golden);
     }
     return count;
@@ -174,6 +179,9 @@ static int compare(const struct fixture *fixture, const float *grad, double loss
     free(expected);
     for (size_t i = 0; i < count; i++) {
         expected = golden_doubles(&values, "%s/grad_%s.npy", name, parameters[i].name);
+        struct dml_class_bank *bank = parameters[i].bank;
+        if (bank)
+            assert_ok(bank->ops->read(bank, DML_BANK_GRAD, parameters[i].grad));
         bad += wrong(name, parameters[i].name,
                      relative_error(parameters[i].grad, expected, values, 1e-30));
         free(expected);
@@ -192,6 +200,7 @@ static int run(const char *name) {
         .lr = 1e-5,
         .miner = cJSON_GetStringValue(cJSON_GetObjectItem(fixture.json, "miner")),
         .arch = fixture.arch,
+        .banks = tested_banks(),
     };
     struct dml_objective *objective;
     if (dml_objective_open(criterion, fixture.flags, &context, &objective)) {

@@ -11,6 +11,9 @@
 extern "C" {
 #endif
 
+struct dml_class_bank;
+struct dml_class_banks;
+
 /* What a criterion may need to know about the run besides its own options. */
 struct dml_criterion_context {
     size_t dim;        /* of the embeddings, 1 or more; snr: 2 or more */
@@ -19,6 +22,9 @@ struct dml_criterion_context {
     uint64_t seed;     /* for initial values of learnable parameters */
     const char *miner; /* name, or NULL: snr drops its regulariser with "distance" */
     const char *arch;  /* name, or NULL: npair rescales the batch of a "bninception" */
+    /* Who may hold class weights and proxies in place of the processor (`dml train` on a GPU);
+     * NULL: nobody. */
+    const struct dml_class_banks *banks;
 };
 
 struct dml_loss {
@@ -35,6 +41,8 @@ struct dml_criterion_parameter {
     float *grad;    /* of the last forward_backward */
     size_t dims[2]; /* shape, row-major; dims[1] is 1 for a vector */
     double lr;      /* its own learning rate, before any schedule */
+    /* NULL, or what holds it in place of `values` and `grad`, which then are room for copies. */
+    struct dml_class_bank *bank;
 };
 
 /* An array of a criterion's state that is not learnt but belongs to what a run resumes from: a

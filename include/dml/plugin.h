@@ -16,7 +16,7 @@ extern "C" {
 enum { DML_PLUGIN_STRUCTS = 13 };
 
 /* Raised whenever a descriptor or a struct that methods see changes its layout. */
-#define DML_PLUGIN_INTERFACE 5
+#define DML_PLUGIN_INTERFACE 6
 
 /* What a shared object given with --plugin exports as the symbol `dml_plugin`. Lists end with
  * NULL; a list that is NULL is empty:

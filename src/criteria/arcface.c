@@ -7,7 +7,7 @@
  *
  * cos(acos(c) + m) = c cos m - sqrt(1 - c^2) sin m has the slope cos m + c sin m / sqrt(1 - c^2),
  * which the clamp keeps finite at c = 1. The rest of the gradient is that of class_scores.h. */
-#include "criteria/class_scores.h"
+#include "criteria/class_bank.h"
 
 #include <math.h>
 
@@ -60,7 +60,9 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
         return status;
     struct state *state = *out;
     state->options = *options;
-    return DML_OK;
+    return options->class_share < 1
+               ? DML_OK
+               : dml_class_bank_place(&state->scores, context, dml_class_scores_destroy);
 }
 
 static struct dml_own_score with_margin(const void *data, double cosine, double x_norm,

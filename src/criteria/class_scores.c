@@ -1,5 +1,6 @@
 #include "criteria/class_scores.h"
 
+#include "criteria/class_bank.h"
 #include "criteria/sampled_classes.h"
 
 #include "math/linear.h"
@@ -70,6 +71,8 @@ void dml_class_scores_destroy(void *state) {
     struct dml_class_scores *scores = state;
     if (!scores)
         return;
+    if (scores->bank)
+        scores->bank->ops->close(scores->bank);
     free(scores->vectors);
     free(scores->grad);
     free(scores->norms);
@@ -87,7 +90,8 @@ size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *
                                               .values = scores->vectors,
                                               .grad = scores->grad,
                                               .dims = {scores->classes, scores->dim},
-                                              .lr = scores->lr};
+                                              .lr = scores->lr,
+                                              .bank = scores->bank};
     return 1;
 }
 
@@ -173,48 +177,53 @@ static const float *rows_of(const struct step *step) {
     return step->rule->inner ? step->scores->vectors : step->scores->grad;
 }
 
-static double norm_of(const struct step *step, size_t class) {
-    size_t dim = step->scores->dim;
-    const float *w = step->scores->vectors + class * dim;
-    return sqrt(dml_dot(w, w, dim));
+/* <x, u>, or <x, w>, in float64. */
+static double cosine_of(const struct dml_class_rule *rule, const float *x, const float *w,
+                        size_t dim) {
+    double norm = rule->inner ? 1 : sqrt(dml_dot(w, w, dim));
+    return norm < 1e-12 ? 0 : dml_dot(x, w, dim) / norm;
 }
 
-/* <x_i, u>, or <x_i, w>, in float64. */
-static double cosine_of(const struct step *step, size_t i, size_t class) {
-    size_t dim = step->scores->dim;
-    double norm = step->rule->inner ? 1 : norm_of(step, class);
-    const float *w = step->scores->vectors + class * dim;
-    return norm < 1e-12 ? 0 : dml_dot(step->x + i * dim, w, dim) / norm;
-}
-
-static struct dml_own_score own_score(const struct step *step, size_t i, double x_norm) {
-    const struct dml_class_rule *rule = step->rule;
-    size_t label = (size_t)step->labels[i];
-    double cosine = cosine_of(step, i, label);
+struct dml_own_score dml_class_own_score(const struct dml_class_rule *rule, const float *x,
+                                         const float *w, size_t dim) {
+    double cosine = cosine_of(rule, x, w, dim);
     bool clamped = rule->clamp && (cosine < COSINE_LEAST || cosine > 1 - COSINE_LEAST);
     if (clamped)
         cosine = fmin(fmax(cosine, COSINE_LEAST), 1 - COSINE_LEAST);
     struct dml_own_score own = {.value = rule->scale * cosine, .slope = rule->scale};
     if (rule->own)
-        own = rule->own(rule->options, cosine, x_norm, norm_of(step, label));
+        own = rule->own(rule->options, cosine, sqrt(dml_dot(x, x, dim)), sqrt(dml_dot(w, w, dim)));
     if (clamped)
         own.slope = 0;
     return own;
+}
+
+float dml_class_shift(const struct dml_class_rule *rule, const float *x, size_t dim, double own) {
+    double bound = rule->clamp ? 1 : sqrt(dml_dot(x, x, dim)) * (1 + 1e-6);
+    return (float)fmax(rule->scale * bound, rule->without_class ? 0 : own);
+}
+
+bool dml_class_bounded(const struct dml_class_rule *rule, double shift) {
+    return !rule->inner && (rule->clamp ? 1 : 2) * shift <= RANGE;
+}
+
+float dml_class_raised_shift(const struct dml_class_rule *rule, double shift, float most) {
+    double z = rule->scale * (rule->clamp ? fmin(fmax(most, COSINE_LEAST), 1) : most);
+    return (float)fmax(shift, z);
 }
 
 /* The samples' own classes in float64, and a shift for each sample: a bound of its logits where
  * that is tight enough, -infinity where the maximum must be found first. */
 static void prepare(struct step *step) {
     const struct dml_class_rule *rule = step->rule;
-    size_t dim = step->scores->dim, far = rule->inner;
+    size_t dim = step->scores->dim, far = 0;
 #pragma omp parallel for reduction(+ : far) if (step->n * dim > 10000)
     for (size_t i = 0; i < step->n; i++) {
         const float *x = step->x + i * dim;
-        double norm = sqrt(dml_dot(x, x, dim)), bound = rule->clamp ? 1 : norm * (1 + 1e-6);
-        step->own[i] = own_score(step, i, norm);
-        step->shift[i] =
-            (float)fmax(rule->scale * bound, rule->without_class ? 0 : step->own[i].value);
-        far += !((rule->clamp ? 1 : 2) * step->shift[i] <= RANGE);
+        const float *w = step->scores->vectors + (size_t)step->labels[i] * dim;
+        step->own[i] = dml_class_own_score(rule, x, w, dim);
+        step->shift[i] = dml_class_shift(rule, x, dim, step->own[i].value);
+        far += !dml_class_bounded(rule, step->shift[i]);
     }
     step->bounded = far == 0;
     for (size_t i = 0; far && i < step->n; i++)
@@ -246,8 +255,7 @@ static float largest(const float *row, size_t width, size_t own) {
 }
 
 static void raise_shift(struct step *step, size_t i, float most) {
-    double z = step->rule->scale * (step->rule->clamp ? fmin(fmax(most, COSINE_LEAST), 1) : most);
-    step->shift[i] = (float)fmax(step->shift[i], z);
+    step->shift[i] = dml_class_raised_shift(step->rule, step->shift[i], most);
 }
 
 /* Turns cosines into exps and returns their sum; classes without gradient become 0. */
@@ -279,6 +287,11 @@ static float exponentials(const struct step *step, float shift, size_t count, fl
     return sum;
 }
 
+static double cosine_in_full(const struct step *step, size_t i, size_t class) {
+    size_t dim = step->scores->dim;
+    return cosine_of(step->rule, step->x + i * dim, step->scores->vectors + class * dim, dim);
+}
+
 /* Moves cosines that float32 cannot tell from a bound of the clamp to the side that float64 puts
  * them on: whether a class has a gradient depends on it. */
 static void settle_clamp(const struct step *step, size_t i, size_t start, float *row) {
@@ -289,7 +302,7 @@ static void settle_clamp(const struct step *step, size_t i, size_t start, float 
         unsure |= (fabsf(row[j]) < COSINE_DOUBT) | (row[j] > 1 - COSINE_DOUBT);
     for (size_t j = 0; unsure && j < width; j++)
         if (fabsf(row[j]) < COSINE_DOUBT || row[j] > 1 - COSINE_DOUBT) {
-            double cosine = cosine_of(step, i, start + j);
+            double cosine = cosine_in_full(step, i, start + j);
             row[j] = cosine < COSINE_LEAST       ? -1.0f
                      : cosine > 1 - COSINE_LEAST ? 2.0f
                                                  : fminf((float)cosine, 1);
@@ -501,6 +514,8 @@ enum dml_status dml_class_scores_step(struct dml_class_scores *scores,
                                       const int32_t *labels, size_t n, float *grad, double *loss) {
     if (rule->class_share > 0 && rule->class_share < 1)
         return dml_sampled_classes_step(scores, rule, x, labels, n, grad, loss);
+    if (scores->bank)
+        return dml_class_bank_step(scores, rule, x, labels, n, grad, loss);
     struct step step = {.scores = scores, .rule = rule, .x = x, .labels = labels, .n = n};
     if (!start_step(&step))
         return DML_ERROR_MEMORY;

@@ -13,8 +13,9 @@ struct dml_class_scores {
     const char *name; /* of the vectors as a parameter */
     double lr;
     size_t classes, dim;
-    float *vectors, *grad; /* (classes, dim): w, and dL/dw of the last step */
-    float *norms;          /* (classes): of w */
+    float *vectors, *grad;       /* (classes, dim): w, and dL/dw of the last step */
+    float *norms;                /* (classes): of w */
+    struct dml_class_bank *bank; /* NULL, or what holds the vectors (class_bank.h) */
     struct dml_buffer memory, directions, sample;
 };
 
@@ -50,6 +51,16 @@ enum dml_status dml_class_map_new(size_t size, const struct dml_criterion_contex
  * vectors. */
 void dml_class_scores_destroy(void *state);
 size_t dml_class_scores_parameters(void *state, struct dml_criterion_parameter *out, size_t max);
+
+/* The parts of a step that do not depend on where the vectors are. A sample's own logit, from x and
+ * its class's vector w (dim). What its exponents are relative to: a bound of its logits, and
+ * whether that is tight enough; else the largest logit, raised from `shift` to that of the cosine
+ * `most`. */
+struct dml_own_score dml_class_own_score(const struct dml_class_rule *rule, const float *x,
+                                         const float *w, size_t dim);
+float dml_class_shift(const struct dml_class_rule *rule, const float *x, size_t dim, double own);
+bool dml_class_bounded(const struct dml_class_rule *rule, double shift);
+float dml_class_raised_shift(const struct dml_class_rule *rule, double shift, float most);
 
 /* Loss of x (n, dim) with its gradient into grad (n, dim), and the vectors' gradient into their
  * own. */

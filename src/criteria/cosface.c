@@ -2,7 +2,7 @@
  * deep face recognition".
  *
  *     z_ic = scale (cos theta_ic - margin [c = y_i]),  L = cross entropy of z */
-#include "criteria/class_scores.h"
+#include "criteria/class_bank.h"
 
 #include <math.h>
 
@@ -39,7 +39,9 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
         return status;
     struct state *state = *out;
     state->options = *options;
-    return DML_OK;
+    return options->class_share < 1
+               ? DML_OK
+               : dml_class_bank_place(&state->scores, context, dml_class_scores_destroy);
 }
 
 static struct dml_own_score with_margin(const void *data, double cosine, double x_norm,

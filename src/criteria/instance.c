@@ -4,7 +4,7 @@
  *     L = cross entropy of gamma <e_i, w_c> over the classes c
  *
  * The paper's linear classifier: nothing is normalised, and there is no bias. */
-#include "criteria/class_scores.h"
+#include "criteria/class_bank.h"
 
 #include <math.h>
 
@@ -36,7 +36,7 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
         return status;
     struct state *state = *out;
     state->options = *options;
-    return DML_OK;
+    return dml_class_bank_place(&state->scores, context, dml_class_scores_destroy);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

@@ -6,7 +6,7 @@
  *
  * psi is that of multiple_angle.h. dz_iy/de = scale (psi' w + ||w|| (psi - psi' cos theta) e /
  * ||e||), psi' being its slope by the cosine, and the same with e and w swapped. */
-#include "criteria/class_scores.h"
+#include "criteria/class_bank.h"
 #include "criteria/multiple_angle.h"
 
 #include <math.h>
@@ -45,7 +45,9 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
         return status;
     struct state *state = *out;
     state->options = *options;
-    return DML_OK;
+    return options->class_share < 1
+               ? DML_OK
+               : dml_class_bank_place(&state->scores, context, dml_class_scores_destroy);
 }
 
 static struct dml_own_score with_margin(const void *data, double product, double x_norm,

@@ -4,6 +4,7 @@
  *         + 1/C sum_p log(1 + sum_{y_i != p} exp(alpha (c_pi + margin)))
  *
  * c_pi is the cosine of a proxy and a sample, C+ the classes in the batch. */
+#include "criteria/class_bank.h"
 #include "criteria/class_cosines.h"
 
 #include "math/transcendental.h"
@@ -38,7 +39,7 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
     state->options = options;
     dml_init_normal(state->scores.vectors, context->classes * context->dim, context->seed,
                     sqrt(2 / (double)context->classes));
-    return DML_OK;
+    return dml_class_bank_place(&state->scores, context, dml_class_cosines_destroy);
 }
 
 /* log(1 + sum e^z_j) over the samples of the proxy's class (`own`) or over all others; e_j becomes
@@ -110,6 +111,28 @@ static size_t classes_in(const int32_t *labels, size_t n) {
     return count;
 }
 
+/* The whole step where something else holds the proxies. */
+static enum dml_status in_bank(struct dml_class_cosines_state *state, const struct step *step,
+                               const struct dml_batch *batch, float *grad, double *loss) {
+    struct dml_class_bank *bank = state->scores.bank;
+    const size_t n = batch->n, dim = batch->dim;
+    const struct dml_bank_anchors anchors = {.alpha = step->options->alpha,
+                                             .margin = step->options->margin,
+                                             .share = 1 / (double)step->present,
+                                             .share_all = 1 / (double)step->classes};
+    float *units = dml_buffer_reserve(&state->cosines.memory, n * (2 * dim + 1), sizeof *units);
+    if (!units)
+        return DML_ERROR_MEMORY;
+    float *own = units + n * dim, *norms = own + n * dim;
+    dml_units_forward(batch->embeddings, n, dim, units, norms);
+    enum dml_status status = bank->ops->begin(bank, units, batch->labels, n, own);
+    if (!status)
+        status = bank->ops->anchors(bank, &anchors, grad, loss);
+    if (!status)
+        dml_units_backward(units, norms, n, dim, grad);
+    return status;
+}
+
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
@@ -122,8 +145,10 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
                               .classes = state->scores.classes,
                               .present = classes_in(batch->labels, n)};
     double sum;
-    enum dml_status status = dml_class_cosines_by_class(&state->cosines, &state->scores, batch,
-                                                        proxy, &step, grad, &sum);
+    enum dml_status status = state->scores.bank
+                                 ? in_bank(state, &step, batch, grad, &sum)
+                                 : dml_class_cosines_by_class(&state->cosines, &state->scores,
+                                                              batch, proxy, &step, grad, &sum);
     if (status)
         return status;
     *loss = (struct dml_loss){.tuples = n, .active = n, .value = sum};

@@ -7,7 +7,7 @@
  * All lengths being 3, ||e - p||^2 = 18 - 18 cos: the 18s cancel, and what is left is the cross
  * entropy of class_scores.h with scale 18 over all classes but the sample's own. With one class
  * there is nothing to tell it from, and the loss is 0. A zero vector has no direction: cos = 0. */
-#include "criteria/class_scores.h"
+#include "criteria/class_bank.h"
 
 #include <math.h>
 
@@ -37,7 +37,7 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
         return status;
     struct dml_class_scores *scores = *out;
     dml_init_normal(scores->vectors, context->classes * context->dim, context->seed, 0.125);
-    return DML_OK;
+    return dml_class_bank_place(scores, context, dml_class_scores_destroy);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

@@ -5,7 +5,7 @@
  *
  * The squared distance is 2 - 2 cos, and the 2 cancels: the scale of class_scores.h is 2 /
  * temperature. Unlike in proxynca, the sample's own class is in the denominator. */
-#include "criteria/class_scores.h"
+#include "criteria/class_bank.h"
 
 #include <math.h>
 
@@ -39,7 +39,7 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
     struct state *state = *out;
     state->options = *options;
     dml_init_normal(state->scores.vectors, context->classes * context->dim, context->seed, 0.125);
-    return DML_OK;
+    return dml_class_bank_place(&state->scores, context, dml_class_scores_destroy);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

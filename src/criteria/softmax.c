@@ -4,7 +4,7 @@
  *     L = cross entropy of <e_i, w_c / ||w_c||> / T over the classes c
  *
  * The class weights w are learnt. The gradient is that of class_scores.h with scale 1 / T. */
-#include "criteria/class_scores.h"
+#include "criteria/class_bank.h"
 
 #include <math.h>
 
@@ -51,7 +51,9 @@ static enum dml_status create(const void *data, const struct dml_criterion_conte
         return status;
     struct state *state = *out;
     state->options = *options;
-    return DML_OK;
+    return options->class_share < 1
+               ? DML_OK
+               : dml_class_bank_place(&state->scores, context, dml_class_scores_destroy);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

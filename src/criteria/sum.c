@@ -1,9 +1,12 @@
 /* Sums of criteria: each computes its loss and gradients, which are weighted and added. */
 #include "criteria/objective.h"
 
+#include "criteria/class_bank.h"
+
 #include "base/memory.h"
 
 #include <float.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,12 +64,18 @@ const struct dml_criterion *dml_objective_term(const struct dml_objective *objec
     return i == 0 ? objective->criterion : NULL;
 }
 
-static void scale_parameters(struct dml_objective *objective, double weight) {
+static enum dml_status scale_parameters(struct dml_objective *objective, double weight) {
     struct dml_criterion_parameter parameters[NAMES];
     size_t count = weight == 1 ? 0 : dml_objective_own_parameters(objective, parameters, NAMES);
-    for (size_t p = 0; p < count; p++)
-        for (size_t k = 0; k < parameters[p].dims[0] * parameters[p].dims[1]; k++)
+    enum dml_status status = DML_OK;
+    for (size_t p = 0; !status && p < count; p++) {
+        struct dml_class_bank *bank = parameters[p].bank;
+        if (bank)
+            status = bank->ops->scale(bank, weight, INFINITY);
+        for (size_t k = 0; !bank && k < parameters[p].dims[0] * parameters[p].dims[1]; k++)
             parameters[p].grad[k] *= (float)weight;
+    }
+    return status;
 }
 
 enum dml_status dml_objective_compute_sum(struct dml_objective *objective,
@@ -100,7 +109,9 @@ enum dml_status dml_objective_compute_sum(struct dml_objective *objective,
         total.active += part.active;
         for (size_t k = 0; k < size; k++)
             sum[k] += weight * own[k];
-        scale_parameters(objective->terms[t].objective, objective->terms[t].weight);
+        status = scale_parameters(objective->terms[t].objective, objective->terms[t].weight);
+        if (status)
+            return status;
     }
     memcpy(grad, sum, size * sizeof *grad);
     *loss = total;

@@ -56,6 +56,8 @@ static enum dml_status add_weights(const struct dml_experiment *e, bool all,
                                    struct dml_tensors *tensors) {
     enum dml_status status = dml_network_collect(e->network, tensors);
     const struct dml_criterion_optimiser *o = &e->learner.criterion;
+    if (!status)
+        status = dml_criterion_optimiser_fetch(o);
     for (size_t i = 0; !status && i < o->count; i++)
         status =
             add_criterion_view(&o->parameters[i], "criterion.", o->parameters[i].values, tensors);
@@ -348,7 +350,7 @@ static enum dml_status restore_states(struct dml_experiment *e, const char *path
             status = take(tensors, path, own, p->name, count, o->states[i][m]);
         }
     }
-    return status;
+    return status ? status : dml_criterion_optimiser_put(o);
 }
 
 static enum dml_status restore_average(struct dml_experiment *e, const char *path,

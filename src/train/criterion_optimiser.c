@@ -1,6 +1,7 @@
 #include "train/criterion_optimiser.h"
 
 #include "base/memory.h"
+#include "criteria/class_bank.h"
 #include "math/descent.h"
 
 #include <stdlib.h>
@@ -29,18 +30,57 @@ void dml_criterion_optimiser_close(struct dml_criterion_optimiser *optimiser) {
     *optimiser = (struct dml_criterion_optimiser){0};
 }
 
-void dml_criterion_optimiser_clip(struct dml_criterion_optimiser *optimiser, double limit) {
-    for (size_t i = 0; i < optimiser->count; i++)
-        dml_gradient_clip(optimiser->parameters[i].grad, size_of(&optimiser->parameters[i]), 1,
-                          limit);
-}
-
-void dml_criterion_optimiser_step(struct dml_criterion_optimiser *optimiser,
-                                  const struct dml_optimiser *method, const void *options,
-                                  const struct dml_update *updates, const size_t *groups) {
+enum dml_status dml_criterion_optimiser_fetch(const struct dml_criterion_optimiser *optimiser) {
+    enum dml_status status = DML_OK;
     for (size_t i = 0; i < optimiser->count; i++) {
         const struct dml_criterion_parameter *p = &optimiser->parameters[i];
-        method->update(options, &updates[groups[i]], p->values, p->grad, optimiser->states[i],
-                       size_of(p));
+        if (p->bank && !status)
+            status = p->bank->ops->read(p->bank, DML_BANK_VALUES, p->values);
+        for (int s = 0; p->bank && !status && s < DML_OPTIMISER_STATES; s++)
+            if (optimiser->states[i][s])
+                status = p->bank->ops->read(p->bank, DML_BANK_STATE + s, optimiser->states[i][s]);
     }
+    return status;
+}
+
+enum dml_status dml_criterion_optimiser_put(const struct dml_criterion_optimiser *optimiser) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < optimiser->count; i++) {
+        const struct dml_criterion_parameter *p = &optimiser->parameters[i];
+        if (p->bank && !status)
+            status = p->bank->ops->write(p->bank, DML_BANK_VALUES, p->values);
+        for (int s = 0; p->bank && !status && s < DML_OPTIMISER_STATES; s++)
+            if (optimiser->states[i][s])
+                status = p->bank->ops->write(p->bank, DML_BANK_STATE + s, optimiser->states[i][s]);
+    }
+    return status;
+}
+
+enum dml_status dml_criterion_optimiser_clip(struct dml_criterion_optimiser *optimiser,
+                                             double limit) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; !status && i < optimiser->count; i++) {
+        const struct dml_criterion_parameter *p = &optimiser->parameters[i];
+        if (p->bank)
+            status = p->bank->ops->scale(p->bank, 1, limit);
+        else
+            dml_gradient_clip(p->grad, size_of(p), 1, limit);
+    }
+    return status;
+}
+
+enum dml_status dml_criterion_optimiser_step(struct dml_criterion_optimiser *optimiser,
+                                             const struct dml_optimiser *method,
+                                             const void *options, const struct dml_update *updates,
+                                             const size_t *groups) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; !status && i < optimiser->count; i++) {
+        const struct dml_criterion_parameter *p = &optimiser->parameters[i];
+        const struct dml_update *update = &updates[groups[i]];
+        if (p->bank)
+            status = p->bank->ops->update(p->bank, method, options, update);
+        else
+            method->update(options, update, p->values, p->grad, optimiser->states[i], size_of(p));
+    }
+    return status;
 }

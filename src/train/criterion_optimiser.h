@@ -18,12 +18,19 @@ enum dml_status dml_criterion_optimiser_open(struct dml_objective *objective, si
                                              struct dml_criterion_optimiser *out);
 void dml_criterion_optimiser_close(struct dml_criterion_optimiser *optimiser);
 
+/* Brings copies of what is held elsewhere (dml_criterion_parameter.bank), values and states, up to
+ * date; and back, after they were set. */
+enum dml_status dml_criterion_optimiser_fetch(const struct dml_criterion_optimiser *optimiser);
+enum dml_status dml_criterion_optimiser_put(const struct dml_criterion_optimiser *optimiser);
+
 /* Clips all gradients to [-limit, limit]. */
-void dml_criterion_optimiser_clip(struct dml_criterion_optimiser *optimiser, double limit);
+enum dml_status dml_criterion_optimiser_clip(struct dml_criterion_optimiser *optimiser,
+                                             double limit);
 
 /* One step. `updates` are by group; `groups` holds the group of each parameter. */
-void dml_criterion_optimiser_step(struct dml_criterion_optimiser *optimiser,
-                                  const struct dml_optimiser *method, const void *options,
-                                  const struct dml_update *updates, const size_t *groups);
+enum dml_status dml_criterion_optimiser_step(struct dml_criterion_optimiser *optimiser,
+                                             const struct dml_optimiser *method,
+                                             const void *options, const struct dml_update *updates,
+                                             const size_t *groups);
 
 #endif

@@ -1,5 +1,6 @@
 #include "train/experiment.h"
 
+#include "backends/cuda/classes.h"
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/text.h"
@@ -297,11 +298,19 @@ static enum dml_status open_methods(struct dml_experiment *e) {
         .shared = dml_params_options(e->params, &dml_sampling_params)};
     enum dml_status status = dml_sampling_create(
         sampler, dml_params_options(e->params, sampler->method.params), &sampling, &e->sampling);
-    const struct dml_criterion_context context = {.dim = dml_network_dim(e->network),
-                                                  .classes = e->dataset.training.classes,
-                                                  .lr = t->lr,
-                                                  .seed = (uint64_t)t->seed,
-                                                  .arch = e->network_flags->arch};
+    struct dml_criterion_context context = {.dim = dml_network_dim(e->network),
+                                            .classes = e->dataset.training.classes,
+                                            .lr = t->lr,
+                                            .seed = (uint64_t)t->seed,
+                                            .arch = e->network_flags->arch};
+    struct cuda_banks banks;
+    if (!status && e->network->backend == &dml_backend_cuda) {
+        const struct dml_optimiser *optimiser =
+            (const struct dml_optimiser *)dml_method_find(DML_OPTIMISER, t->optim);
+        cuda_banks_make((int)e->setup->gpu.items[0], (size_t)e->network_flags->gpu_classes,
+                        optimiser->states, &banks);
+        context.banks = &banks.banks;
+    }
     if (!status)
         status = dml_terms_open(&e->terms, e->params, t, &context);
     char criteria[500] = "", miners[500] = "";

@@ -35,8 +35,10 @@ static enum dml_status clip(struct dml_learner *l, const struct dml_spans *spans
         l->flags->clip_norm > 0 ? dml_gradient_scale(size->norm, l->flags->clip_norm) : 1;
     double limit = l->flags->clip_value > 0 ? l->flags->clip_value : INFINITY;
     *clipped = scale < 1 || size->max > limit;
-    if (isfinite(limit))
-        dml_criterion_optimiser_clip(&l->criterion, limit);
+    enum dml_status status =
+        isfinite(limit) ? dml_criterion_optimiser_clip(&l->criterion, limit) : DML_OK;
+    if (status)
+        return status;
     return *clipped ? dml_network_clip(l->network, spans, scale, limit) : DML_OK;
 }
 
@@ -65,9 +67,8 @@ enum dml_status dml_learner_step(struct dml_learner *l, uint64_t step,
         return status;
     dml_groups_update(&l->groups, &l->schedule, step);
     status = dml_network_step(l->network, &next);
-    if (status)
-        return status;
-    dml_criterion_optimiser_step(&l->criterion, l->optimiser, l->options, l->groups.updates,
-                                 l->groups.of_criterion);
-    return averaged ? average(l, step) : DML_OK;
+    if (!status)
+        status = dml_criterion_optimiser_step(&l->criterion, l->optimiser, l->options,
+                                              l->groups.updates, l->groups.of_criterion);
+    return !status && averaged ? average(l, step) : status;
 }

@@ -185,6 +185,11 @@ static const struct dml_param network[] = {
      .help = "Compute a batch in pieces of this many images, with the memory of one piece and "
              "exactly the same gradient; frozen batch norm only. 0: whole.",
      .facts = DML_PARAM_MAY_CHANGE},
+    {"gpu_classes", DML_PARAM_INT, AT(gpu_classes), "10000", 1, INT32_MAX,
+     .help =
+         "On a GPU: from this many training classes on it also holds class weights and proxies, "
+         "compares batches with them and updates them.",
+     .facts = DML_PARAM_MAY_CHANGE | DML_PARAM_SAME_RUN},
     {"recompute", DML_PARAM_FLAG, AT(recompute),
      .help = "Transformers: keep only what leaves a block, and recompute the rest in the backward "
              "pass: a fraction of the memory for about a quarter more time, and exactly the same "

@@ -57,6 +57,7 @@ struct dml_network_flags {
     enum dml_head_start head_start;
     int64_t head_hidden;
     int64_t micro_bs;
+    int64_t gpu_classes;
     bool recompute;
     enum dml_precision precision;
 };

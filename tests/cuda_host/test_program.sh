@@ -19,7 +19,7 @@ cp "$source"/examples/plugin/{tiny.c,Makefile} .
 make -s DML_CFLAGS="-I$source/include" tiny.so
 flags=(--plugin tiny.so --arch tiny_width8_normalize --not_pretrained --embed_dim 8 --image_size 32
     --dataset few --source_path "$work" --bs 4 --n_epochs 2 --kernels 1 --loss softmax
-    --evaluation_metrics e_recall@1 --save_path runs --state_minutes 0 --no_plots)
+    --evaluation_metrics e_recall@1 --save_path runs --state_minutes 0 --no_plots --gpu_classes 1)
 train() { "$dml" train "${flags[@]}" "$@" >out 2>log; }
 # What is neither progress nor about the data.
 said() { grep -v -e '/s, ' -e 'few: training has two classes' log || true; }
@@ -45,6 +45,7 @@ data_of() { tail -c +$((9 + $(od -An -tu8 -N8 "$1"))) "$1"; }
 echo "a run on the card names it"
 HOST_CARD_FAILS=1000000000 train --gpu 0 --savename whole || { cat log; fail "a run on the card"; }
 grep -q 'random weights; host double of ' out || { cat out; fail "the card is not named"; }
+grep -q 'class weights: 2 of 8 numbers, on the GPU' out || { cat out; fail "class weights elsewhere"; }
 calls=$(tail -1 log)
 train --n_epochs 0 --savename free || { cat log; fail "a run without --gpu"; }
 grep -q 'host double of ' out || fail "without --gpu the card is not used"

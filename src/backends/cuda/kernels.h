@@ -129,6 +129,35 @@ struct cuda_ranking {
     uint32_t *unsure, most;
 };
 
+/* A batch against the classes first..first+width-1. */
+struct cuda_class_tile {
+    size_t n, dim, first, width;
+    const int32_t *labels; /* (n) */
+    const float *x, *w;    /* (n, dim), (width, dim): the vectors as they are */
+    float *tile;           /* (n, width): cosines, or inner products */
+    const float *shift;    /* (n): what exponents are relative to */
+    float scale;
+    bool clamp; /* cosines to [CUDA_CLASS_LEAST, 1 - CUDA_CLASS_LEAST], without gradient beyond */
+    double *partial; /* (n, cuda_class_chunks(width)): room for sums */
+};
+#define CUDA_CLASS_LEAST 1e-10
+/* How far a float32 cosine may be from the true one. */
+#define CUDA_CLASS_DOUBT 1e-6f
+enum { CUDA_CLASS_CHUNK = 4096 };
+static inline size_t cuda_class_chunks(size_t width) {
+    return (width + CUDA_CLASS_CHUNK - 1) / CUDA_CLASS_CHUNK;
+}
+
+/* Proxy anchor's loss of the classes first..first+width-1. */
+struct cuda_anchors {
+    size_t n, first, width;
+    const int32_t *labels;   /* (n) */
+    float *tile;             /* (width, n): cosines, which become dL/dc */
+    float alpha, margin;     /* exp(-alpha (c - margin)) of own samples, exp(alpha (c + margin)) */
+    double share, share_all; /* of a class that is in the batch, of any class */
+    double *losses;          /* (width): room */
+};
+
 typedef void *cuda_stream;
 
 struct cuda_kernels {
@@ -257,6 +286,29 @@ struct cuda_kernels {
                     double *measure);
     /* Adds to nearer and unsure. */
     void (*count_nearer)(cuda_stream s, const struct cuda_ranking *ranking);
+    /* Vectors scaled to length 1, and their norms; a vector shorter than 1e-12 becomes 0 and has no
+     * gradient. The second turns dL/d(units) into dL/dw. */
+    void (*class_units)(cuda_stream s, size_t count, size_t dim, const float *w, float *units,
+                        float *norms);
+    void (*class_units_gradient)(cuda_stream s, size_t count, size_t dim, const float *units,
+                                 const float *norms, float *grad);
+    /* Cosines of the tile become exp(scale c - shift), 0 for a sample's own class and where the
+     * clamp leaves no gradient; sums (n) = those of the exponentials, added to what is there with
+     * `add`. */
+    void (*class_exponentials)(cuda_stream s, const struct cuda_class_tile *t, bool add,
+                               double *sums);
+    /* most (n): the largest cosine but that of the own class; with `add` of those before too. */
+    void (*class_largest)(cuda_stream s, const struct cuda_class_tile *t, bool add, double *most);
+    /* Own classes in the tile become pull (n). */
+    void (*class_own)(cuda_stream s, const struct cuda_class_tile *t, const float *pull);
+    /* out (n, dim): the vectors of the samples' classes. */
+    void (*class_rows)(cuda_stream s, size_t n, size_t dim, const int32_t *labels, const float *w,
+                       float *out);
+    /* out[labels[i]] += factor[i] * rows[i]. */
+    void (*class_add_rows)(cuda_stream s, size_t n, size_t dim, const int32_t *labels,
+                           const float *factor, const float *rows, float *out);
+    /* loss (1): the classes' together; with `add` added to what is there. */
+    void (*class_anchors)(cuda_stream s, const struct cuda_anchors *a, bool add, double *loss);
     void (*clip)(cuda_stream s, size_t count, float scale, float limit, float *grad);
     void (*average)(cuda_stream s, size_t count, float fresh, const float *values, float *average);
 };

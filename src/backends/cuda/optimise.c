@@ -91,55 +91,60 @@ static bool describe(const struct dml_optimiser *optimiser, const void *options,
 }
 
 /* An optimiser without a kernel, such as a plugin's, runs on the host. */
-static enum dml_status update_on_host(struct cuda_params *params,
-                                      const struct dml_optimiser_step *step,
-                                      const struct dml_update *update, struct range range) {
-    const struct cuda_on *on = params->on;
-    const struct dml_optimiser *optimiser = step->optimiser;
-    size_t n = range.end - range.start, bytes = n * sizeof(float), states = optimiser->states;
+static enum dml_status update_on_host(const struct cuda_on *on,
+                                      const struct dml_optimiser *optimiser, const void *options,
+                                      const struct dml_update *update,
+                                      const struct cuda_arrays *arrays, size_t n) {
+    size_t bytes = n * sizeof(float), states = optimiser->states;
     float *memory = dml_alloc((2 + states) * n, sizeof *memory);
     float *host[DML_OPTIMISER_STATES] = {NULL};
     if (!memory)
         return DML_ERROR_MEMORY;
-    on->api->download(on->device, memory, params->values + range.start, bytes);
-    on->api->download(on->device, memory + n, params->grads + range.start, bytes);
+    on->api->download(on->device, memory, arrays->values, bytes);
+    on->api->download(on->device, memory + n, arrays->grads, bytes);
     for (size_t i = 0; i < states; i++) {
         host[i] = memory + (2 + i) * n;
-        on->api->download(on->device, host[i], params->states[i] + range.start, bytes);
+        on->api->download(on->device, host[i], arrays->states[i], bytes);
     }
     enum dml_status status = cuda_finish(on);
     if (!status) {
-        optimiser->update(step->options, update, memory, memory + n, host, n);
-        on->api->upload(on->device, params->values + range.start, memory, bytes);
+        optimiser->update(options, update, memory, memory + n, host, n);
+        on->api->upload(on->device, arrays->values, memory, bytes);
         for (size_t i = 0; i < states; i++)
-            on->api->upload(on->device, params->states[i] + range.start, host[i], bytes);
+            on->api->upload(on->device, arrays->states[i], host[i], bytes);
     }
     free(memory);
     return status;
 }
 
+enum dml_status cuda_update_arrays(const struct cuda_on *on, const struct dml_optimiser *optimiser,
+                                   const void *options, const struct dml_update *update,
+                                   const struct cuda_arrays *arrays, size_t n) {
+    struct cuda_update described;
+    if (!describe(optimiser, options, update, &described))
+        return update_on_host(on, optimiser, options, update, arrays, n);
+    on->kernels->update(on->stream, &described, n, arrays->values, arrays->grads, arrays->states[0],
+                        arrays->states[1]);
+    return DML_OK;
+}
+
 enum dml_status cuda_params_step(struct cuda_params *params,
                                  const struct dml_optimiser_step *step) {
-    const struct cuda_on *on = params->on;
     enum dml_status status = cuda_params_states(params, step->optimiser->states);
     params->ready = CUDA_STALE;
     for (size_t s = 0; !status && s < step->spans.count; s++) {
         const struct dml_span *span = &step->spans.items[s];
         struct range range = range_of(params, span);
-        const struct dml_update *update = &step->updates[span->group];
-        struct cuda_update described;
-        if (range.end == 0)
-            continue;
-        if (!describe(step->optimiser, step->options, update, &described)) {
-            status = update_on_host(params, step, update, range);
-            continue;
-        }
-        on->kernels->update(on->stream, &described, range.end - range.start,
-                            params->values + range.start, params->grads + range.start,
-                            params->states[0] + range.start,
-                            params->states[1] ? params->states[1] + range.start : NULL);
+        struct cuda_arrays arrays = {
+            params->values + range.start, params->grads + range.start, {0}};
+        for (int i = 0; i < DML_OPTIMISER_STATES; i++)
+            arrays.states[i] = params->states[i] ? params->states[i] + range.start : NULL;
+        if (range.end)
+            status =
+                cuda_update_arrays(params->on, step->optimiser, step->options,
+                                   &step->updates[span->group], &arrays, range.end - range.start);
     }
-    return status ? status : cuda_finish(on);
+    return status ? status : cuda_finish(params->on);
 }
 
 /* Gradients in these spans, without padding. */

@@ -68,6 +68,15 @@ enum dml_status cuda_params_clip(struct cuda_params *params, const struct dml_sp
 enum dml_status cuda_params_average(struct cuda_params *params, double decay);
 enum dml_status cuda_params_exchange(struct cuda_params *params);
 
+/* Values with their gradients and the optimiser's states, as long as each other. */
+struct cuda_arrays {
+    float *values, *grads, *states[DML_OPTIMISER_STATES];
+};
+/* One update of n values; on the host where the optimiser has no kernel. */
+enum dml_status cuda_update_arrays(const struct cuda_on *on, const struct dml_optimiser *optimiser,
+                                   const void *options, const struct dml_update *update,
+                                   const struct cuda_arrays *arrays, size_t n);
+
 /* Makes the first `count` states, or the averages, where they do not exist yet. */
 enum dml_status cuda_params_states(struct cuda_params *params, size_t count);
 enum dml_status cuda_params_averages(struct cuda_params *params);

@@ -7,5 +7,6 @@ extern "C" const struct cuda_kernels *dml_cuda_kernels(void) {
     cuda_fill_rows(&table);
     cuda_fill_params(&table);
     cuda_fill_ranks(&table);
+    cuda_fill_classes(&table);
     return &table;
 }

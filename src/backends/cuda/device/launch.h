@@ -28,6 +28,7 @@ void cuda_fill_pools(struct cuda_kernels *table);
 void cuda_fill_rows(struct cuda_kernels *table);
 void cuda_fill_params(struct cuda_kernels *table);
 void cuda_fill_ranks(struct cuda_kernels *table);
+void cuda_fill_classes(struct cuda_kernels *table);
 
 static inline size_t blocks_for(size_t count, size_t threads) {
     return (count + threads - 1) / threads;
