@@ -15,7 +15,8 @@ if(CMAKE_CXX_COMPILER)
                               OBJECT_DEPENDS "${DML_KERNEL_HEADERS}")
   add_library(dml_cuda_host STATIC EXCLUDE_FROM_ALL ${DML_KERNELS}
               ${CMAKE_SOURCE_DIR}/tests/cuda_shim/shim.cpp
-              ${CMAKE_SOURCE_DIR}/tests/cuda_host/device_host.c ${DML_CUDA_DEVICE}/usable.c)
+              ${CMAKE_SOURCE_DIR}/tests/cuda_host/device_host.c ${DML_CUDA_DEVICE}/usable.c
+              ${DML_CUDA_DEVICE}/nccl.c)
   set_target_properties(dml_cuda_host PROPERTIES CXX_STANDARD 17 CXX_EXTENSIONS ON)
   target_include_directories(dml_cuda_host PUBLIC ${CMAKE_SOURCE_DIR}/tests)
 endif()
@@ -35,6 +36,17 @@ endfunction()
 foreach(name kernels ranks device classes)
   dml_cuda_test(${name} tests/cuda_host/test_${name}.c)
 endforeach()
+# Cards of several processes, which a library in NCCL's place joins.
+if(MPI_C_FOUND AND TARGET dml_cuda_host)
+  add_library(nccl_double MODULE tests/cuda_host/nccl.c)
+  target_compile_options(nccl_double PRIVATE -fvisibility=default)
+  dml_cuda_test(sharing tests/cuda_host/test_sharing.c)
+  add_dependencies(test_cuda_sharing nccl_double)
+  # What Open MPI leaves behind is not ours.
+  set_property(TEST test_cuda_sharing APPEND PROPERTY ENVIRONMENT ASAN_OPTIONS=detect_leaks=0)
+else()
+  dml_leave_out(test_cuda_sharing "there is no MPI or no C++ compiler")
+endif()
 # Tests of networks, and of criteria with class weights, once more, on this backend.
 foreach(name backend backbones bf16 grouped transformer_operations golden_architectures
         golden_architectures2 golden_vit golden_trajectory golden_trajectory2 golden_criteria)

@@ -165,7 +165,7 @@ static int run(int ranks, const char *what, int victim, char *text, size_t size)
              path);
     double started = dml_now();
     int state = system(command);
-    assert_true(dml_now() - started < 60);
+    assert_true(dml_now() - started < 200); /* a busy machine is slow */
     FILE *file = fopen(path, "r");
     size_t length = fread(text, 1, size - 1, file);
     text[length] = 0;

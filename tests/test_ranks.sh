@@ -207,6 +207,7 @@ refused 2 "dml train: --micro_bs 8 does not divide the 4 images" --ranks 4 --mic
 refused 2 "dml train: there is no parameter '--rnks'\|--rnks" --rnks 4
 refused 1 "cannot be opened\|does not exist\|no such\|No such" --ranks 2 --source_path "$work/none"
 refused 1 "dml train: /proc/none.*: " --ranks 2 --save_path /proc/none
+refused 1 "dml train: --gpu 100[01]: " --ranks 2 --gpu 1000 1001
 mkdir "$work/bin"
 cp "$dml" "$work/bin/dml"
 printf '#!/bin/bash\nPATH=%q exec %q "$@"\n' "$work/bin" "$(realpath "$dml")" >"$work/pathless"

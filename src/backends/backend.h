@@ -26,11 +26,16 @@ struct dml_images {
     const struct dml_rect *erased;
 };
 
-/* The processes that share a batch, each with a part of the same size. */
+/* The processes that share a batch, each with a part of the same size. All make the same calls. */
 struct dml_batch_parts {
-    int count;
+    int count, index; /* which of them this one is */
     /* Sends the `bytes` of each, in order, to all of them: all (count, bytes). */
     enum dml_status (*gather)(void *data, const void *mine, size_t bytes, void *all);
+    /* values (count) become the sums over all, added in their order. */
+    enum dml_status (*sum)(void *data, float *values, size_t count);
+    /* Waits until done(what) while their devices exchange something themselves; fails when one of
+     * the processes is lost. */
+    enum dml_status (*wait)(void *data, bool (*done)(void *what), void *what);
     void *data;
 };
 
@@ -136,10 +141,10 @@ struct dml_backend {
     /* Gradients of all learnable parameters from dL/d(embeddings), replacing the previous ones. */
     enum dml_status (*backward)(struct dml_network *network, const float *grad);
 
-    /* The gradients of all learnable parameters as one array, in the backend's own order, which is
-     * the same for networks of one graph with the same options. It belongs to the network, and may
-     * be changed before the next step. */
-    enum dml_status (*gradients)(struct dml_network *network, float **values, size_t *count);
+    /* The gradients of all learnable parameters become their sums over the parts of a batch, added
+     * in the order of parts: the bits of one process that computes them as pieces. */
+    enum dml_status (*sum_gradients)(struct dml_network *network,
+                                     const struct dml_batch_parts *parts);
 
     /* Root mean square, Euclidean norm and largest absolute value over the gradients of `spans`;
      * NULL: of all learnable parameters. */

@@ -38,9 +38,9 @@ static inline enum dml_status dml_network_forward(struct dml_network *network,
 static inline enum dml_status dml_network_backward(struct dml_network *network, const float *grad) {
     return network->backend->backward(network, grad);
 }
-static inline enum dml_status dml_network_gradients(struct dml_network *network, float **values,
-                                                    size_t *count) {
-    return network->backend->gradients(network, values, count);
+static inline enum dml_status dml_network_sum_gradients(struct dml_network *network,
+                                                        const struct dml_batch_parts *parts) {
+    return network->backend->sum_gradients(network, parts);
 }
 static inline enum dml_status dml_network_gradient_size(struct dml_network *network,
                                                         const struct dml_spans *spans,

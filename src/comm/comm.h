@@ -84,6 +84,11 @@ enum dml_status dml_comm_broadcast(struct dml_comm *comm, void *data, size_t byt
  * of one process that adds the same arrays in that order. */
 enum dml_status dml_comm_sum(struct dml_comm *comm, float *values, size_t count);
 
+/* Waits until done(what), which is called again and again, while the ranks' devices exchange
+ * something themselves. Ends like any other call when a rank is lost or has failed; at the limit no
+ * rank is known to be the one. */
+enum dml_status dml_comm_wait(struct dml_comm *comm, bool (*done)(void *what), void *what);
+
 /* To be called before and after what rank 0 does alone, however long it takes: the others wait for
  * it at the end, and a thread of rank 0 tells them that it is at work, so that the limit applies to
  * its silence. `status` is the result of its work; nothing else is exchanged in between. */

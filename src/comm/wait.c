@@ -52,9 +52,14 @@ void dml_comm_deafen(struct dml_comm *comm) {
 }
 
 static enum dml_status lose_patience(struct dml_comm *comm, int rank) {
-    const struct dml_rank *other = &comm->ranks[rank];
+    const struct dml_rank *other = &comm->ranks[rank < 0 ? 0 : rank];
     comm->lost = rank;
     comm->broken = true;
+    if (rank < 0)
+        return dml_fail(DML_ERROR_IO,
+                        "the GPUs of %d ranks have not finished an exchange within %.4g s "
+                        "(--rank_limit): one of them is lost",
+                        comm->size, comm->limit);
     return dml_fail(DML_ERROR_IO,
                     "rank %d of %d is lost: its process %d on %s has not answered for %.4g s "
                     "(--rank_limit)",
@@ -142,30 +147,62 @@ static enum dml_status test_all(struct dml_comm *comm) {
     return status;
 }
 
-/* Waits until nothing is under way. */
-static enum dml_status wait_for(struct dml_comm *comm) {
+/* A wait under way. */
+struct patience {
+    double started, looked, left; /* seconds */
+};
+
+static struct patience new_patience(const struct dml_comm *comm) {
+    double now = dml_now();
+    return (struct patience){now, now, comm->limit};
+}
+
+/* From time to time looks for a reason to wait no longer. `rank`: one that is waited for; -1: it is
+ * not known which. */
+static enum dml_status look_up(struct dml_comm *comm, struct patience *patience, int rank) {
     enum { LOOK_MS = 50 };
     static const double END_SECONDS = 0.5;
-    double started = dml_now(), looked = started, patience = comm->limit;
+    double now = dml_now(), passed = now - patience->looked;
+    if (passed < LOOK_MS * 1e-3)
+        return DML_OK;
+    /* time during which all ranks were suspended does not count */
+    patience->left -= passed < 10 * LOOK_MS * 1e-3 ? passed : LOOK_MS * 1e-3;
+    patience->looked = now;
+    enum dml_status status = hear(comm);
+    if (!status && rank >= 0 && now - patience->started > END_SECONDS)
+        dml_comm_tell_of_end(comm, rank);
+    if (!status)
+        status = look_around(comm);
+    if (!status && patience->left < 0)
+        status = lose_patience(comm, rank);
+    return status;
+}
+
+/* Waits until nothing is under way. */
+static enum dml_status wait_for(struct dml_comm *comm) {
+    struct patience patience = new_patience(comm);
     enum dml_status status = test_all(comm);
     for (unsigned turn = 0; !status && comm->calls->count > 0; turn++) {
         pause_for(turn);
         status = test_all(comm);
-        double now = dml_now();
-        if (status || comm->calls->count == 0 || now - looked < LOOK_MS * 1e-3)
-            continue;
-        /* time during which all ranks were suspended does not count */
-        patience -= now - looked < 10 * LOOK_MS * 1e-3 ? now - looked : LOOK_MS * 1e-3;
-        looked = now;
-        status = hear(comm);
-        if (!status && now - started > END_SECONDS)
-            dml_comm_tell_of_end(comm, comm->calls->items[0].rank);
-        if (!status)
-            status = look_around(comm);
-        if (!status && patience < 0)
-            status = lose_patience(comm, comm->calls->items[0].rank);
+        if (!status && comm->calls->count > 0)
+            status = look_up(comm, &patience, comm->calls->items[0].rank);
     }
-    comm->waited += dml_now() - started;
+    comm->waited += dml_now() - patience.started;
+    return status;
+}
+
+enum dml_status dml_comm_wait(struct dml_comm *comm, bool (*done)(void *what), void *what) {
+    if (comm->broken)
+        return dml_fail(DML_ERROR_IO, "the ranks are disconnected");
+    struct patience patience = new_patience(comm);
+    enum dml_status status = DML_OK;
+    for (unsigned turn = 0; !status && !done(what); turn++) {
+        pause_for(turn);
+        status = look_up(comm, &patience, -1);
+    }
+    comm->broken = comm->broken || status;
+    comm->waited += dml_now() - patience.started;
     return status;
 }
 

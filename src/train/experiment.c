@@ -7,6 +7,7 @@
 #include "data/inventory.h"
 #include "dml/dml.h"
 #include "train/embedding.h"
+#include "train/ranks.h"
 #include "train/run_folder.h"
 
 #include <omp.h>
@@ -188,10 +189,6 @@ static enum dml_status open_graph(struct dml_experiment *e, const struct dml_bac
     return status;
 }
 
-static enum dml_status gather_statistics(void *data, const void *mine, size_t bytes, void *all) {
-    return dml_comm_allgather(data, mine, bytes, all);
-}
-
 /* Whether batch norm makes an image's embedding depend on the others of its batch. */
 static bool ties_images(const struct dml_graph *graph) {
     for (int i = 0; i < graph->node_count; i++)
@@ -209,7 +206,7 @@ static struct dml_network_options network_options(struct dml_experiment *e,
     const struct dml_optimiser *optimiser =
         (const struct dml_optimiser *)dml_method_find(DML_OPTIMISER, e->training->optim);
     bool several = e->comm->size > 1, tied = ties_images(graph);
-    e->parts = (struct dml_batch_parts){e->comm->size, gather_statistics, e->comm};
+    e->parts = dml_ranks_parts(e->comm);
     return (struct dml_network_options){.precision = flags->precision,
                                         .micro_batch = several && !micro && !tied ? part : micro,
                                         .batch_hint = part,
@@ -219,17 +216,16 @@ static struct dml_network_options network_options(struct dml_experiment *e,
                                         .parts = several && !flags->no_sync_bn ? &e->parts : NULL};
 }
 
-/* Ranks add up gradients in the processor's memory, so that is where they must be. */
+/* Several ranks use GPUs only when they are told which: the others of a machine may not have one of
+ * their own. */
 static enum dml_status choose_backend(const struct dml_experiment *e,
                                       const struct dml_backend_wishes *wishes,
                                       const struct dml_backend **out, const char **note) {
-    if (e->comm->size == 1)
+    if (e->comm->size == 1 || wishes->gpu)
         return dml_backend_select(wishes, out, note);
     *out = &dml_backend_cpu;
     *note = NULL;
-    return wishes->gpu ? dml_fail(DML_ERROR_UNSUPPORTED,
-                                  "--gpu: several ranks compute on the processor alone")
-                       : DML_OK;
+    return DML_OK;
 }
 
 /* What a network will be made of. */

@@ -267,7 +267,8 @@ static const struct dml_param setup[] = {
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
     {"gpu", DML_PARAM_INTS, AT(gpu), "0", 0, 1024,
      .help = "The GPU that computes the network (docs/GPU.md); an error if it cannot be used. "
-             "Without the flag it is GPU 0 if there is one, else the processor.",
+             "Without the flag it is GPU 0 if there is one, else the processor. Several: the "
+             "ranks of a machine take them in turn.",
      .facts = DML_PARAM_SAME_RUN | DML_PARAM_INFERENCE},
 };
 #undef AT
@@ -302,8 +303,10 @@ enum dml_status dml_backend_wishes(const struct dml_params *params, const struct
                                        .gpu = dml_params_given(params, "gpu"),
                                        .device = (int)gpus->items[place]};
     if (gpus->count > 1 && out->gpu && (!comm || comm->size == 1))
-        return dml_fail(DML_ERROR_UNSUPPORTED, "--gpu: one GPU computes a run, not %zu",
-                        gpus->count);
+        return dml_fail(DML_ERROR_UNSUPPORTED,
+                        "--gpu: one GPU computes a process, not %zu; --ranks %zu starts a process "
+                        "for each",
+                        gpus->count, gpus->count);
     return DML_OK;
 }
 

@@ -71,13 +71,25 @@ enum dml_status dml_ranks_gather(struct dml_run_ranks *r, const struct dml_loade
     return status;
 }
 
+static enum dml_status gather(void *comm, const void *mine, size_t bytes, void *all) {
+    return dml_comm_allgather(comm, mine, bytes, all);
+}
+
+static enum dml_status sum(void *comm, float *values, size_t count) {
+    return dml_comm_sum(comm, values, count);
+}
+
+static enum dml_status wait_for(void *comm, bool (*done)(void *what), void *what) {
+    return dml_comm_wait(comm, done, what);
+}
+
+struct dml_batch_parts dml_ranks_parts(struct dml_comm *comm) {
+    return (struct dml_batch_parts){comm->size, comm->rank, gather, sum, wait_for, comm};
+}
+
 enum dml_status dml_ranks_sum_gradients(struct dml_run_ranks *r, struct dml_network *network) {
-    float *values;
-    size_t count;
-    if (r->comm->size == 1)
-        return DML_OK;
-    enum dml_status status = dml_network_gradients(network, &values, &count);
-    return status ? status : dml_comm_sum(r->comm, values, count);
+    const struct dml_batch_parts parts = dml_ranks_parts(r->comm);
+    return parts.count == 1 ? DML_OK : dml_network_sum_gradients(network, &parts);
 }
 
 enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_network *network) {

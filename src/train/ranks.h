@@ -31,6 +31,9 @@ void dml_ranks_close(struct dml_run_ranks *ranks);
 enum dml_status dml_ranks_gather(struct dml_run_ranks *ranks, const struct dml_loaded *own,
                                  bool stop, bool save);
 
+/* The ranks as a backend sees them. Valid as long as `comm` is. */
+struct dml_batch_parts dml_ranks_parts(struct dml_comm *comm);
+
 /* The network's gradients become those of the whole batch: sums, because the loss was the whole
  * batch's. */
 enum dml_status dml_ranks_sum_gradients(struct dml_run_ranks *ranks, struct dml_network *network);

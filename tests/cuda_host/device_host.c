@@ -1,5 +1,6 @@
 #include "cuda_host/device_host.h"
 
+#include "backends/cuda/device/nccl.h"
 #include "backends/cuda/device/usable.h"
 #include "base/half.h"
 #include "math/linear.h"
@@ -25,7 +26,8 @@ enum { HEADER = 64 };
 
 static long fail_at = -1, calls;
 static size_t limit, used, pieces;
-static const char *lost;
+static const char *lost, *joined_by;
+static size_t exchanged;
 
 void cuda_host_fail_at(long at) {
     fail_at = at;
@@ -377,6 +379,41 @@ static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, con
     free(wide[1]);
 }
 
+void cuda_host_join_by(const char *library) {
+    joined_by = library;
+}
+size_t cuda_host_exchanged(void) {
+    return exchanged;
+}
+
+static bool group_name(char *name, char *reason) {
+    if (joined_by)
+        return nccl_name(joined_by, name, reason);
+    snprintf(reason, CUDA_REASON, "cards stand alone");
+    return false;
+}
+
+static struct cuda_group *group_join(struct cuda_device *device, const char *name, int index,
+                                     int count, char *reason) {
+    (void)device;
+    return nccl_join(name, index, count, reason);
+}
+
+static void group_exchange(struct cuda_device *device, struct cuda_group *group,
+                           const struct cuda_transfer *transfers, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        exchanged += transfers[i].send ? transfers[i].bytes : 0;
+    if (works(device) && nccl_exchange(group, stream(device), transfers, count))
+        device->failed = true;
+}
+
+static bool group_busy(struct cuda_device *device, struct cuda_group *group) {
+    const char *failure;
+    bool busy = nccl_busy(group, &failure);
+    device->failed = device->failed || failure;
+    return busy && !device->failed;
+}
+
 const struct cuda_api *cuda_host_api(void) {
     static struct cuda_api api = {
         .interface = CUDA_INTERFACE,
@@ -401,6 +438,11 @@ const struct cuda_api *cuda_host_api(void) {
         .conv_forward = conv_forward,
         .conv_data = conv_data,
         .conv_weights = conv_weights,
+        .group_name = group_name,
+        .group_join = group_join,
+        .group_leave = nccl_leave,
+        .group_exchange = group_exchange,
+        .group_busy = group_busy,
     };
     api.kernels = dml_cuda_kernels();
     return &api;

@@ -26,4 +26,9 @@ void cuda_host_memory(size_t bytes);
 size_t cuda_host_used(void);
 size_t cuda_host_pieces(void);
 
+/* Cards of several processes are joined by this library (tests/cuda_host/nccl.c); NULL: they cannot
+ * be joined. Bytes that this process's cards have sent. */
+void cuda_host_join_by(const char *library);
+size_t cuda_host_exchanged(void);
+
 #endif

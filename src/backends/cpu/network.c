@@ -151,10 +151,10 @@ static enum dml_status create(const struct dml_graph *graph,
     return DML_OK;
 }
 
-static enum dml_status gradients(struct dml_network *network, float **values, size_t *count) {
-    *values = cpu_of(network)->params.grads;
-    *count = cpu_of(network)->params.learnable;
-    return DML_OK;
+static enum dml_status sum_gradients(struct dml_network *network,
+                                     const struct dml_batch_parts *parts) {
+    struct cpu_params *params = &cpu_of(network)->params;
+    return parts->sum(parts->data, params->grads, params->learnable);
 }
 
 static enum dml_status read_param(struct dml_network *network, int index, enum dml_slot slot,
@@ -215,7 +215,7 @@ const struct dml_backend dml_backend_cpu = {
     .embed = dml_planned_embed,
     .forward = dml_planned_forward,
     .backward = dml_planned_backward,
-    .gradients = gradients,
+    .sum_gradients = sum_gradients,
     .gradient_size = gradient_size,
     .clip = clip,
     .step = step,

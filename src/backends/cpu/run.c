@@ -1,8 +1,8 @@
 #include "backends/cpu/run.h"
 
 #include "backends/cpu/operations/operation.h"
-#include "backends/cpu/parts.h"
 #include "backends/cpu/traits.h"
+#include "backends/parts.h"
 
 #include <math.h>
 #include <string.h>
@@ -77,7 +77,7 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct plan_ste
     const struct dml_node *node = &run->plan->graph->nodes[fusion->norm];
     const struct plan_layout *layout = &fusion->layout;
     size_t padded = plan_layout_channels(layout);
-    double count = (double)(run->plan->n * cpu_parts_count(run->parts)) * (double)layout->pixels;
+    double count = (double)(run->plan->n * dml_parts_count(run->parts)) * (double)layout->pixels;
     if (count < 2)
         return dml_fail(DML_ERROR_INPUT,
                         "%s: batch statistics need more than one value per channel", node->name);
@@ -86,7 +86,7 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct plan_ste
     const struct cpu_kernels *kernels = kernels_of(fusion);
     kernels->batch_statistics(layout, run->plan->n, cpu_at(run, step->in), mean, variance);
     enum dml_status status =
-        cpu_parts_statistics(run->parts, (size_t)layout->channels, mean, variance);
+        dml_parts_statistics(run->parts, (size_t)layout->channels, mean, variance);
     if (status)
         return status;
     update_running(params, node, fusion->norm, count, mean, variance);
@@ -245,12 +245,12 @@ static enum dml_status norm_backward(const struct cpu_run *run, const struct pla
     float *grad_weight = cpu_params_grad(params, fusion->norm, DML_ROLE_NORM_WEIGHT);
     float *grad_bias = cpu_params_grad(params, fusion->norm, DML_ROLE_NORM_BIAS);
     double epsilon = run->plan->graph->nodes[fusion->norm].epsilon;
-    double count = (double)(n * cpu_parts_count(run->parts)) * (double)layout->pixels;
+    double count = (double)(n * dml_parts_count(run->parts)) * (double)layout->pixels;
     for (size_t c = 0; c < (size_t)layout->channels; c++) { /* of this part, like all gradients */
         grad_weight[c] = (float)(sum_x[c] / sqrt(variance[c] + epsilon));
         grad_bias[c] = (float)sum[c];
     }
-    enum dml_status status = cpu_parts_sums(run->parts, 2 * padded, sum);
+    enum dml_status status = dml_parts_sums(run->parts, 2 * padded, sum);
     if (status)
         return status;
     for (size_t c = 0; c < padded; c++) {

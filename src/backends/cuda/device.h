@@ -9,7 +9,7 @@
  * Work is queued in the order of the calls and done some time later. Once one fails, all later ones
  * do nothing; `finish` reports it. */
 
-enum { CUDA_INTERFACE = 1, CUDA_REASON = 256 };
+enum { CUDA_INTERFACE = 2, CUDA_REASON = 256, CUDA_GROUP_NAME = 128 };
 
 struct cuda_card {
     char name[128];
@@ -54,6 +54,15 @@ struct cuda_gemm {
     float beta;
 };
 
+/* Bytes on the card that go to another process's card or come from there. */
+struct cuda_transfer {
+    void *data;
+    size_t bytes;
+    int other; /* its number in the group */
+    bool send;
+};
+struct cuda_group; /* cards of several processes that exchange memory */
+
 /* Functions that can fail immediately write one line to `reason` (CUDA_REASON bytes). */
 struct cuda_api {
     int interface; /* CUDA_INTERFACE */
@@ -95,6 +104,19 @@ struct cuda_api {
                       const void *weights, void *grad_x, void *scratch);
     void (*conv_weights)(struct cuda_device *device, struct cuda_conv *conv, const void *grad,
                          const void *x, void *grad_weights, void *scratch);
+
+    /* A name (CUDA_GROUP_NAME bytes) for a new group; false: cards cannot be joined. */
+    bool (*group_name)(char *name, char *reason);
+    /* Joins the card to the others, whose processes all call this. NULL: they cannot be joined. */
+    struct cuda_group *(*group_join)(struct cuda_device *device, const char *name, int index,
+                                     int count, char *reason);
+    /* Whatever is under way ends. */
+    void (*group_leave)(struct cuda_group *group);
+    /* Queues all of these at once. The other cards do the same in the same order. */
+    void (*group_exchange)(struct cuda_device *device, struct cuda_group *group,
+                           const struct cuda_transfer *transfers, size_t count);
+    /* Whether something queued is not done yet, and has not failed. */
+    bool (*group_busy)(struct cuda_device *device, struct cuda_group *group);
 };
 
 /* The one symbol of libdml_cuda.so. */

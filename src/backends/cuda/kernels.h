@@ -189,8 +189,8 @@ struct cuda_kernels {
                       float *statistics);
     void (*norm_variance)(cuda_stream s, const struct cuda_norm *norm, const double *sums,
                           double count, float momentum, float *statistics);
-    /* From CUDA_SUM_PRODUCT of gradient and input: gradients of weight and bias, and coefficients
-     * (3, stride) for norm_input. */
+    /* From CUDA_SUM_PRODUCT of gradient and input: gradients of weight and bias (both may be NULL),
+     * and coefficients (3, stride) for norm_input. */
     void (*norm_backward)(cuda_stream s, const struct cuda_norm *norm, const double *sums,
                           double count, const float *statistics, float *grad_weight,
                           float *grad_bias, float *coefficients);

@@ -2,6 +2,7 @@
 
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/run.h"
+#include "backends/cuda/sharing.h"
 #include "base/memory.h"
 
 #include <stdlib.h>
@@ -16,6 +17,7 @@ struct cuda_network {
     char *arena, *pixels; /* on the card */
     char *host;           /* for what is copied to `pixels` */
     size_t arena_bytes, image_bytes;
+    struct cuda_sharing sharing;
 };
 
 static struct cuda_network *cuda_of(struct dml_network *network) {
@@ -25,6 +27,7 @@ static struct cuda_network *cuda_of(struct dml_network *network) {
 static void close_network(struct cuda_network *network) {
     const struct cuda_on *on = &network->on;
     dml_planned_close(&network->planned);
+    cuda_sharing_close(&network->sharing, on);
     cuda_params_destroy(&network->params);
     if (on->device) {
         on->api->release(on->device, network->arena);
@@ -116,7 +119,8 @@ static struct cuda_run run_of(struct cuda_network *network, const struct plan *p
                              .images = images,
                              .pixels = network->pixels,
                              .host = network->host,
-                             .first = first};
+                             .first = first,
+                             .parts = network->planned.options.parts};
 }
 
 static enum dml_status run_forward(struct dml_planned *planned, const struct plan *plan,
@@ -182,6 +186,12 @@ static enum dml_status create(const struct dml_graph *graph,
     network->planned.traits.recompute = options->recompute;
     *out = &network->planned.base;
     return DML_OK;
+}
+
+static enum dml_status sum_gradients(struct dml_network *network,
+                                     const struct dml_batch_parts *parts) {
+    struct cuda_network *own = cuda_of(network);
+    return cuda_sum_gradients(&own->sharing, &own->params, parts);
 }
 
 static enum dml_status read_param(struct dml_network *network, int index, enum dml_slot slot,
@@ -278,6 +288,7 @@ const struct dml_backend dml_backend_cuda = {
     .embed = dml_planned_embed,
     .forward = dml_planned_forward,
     .backward = dml_planned_backward,
+    .sum_gradients = sum_gradients,
     .gradient_size = gradient_size,
     .clip = clip,
     .step = step,

@@ -1,5 +1,9 @@
 #include "backends/cuda/run.h"
 
+#include "backends/parts.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
 #include <string.h>
 
 static const struct plan_fusion *unit_at(const struct cuda_run *run, int u) {
@@ -95,14 +99,32 @@ static void run_conv(const struct cuda_run *run, const struct plan_step *step) {
                           cuda_at(run, step->scratch));
 }
 
+/* sums (count), on the card, become those over all parts of the batch. */
+static enum dml_status sum_parts(const struct cuda_run *run, double *sums, size_t count) {
+    const struct cuda_on *on = run->on;
+    if (!run->parts)
+        return DML_OK;
+    double *host = dml_alloc(count, sizeof *host);
+    if (!host)
+        return DML_ERROR_MEMORY;
+    on->api->download(on->device, host, sums, count * sizeof *host);
+    enum dml_status status = cuda_finish(on);
+    if (!status)
+        status = dml_parts_sums(run->parts, count, host);
+    if (!status)
+        on->api->upload(on->device, sums, host, count * sizeof *host);
+    free(host);
+    return status;
+}
+
 /* State: mean, variance, scale and shift of each channel. */
 static enum dml_status run_norm(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
     const struct plan_fusion *fusion = unit_at(run, step->fusion);
     const struct dml_node *node = &run->plan->graph->nodes[fusion->norm];
     struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
-    double count = (double)rows.count;
-    if (rows.count < 2)
+    double count = (double)(rows.count * dml_parts_count(run->parts));
+    if (count < 2)
         return dml_fail(DML_ERROR_INPUT,
                         "%s: batch statistics need more than one value per channel", node->name);
     struct cuda_carving carving = {cuda_at(run, step->scratch), 0};
@@ -112,8 +134,14 @@ static enum dml_status run_norm(const struct cuda_run *run, const struct plan_st
     float *statistics = cuda_at(run, step->state);
     const void *x = cuda_at(run, step->in);
     cuda_sum(run, &summing, &(struct cuda_sums){CUDA_SUM, rows, x, NULL, NULL});
+    enum dml_status status = sum_parts(run, summing.sums, rows.width);
+    if (status)
+        return status;
     on->kernels->norm_mean(on->stream, rows.width, summing.sums, count, statistics);
     cuda_sum(run, &summing, &(struct cuda_sums){CUDA_SUM_SQUARES, rows, x, NULL, statistics});
+    status = sum_parts(run, summing.sums, rows.width);
+    if (status)
+        return status;
     on->kernels->norm_variance(on->stream, &norm, summing.sums, count, node->momentum, statistics);
     run->params->ready = CUDA_STALE;
     on->kernels->affine(on->stream, rows, x, statistics + 2 * rows.width,
@@ -315,7 +343,7 @@ static void conv_data(const struct cuda_run *run, const struct plan_step *step) 
                             cuda_at(run, step->scratch));
 }
 
-static void norm_backward(const struct cuda_run *run, const struct plan_step *step) {
+static enum dml_status norm_backward(const struct cuda_run *run, const struct plan_step *step) {
     const struct cuda_on *on = run->on;
     const struct plan_fusion *fusion = unit_at(run, step->fusion);
     struct cuda_rows rows = cuda_rows_of(&fusion->layout, run->plan->n);
@@ -331,8 +359,17 @@ static void norm_backward(const struct cuda_run *run, const struct plan_step *st
                                cuda_grad(run->params, fusion->norm, DML_ROLE_NORM_WEIGHT),
                                cuda_grad(run->params, fusion->norm, DML_ROLE_NORM_BIAS),
                                coefficients);
+    if (run->parts) { /* parameters' gradients are this part's, like all; the input's are not */
+        enum dml_status status = sum_parts(run, summing.sums, 2 * rows.width);
+        if (status)
+            return status;
+        double count = (double)(rows.count * dml_parts_count(run->parts));
+        on->kernels->norm_backward(on->stream, &norm, summing.sums, count, statistics, NULL, NULL,
+                                   coefficients);
+    }
     on->kernels->norm_input(on->stream, rows, grad, x, statistics, coefficients,
                             cuda_at(run, step->out));
+    return DML_OK;
 }
 
 static void frozen_norm_backward(const struct cuda_run *run, const struct plan_step *step) {
@@ -419,8 +456,7 @@ static enum dml_status backward_step(const struct cuda_run *run, const struct pl
         conv_data(run, step);
         break;
     case PLAN_STEP_NORM:
-        norm_backward(run, step);
-        break;
+        return norm_backward(run, step);
     case PLAN_STEP_FROZEN_NORM:
         frozen_norm_backward(run, step);
         break;

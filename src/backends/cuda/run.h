@@ -22,6 +22,8 @@ struct cuda_run {
     char *pixels; /* on the card: images of the plan's size, cuda_image_bytes */
     char *host;   /* as much on the host */
     size_t first; /* index in the batch of the plan's first image */
+    const struct dml_batch_parts *parts; /* of the batch, where other processes have some of it; or
+                                          * NULL */
 };
 
 /* Bytes that the images of a plan take on the card, with their tables. */

@@ -1,4 +1,5 @@
 #include "backends/cuda/device/cudnn_choose.h"
+#include "backends/cuda/device/nccl.h"
 #include "backends/cuda/device/usable.h"
 
 #include <cublas_v2.h>
@@ -293,6 +294,33 @@ static void conv_weights(struct cuda_device *device, struct cuda_conv *conv, con
     run(device, conv, CUDA_WEIGHTS, &operands, scratch);
 }
 
+static bool group_name(char *name, char *reason) {
+    return nccl_name("libnccl.so.2", name, reason);
+}
+
+static struct cuda_group *group_join(struct cuda_device *device, const char *name, int index,
+                                     int count, char *reason) {
+    if (failed(cudaSetDevice(device->index), reason))
+        return NULL;
+    return nccl_join(name, index, count, reason);
+}
+
+static void group_exchange(struct cuda_device *device, struct cuda_group *group,
+                           const struct cuda_transfer *transfers, size_t count) {
+    const char *failure =
+        works(device) ? nccl_exchange(group, device->stream, transfers, count) : NULL;
+    if (failure)
+        note(device, "NCCL", failure);
+}
+
+static bool group_busy(struct cuda_device *device, struct cuda_group *group) {
+    const char *failure;
+    bool busy = nccl_busy(group, &failure);
+    if (failure)
+        note(device, "NCCL", failure);
+    return works(device) && (busy || cudaStreamQuery(device->stream) == cudaErrorNotReady);
+}
+
 __attribute__((visibility("default"))) const struct cuda_api *dml_cuda_api(void) {
     static struct cuda_api api = {
         .interface = CUDA_INTERFACE,
@@ -317,6 +345,11 @@ __attribute__((visibility("default"))) const struct cuda_api *dml_cuda_api(void)
         .conv_forward = conv_forward,
         .conv_data = conv_data,
         .conv_weights = conv_weights,
+        .group_name = group_name,
+        .group_join = group_join,
+        .group_leave = nccl_leave,
+        .group_exchange = group_exchange,
+        .group_busy = group_busy,
     };
     api.kernels = dml_cuda_kernels();
     return &api;

@@ -225,6 +225,8 @@ static __global__ void norm_backward_kernel(struct cuda_norm norm, const double 
     coefficients[c] = (float)scale;
     coefficients[stride + c] = (float)(-scale * sum_x / (s2 * count));
     coefficients[2 * stride + c] = (float)(-scale * sum / count);
+    if (!grad_weight)
+        return;
     grad_weight[c] = (float)(sum_x / sqrt(s2));
     grad_bias[c] = (float)(sum);
 }

@@ -1,5 +1,5 @@
-#ifndef DML_CPU_PARTS_H
-#define DML_CPU_PARTS_H
+#ifndef DML_BACKENDS_PARTS_H
+#define DML_BACKENDS_PARTS_H
 
 #include "backends/backend.h"
 
@@ -8,13 +8,13 @@
  * process, nothing changes. */
 
 /* mean, variance (channels) of this part become those of the batch. */
-enum dml_status cpu_parts_statistics(const struct dml_batch_parts *parts, size_t channels,
+enum dml_status dml_parts_statistics(const struct dml_batch_parts *parts, size_t channels,
                                      float *mean, float *variance);
 
 /* values (count) become the sums over all parts, in their order. */
-enum dml_status cpu_parts_sums(const struct dml_batch_parts *parts, size_t count, double *values);
+enum dml_status dml_parts_sums(const struct dml_batch_parts *parts, size_t count, double *values);
 
-static inline size_t cpu_parts_count(const struct dml_batch_parts *parts) {
+static inline size_t dml_parts_count(const struct dml_batch_parts *parts) {
     return parts ? (size_t)parts->count : 1;
 }
 

@@ -1,11 +1,11 @@
-#include "backends/cpu/parts.h"
+#include "backends/parts.h"
 
 #include "base/memory.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum dml_status cpu_parts_sums(const struct dml_batch_parts *parts, size_t count, double *values) {
+enum dml_status dml_parts_sums(const struct dml_batch_parts *parts, size_t count, double *values) {
     if (!parts)
         return DML_OK;
     double *all = dml_alloc((size_t)parts->count * count, sizeof *all);
@@ -23,7 +23,7 @@ enum dml_status cpu_parts_sums(const struct dml_batch_parts *parts, size_t count
 /* The variance of the batch is the mean of the parts' variances and of their means' squared
  * distances from its mean: no difference of large numbers. Chan, Golub and LeVeque 1979, Updating
  * formulae and a pairwise algorithm for computing sample variances. */
-enum dml_status cpu_parts_statistics(const struct dml_batch_parts *parts, size_t channels,
+enum dml_status dml_parts_statistics(const struct dml_batch_parts *parts, size_t channels,
                                      float *mean, float *variance) {
     if (!parts)
         return DML_OK;
