@@ -10,14 +10,16 @@
  *                         ends, the last line on stderr says how many there were
  *     HOST_CARD_MEMORY    bytes
  *     HOST_CARD_IS        its compute capability, "7.5"
- *     HOST_CARD_VERSIONS  "12080 13000 91100": of the driver, the runtime and cuDNN */
+ *     HOST_CARD_NCCL      the library that joins it to the cards of other ranks; "": it stands
+ * alone HOST_CARD_VERSIONS  "12080 13000 91100": of the driver, the runtime and cuDNN */
 static void tell_calls(void) {
     fprintf(stderr, "%ld\n", cuda_host_calls());
 }
 
 __attribute__((constructor)) static void use_host_card(void) {
     const char *fails = getenv("HOST_CARD_FAILS"), *memory = getenv("HOST_CARD_MEMORY"),
-               *is = getenv("HOST_CARD_IS"), *text = getenv("HOST_CARD_VERSIONS");
+               *is = getenv("HOST_CARD_IS"), *nccl = getenv("HOST_CARD_NCCL"),
+               *text = getenv("HOST_CARD_VERSIONS");
     struct cuda_versions versions;
     int major, minor;
     dml_cuda_replace(cuda_host_api());
@@ -25,6 +27,7 @@ __attribute__((constructor)) static void use_host_card(void) {
         cuda_host_fail_at(atol(fails));
         atexit(tell_calls);
     }
+    cuda_host_join_by(nccl && *nccl ? nccl : NULL);
     if (memory)
         cuda_host_memory((size_t)atoll(memory));
     if (is && sscanf(is, "%d.%d", &major, &minor) == 2)

@@ -61,6 +61,23 @@ for lost in $((calls / 2)) $((calls * 4 / 5)); do
         fail "call $lost: the resumed state differs"
 done
 
+if [ -e "$(dirname "$dml")/libnccl_double.so" ]; then
+    echo "ranks with a card each are one card in pieces, also after one is lost"
+    card=(--gpu 0 --arch vitt16_normalize --no_train_metrics --n_epochs 1)
+    HOST_CARD_FAILS=1000000000 train "${card[@]}" --savename pieces --micro_bs 2 ||
+        { cat log; fail "a card in pieces"; }
+    lost=$(($(tail -1 log) / 3)) # a rank makes fewer calls
+    export HOST_CARD_NCCL=$(realpath "$(dirname "$dml")/libnccl_double.so")
+    HOST_CARD_FAILS=$lost train "${card[@]}" --savename ranks --ranks 2 &&
+        fail "nobody noticed that a rank's card is lost"
+    [ "$(said | grep -c '^dml train: ')" = 1 ] && said | grep -q '^dml train: .*GPU: the card is lost$' ||
+        { said; fail "a rank's card that is lost is not told in one line"; }
+    train "${card[@]}" --ranks 2 --resume runs/few/ranks || { cat log; fail "ranks do not go on"; }
+    ! grep "GPUs exchange" out || fail "cards are not joined"
+    cmp <(data_of runs/few/pieces/state.safetensors) <(data_of runs/few/ranks/state.safetensors) ||
+        fail "ranks with cards: the state differs"
+fi
+
 echo "a card lost while it embeds"
 checkpoint=$(find runs/few/whole -name 'checkpoint_Test*' | head -1)
 status=0
