@@ -160,15 +160,17 @@ echo "every sampler plans the same batches everywhere"
 for sampler in full_random greedy_coreset d2_coreset disthist_batchmatch fid_batchmatch; do
     flags=(--n_epochs 1 --optim sgd --data_sampler $sampler --data_batchmatch_bigbs 32
         --no_train_metrics --loss multisimilarity)
+    [ $sampler != d2_coreset ] || # what else is kept from step to step
+        flags+=(--n_epochs 3 --loss contrastive --xbm_size 40 --ema 0.9 --optim adam)
     train "one_$sampler" --micro_bs 8 "${flags[@]}"
     train "two_$sampler" --ranks 2 "${flags[@]}"
     same "one_$sampler" "two_$sampler"
 done
 
 echo "batch norm has the statistics of the whole batch, or of each rank's part"
-# With small steps: training multiplies any rounding, that of another processor level as well
+# Training multiplies any rounding, that of another processor level as well
 # (docs/CLUSTER.md has figures).
-norm=(--arch resnet18_normalize --n_epochs 2 --optim sgd --lr 0.00001 --loss multisimilarity --bs 24
+norm=(--arch resnet18_normalize --n_epochs 2 --optim sgd --lr 0.0001 --loss multisimilarity --bs 24
     --samples_per_class 2 --no_train_metrics)
 train whole "${norm[@]}"
 train synchronised --ranks 2 "${norm[@]}"

@@ -3,13 +3,11 @@
 
 #include "backends/backend.h"
 
-/* Batch norm over a batch that several processes share, each with a part of the same size: Ioffe
- * and Szegedy 2015, Batch normalization, with the statistics of the whole batch. `parts` NULL: one
- * process, nothing changes. */
+/* What batch norm needs of a batch that several processes share. `parts` NULL: one process, nothing
+ * changes. */
 
-/* mean, variance (channels) of this part become those of the batch. */
-enum dml_status dml_parts_statistics(const struct dml_batch_parts *parts, size_t channels,
-                                     float *mean, float *variance);
+/* values (count) become those of the first part. */
+enum dml_status dml_parts_first(const struct dml_batch_parts *parts, size_t count, float *values);
 
 /* values (count) become the sums over all parts, in their order. */
 enum dml_status dml_parts_sums(const struct dml_batch_parts *parts, size_t count, double *values);

@@ -231,7 +231,13 @@ static void check_statistics(const struct size *s) {
     assert_true(running && partial && sums && right);
     const struct cuda_norm norm = {channels, channels,           weight, bias,
                                    running,  running + channels, 1e-5};
-    cpu_kernels_float32()->batch_statistics(&layout, s->n, x, mean, variance);
+    cpu_kernels_float32()->first_values(&layout, x, mean);
+    cpu_kernels_float32()->moments(&layout, s->n, x, mean, right, right + channels);
+    for (size_t c = 0; c < channels; c++) {
+        double m = right[c] / (double)rows.count;
+        mean[c] = (float)(mean[c] + m);
+        variance[c] = (float)(right[channels + c] / (double)rows.count - m * m);
+    }
     card()->sums(NULL, &(struct cuda_sums){CUDA_SUM, rows, x2, NULL, NULL}, partial, sums);
     card()->norm_mean(NULL, channels, sums, (double)rows.count, statistics);
     card()->sums(NULL, &(struct cuda_sums){CUDA_SUM_SQUARES, rows, x2, NULL, statistics}, partial,

@@ -44,9 +44,13 @@ struct cpu_kernels {
     void (*pointwise)(const struct plan_layout *layout, size_t n, const void *x, const float *scale,
                       const float *shift, const void *residual, bool relu, void *out);
 
-    /* Per channel mean and biased variance over images and pixels. */
-    void (*batch_statistics)(const struct plan_layout *layout, size_t n, const void *x, float *mean,
-                             float *variance);
+    /* A value of each channel: near enough to its mean for a variance that is not the difference of
+     * large sums. */
+    void (*first_values)(const struct plan_layout *layout, const void *x, float *values);
+
+    /* Per channel sums over images and pixels of x - shift and of its square. */
+    void (*moments)(const struct plan_layout *layout, size_t n, const void *x, const float *shift,
+                    double *sum, double *squares);
 
     /* Per channel sums of grad and of grad * (x - mean). */
     void (*channel_sums)(const struct plan_layout *layout, size_t n, const void *grad,

@@ -207,26 +207,25 @@ static void channel_sums(const struct plan_layout *layout, size_t n, const void 
     }
 }
 
-static void batch_statistics(const struct plan_layout *layout, size_t n, const void *x, float *mean,
-                             float *variance) {
+static void first_values(const struct plan_layout *layout, const void *x, float *values) {
     size_t block = (size_t)layout->block, row = layout->pixels * block;
-    double count = (double)n * (double)layout->pixels;
+    for (size_t g = 0; g < (size_t)layout->groups; g++)
+        for (size_t b = 0; b < block; b++)
+            values[g * block + b] = load(((const element *)x)[g * row + b]);
+}
+
+static void moments(const struct plan_layout *layout, size_t n, const void *x, const float *shift,
+                    double *sum, double *squares) {
+    size_t block = (size_t)layout->block, row = layout->pixels * block;
 #pragma omp parallel for schedule(static)
     for (size_t g = 0; g < (size_t)layout->groups; g++) {
         const element *first = (const element *)x + g * row;
-        float shift[LANES]; /* near the mean, so that the variance is not a difference of large sums
-                             */
-        double sum[LANES] = {0}, squares[LANES] = {0};
-        for (size_t b = 0; b < block; b++)
-            shift[b] = load(first[b]);
+        double *s = sum + g * block, *p = squares + g * block;
+        memset(s, 0, block * sizeof *s);
+        memset(p, 0, block * sizeof *p);
         for (size_t i = 0; i < n; i++)
-            WITH_BLOCK(sum_row, block, layout->pixels, NULL, first + i * layout->image, shift, sum,
-                       squares);
-        for (size_t b = 0; b < block; b++) {
-            double m = sum[b] / count;
-            mean[g * block + b] = (float)(shift[b] + m);
-            variance[g * block + b] = (float)fmax(squares[b] / count - m * m, 0.0);
-        }
+            WITH_BLOCK(sum_row, block, layout->pixels, NULL, first + i * layout->image,
+                       shift + g * block, s, p);
     }
 }
 
@@ -286,7 +285,8 @@ const struct cpu_kernels *KERNELS(void) {
         .input = input,
         .combine = combine,
         .pointwise = pointwise,
-        .batch_statistics = batch_statistics,
+        .first_values = first_values,
+        .moments = moments,
         .channel_sums = channel_sums,
         .norm_gradient = norm_gradient,
         .max_pool = max_pool,

@@ -70,6 +70,28 @@ static void update_running(struct cpu_params *params, const struct dml_node *nod
     params->prepared = CPU_PREPARED_NOT;
 }
 
+/* Per channel mean and biased variance over the whole batch: Ioffe and Szegedy 2015, Batch
+ * normalization. Wherever its images are, the same float32 sums are added up in float64. */
+static enum dml_status batch_statistics(const struct cpu_run *run, const struct plan_fusion *fusion,
+                                        const void *x, double count, float *mean, float *variance) {
+    const struct plan_layout *layout = &fusion->layout;
+    size_t padded = plan_layout_channels(layout);
+    float shift[padded];
+    double sums[2 * padded], *squares = sums + padded;
+    kernels_of(fusion)->first_values(layout, x, shift);
+    enum dml_status status = dml_parts_first(run->parts, padded, shift);
+    if (status)
+        return status;
+    kernels_of(fusion)->moments(layout, run->plan->n, x, shift, sums, squares);
+    status = dml_parts_sums(run->parts, 2 * padded, sums);
+    for (size_t c = 0; !status && c < padded; c++) {
+        double m = sums[c] / count;
+        mean[c] = (float)(shift[c] + m);
+        variance[c] = (float)fmax(squares[c] / count - m * m, 0.0);
+    }
+    return status;
+}
+
 /* State: mean, variance, scale and shift of each channel. */
 static enum dml_status run_norm(const struct cpu_run *run, const struct plan_step *step) {
     const struct plan_fusion *fusion = unit_at(run, step->fusion);
@@ -84,9 +106,8 @@ static enum dml_status run_norm(const struct cpu_run *run, const struct plan_ste
     float *mean = cpu_at(run, step->state), *variance = mean + padded;
     float *scale = variance + padded, *shift = scale + padded;
     const struct cpu_kernels *kernels = kernels_of(fusion);
-    kernels->batch_statistics(layout, run->plan->n, cpu_at(run, step->in), mean, variance);
     enum dml_status status =
-        dml_parts_statistics(run->parts, (size_t)layout->channels, mean, variance);
+        batch_statistics(run, fusion, cpu_at(run, step->in), count, mean, variance);
     if (status)
         return status;
     update_running(params, node, fusion->norm, count, mean, variance);
