@@ -182,12 +182,21 @@ enum dml_status dml_ranks_measure(struct dml_run_ranks *r, size_t steps, size_t 
     return status;
 }
 
-void dml_ranks_print(const struct dml_comm *comm) {
+enum dml_status dml_ranks_print(struct dml_comm *comm, const struct dml_network *network) {
+    char card[64] = "", cards[comm->size][sizeof card];
     if (comm->size == 1)
-        return;
+        return DML_OK;
+    if (network->backend != &dml_backend_cpu) {
+        dml_network_describe(network, card, sizeof card);
+        card[strcspn(card, ",")] = 0; /* versions follow */
+    }
+    enum dml_status status = dml_comm_allgather(comm, card, sizeof card, cards);
+    if (status)
+        return status;
     dml_inform("ranks: %d, by %s", comm->size, comm->transport->version());
     for (int r = 0; r < comm->size; r++)
-        dml_inform("  rank %-4d %s, process %d, %d thread%s", r, comm->ranks[r].host,
+        dml_inform("  rank %-4d %s, process %d, %d thread%s%s%s", r, comm->ranks[r].host,
                    (int)comm->ranks[r].pid, (int)comm->ranks[r].threads,
-                   comm->ranks[r].threads == 1 ? "" : "s");
+                   comm->ranks[r].threads == 1 ? "" : "s", *cards[r] ? ", " : "", cards[r]);
+    return DML_OK;
 }

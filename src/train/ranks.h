@@ -65,7 +65,7 @@ enum dml_status dml_ranks_share_told(struct dml_comm *comm, const struct dml_par
 void dml_ranks_begin(struct dml_run_ranks *ranks);
 enum dml_status dml_ranks_measure(struct dml_run_ranks *ranks, size_t steps, size_t *count);
 
-/* The table of the ranks: machine, process, threads. */
-void dml_ranks_print(const struct dml_comm *comm);
+/* The table of the ranks: machine, process, threads, GPU. */
+enum dml_status dml_ranks_print(struct dml_comm *comm, const struct dml_network *network);
 
 #endif

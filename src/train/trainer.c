@@ -440,9 +440,10 @@ static enum dml_status open_trainer(struct trainer *t, struct dml_params *params
         status = dml_experiment_open(params, t->stop, comm, &t->e);
     if (status)
         return status;
-    dml_ranks_print(comm);
     size_t bs = (size_t)t->e.training->bs, dim = dml_network_dim(t->e.network);
-    status = dml_ranks_open(comm, bs, dim, &t->ranks);
+    status = dml_ranks_print(comm, t->e.network);
+    if (!status)
+        status = dml_ranks_open(comm, bs, dim, &t->ranks);
     if (status)
         return status;
     t->batches = dml_sampling_batches(t->e.sampling);

@@ -73,6 +73,8 @@ if [ -e "$(dirname "$dml")/libnccl_double.so" ]; then
     [ "$(said | grep -c '^dml train: ')" = 1 ] && said | grep -q '^dml train: .*GPU: the card is lost$' ||
         { said; fail "a rank's card that is lost is not told in one line"; }
     train "${card[@]}" --ranks 2 --resume runs/few/ranks || { cat log; fail "ranks do not go on"; }
+    [ "$(grep -c "^  rank [01]  .*, [0-9]* threads*, host double of " out)" = 2 ] ||
+        { cat out; fail "the table of the ranks has no cards"; }
     ! grep "GPUs exchange" out || fail "cards are not joined"
     cmp <(data_of runs/few/pieces/state.safetensors) <(data_of runs/few/ranks/state.safetensors) ||
         fail "ranks with cards: the state differs"
