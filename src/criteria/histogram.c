@@ -33,19 +33,33 @@ static const struct dml_param params[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: histogram", struct options, params);
 
-struct state {
-    size_t nbins;
-    double *histograms[2]; /* (nbins) of negative and of positive pairs */
-    double *slopes[2];     /* (nbins) dL/ds of a pair in bin b */
-    struct dml_similarities similarities;
+/* What falls into one place: a bin, or beyond an end. */
+struct tally {
+    double count, fractions; /* fractions: the sum of how far pairs are on the way to node b + 1 */
 };
+
+/* Place 0 is below -1, place b + 1 is bin b, and place nbins is above 1. Those of positive pairs
+ * follow those of negative ones. */
+struct state {
+    size_t nbins, groups;
+    struct tally *tallies; /* (groups, 2, nbins + 1) */
+    double *histograms[2]; /* (nbins) of negative and of positive pairs */
+    float *slopes;         /* (2, nbins + 1) dL/ds of a pair */
+    struct dml_similarities similarities;
+    struct dml_buffer places; /* (n, n) int32: of pair i < j */
+};
+
+/* Rows are tallied in so many groups, whatever the number of threads; with more bins than MANY the
+ * groups' tallies would not stay in cache. */
+enum { GROUPS = 8, MANY = 1000 };
 
 static void destroy(void *data) {
     struct state *state = data;
     if (!state)
         return;
-    free(state->histograms[0]);
+    free(state->tallies);
     dml_similarities_free(&state->similarities);
+    dml_buffer_free(&state->places);
     free(state);
 }
 
@@ -55,47 +69,93 @@ static enum dml_status create(const void *options, const struct dml_criterion_co
     struct state *state = dml_alloc(1, sizeof *state);
     if (!state)
         return DML_ERROR_MEMORY;
-    size_t nbins = (size_t)((const struct options *)options)->nbins;
-    double *memory = dml_alloc(4 * nbins, sizeof *memory);
-    if (!memory) {
+    const size_t nbins = (size_t)((const struct options *)options)->nbins;
+    state->nbins = nbins;
+    state->groups = nbins > MANY ? 1 : GROUPS;
+    const size_t tallies = 2 * state->groups * (nbins + 1);
+    /* a tally is two doubles, and a pair of slopes one */
+    state->tallies = dml_alloc(2 * tallies + 2 * nbins + nbins + 1, sizeof(double));
+    if (!state->tallies) {
         free(state);
         return DML_ERROR_MEMORY;
     }
-    state->nbins = nbins;
-    for (size_t i = 0; i < 2; i++) {
-        state->histograms[i] = memory + i * nbins;
-        state->slopes[i] = memory + (2 + i) * nbins;
-    }
+    state->histograms[0] = (double *)(state->tallies + tallies);
+    state->histograms[1] = state->histograms[0] + nbins;
+    state->slopes = (float *)(state->histograms[1] + nbins);
     *out = state;
     return DML_OK;
 }
 
-/* The bin of a similarity, and in *fraction how far it is on the way to the next node. */
-static size_t bin_of(double s, double width, size_t nbins, double *fraction) {
-    double raised = s < -1 ? -1 : s, at = ((raised > 1 ? 1 : raised) + 1) / width;
-    size_t bin = (size_t)at < nbins - 1 ? (size_t)at : nbins - 2; /* s = 1: all of the last node */
-    *fraction = at - (double)bin;
-    return bin;
+/* The places of a row's pairs, m similarities s with samples of `labels`, and how far each is on
+ * the way to the next node. */
+static void find_places(const double *s, const int32_t *labels, int32_t label, size_t m,
+                        size_t nbins, int32_t *places, double *fractions) {
+    const double width = 2 / (double)(nbins - 1), last_bin = (double)(nbins - 2);
+    const int32_t above = (int32_t)nbins, positive = above + 1;
+#pragma omp simd
+    for (size_t j = 0; j < m; j++) {
+        double raised = s[j] < -1 ? -1 : s[j], at = ((raised > 1 ? 1 : raised) + 1) / width;
+        int32_t bin = (int32_t)(at > last_bin ? last_bin : at); /* s = 1: all of the last node */
+        int32_t place = s[j] < -1 ? 0 : s[j] > 1 ? above : bin + 1;
+        places[j] = place + (labels[j] == label ? positive : 0);
+        fractions[j] = s[j] < -1 || s[j] > 1 ? 0 : at - bin;
+    }
+}
+
+/* Tallies the pairs of the rows of one group. */
+static void tally_group(struct state *state, const int32_t *labels, size_t group, int32_t *places) {
+    const struct dml_similarities *s = &state->similarities;
+    const size_t n = s->n, count = 2 * (state->nbins + 1);
+    struct tally *tallies = state->tallies + group * count;
+    double *fractions = dml_similarities_work(s);
+    memset(tallies, 0, count * sizeof *tallies);
+    for (size_t i = group; i + 1 < n; i += state->groups) {
+        const size_t first = i * n + i + 1, m = n - i - 1;
+        int32_t *row = places + first;
+        find_places(s->products.s + first, labels + i + 1, labels[i], m, state->nbins, row,
+                    fractions);
+        for (size_t j = 0; j < m; j++) {
+            tallies[row[j]].count++;
+            tallies[row[j]].fractions += fractions[j];
+        }
+    }
 }
 
 /* Fills the histograms, divided by counts[2] of negative and positive pairs. */
-static void count_pairs(struct state *state, const int32_t *labels, double width,
+static void count_pairs(struct state *state, const int32_t *labels, int32_t *places,
                         double counts[2]) {
-    const struct dml_similarities *s = &state->similarities;
-    counts[0] = counts[1] = 0;
-    memset(state->histograms[0], 0, 2 * state->nbins * sizeof(double));
-    for (size_t i = 0; i < s->n; i++)
-        for (size_t j = i + 1; j < s->n; j++) {
-            double fraction;
-            size_t bin = bin_of(s->products.s[i * s->n + j], width, state->nbins, &fraction);
-            int same = labels[i] == labels[j];
-            state->histograms[same][bin] += 1 - fraction;
-            state->histograms[same][bin + 1] += fraction;
-            counts[same]++;
-        }
-    for (int same = 0; same < 2; same++)
-        for (size_t r = 0; r < state->nbins; r++)
-            state->histograms[same][r] /= fmax(counts[same], 1);
+    const size_t nbins = state->nbins, stride = 2 * (nbins + 1);
+#pragma omp parallel for schedule(dynamic, 1) if (state->similarities.n > 64)
+    for (size_t group = 0; group < state->groups; group++)
+        tally_group(state, labels, group, places);
+    for (size_t same = 0; same < 2; same++) {
+        double *histogram = state->histograms[same];
+        const struct tally *tallies = state->tallies + same * (nbins + 1);
+        memset(histogram, 0, nbins * sizeof *histogram);
+        counts[same] = 0;
+        for (size_t group = 0; group < state->groups; group++, tallies += stride)
+            for (size_t place = 0; place <= nbins; place++) {
+                const struct tally *t = tallies + place;
+                counts[same] += t->count;
+                histogram[place ? place - 1 : 0] += t->count - t->fractions;
+                if (place < nbins)
+                    histogram[place] += t->fractions;
+            }
+        for (size_t r = 0; r < nbins; r++)
+            histogram[r] /= fmax(counts[same], 1);
+    }
+}
+
+/* dL/ds of the pairs of each place. */
+static void find_slopes(struct state *state, const double counts[2]) {
+    const size_t nbins = state->nbins;
+    const double width = 2 / (double)(nbins - 1);
+    float *negative = state->slopes, *positive = negative + nbins + 1;
+    negative[0] = negative[nbins] = positive[0] = positive[nbins] = 0;
+    for (size_t b = 0; b + 1 < nbins; b++) {
+        negative[b + 1] = (float)(state->histograms[1][b + 1] / (width * counts[0]));
+        positive[b + 1] = (float)(-state->histograms[0][b] / (width * counts[1]));
+    }
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
@@ -104,12 +164,16 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     (void)tuples, (void)rng;
     struct state *state = data;
     struct dml_similarities *s = &state->similarities;
+    const size_t n = batch->n;
+    int32_t *places = dml_buffer_reserve(&state->places, n * n, sizeof *places);
+    if (!places)
+        return DML_ERROR_MEMORY;
     /* A similarity on the wrong side of a node changes the gradient. */
     enum dml_status status = dml_similarities_forward(s, batch, INFINITY, 0);
     if (status)
         return status;
-    double width = 2 / (double)(state->nbins - 1), counts[2], below = 0;
-    count_pairs(state, batch->labels, width, counts);
+    double counts[2], below = 0;
+    count_pairs(state, batch->labels, places, counts);
     dml_loss_none(batch, (size_t)(counts[0] + counts[1]), grad, loss);
     if (counts[0] == 0 || counts[1] == 0)
         return DML_OK;
@@ -117,22 +181,20 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
         below += state->histograms[1][r];
         loss->value += state->histograms[0][r] * below;
     }
-    for (size_t b = 0; b + 1 < state->nbins; b++) {
-        state->slopes[0][b] = state->histograms[1][b + 1] / (width * counts[0]);
-        state->slopes[1][b] = -state->histograms[0][b] / (width * counts[1]);
-    }
+    find_slopes(state, counts);
     size_t active = 0;
-#pragma omp parallel for schedule(dynamic, 16) reduction(+ : active) if (s->n > 64)
-    for (size_t i = 0; i < s->n; i++)
-        for (size_t j = i + 1; j < s->n; j++) {
-            double fraction, similarity = s->products.s[i * s->n + j];
-            size_t bin = bin_of(similarity, width, state->nbins, &fraction);
-            double slope = state->slopes[batch->labels[i] == batch->labels[j]][bin];
-            s->g[i * s->n + j] = (float)(fabs(similarity) > 1 ? 0 : slope);
-            active += s->g[i * s->n + j] != 0;
+#pragma omp parallel for schedule(dynamic, 16) reduction(+ : active) if (n > 64)
+    for (size_t i = 0; i < n; i++) {
+        float *g = s->g + i * n;
+        int32_t nonzero = 0;
+        for (size_t j = i + 1; j < n; j++) {
+            g[j] = state->slopes[places[i * n + j]];
+            nonzero += g[j] != 0;
         }
+        active += (size_t)nonzero;
+    }
     loss->active = active;
-    memcpy(grad, dml_similarities_backward(s), s->n * s->dim * sizeof *grad);
+    memcpy(grad, dml_similarities_backward(s), n * s->dim * sizeof *grad);
     return DML_OK;
 }
 
