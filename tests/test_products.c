@@ -1,6 +1,7 @@
 /* Matrix products against plain sums, and the same bits with any number of threads. */
 #include "dml/rng.h"
 
+#include "criteria/exponentials.h"
 #include "criteria/inner_products.h"
 #include "math/gaussian.h"
 #include "math/gram.h"
@@ -345,6 +346,87 @@ static void inner_products_in_both_precisions(void **state) {
     check_inner_products(&rng, 2, 1, 0, 0.1, 1, false);
 }
 
+struct exponentials_case {
+    const struct dml_exponentials *exponentials;
+    const int32_t *labels;
+};
+
+/* k itself, but where labels are the same. */
+static void fill_others(const void *data, size_t i, float *f) {
+    const struct exponentials_case *c = data;
+    const size_t n = c->exponentials->n;
+    for (size_t j = 0; j < n; j++)
+        f[j] = c->labels[j] == c->labels[i] ? 0 : c->exponentials->k[i * n + j];
+}
+
+/* Against libm: k up to a common factor, its sums by label, and k x. */
+static void check_exponentials(struct dml_rng *rng, size_t n, size_t dim, double slope) {
+    struct dml_exponentials e = {0}, again = {0};
+    float *x = random_floats(rng, n * dim), *grad = malloc(n * dim * sizeof *grad);
+    int32_t *labels = malloc(n * sizeof *labels);
+    bool fits;
+    assert_true(grad && labels);
+    for (size_t i = 0; i < n * dim; i++)
+        x[i] /= sqrtf((float)dim);
+    for (size_t i = 0; i < n; i++)
+        labels[i] = (int32_t)(i / 3);
+    omp_set_num_threads(1);
+    assert_false(dml_exponentials_forward(&again, x, n, dim, slope, &fits));
+    omp_set_num_threads(3);
+    assert_false(dml_exponentials_forward(&e, x, n, dim, slope, &fits));
+    assert_true(fits);
+    assert_memory_equal(e.k, again.k, n * n * sizeof *e.k);
+    const double factor = e.k[1] / exp(slope * dml_dot(x, x + dim, dim));
+    const struct exponentials_case rows = {&e, labels};
+    dml_exponentials_backward(&e, fill_others, &rows, grad);
+    for (size_t i = 0; i < n; i++) {
+        double same = 0, others = 0, first = 0, size = 0;
+        for (size_t j = 0; j < n; j++) {
+            double truth = factor * exp(slope * dml_dot(x + i * dim, x + j * dim, dim));
+            truth = i == j ? 0 : truth;
+            assert_true(fabs(e.k[i * n + j] - truth) <= 6e-6 * truth);
+            *(labels[i] == labels[j] ? &same : &others) += truth;
+            first += labels[i] == labels[j] ? 0 : truth * x[j * dim];
+            size += labels[i] == labels[j] ? 0 : fabs(truth * x[j * dim]);
+        }
+        struct dml_label_sums sums = dml_sum_by_label(e.k + i * n, labels, labels[i], n);
+        assert_true(fabs(sums.same - same) <= 6e-6 * same);
+        assert_true(fabs(sums.others - others) <= 6e-6 * others);
+        assert_true(fabs(grad[i * dim] - first) <= 1e-5 * size);
+    }
+    dml_exponentials_free(&e);
+    dml_exponentials_free(&again);
+    free(x);
+    free(grad);
+    free(labels);
+}
+
+static void exponentials_of_all_shapes(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(9, DML_PURPOSE_OTHER, 0, 0);
+    check_exponentials(&rng, 2, 40, 1);
+    check_exponentials(&rng, 37, 70, 3);
+    check_exponentials(&rng, 112, 128, 4);
+    check_exponentials(&rng, 200, 128, 2);
+    check_exponentials(&rng, 145, 600, 5);
+}
+
+static void large_exponents_are_refused(void **state) {
+    (void)state;
+    const float apart[] = {3, 0, -3, 0}, close[] = {30, 0, 29, 0};
+    struct dml_exponentials e = {0};
+    bool fits = true;
+    assert_false(dml_exponentials_forward(&e, apart, 2, 2, 2, &fits));
+    assert_false(fits); /* 2 * 9 */
+    assert_false(dml_exponentials_forward(&e, apart, 2, 2, 1, &fits));
+    assert_true(fits);
+    assert_false(dml_exponentials_forward(&e, close, 2, 2, 0.1, &fits));
+    assert_true(fits); /* what all exponents share does not count */
+    assert_false(dml_exponentials_forward(&e, close, 2, 2, 1, &fits));
+    assert_false(fits);
+    dml_exponentials_free(&e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gemm_of_all_shapes),
@@ -355,6 +437,8 @@ int main(void) {
         cmocka_unit_test(gemm64_with_any_threads),
         cmocka_unit_test(planners_with_any_threads),
         cmocka_unit_test(spectra_with_any_threads),
+        cmocka_unit_test(exponentials_of_all_shapes),
+        cmocka_unit_test(large_exponents_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,21 +5,30 @@
 
 #include <math.h>
 
+/* Fewer numbers than this are not worth waking the other cores for. */
+enum { FEW = 30000 };
+
 /* Writes the mean of the rows to `mean` (dim); `sums` (dim) is workspace. */
 static void find_mean(const float *x, size_t n, size_t dim, double *sums, float *mean) {
-    for (size_t k = 0; k < dim; k++)
-        sums[k] = 0;
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < dim; k++)
-            sums[k] += x[i * dim + k];
-    for (size_t k = 0; k < dim; k++)
-        mean[k] = (float)(sums[k] / (double)n);
+    enum { PART = 32 };
+#pragma omp parallel for if (n * dim > FEW)
+    for (size_t first = 0; first < dim; first += PART) {
+        const size_t end = first + PART < dim ? first + PART : dim;
+        for (size_t k = first; k < end; k++)
+            sums[k] = 0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t k = first; k < end; k++)
+                sums[k] += x[i * dim + k];
+        for (size_t k = first; k < end; k++)
+            mean[k] = (float)(sums[k] / (double)n);
+    }
 }
 
 /* Rows minus their mean, and shifts; returns the largest squared norm of a row. */
 static double centre(struct dml_inner_products *p, const float *x, size_t dim, const float *mean) {
     const double half = dml_sum_products(mean, mean, dim) / 2;
     double most = 0;
+#pragma omp parallel for reduction(max : most) if (p->n * dim > FEW)
     for (size_t i = 0; i < p->n; i++) {
         const float *from = x + i * dim;
         float *to = p->centred + i * dim;
@@ -65,10 +74,8 @@ static enum dml_status compute_wide(struct dml_inner_products *p, const float *x
     return DML_OK;
 }
 
-enum dml_status dml_inner_products(struct dml_inner_products *p, const float *x, size_t n,
-                                   size_t dim, double slope) {
-    if (slope == INFINITY)
-        return compute_wide(p, x, n, dim);
+enum dml_status dml_inner_products_centre(struct dml_inner_products *p, const float *x, size_t n,
+                                          size_t dim) {
     p->wide = false;
     enum dml_status status = lay_out(p, n, dim);
     if (status)
@@ -77,6 +84,16 @@ enum dml_status dml_inner_products(struct dml_inner_products *p, const float *x,
     float *mean = (float *)(sums + dim);
     find_mean(x, n, dim, sums, mean);
     p->spread = centre(p, x, dim, mean);
+    return DML_OK;
+}
+
+enum dml_status dml_inner_products(struct dml_inner_products *p, const float *x, size_t n,
+                                   size_t dim, double slope) {
+    if (slope == INFINITY)
+        return compute_wide(p, x, n, dim);
+    enum dml_status status = dml_inner_products_centre(p, x, n, dim);
+    if (status)
+        return status;
     if (!(slope * p->spread <= DML_NARROW_MOST))
         return compute_wide(p, x, n, dim);
     dml_gram(p->centred, n, dim, p->products);

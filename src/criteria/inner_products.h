@@ -33,6 +33,10 @@ struct dml_inner_products {
 enum dml_status dml_inner_products(struct dml_inner_products *products, const float *x, size_t n,
                                    size_t dim, double slope);
 
+/* Only rows minus their mean, shifts and spread, and memory for products. */
+enum dml_status dml_inner_products_centre(struct dml_inner_products *products, const float *x,
+                                          size_t n, size_t dim);
+
 /* The products of row i with all rows. They are written to work (n doubles) where they are not in
  * memory already. */
 const double *dml_inner_products_row(const struct dml_inner_products *products, size_t i,

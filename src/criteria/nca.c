@@ -3,6 +3,7 @@
  *
  *     L_a = LSE_{j in P u N}(-s u_aj^2) - LSE_{j in P}(-s u_aj^2),  u^2 = 2 - 2 c
  *     L = mean over the anchors with a positive */
+#include "criteria/exponentials.h"
 #include "criteria/pairwise.h"
 
 #include <math.h>
@@ -21,6 +22,27 @@ static const struct dml_param params[] = {
 #undef AT
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: nca", struct options, params);
+
+struct state {
+    struct dml_pairwise_state pairwise; /* for pairs, references and large scales */
+    struct dml_exponentials exponentials;
+    struct dml_buffer memory;
+};
+
+static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+                              void **out) {
+    (void)context;
+    return dml_pairwise_new(sizeof(struct state), options, out);
+}
+
+static void destroy(void *data) {
+    struct state *state = data;
+    if (state) {
+        dml_exponentials_free(&state->exponentials);
+        dml_buffer_free(&state->memory);
+    }
+    dml_pairwise_destroy(data);
+}
 
 static double row(const void *data, struct dml_pairwise *p, size_t i, float *work) {
     const struct options *o = data;
@@ -44,13 +66,91 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *wor
     return shares.loss;
 }
 
+/* A step on exponentials k_ij = exp(2 s c_ij): with P_a and N_a their sums over the positives and
+ * negatives of a, L_a = log(1 + N_a / P_a). */
+struct step {
+    const struct dml_exponentials *exponentials;
+    const int32_t *labels;
+    double *losses;        /* (n) */
+    float *away, *towards; /* (n): dL_a/dc_aj over 2 s k_aj; 0 without positives */
+};
+
+static void anchor(const struct step *step, size_t a) {
+    const size_t n = step->exponentials->n;
+    const struct dml_label_sums sums =
+        dml_sum_by_label(step->exponentials->k + a * n, step->labels, step->labels[a], n);
+    const double odds = sums.others / sums.same;
+    const bool any = sums.same > 0;
+    step->losses[a] = any ? log1p(odds) : 0;
+    step->away[a] = any ? (float)(1 / (sums.same + sums.others)) : 0;
+    step->towards[a] = any ? (float)(-odds / (sums.same + sums.others)) : 0;
+}
+
+/* Row i of dL/dc + (dL/dc)^T over 2 s. */
+static void fill(const void *data, size_t i, float *f) {
+    const struct step *step = data;
+    const size_t n = step->exponentials->n;
+    const float *k = step->exponentials->k + i * n, *away = step->away, *towards = step->towards;
+    const float own_away = away[i], own_towards = towards[i];
+    const int32_t *labels = step->labels, label = labels[i];
+#pragma omp simd
+    for (size_t j = 0; j < n; j++) {
+        float apart = own_away + away[j], together = own_towards + towards[j];
+        f[j] = k[j] * (labels[j] == label ? together : apart);
+    }
+}
+
+static void by_exponentials(const struct step *step, const float *norms, double scale, float *grad,
+                            struct dml_loss *loss) {
+    const size_t n = step->exponentials->n, dim = step->exponentials->dim;
+    double sum = 0;
+    size_t anchors = 0, active = 0;
+#pragma omp parallel for schedule(dynamic, 8) if (n > 128)
+    for (size_t a = 0; a < n; a++)
+        anchor(step, a);
+    for (size_t a = 0; a < n; a++) {
+        sum += step->losses[a];
+        anchors += step->away[a] > 0;
+        active += step->losses[a] > 0;
+    }
+    if (anchors > 0) {
+        *loss = (struct dml_loss){sum / (double)anchors, anchors, active};
+        dml_exponentials_backward(step->exponentials, fill, step, grad);
+        const float share = (float)(scale / (double)anchors);
+        for (size_t k = 0; k < n * dim; k++)
+            grad[k] *= share;
+        dml_units_backward(step->exponentials->x, norms, n, dim, grad);
+    }
+}
+
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
     (void)rng;
-    const struct options *o = ((struct dml_pairwise_state *)data)->options;
-    return dml_pairwise_narrow_step(data, batch, tuples, 2 * o->softmax_scale, DML_OVER_ANCHORS,
-                                    row, grad, loss);
+    struct state *state = data;
+    const size_t n = batch->n, dim = batch->dim;
+    const double scale = 2 * ((const struct options *)state->pairwise.options)->softmax_scale;
+    struct step step = {.exponentials = &state->exponentials, .labels = batch->labels};
+    bool fits = false;
+    if (!tuples && !batch->reference && scale < DML_EXPONENT_MOST) {
+        step.losses = dml_buffer_reserve(&state->memory, 2 * n + 3 * n + n * dim, sizeof(float));
+        if (!step.losses)
+            return DML_ERROR_MEMORY;
+        step.away = (float *)(step.losses + n);
+        step.towards = step.away + n;
+        float *norms = step.towards + n, *units = norms + n;
+        dml_units_forward(batch->embeddings, n, dim, units, norms);
+        enum dml_status status =
+            dml_exponentials_forward(&state->exponentials, units, n, dim, scale, &fits);
+        if (status)
+            return status;
+        if (fits) {
+            dml_loss_none(batch, 0, grad, loss);
+            by_exponentials(&step, norms, scale, grad, loss);
+            return DML_OK;
+        }
+    }
+    return dml_pairwise_narrow_step(data, batch, tuples, scale, DML_OVER_ANCHORS, row, grad, loss);
 }
 
 const struct dml_criterion dml_criterion_nca = {
@@ -61,7 +161,7 @@ const struct dml_criterion dml_criterion_nca = {
     .takes = DML_TUPLES_NONE,
     .may_take = DML_TUPLES_LISTS,
     .takes_reference = true,
-    .create = dml_pairwise_create,
+    .create = create,
     .forward_backward = forward_backward,
-    .destroy = dml_pairwise_destroy,
+    .destroy = destroy,
 };

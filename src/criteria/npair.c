@@ -6,6 +6,7 @@
  * With q_n = exp(s_an - s_ap - L_a): dL/ds_an = q_n / A and dL/ds_ap = -sum_n q_n / A over A pairs.
  * With a bninception backbone all embeddings are first divided by 4, as in the study. A pair
  * without negatives costs nothing; when no pair has any, the loss is 0. */
+#include "criteria/exponentials.h"
 #include "criteria/similarities.h"
 
 #include "base/memory.h"
@@ -33,7 +34,20 @@ struct state {
     struct options options;
     double scale; /* of the embeddings */
     struct dml_similarities similarities;
+    struct dml_exponentials exponentials;
     struct dml_buffer memory;
+};
+
+/* A step on exponentials k_ij = exp s_ij, where S_a is the sum over the negatives of a: L_a = log(1
+ * + S_a / k_ap), dL/ds_an = k_an / (k_ap + S_a) and dL/ds_ap = -S_a / (k_ap + S_a). */
+struct step {
+    const struct dml_exponentials *exponentials;
+    const struct dml_tuples *tuples;
+    const int32_t *labels;
+    double *losses; /* (pairs) */
+    float *pulls;   /* (pairs): -dL/ds_ap */
+    float *rates;   /* (n): the sum of 1 / (k_ap + S_a) over the pairs of a */
+    uint32_t *of_anchor, *next_of_anchor, *of_positive, *next_of_positive; /* lists of pairs */
 };
 
 static void destroy(void *data) {
@@ -41,6 +55,7 @@ static void destroy(void *data) {
     if (!state)
         return;
     dml_similarities_free(&state->similarities);
+    dml_exponentials_free(&state->exponentials);
     dml_buffer_free(&state->memory);
     free(state);
 }
@@ -74,35 +89,124 @@ static double pair(struct dml_similarities *s, const int32_t *labels, size_t a, 
     return terms.value;
 }
 
-static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
-                                        const struct dml_tuples *tuples, struct dml_rng *rng,
-                                        float *grad, struct dml_loss *loss) {
-    (void)rng;
-    struct state *state = data;
+/* The pairs' losses; no exponentials. */
+static enum dml_status by_similarities(struct state *state, const struct dml_batch *batch,
+                                       const struct dml_tuples *tuples, float *grad,
+                                       double *losses) {
     struct dml_similarities *s = &state->similarities;
-    double *losses = dml_buffer_reserve(&state->memory, tuples->count, sizeof *losses);
-    if (!losses)
-        return DML_ERROR_MEMORY;
-    double sum = 0, scale2 = state->scale * state->scale;
+    const double scale2 = state->scale * state->scale;
     enum dml_status status = dml_similarities_forward(s, batch, scale2, tuples->count);
     if (status)
         return status;
-    dml_loss_none(batch, tuples->count, grad, loss);
     dml_similarities_group(s, tuples->anchors, tuples->count);
 #pragma omp parallel for schedule(dynamic, 8) if (batch->n > 32)
     for (size_t a = 0; a < batch->n; a++)
         for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t])
             losses[t] = pair(s, batch->labels, a, (size_t)tuples->positives[t], scale2);
-    for (size_t t = 0; t < tuples->count; t++) {
-        sum += losses[t];
-        loss->active += losses[t] > 0;
+    memcpy(grad, dml_similarities_backward(s), batch->n * batch->dim * sizeof *grad);
+    return DML_OK;
+}
+
+static void anchor(const struct step *step, size_t a) {
+    const size_t n = step->exponentials->n;
+    const float *k = step->exponentials->k + a * n;
+    double rate = 0, sum = 0;
+    uint32_t t = step->of_anchor[a];
+    if (t != DML_NO_TUPLE)
+        sum = dml_sum_by_label(k, step->labels, step->labels[a], n).others;
+    for (; t != DML_NO_TUPLE; t = step->next_of_anchor[t]) {
+        const double positive = k[step->tuples->positives[t]], share = 1 / (positive + sum);
+        step->losses[t] = log1p(sum / positive);
+        step->pulls[t] = (float)(sum * share);
+        rate += share;
     }
-    if (loss->active == 0)
-        return DML_OK;
-    const float *back = dml_similarities_backward(s),
-                share = (float)(scale2 / (double)tuples->count);
+    step->rates[a] = (float)rate;
+}
+
+/* Row i of dL/ds + (dL/ds)^T. */
+static void fill(const void *data, size_t i, float *f) {
+    const struct step *step = data;
+    const size_t n = step->exponentials->n;
+    const float *k = step->exponentials->k + i * n, *rates = step->rates, own = rates[i];
+    const int32_t *labels = step->labels, label = labels[i];
+#pragma omp simd
+    for (size_t j = 0; j < n; j++) {
+        float value = k[j] * (own + rates[j]);
+        f[j] = labels[j] != label ? value : 0.0f;
+    }
+    for (uint32_t t = step->of_anchor[i]; t != DML_NO_TUPLE; t = step->next_of_anchor[t])
+        f[step->tuples->positives[t]] -= step->pulls[t];
+    for (uint32_t t = step->of_positive[i]; t != DML_NO_TUPLE; t = step->next_of_positive[t])
+        f[step->tuples->anchors[t]] -= step->pulls[t];
+}
+
+static void by_exponentials(const struct step *step, float *grad) {
+    const size_t n = step->exponentials->n, count = step->tuples->count;
+    dml_group_tuples(step->tuples->anchors, count, n, step->of_anchor, step->next_of_anchor);
+    dml_group_tuples(step->tuples->positives, count, n, step->of_positive, step->next_of_positive);
+#pragma omp parallel for schedule(dynamic, 8) if (n > 128)
+    for (size_t a = 0; a < n; a++)
+        anchor(step, a);
+    dml_exponentials_backward(step->exponentials, fill, step, grad);
+}
+
+/* Whether some pair is a sample with itself, of which there is no exponential. */
+static bool with_itself(const struct dml_tuples *tuples) {
+    for (size_t t = 0; t < tuples->count; t++)
+        if (tuples->anchors[t] == tuples->positives[t])
+            return true;
+    return false;
+}
+
+static bool lay_out(struct state *state, const struct dml_batch *batch,
+                    const struct dml_tuples *tuples, struct step *step) {
+    const size_t n = batch->n, count = tuples->count;
+    *step = (struct step){
+        .exponentials = &state->exponentials, .tuples = tuples, .labels = batch->labels};
+    step->losses = dml_buffer_reserve(&state->memory, 5 * count + 3 * n, sizeof *step->pulls);
+    if (!step->losses)
+        return false;
+    step->pulls = (float *)(step->losses + count);
+    step->rates = step->pulls + count;
+    step->of_anchor = (uint32_t *)(step->rates + n);
+    step->of_positive = step->of_anchor + n;
+    step->next_of_anchor = step->of_positive + n;
+    step->next_of_positive = step->next_of_anchor + count;
+    return true;
+}
+
+static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
+                                        const struct dml_tuples *tuples, struct dml_rng *rng,
+                                        float *grad, struct dml_loss *loss) {
+    (void)rng;
+    struct state *state = data;
+    const double scale2 = state->scale * state->scale;
+    struct step step;
+    bool fits = false;
+    enum dml_status status = lay_out(state, batch, tuples, &step) ? DML_OK : DML_ERROR_MEMORY;
+    if (!status && !with_itself(tuples))
+        status = dml_exponentials_forward(&state->exponentials, batch->embeddings, batch->n,
+                                          batch->dim, scale2, &fits);
+    if (status)
+        return status;
+    if (fits)
+        by_exponentials(&step, grad);
+    else
+        status = by_similarities(state, batch, tuples, grad, step.losses);
+    if (status)
+        return status;
+    double sum = 0;
+    size_t active = 0;
+    for (size_t t = 0; t < tuples->count; t++) {
+        sum += step.losses[t];
+        active += step.losses[t] > 0;
+    }
+    if (active == 0)
+        return dml_loss_none(batch, tuples->count, grad, loss);
+    const float share = (float)(scale2 / (double)tuples->count);
     for (size_t i = 0; i < batch->n * batch->dim; i++)
-        grad[i] = back[i] * share;
+        grad[i] *= share;
+    *loss = (struct dml_loss){.tuples = tuples->count, .active = active};
     loss->value = sum / (double)tuples->count +
                   dml_norm_penalty(batch, state->options.l2 * state->scale, grad);
     return DML_OK;

@@ -43,13 +43,18 @@ enum dml_status dml_similarities_forward(struct dml_similarities *s, const struc
     return DML_OK;
 }
 
-void dml_similarities_group(struct dml_similarities *s, const int32_t *samples, size_t count) {
-    for (size_t i = 0; i < s->n; i++)
-        s->first[i] = DML_NO_TUPLE;
+void dml_group_tuples(const int32_t *samples, size_t count, size_t n, uint32_t *first,
+                      uint32_t *next) {
+    for (size_t i = 0; i < n; i++)
+        first[i] = DML_NO_TUPLE;
     for (size_t t = count; t-- > 0;) {
-        s->next[t] = s->first[samples[t]];
-        s->first[samples[t]] = (uint32_t)t;
+        next[t] = first[samples[t]];
+        first[samples[t]] = (uint32_t)t;
     }
+}
+
+void dml_similarities_group(struct dml_similarities *s, const int32_t *samples, size_t count) {
+    dml_group_tuples(samples, count, s->n, s->first, s->next);
 }
 
 double *dml_similarities_work(const struct dml_similarities *s) {

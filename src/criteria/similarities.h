@@ -14,7 +14,7 @@ struct dml_similarities {
     float *back;    /* (n, dim): result of backward */
     float *packed;  /* workspace of the product that gives it */
     double *work;   /* (threads, 4 n): for a row's pass */
-    uint32_t *next; /* (count): see dml_similarities_group */
+    uint32_t *next; /* (count): see dml_group_tuples */
     uint32_t *first;
     const float *embeddings;
     struct dml_buffer memory;
@@ -26,9 +26,13 @@ enum dml_status dml_similarities_forward(struct dml_similarities *similarities,
                                          const struct dml_batch *batch, double slope,
                                          size_t tuples);
 
-/* Lists the tuples by one of their samples, so that each row of g has one writer: those of sample i
- * are t = first[i], then t = next[t] until DML_NO_TUPLE, in their order. */
+/* Lists the tuples by one of their samples: those of sample i are t = first[i] (n), then t =
+ * next[t] (count) until DML_NO_TUPLE, in their order. */
 #define DML_NO_TUPLE UINT32_MAX
+void dml_group_tuples(const int32_t *samples, size_t count, size_t n, uint32_t *first,
+                      uint32_t *next);
+
+/* The same in s->first and s->next, so that each row of g has one writer. */
 void dml_similarities_group(struct dml_similarities *similarities, const int32_t *samples,
                             size_t count);
 

@@ -13,18 +13,22 @@ static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* Columns j..j + DML_PANEL of `out` from row j on. */
-static void fill_columns(const float *x, size_t n, size_t dim, size_t j, float *out) {
+/* Columns j..j + DML_PANEL of `out` from row j on; `finish` may be NULL. */
+static void fill_columns(const float *x, size_t n, size_t dim, size_t j, dml_gram_finish finish,
+                         const void *data, float *out) {
     float panel[DEPTH * DML_PANEL];
     size_t width = least(n - j, DML_PANEL);
     for (size_t l = 0; l < dim; l += DEPTH) {
         size_t depth = least(dim - l, DEPTH);
         dml_panels_pack_transposed(depth, width, x + j * dim + l, dim, panel);
-        for (size_t i = j; i < n; i += DML_PANEL_ROWS)
+        for (size_t i = j; i < n; i += DML_PANEL_ROWS) {
+            size_t rows = least(n - i, DML_PANEL_ROWS);
             for (size_t k = 0; k < depth; k += STRETCH)
-                dml_panels_multiply(least(n - i, DML_PANEL_ROWS), width, least(depth - k, STRETCH),
-                                    x + i * dim + l + k, dim, 1, panel + k * DML_PANEL, l + k > 0,
-                                    out + i * n + j, n);
+                dml_panels_multiply(rows, width, least(depth - k, STRETCH), x + i * dim + l + k,
+                                    dim, 1, panel + k * DML_PANEL, l + k > 0, out + i * n + j, n);
+            if (finish && l + depth == dim)
+                finish(data, i, rows, j, width, out + i * n + j, n);
+        }
     }
 }
 
@@ -43,13 +47,18 @@ static void mirror_columns(float *out, size_t n, size_t j) {
             out[(j + v) * n + i] = out[i * n + j + v];
 }
 
-void dml_gram(const float *x, size_t n, size_t dim, float *out) {
+void dml_gram_finished(const float *x, size_t n, size_t dim, dml_gram_finish finish,
+                       const void *data, float *out) {
     /* The longest columns first. A small batch costs less than waking the other cores. */
 #pragma omp parallel for schedule(dynamic, 1) if (n > 128)
     for (size_t j = 0; j < n; j += DML_PANEL) {
-        fill_columns(x, n, dim, j, out);
+        fill_columns(x, n, dim, j, finish, data, out);
         mirror_columns(out, n, j);
     }
+}
+
+void dml_gram(const float *x, size_t n, size_t dim, float *out) {
+    dml_gram_finished(x, n, dim, NULL, NULL, out);
 }
 
 /* The same in float64, whose vectors have half as many lanes: a tile has two of them a row. */

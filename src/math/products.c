@@ -4,6 +4,7 @@
 
 #include <omp.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 /* Columns and rows of b that are packed at a time, and the most rows of c that a thread has at a
@@ -25,16 +26,25 @@ size_t dml_product_workspace(size_t n, size_t k) {
     return dml_panels_size(part_of(k, DEEP), part_of(n, WIDE));
 }
 
-/* Rows at a time: enough parts for all threads. */
+/* Rows at a time: as many as let the threads finish together, each having its share of the parts.
+ */
 static size_t height_of(size_t m) {
-    size_t fair = m / (4 * (size_t)omp_get_max_threads());
-    size_t height = (fair + DML_PANEL_ROWS - 1) / DML_PANEL_ROWS * DML_PANEL_ROWS;
-    return height < DML_PANEL_ROWS ? DML_PANEL_ROWS : least(height, ROWS);
+    const size_t threads = (size_t)omp_get_max_threads();
+    size_t best = ROWS, least_rows = SIZE_MAX;
+    for (size_t height = ROWS; height >= DML_PANEL_ROWS; height -= DML_PANEL_ROWS) {
+        size_t parts = (m + height - 1) / height;
+        size_t rows = (parts + threads - 1) / threads * height; /* of the thread that has most */
+        if (rows + rows / 32 < least_rows) {                    /* taller parts pack less */
+            least_rows = rows;
+            best = height;
+        }
+    }
+    return best;
 }
 
 /* Packs the part (k, n) of op(b) that begins at `b`. */
 static void pack(int transpose, size_t n, size_t k, const float *b, size_t ldb, float *work) {
-#pragma omp parallel for schedule(dynamic, 1) if (n * k > 100000)
+#pragma omp parallel for schedule(dynamic, 1) if (n * k > 30000)
     for (size_t j = 0; j < n; j += DML_PANEL) {
         size_t width = least(n - j, DML_PANEL);
         if (transpose)
