@@ -125,7 +125,7 @@ static void tally_group(struct state *state, const int32_t *labels, size_t group
 static void count_pairs(struct state *state, const int32_t *labels, int32_t *places,
                         double counts[2]) {
     const size_t nbins = state->nbins, stride = 2 * (nbins + 1);
-#pragma omp parallel for schedule(dynamic, 1) if (state->similarities.n > 64)
+#pragma omp parallel for schedule(dynamic, 1) if (state->similarities.n > 128)
     for (size_t group = 0; group < state->groups; group++)
         tally_group(state, labels, group, places);
     for (size_t same = 0; same < 2; same++) {
@@ -183,7 +183,7 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     }
     find_slopes(state, counts);
     size_t active = 0;
-#pragma omp parallel for schedule(dynamic, 16) reduction(+ : active) if (n > 64)
+#pragma omp parallel for schedule(dynamic, 16) reduction(+ : active) if (n > 128)
     for (size_t i = 0; i < n; i++) {
         float *g = s->g + i * n;
         int32_t nonzero = 0;
