@@ -87,7 +87,8 @@ static size_t buffers(void *data, struct dml_criterion_buffer *out, size_t max) 
 
 /* The lower node of x, and the share of x that the upper one gets. */
 static inline size_t node_of(double x, size_t bins, double *upper) {
-    double place = fmin(fmax((x + 2) * (double)(bins - 1) / 4, 0), (double)(bins - 1));
+    const double last = (double)(bins - 1), at = (x + 2) * last / 4; /* fmin and fmax are calls */
+    const double raised = at > 0 ? at : 0, place = raised < last ? raised : last;
     size_t node = (size_t)place;
     *upper = place - (double)node;
     return node;
