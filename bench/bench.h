@@ -12,7 +12,8 @@ void bench_report(const char *bench, const char *name, double value, const char 
                   double bound);
 
 /* Median seconds of one call of `work(data)`: one call to warm up, then at least `runs` calls and
- * at least `seconds` of them. */
+ * at least `seconds` of them. With BENCH_ONCE set, as where only the benchmark itself is tested,
+ * one call is all. */
 double bench_time(void (*work)(void *data), void *data, int runs, double seconds);
 
 /* Ends the benchmark with the error's message unless `status` is DML_OK. */

@@ -2,10 +2,8 @@
 #include "backends/network.h"
 #include "bench.h"
 #include "conv_bound.h"
-#include "data/loader.h"
-#include "dml/criteria.h"
-#include "dml/miners.h"
 #include "product_bound.h"
+#include "whole_step.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,8 +15,7 @@
 /* usage: bench_train [case...]; without one, all but memory_4096 (20 minutes), each in a process of
  * its own so that its peak memory is its own. */
 
-/* A network with random images and gradients; with a loader, whole steps: images from JPEG files,
- * distance mining and margin loss in place of the random gradient. */
+/* A network with random images and gradients, or with what is around it in whole steps. */
 struct job {
     struct dml_graph *graph;
     struct dml_network *network;
@@ -29,11 +26,7 @@ struct job {
     struct dml_span span; /* all parameters */
     struct dml_update update;
     struct dml_optimiser_step step;
-    struct dml_loader *loader;
-    const uint32_t *order; /* of the loader's passes */
-    struct dml_mining *mining;
-    struct dml_objective *objective;
-    struct dml_tuples tuples;
+    struct whole_step *whole; /* NULL: the network alone */
 };
 
 /* What a case computes. */
@@ -88,44 +81,10 @@ static void open_job(struct job *job, const struct what *what) {
         .n = batch, .height = input->height, .width = input->width, .pixels = job->pixels};
 }
 
-enum { WHOLE_BATCH = 112, WHOLE_BATCHES = 64, FOLDER_BATCHES = 2 };
-
-/* The golden photographs in turn, two images of each of 56 classes in a batch; for evaluation, with
- * its transforms, which draw nothing. */
-static void open_files(struct job *job, bool training) {
-    static const char *const photos[] = {"astronaut", "chelsea", "coffee"};
-    static char paths[WHOLE_BATCH][512], *path_list[WHOLE_BATCH];
-    static int32_t labels[WHOLE_BATCH];
-    static uint32_t order[WHOLE_BATCH * WHOLE_BATCHES];
-    static struct dml_part part = {.name = "photographs", .images = WHOLE_BATCH, .classes = 56};
-    for (int i = 0; i < WHOLE_BATCH; i++) {
-        snprintf(paths[i], sizeof paths[i], "%s/tests/golden/transforms/%s.jpg", DML_SOURCE_DIR,
-                 photos[i % 3]);
-        path_list[i] = paths[i];
-        labels[i] = i / 2;
-    }
-    part.paths = path_list;
-    part.labels = labels;
-    for (uint32_t i = 0; i < WHOLE_BATCH * WHOLE_BATCHES; i++)
-        order[i] = i % WHOLE_BATCH;
-    struct dml_loader_options options = {.part = &part, .batch_size = WHOLE_BATCH, .threads = 2};
-    options.transform = dml_transform_of(DML_AUGMENTATION_BASE, training, 224, 0, 0.08);
-    bench_ok(dml_loader_open(&options, &job->loader));
-    job->order = order;
-    if (!training)
-        return;
-    bench_ok(dml_loader_start(job->loader, 0, order, WHOLE_BATCH * WHOLE_BATCHES));
-    const struct dml_criterion_context criterion = {.dim = 128, .classes = 56, .miner = "distance"};
-    bench_ok(dml_objective_open("margin", NULL, &criterion, &job->objective));
-    bench_ok(
-        dml_mining_open("distance", NULL, &(struct dml_miner_context){128, 0.2}, &job->mining));
-}
+enum { WHOLE_BATCH = 112, FOLDER_BATCHES = 2 };
 
 static void close_job(struct job *job) {
-    dml_loader_close(job->loader);
-    dml_objective_free(job->objective);
-    dml_mining_free(job->mining);
-    dml_tuples_free(&job->tuples);
+    whole_step_close(job->whole);
     dml_params_free(job->params);
     dml_network_close(job->network);
     free(job->pixels);
@@ -133,32 +92,23 @@ static void close_job(struct job *job) {
     free(job->grad);
 }
 
-/* Loss and dL/d(embeddings) of the batch that the network has embedded. */
-static void learn(struct job *job, const int32_t *labels) {
-    const struct dml_batch batch = {job->images.n, 128, job->embeddings, labels, NULL};
-    struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_MINER, job->update.step, 0);
-    struct dml_loss loss;
-    bench_ok(dml_mining_compute(job->mining, &batch, &rng, &job->tuples, NULL));
-    bench_ok(dml_objective_compute(job->objective, &batch, &job->tuples, &rng, job->grad, &loss));
-}
-
 /* Forward, backward, gradient statistics for the log, Adam. */
 static void step(struct job *job) {
     const struct dml_loaded *loaded = NULL;
     struct dml_gradient_size size;
     job->update.step++;
-    if (job->loader) {
-        bench_ok(dml_loader_next(job->loader, &loaded));
+    if (job->whole) {
+        loaded = whole_step_take(job->whole);
         job->images.pixels = loaded->pixels;
     }
     bench_ok(dml_network_forward(job->network, &job->images, job->embeddings));
-    if (job->loader)
-        learn(job, loaded->labels);
+    if (job->whole)
+        whole_step_learn(job->whole, loaded, job->embeddings, job->grad);
     bench_ok(dml_network_backward(job->network, job->grad));
     bench_ok(dml_network_gradient_size(job->network, NULL, &size));
     bench_ok(dml_network_step(job->network, &job->step));
-    if (job->loader)
-        dml_loader_release(job->loader, loaded);
+    if (job->whole)
+        whole_step_give_back(job->whole, loaded);
 }
 
 static void embed(struct job *job) {
@@ -167,13 +117,12 @@ static void embed(struct job *job) {
 
 /* Files to embeddings from the first image on, for which the network has to wait. */
 static void embed_files(struct job *job) {
-    bench_ok(dml_loader_start(job->loader, 0, job->order, FOLDER_BATCHES * WHOLE_BATCH));
+    whole_step_start(job->whole, FOLDER_BATCHES);
     for (int i = 0; i < FOLDER_BATCHES; i++) {
-        const struct dml_loaded *loaded;
-        bench_ok(dml_loader_next(job->loader, &loaded));
+        const struct dml_loaded *loaded = whole_step_take(job->whole);
         job->images.pixels = loaded->pixels;
         embed(job);
-        dml_loader_release(job->loader, loaded);
+        whole_step_give_back(job->whole, loaded);
     }
 }
 
@@ -221,7 +170,7 @@ static void race(const char *name, const struct what *what, bool training, int r
     struct job job;
     open_job(&job, what);
     if (files)
-        open_files(&job, training);
+        job.whole = whole_step_open(what->batch, what->size, 128, 2, NULL, training);
     struct conv_bound *bound = conv_bound_create(job.graph, (int)what->batch, training,
                                                  what->precision == DML_PRECISION_BF16);
     void (*work)(struct job *) = training ? step : files ? embed_files : embed;

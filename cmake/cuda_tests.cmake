@@ -61,6 +61,15 @@ if(TARGET dml_cuda_host)
   set_target_properties(dml_on_host_card PROPERTIES LINKER_LANGUAGE CXX ENABLE_EXPORTS ON)
   dml_test_script(test_cuda_program ${CMAKE_SOURCE_DIR}/tests/cuda_host/test_program.sh
                   $<TARGET_FILE:dml_on_host_card>)
+  if(DML_BENCH) # defined after the tests
+    add_executable(bench_on_host_card ${CMAKE_SOURCE_DIR}/bench/bench_gpu.c
+                   ${CMAKE_SOURCE_DIR}/tests/cuda_host/program.c)
+    target_link_libraries(bench_on_host_card PRIVATE dml_cuda_host dml_bench_support)
+    set_target_properties(bench_on_host_card PROPERTIES LINKER_LANGUAGE CXX)
+    # That it runs; its figures say nothing here.
+    dml_test(test_cuda_bench 600 bench_on_host_card 2 32 64 resnet18_frozen_normalize)
+    set_property(TEST test_cuda_bench APPEND PROPERTY ENVIRONMENT BENCH_ONCE=1)
+  endif()
 else()
   dml_leave_out(test_cuda_program "there is no C++ compiler")
 endif()
