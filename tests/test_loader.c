@@ -576,13 +576,73 @@ static void test_lists(void **state) {
     free_part(&part);
 }
 
+/* Pixels lie where they are told to, as far as there is room. */
+static int pieces, room;
+static uint8_t *piece[16];
+static void *take_piece(void *data, size_t bytes) {
+    assert_ptr_equal(data, &room);
+    if (pieces == room)
+        return NULL;
+    return piece[pieces++] = calloc(bytes, 1);
+}
+static void give_piece(void *data, void *memory) {
+    assert_ptr_equal(data, &room);
+    for (int i = 0; i < room; i++)
+        if (piece[i] == memory) {
+            piece[i] = NULL;
+            free(memory);
+            return;
+        }
+    fail_msg("%s", "released what was not given");
+}
+
+static void test_memory_from_elsewhere(void **state) {
+    (void)state;
+    static struct pass pass, same;
+    struct dml_part part;
+    struct dml_loader *loader;
+    make_part(&part);
+    struct dml_loader_options options = options_of(&part, true, 2);
+    assert_ok(dml_loader_open(&options, &loader));
+    run_pass(loader, 3, NULL, part.images, 5, &pass);
+    dml_loader_close(loader);
+    for (room = 0; room <= 16; room = room ? 16 * room : 1) {
+        pieces = 0;
+        options.pixels = (struct dml_memory_source){take_piece, give_piece, &room};
+        assert_ok(dml_loader_open(&options, &loader));
+        assert_true(room == 16 ? pieces > 1 : pieces == room);
+        run_pass(loader, 3, NULL, part.images, 5, &same);
+        const struct dml_loaded *batch;
+        assert_ok(dml_loader_start(loader, 3, NULL, 5));
+        assert_ok(dml_loader_next(loader, &batch));
+        bool there = false;
+        for (int i = 0; i < pieces; i++)
+            there |= batch->pixels == piece[i];
+        assert_true(there || room < 16);
+        dml_loader_close(loader);
+        assert_memory_equal(same.pixels, pass.pixels, part.images * sizeof pass.pixels[0]);
+        for (int i = 0; i < pieces; i++)
+            assert_null(piece[i]);
+    }
+    free_part(&part);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        TEST(test_lists),         TEST(test_threads),          TEST(test_parts_of_an_epoch),
-        TEST(test_batches),       TEST(test_replaced),         TEST(test_corrupt),
-        TEST(test_little_memory), TEST(test_class_unreadable), TEST(test_strict),
-        TEST(test_early_ends),    TEST(test_memory_cache),     TEST(test_file_cache),
+        TEST(test_lists),
+        TEST(test_threads),
+        TEST(test_parts_of_an_epoch),
+        TEST(test_batches),
+        TEST(test_replaced),
+        TEST(test_corrupt),
+        TEST(test_little_memory),
+        TEST(test_class_unreadable),
+        TEST(test_strict),
+        TEST(test_early_ends),
+        TEST(test_memory_cache),
+        TEST(test_file_cache),
         TEST(test_no_file_cache),
+        TEST(test_memory_from_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 #ifndef DML_BACKENDS_BACKEND_H
 #define DML_BACKENDS_BACKEND_H
 
+#include "base/memory.h"
 #include "base/rect.h"
 #include "dml/optimisers.h"
 #include "nn/graph.h"
@@ -165,6 +166,10 @@ struct dml_backend {
 
     /* What it computes on, for logs: "cpu, 8 threads". */
     void (*describe)(const struct dml_network *network, char *text, size_t size);
+
+    /* Memory from which images reach the device faster. Released before the network is closed.
+     * NULL: any is as good. */
+    struct dml_memory_source (*image_memory)(struct dml_network *network);
 
     /* Bytes held for activations and workspaces at their peak, for logs and benches. */
     size_t (*memory)(const struct dml_network *network);

@@ -70,6 +70,11 @@ static inline size_t dml_network_memory(const struct dml_network *network) {
     return network->backend->memory(network);
 }
 
+static inline struct dml_memory_source dml_network_image_memory(struct dml_network *network) {
+    return network->backend->image_memory ? network->backend->image_memory(network)
+                                          : (struct dml_memory_source){0};
+}
+
 /* Initial values for every parameter, keyed by seed. */
 enum dml_status dml_network_initialise(struct dml_network *network, uint64_t seed);
 

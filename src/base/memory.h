@@ -16,6 +16,14 @@ void *dml_alloc_aligned(size_t count, size_t size);
  * the pointer to it, of whatever type; that pointer and `*capacity` change on success only. */
 enum dml_status dml_grow(void *items, size_t *capacity, size_t need, size_t size);
 
+/* Memory from elsewhere, such as what a GPU copies from directly. `alloc` gives NULL where there is
+ * none. */
+struct dml_memory_source {
+    void *(*alloc)(void *data, size_t bytes);
+    void (*release)(void *data, void *memory);
+    void *data;
+};
+
 char *dml_strdup(const char *text);
 char *dml_format(const char *format, ...) __attribute__((format(printf, 1, 2))); /* free() it */
 

@@ -24,6 +24,7 @@ enum { MOST_SLOTS = 3, MEMORY = 512 << 20 };
 struct slot {
     struct dml_loaded batch; /* first: batches handed out are slots */
     uint8_t *pixels;
+    bool elsewhere; /* `pixels` are from the loader's source */
     int32_t *labels;
     uint32_t *indices;
     struct dml_rect *erased; /* NULL: nothing is */
@@ -38,6 +39,7 @@ struct worker {
 };
 
 struct dml_loader {
+    struct dml_memory_source source; /* of pixels */
     const struct dml_part *part;
     struct dml_transform transform;
     size_t batch_size, image_bytes;
@@ -255,7 +257,11 @@ static enum dml_status make_slots(struct dml_loader *loader, size_t memory) {
     for (size_t i = 0; i < loader->slot_count; i++) {
         struct slot *slot = &loader->slots[i];
         slot->number = FREE;
-        slot->pixels = dml_alloc_aligned(n, loader->image_bytes);
+        if (loader->source.alloc)
+            slot->pixels = loader->source.alloc(loader->source.data, n * loader->image_bytes);
+        slot->elsewhere = slot->pixels != NULL;
+        if (!slot->pixels)
+            slot->pixels = dml_alloc_aligned(n, loader->image_bytes);
         slot->labels = dml_alloc(n, sizeof *slot->labels);
         slot->indices = dml_alloc(n, sizeof *slot->indices);
         if (loader->transform.list && dml_pipeline_erases(loader->transform.list) &&
@@ -324,6 +330,7 @@ enum dml_status dml_loader_open(const struct dml_loader_options *options, struct
     loader->batch_size = options->batch_size ? options->batch_size : 1;
     loader->stride = loader->batch_size;
     loader->seed = options->seed;
+    loader->source = options->pixels;
     loader->strict = options->strict;
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->work, NULL);
@@ -354,7 +361,10 @@ void dml_loader_close(struct dml_loader *loader) {
         dml_transformer_free(&loader->workers[i].transformer);
     }
     for (size_t i = 0; loader->slots && i < loader->slot_count; i++) {
-        free(loader->slots[i].pixels);
+        if (loader->slots[i].elsewhere)
+            loader->source.release(loader->source.data, loader->slots[i].pixels);
+        else
+            free(loader->slots[i].pixels);
         free(loader->slots[i].labels);
         free(loader->slots[i].indices);
         free(loader->slots[i].erased);

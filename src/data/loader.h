@@ -1,6 +1,7 @@
 #ifndef DML_DATA_LOADER_H
 #define DML_DATA_LOADER_H
 
+#include "base/memory.h"
 #include "data/dataset.h"
 #include "data/transform.h"
 
@@ -16,8 +17,11 @@ struct dml_loader_options {
     size_t batch_size;
     int threads; /* --kernels */
     uint64_t seed;
-    bool strict;        /* an image that cannot be read, or not wholly, is an error */
-    size_t memory;      /* bytes for batches, two of which are made ahead; 0: 512 MB */
+    bool strict;   /* an image that cannot be read, or not wholly, is an error */
+    size_t memory; /* bytes for batches, two of which are made ahead; 0: 512 MB */
+    /* Where the pixels of batches lie, if it has room; all zero: ordinary memory. It must stay
+     * until the loader is closed. */
+    struct dml_memory_source pixels;
     char *cache;        /* "none", "memory" or a file; NULL is none */
     size_t cache_limit; /* bytes of a cache in memory; 0: while a quarter of it stays free */
     /* Not NULL: opening stops with DML_ERROR_INTERRUPTED once it is not 0 (a cache file is made

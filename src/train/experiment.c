@@ -92,6 +92,7 @@ enum dml_status dml_experiment_loader(const struct dml_experiment *e, const stru
                                          .batch_size = training ? own : dml_embedding_batch(bs),
                                          .threads = (int)e->training->kernels,
                                          .seed = (uint64_t)e->training->seed,
+                                         .pixels = dml_network_image_memory(e->network),
                                          .cache = e->data->cache_images,
                                          .interrupted = e->stop};
     return dml_loader_open(&options, out);
@@ -300,7 +301,8 @@ static enum dml_status open_methods(struct dml_experiment *e) {
                                             .seed = (uint64_t)t->seed,
                                             .arch = e->network_flags->arch};
     struct cuda_banks banks;
-    if (!status && e->network->backend == &dml_backend_cuda) {
+    /* Ranks compute the same loss, to the bit, which cards that differ would not. */
+    if (!status && e->network->backend == &dml_backend_cuda && e->comm->size == 1) {
         const struct dml_optimiser *optimiser =
             (const struct dml_optimiser *)dml_method_find(DML_OPTIMISER, t->optim);
         cuda_banks_make((int)e->setup->gpu.items[0], (size_t)e->network_flags->gpu_classes,

@@ -142,6 +142,13 @@ static void release(struct cuda_device *device, void *memory) {
     free((char *)memory - HEADER);
 }
 
+static void *host_alloc(size_t bytes) {
+    return alloc(NULL, bytes);
+}
+static void host_release(void *memory) {
+    release(NULL, memory);
+}
+
 /* Kernels have no device, so a failed card still runs them; their results are never seen. */
 static cuda_stream stream(struct cuda_device *device) {
     return device;
@@ -426,6 +433,8 @@ const struct cuda_api *cuda_host_api(void) {
         .release = release,
         .free_memory = free_memory,
         .stream = stream,
+        .host_alloc = host_alloc,
+        .host_release = host_release,
         .upload = copy,
         .download = copy,
         .copy = copy,

@@ -163,6 +163,31 @@ static void logs_name_the_card(void **state) {
     close_network(&s);
 }
 
+/* Images in memory that the card copies from directly. */
+static void images_in_memory_of_the_card_s(void **state) {
+    (void)state;
+    struct setting s;
+    open_arch(&s, &dml_backend_cuda, "unusual_frozen", 4, 0);
+    const struct dml_node *input = &s.graph->nodes[0];
+    size_t bytes = 4 * 3 * (size_t)(input->height * input->width);
+    float *expected = calloc(4 * s.dim, sizeof *expected);
+    assert_ok(dml_network_forward(s.network, &s.images, expected));
+    size_t pieces = cuda_host_pieces();
+    const struct dml_memory_source source = dml_network_image_memory(s.network);
+    uint8_t *own = source.alloc(source.data, bytes);
+    assert_int_equal(cuda_host_pieces(), pieces + 1);
+    memcpy(own, s.images.pixels, bytes);
+    struct dml_images images = s.images;
+    images.pixels = own;
+    assert_ok(dml_network_forward(s.network, &images, s.embeddings));
+    assert_memory_equal(s.embeddings, expected, 4 * s.dim * sizeof *expected);
+    source.release(source.data, own);
+    assert_int_equal(cuda_host_pieces(), pieces);
+    assert_null(dml_backend_cpu.image_memory);
+    free(expected);
+    close_network(&s);
+}
+
 /* An optimiser that there is no kernel for: gradients are taken off the host's way. */
 static void subtract(const void *options, const struct dml_update *u, float *values,
                      const float *grad, float *const *states, size_t n) {
@@ -364,6 +389,7 @@ int main(void) {
         cmocka_unit_test(trains_as_the_processor_does),
         cmocka_unit_test(pieces_are_complete_before_they_are_added),
         cmocka_unit_test(logs_name_the_card),
+        cmocka_unit_test(images_in_memory_of_the_card_s),
         cmocka_unit_test(foreign_optimisers_work_on_the_host),
         cmocka_unit_test(every_call_may_fail),
         cmocka_unit_test(memory_is_told),

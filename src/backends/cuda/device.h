@@ -9,7 +9,7 @@
  * Work is queued in the order of the calls and done some time later. Once one fails, all later ones
  * do nothing; `finish` reports it. */
 
-enum { CUDA_INTERFACE = 2, CUDA_REASON = 256, CUDA_GROUP_NAME = 128 };
+enum { CUDA_INTERFACE = 3, CUDA_REASON = 256, CUDA_GROUP_NAME = 128 };
 
 struct cuda_card {
     char name[128];
@@ -82,8 +82,11 @@ struct cuda_api {
     void (*free_memory)(struct cuda_device *device, size_t *free, size_t *total);
 
     cuda_stream (*stream)(struct cuda_device *device);
-    /* `from` may be used again when `upload` returns; `to` holds what was downloaded when `finish`
-     * has returned. */
+    /* Memory of the processor that the card copies from directly; NULL: there is none. */
+    void *(*host_alloc)(size_t bytes);
+    void (*host_release)(void *memory);
+    /* `from` may be used again when `upload` returns, but if it is of host_alloc, when `finish` has
+     * returned; then too `to` holds what was downloaded. */
     void (*upload)(struct cuda_device *device, void *to, const void *from, size_t bytes);
     void (*download)(struct cuda_device *device, void *to, const void *from, size_t bytes);
     void (*copy)(struct cuda_device *device, void *to, const void *from, size_t bytes);

@@ -226,6 +226,22 @@ static enum dml_status exchange(struct dml_network *network) {
     return cuda_params_exchange(&cuda_of(network)->params);
 }
 
+static void *alloc_images(void *data, size_t bytes) {
+    const struct cuda_network *network = data;
+    return network->on.api->host_alloc(bytes);
+}
+
+/* A copy that a failed step has left under way may still read it. */
+static void release_images(void *data, void *memory) {
+    const struct cuda_network *network = data;
+    network->on.api->finish(network->on.device);
+    network->on.api->host_release(memory);
+}
+
+static struct dml_memory_source image_memory(struct dml_network *network) {
+    return (struct dml_memory_source){alloc_images, release_images, network};
+}
+
 static size_t memory(const struct dml_network *network) {
     return ((const struct cuda_network *)network)->arena_bytes;
 }
@@ -295,5 +311,6 @@ const struct dml_backend dml_backend_cuda = {
     .average = average,
     .exchange = exchange,
     .describe = describe,
+    .image_memory = image_memory,
     .memory = memory,
 };

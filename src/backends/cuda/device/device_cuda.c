@@ -154,11 +154,25 @@ static void free_memory(struct cuda_device *device, size_t *free_bytes, size_t *
         *free_bytes = *total = 0;
 }
 
+/* For all contexts, on whichever thread. */
+static void *host_alloc(size_t bytes) {
+    void *memory = NULL;
+    if (cudaHostAlloc(&memory, bytes, cudaHostAllocPortable) == cudaSuccess)
+        return memory;
+    cudaGetLastError();
+    return NULL;
+}
+
+static void host_release(void *memory) {
+    cudaFreeHost(memory);
+}
+
 static cuda_stream stream(struct cuda_device *device) {
     return device->stream;
 }
 
-/* A copy from pageable memory returns once its source may be reused. */
+/* A copy from pageable memory returns once its source may be reused, one from pinned memory at
+ * once. */
 static void upload(struct cuda_device *device, void *to, const void *from, size_t bytes) {
     if (works(device))
         note_cuda(device, "upload",
@@ -333,6 +347,8 @@ __attribute__((visibility("default"))) const struct cuda_api *dml_cuda_api(void)
         .release = release,
         .free_memory = free_memory,
         .stream = stream,
+        .host_alloc = host_alloc,
+        .host_release = host_release,
         .upload = upload,
         .download = download,
         .copy = copy,
