@@ -108,6 +108,21 @@ static enum dml_status look_around(struct dml_comm *comm) {
     return DML_ERROR_IO;
 }
 
+/* A message to or from a rank has failed, as MPI libraries that outlive a rank report it, often
+ * before its process is seen to have ended. */
+static enum dml_status lose_touch(struct dml_comm *comm, int rank, const char *error) {
+    static const double SECONDS = 0.5;
+    const struct dml_rank *other = &comm->ranks[rank];
+    for (double until = dml_now() + SECONDS; dml_now() < until; pause_for(1000))
+        if (look_around(comm))
+            return DML_ERROR_IO;
+    comm->lost = rank;
+    comm->broken = true;
+    return dml_fail(DML_ERROR_IO,
+                    "rank %d of %d is lost: its process %d on %s cannot be reached: %s", rank,
+                    comm->size, (int)other->pid, other->host, error);
+}
+
 static enum dml_status start(struct dml_comm *comm, const struct dml_transfer *transfer,
                              bool sends) {
     struct dml_comm_calls *calls = comm->calls;
@@ -122,8 +137,7 @@ static enum dml_status start(struct dml_comm *comm, const struct dml_transfer *t
             sends ? comm->transport->send(data, bytes, transfer->rank, TAG_DATA, &call->request)
                   : comm->transport->receive(data, bytes, transfer->rank, TAG_DATA, &call->request);
         if (error)
-            return dml_fail(DML_ERROR_IO, "between ranks %d and %d: %s", comm->rank, transfer->rank,
-                            error);
+            return lose_touch(comm, transfer->rank, error);
         calls->count++;
     }
     return DML_OK;
@@ -133,18 +147,20 @@ static enum dml_status start(struct dml_comm *comm, const struct dml_transfer *t
 static enum dml_status test_all(struct dml_comm *comm) {
     struct dml_comm_calls *calls = comm->calls;
     size_t left = 0;
-    enum dml_status status = DML_OK;
+    char failure[200] = "";
+    int failed = -1;
     for (size_t i = 0; i < calls->count; i++) {
         bool done = false;
         const char *error = comm->transport->test(&calls->items[i].request, &done);
-        if (error && !status)
-            status = dml_fail(DML_ERROR_IO, "between ranks %d and %d: %s", comm->rank,
-                              calls->items[i].rank, error);
+        if (error && failed < 0) {
+            failed = calls->items[i].rank;
+            snprintf(failure, sizeof failure, "%s", error);
+        }
         if (!done)
             calls->items[left++] = calls->items[i];
     }
     calls->count = left;
-    return status;
+    return failed < 0 ? DML_OK : lose_touch(comm, failed, failure);
 }
 
 /* A wait under way. */
