@@ -61,7 +61,7 @@ static void look_for_it(void) {
 static void open_it(void) {
     const struct cuda_api *(*get)(void);
     snprintf(why_not, sizeof why_not, "this build has no GPU backend (" LIBRARY " is missing)");
-    void *library = visit_all(OPEN);
+    void *library = dml_cuda_built() ? visit_all(OPEN) : NULL;
     void *symbol = library ? dlsym(library, "dml_cuda_api") : NULL;
     if (!symbol) {
         if (library)
