@@ -32,7 +32,7 @@ EOF
 # A line that is wrong is refused before anything runs, with its number.
 for bad in "--loss margin --lss triplet|did you mean|6" "--loss margn|margin|6" "margin|neither|6" \
     '--source_path $NOT_SET_ANYWHERE|NOT_SET_ANYWHERE|6' "--loss 'margin|not closed|6" \
-    "--arch resnet18 --micro_bs 8 --bs 16|only a frozen one|6"; do
+    "--arch resnet18 --micro_bs 8 --bs 16|only frozen ones|6"; do
     head -5 "$work/small.txt" >"$work/bad.txt"
     echo "${bad%%|*}" >>"$work/bad.txt"
     rest=${bad#*|}

@@ -30,8 +30,9 @@ enum dml_status dml_planned_check(const struct dml_graph *graph,
     if (options->micro_batch && !dml_planned_in_pieces(graph))
         return dml_fail(DML_ERROR_UNSUPPORTED,
                         "--micro_bs %zu: batch norm with the batch's statistics ties the images "
-                        "of a batch together; only a frozen one (--arch %s_frozen) allows pieces",
-                        options->micro_batch, graph->arch);
+                        "of a batch together; only frozen ones, as resnet50_frozen has them, allow "
+                        "pieces",
+                        options->micro_batch);
     return DML_OK;
 }
 
