@@ -5,8 +5,8 @@
 # itself. A header that the rest includes, too, must mean the same at every level.
 set(DML_LEVELLED criteria math miners optimisers metrics/prepare.c backends/cpu/fold.c
     backends/cpu/kernels_bfloat16.c backends/cpu/kernels_float32.c backends/cpu/narrow.c
-    backends/cpu/normalize.c backends/cpu/operations backends/cpu/params.c backends/cpu/run.c
-    backends/cpu/per_tap_gemm.c base/batch.c base/registry.c data/color.c data/resize_kernels.c
+    backends/cpu/normalize.c backends/cpu/operations backends/cpu/pairs_emulated.c
+    backends/cpu/params.c backends/cpu/run.c backends/cpu/per_tap_gemm.c base/batch.c base/registry.c data/color.c data/resize_kernels.c
     data/transform.c plan/fold.c)
 
 set(DML_LEVELS_DEFAULT "")
@@ -15,6 +15,14 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$" AND NOT DML_SANITIZE)
 endif()
 set(DML_LEVELS "${DML_LEVELS_DEFAULT}" CACHE STRING
     "Levels of x86-64 to compile kernels for, ascending; empty: once, for the compiler's default")
+
+# An instruction that no level has; who calls what is in this file asks the processor first.
+include(CheckCCompilerFlag)
+check_c_compiler_flag(-mavx512bf16 DML_HAS_AVX512BF16)
+if(DML_HAS_AVX512BF16)
+  set_source_files_properties(src/backends/cpu/pairs_native.c PROPERTIES
+                              COMPILE_OPTIONS "-march=x86-64-v4;-mavx512bf16")
+endif()
 
 # Moves the levelled files out of the list of sources `sources` and compiles them apart, into the
 # one object file whose path becomes `object` (empty where nothing is levelled). What links it

@@ -214,19 +214,48 @@ static void use(struct plan_fusions *all, int user, int used) {
         all->fusions[user].needs_grad = true;
 }
 
+/* What makes such tokens, and what may read them. */
+static bool works_on_narrow(enum plan_fusion_kind kind) {
+    return kind == PLAN_FUSION_LINEAR || kind == PLAN_FUSION_ATTENTION ||
+           kind == PLAN_FUSION_GELU || kind == PLAN_FUSION_LAYER_SCALE ||
+           kind == PLAN_FUSION_DROP_PATH;
+}
+
+bool plan_narrows(const struct dml_graph *graph, const struct plan_fusions *all, int u) {
+    const struct plan_fusion *fusion = &all->fusions[u];
+    if (!graph->nodes[fusion->node].tokens || fusion->residual >= 0 || u == all->output ||
+        !(works_on_narrow(fusion->kind) || fusion->kind == PLAN_FUSION_LAYER_NORM))
+        return false;
+    for (int v = u + 1; v <= fusion->last_consumer; v++) {
+        const struct plan_fusion *user = &all->fusions[v];
+        bool reads = user->residual == u;
+        for (int k = 0; k < user->input_count; k++)
+            reads |= user->inputs[k] == u;
+        if (reads && (user->residual == u || !works_on_narrow(user->kind)))
+            return false;
+    }
+    return true;
+}
+
 /* The element type of the fusion's tensor, once those of its inputs are known. */
-static enum plan_element element_of(const struct plan_fusions *all,
-                                    const struct plan_fusion *fusion, enum plan_element maps) {
+static enum plan_element element_of(const struct fusing *f, const struct plan_fusions *all, int u) {
+    const struct plan_fusion *fusion = &all->fusions[u];
+    if (f->traits->tokens != PLAN_FLOAT32 && plan_narrows(f->graph, all, u))
+        return f->traits->tokens;
     switch (fusion->kind) {
     case PLAN_FUSION_INPUT:
     case PLAN_FUSION_CONV:
-        return maps;
+        return f->traits->element;
     case PLAN_FUSION_GLOBAL_AVG_POOL:
     case PLAN_FUSION_GLOBAL_MAX_POOL:
     case PLAN_FUSION_GLOBAL_GEM_POOL:
     case PLAN_FUSION_LINEAR:
     case PLAN_FUSION_L2_NORMALIZE:
     case PLAN_FUSION_LAYER_NORM:
+    case PLAN_FUSION_ATTENTION:
+    case PLAN_FUSION_GELU:
+    case PLAN_FUSION_LAYER_SCALE:
+    case PLAN_FUSION_DROP_PATH:
     case PLAN_FUSION_TOKEN_POOL:
         return PLAN_FLOAT32;
     default:
@@ -300,14 +329,14 @@ static enum dml_status connect(struct fusing *f, struct plan_fusions *all, int u
     return DML_OK;
 }
 
-static struct plan_layout layout_of(const struct fusing *f, const struct plan_fusions *all,
-                                    const struct plan_fusion *fusion) {
+static struct plan_layout layout_of(const struct fusing *f, const struct plan_fusions *all, int u) {
+    const struct plan_fusion *fusion = &all->fusions[u];
     const struct dml_node *node = &f->graph->nodes[fusion->node];
     int block = fusion->grain;
     if (f->traits->order == PLAN_CHANNELS_LAST)
         block = (node->channels + block - 1) / block * block;
     return plan_layout_make(node->channels, node->tokens ? node->tokens : node->height, node->width,
-                            block, element_of(all, fusion, f->traits->element));
+                            block, element_of(f, all, u));
 }
 
 static enum dml_status check_supported(const struct dml_graph *graph,
@@ -332,9 +361,10 @@ static enum dml_status connect_all(struct fusing *f, struct plan_fusions *all) {
         enum dml_status status = connect(f, all, u);
         if (status)
             return status;
-        all->fusions[u].layout = layout_of(f, all, &all->fusions[u]);
     }
     all->output = f->unit_of[f->graph->output];
+    for (int u = 0; u < all->count; u++)
+        all->fusions[u].layout = layout_of(f, all, u);
     all->fusions[all->output].consumers++;
     all->fusions[all->output].last_consumer = all->count;
     enum dml_status status = check_supported(f->graph, f->traits, all);

@@ -63,6 +63,12 @@ struct plan_fusions {
 /* Whether the convolution `node` may be PLAN_FUSION_PATCHES: its windows lie side by side. */
 bool plan_is_patches(const struct dml_graph *graph, int node);
 
+/* Whether the fusion's tensor is tokens that have the traits' element for them: nothing is added to
+ * them, and all that use them are products or what scales them for one. (The sums of a
+ * transformer's residuals, and what is normalised or pooled, stay float32.) Consumers must be
+ * linked. */
+bool plan_narrows(const struct dml_graph *graph, const struct plan_fusions *all, int fusion);
+
 /* `fold`: batch norms use their running statistics, and those after a convolution become part of
  * it. What global pools, linear layers and normalisation make is float32, whatever the traits'
  * element, and embeddings must be float32. DML_ERROR_UNSUPPORTED: the backend cannot compute the

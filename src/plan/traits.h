@@ -22,6 +22,7 @@ struct plan_traits {
     int block;                 /* of feature maps and vectors */
     int image_block;           /* of the network's input, and of what only scales it */
     enum plan_element element; /* of feature maps */
+    enum plan_element tokens;  /* of tokens that lie between products: plan_narrows */
     size_t alignment;          /* of tensors and scratch memory, in bytes: a power of two */
 
     bool patches;             /* PLAN_FUSION_PATCHES is computed; else they are a convolution */

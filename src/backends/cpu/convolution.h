@@ -24,6 +24,9 @@ int cpu_engine_block(void);
 enum cpu_bf16 { CPU_BF16_NONE, CPU_BF16_NATIVE, CPU_BF16_EMULATED };
 enum cpu_bf16 cpu_engine_bf16(void);
 
+/* Whether it multiplies bfloat16 by AMX. */
+bool cpu_engine_tiles(void);
+
 enum cpu_residual {
     CPU_RESIDUAL_NONE,
     CPU_RESIDUAL_IN_PLACE, /* added to what `output` holds already */

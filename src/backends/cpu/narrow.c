@@ -37,14 +37,6 @@ void cpu_narrow_matrix(const float *source, size_t rows, size_t columns, size_t 
             target[r * columns + c] = dml_bfloat16_bits(source[r * ld + c]);
 }
 
-void cpu_round_matrix(const float *source, size_t rows, size_t columns, size_t ld, float *target) {
-#pragma omp parallel for schedule(static)
-    for (size_t r = 0; r < rows; r++)
-#pragma omp simd
-        for (size_t c = 0; c < columns; c++)
-            target[r * columns + c] = dml_bfloat16_value(dml_bfloat16_bits(source[r * ld + c]));
-}
-
 void cpu_widen(const uint16_t *source, size_t count, float *target) {
 #pragma omp parallel for simd schedule(static)
     for (size_t i = 0; i < count; i++)

@@ -10,9 +10,8 @@ void cpu_narrow(const float *source, size_t count, uint16_t *target);
 void cpu_widen(const uint16_t *source, size_t count, float *target);
 
 /* The same for a matrix (rows, columns) whose rows are `ld` floats apart, to one without gaps,
- * transposed or not; and to the float32 of the rounded values. */
+ * transposed or not. */
 void cpu_narrow_matrix(const float *source, size_t rows, size_t columns, size_t ld, bool transpose,
                        uint16_t *target);
-void cpu_round_matrix(const float *source, size_t rows, size_t columns, size_t ld, float *target);
 
 #endif

@@ -132,7 +132,7 @@ static enum dml_status create(const struct dml_graph *graph,
     network->planned.options = *options;
     enum dml_status status = cpu_engine_create(&network->engine);
     size_t batch = options->micro_batch ? options->micro_batch : options->batch_hint;
-    /* Feature maps are bfloat16; tokens stay float32, and their products round to bfloat16. */
+    /* Feature maps are bfloat16, or the tokens between products, which round to bfloat16. */
     bool narrow = options->precision == DML_PRECISION_BF16,
          tokens = dml_planned_has(graph, DML_OP_TOKENS);
     enum plan_element maps = narrow && !tokens ? PLAN_BFLOAT16 : PLAN_FLOAT32;
@@ -143,7 +143,8 @@ static enum dml_status create(const struct dml_graph *graph,
         close_network(network);
         return status;
     }
-    network->params.narrow_products = narrow && tokens ? network->engine : NULL;
+    if (narrow && tokens)
+        network->params.rounding = cpu_rounding_of(network->engine);
     network->planning = (struct cpu_planning){network->engine, &network->params};
     network->planned.traits = cpu_traits(&network->planning, cpu_engine_block());
     network->planned.traits.recompute = options->recompute;

@@ -53,6 +53,10 @@ enum cpu_bf16 cpu_engine_bf16(void) {
                                                                                 : CPU_BF16_NONE;
 }
 
+bool cpu_engine_tiles(void) {
+    return has_isa(dnnl_cpu_isa_avx512_core_amx);
+}
+
 void cpu_operation_destroy(struct cpu_operation *operation) {
     for (int i = 0; i < operation->count; i++)
         dnnl_memory_destroy(operation->arguments[i].memory);

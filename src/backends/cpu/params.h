@@ -3,6 +3,7 @@
 
 #include "backends/backend.h"
 #include "backends/cpu/convolution.h"
+#include "backends/cpu/products.h"
 #include "plan/fold.h"
 #include "plan/fusions.h"
 
@@ -29,9 +30,9 @@ struct cpu_params {
     /* For bfloat16 convolutions: their own weights or the folded ones, as they read them; NULL in
      * float32. */
     char *narrow;
-    enum plan_element element;          /* of feature maps */
-    struct cpu_engine *narrow_products; /* linear layers multiply bfloat16 operands, with this
-                                           engine (products.h); NULL: float32 ones */
+    enum plan_element element;    /* of feature maps */
+    struct cpu_rounding rounding; /* how linear layers multiply bfloat16 operands; none: in float32
+                                   */
     enum cpu_prepared { CPU_PREPARED_NOT, CPU_PREPARED_OWN, CPU_PREPARED_FOLDED } prepared;
 };
 

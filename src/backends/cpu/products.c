@@ -3,17 +3,23 @@
 #include "backends/cpu/align.h"
 #include "backends/cpu/convolution.h"
 #include "backends/cpu/narrow.h"
-#include "math/linear.h"
+#include "backends/cpu/onednn.h"
 
-/* Bytes of a rounded value: where the processor has no bfloat16 it is a float32. */
-static size_t element(void) {
-    return cpu_engine_bf16() == CPU_BF16_NATIVE ? sizeof(uint16_t) : sizeof(float);
+struct cpu_rounding cpu_rounding_of(struct cpu_engine *engine) {
+    if (cpu_engine_bf16() == CPU_BF16_EMULATED)
+        return (struct cpu_rounding){cpu_pairs_emulated(), NULL};
+    if (cpu_engine_tiles() || !cpu_pairs_native())
+        return (struct cpu_rounding){NULL, engine};
+    return (struct cpu_rounding){cpu_pairs_native(), NULL};
 }
 
-size_t cpu_product_scratch(bool rounds, size_t m, size_t n, size_t k) {
-    if (!rounds)
+size_t cpu_product_scratch(struct cpu_rounding rounding, size_t m, size_t n, size_t k) {
+    if (rounding.pairs)
+        return rounding.pairs->workspace(n, k) * sizeof(cpu_pair);
+    if (!rounding.engine)
         return dml_product_workspace(n, k) * sizeof(float);
-    return cpu_aligned_bytes(m * k * element()) + cpu_aligned_bytes(k * n * element());
+    return cpu_aligned_bytes(m * k * sizeof(uint16_t)) +
+           cpu_aligned_bytes(k * n * sizeof(uint16_t));
 }
 
 static bool begins(const struct cpu_product *p) {
@@ -23,18 +29,7 @@ static bool begins(const struct cpu_product *p) {
 static void begin(const struct cpu_product *p) {
 #pragma omp parallel for schedule(static) if (begins(p))
     for (size_t i = 0; i < p->m; i++)
-        dml_product_begin(&p->start, i, 0, 1, p->n, p->c + i * p->ldc, p->ldc);
-}
-
-/* By way of float32: the rounded operands lie in scratch memory in their original order, without
- * gaps. */
-static void emulate(const struct cpu_product *p, float *a, float *b) {
-    size_t rows_a = p->transpose_a ? p->k : p->m, rows_b = p->transpose_b ? p->n : p->k;
-    size_t columns_a = p->transpose_a ? p->m : p->k, columns_b = p->transpose_b ? p->k : p->n;
-    cpu_round_matrix(p->a, rows_a, columns_a, p->lda, a);
-    cpu_round_matrix(p->b, rows_b, columns_b, p->ldb, b);
-    dml_gemm(p->transpose_a, p->transpose_b, p->m, p->n, p->k, 1.0f, a, columns_a, b, columns_b,
-             begins(p) ? 1.0f : 0.0f, p->c, p->ldc);
+        dml_product_begin(&p->start, i, 0, 1, p->n, (float *)p->c + i * p->ldc, p->ldc);
 }
 
 /* What oneDNN needs for one product; made each time, since oneDNN's own cache holds what is costly.
@@ -109,20 +104,21 @@ static size_t tile_height(size_t m) {
 }
 
 /* In tiles that depend on the shape alone, each computed by oneDNN on one thread. */
-static enum dml_status native(const struct cpu_product *p, struct cpu_engine *engine, uint16_t *a,
-                              uint16_t *b) {
+static enum dml_status by_onednn(const struct cpu_product *p, struct cpu_engine *engine,
+                                 uint16_t *a, uint16_t *b) {
     size_t height = tile_height(p->m);
     dnnl_status_t failure = dnnl_success;
-    cpu_narrow_matrix(p->a, p->transpose_a ? p->k : p->m, p->transpose_a ? p->m : p->k, p->lda,
-                      p->transpose_a, a);
-    cpu_narrow_matrix(p->b, p->transpose_b ? p->n : p->k, p->transpose_b ? p->k : p->n, p->ldb,
-                      false, b);
+    begin(p);
+    cpu_narrow_matrix(p->a.values, p->transpose_a ? p->k : p->m, p->transpose_a ? p->m : p->k,
+                      p->a.ld, p->transpose_a, a);
+    cpu_narrow_matrix(p->b.values, p->transpose_b ? p->n : p->k, p->transpose_b ? p->k : p->n,
+                      p->b.ld, false, b);
 #pragma omp parallel for schedule(dynamic, 1)
     for (size_t top = 0; top < p->m; top += height) {
         size_t rows = p->m - top < height ? p->m - top : height;
         struct objects objects = {0};
-        dnnl_status_t status =
-            multiply(&objects, engine->engine, p, rows, a + top * p->k, b, p->c + top * p->ldc);
+        dnnl_status_t status = multiply(&objects, engine->engine, p, rows, a + top * p->k, b,
+                                        (float *)p->c + top * p->ldc);
         destroy(&objects);
         if (status != dnnl_success) {
 #pragma omp atomic write
@@ -132,17 +128,22 @@ static enum dml_status native(const struct cpu_product *p, struct cpu_engine *en
     return check(failure, "product of bfloat16");
 }
 
-enum dml_status cpu_product_run(const struct cpu_product *p, struct cpu_engine *narrow,
+enum dml_status cpu_product_run(const struct cpu_product *p, struct cpu_rounding rounding,
                                 void *scratch) {
-    if (!narrow) {
-        dml_product(p->transpose_a, p->transpose_b, p->m, p->n, p->k, p->a, p->lda, p->b, p->ldb,
-                    &p->start, p->c, p->ldc, scratch);
+    if (rounding.pairs) {
+        const struct cpu_pair_product product = {
+            p->transpose_a, p->transpose_b,
+            p->m,           p->n,
+            p->k,           p->a,
+            p->b,           {p->start.row, p->start.matrix, p->start.ld, p->c, p->element, p->ldc}};
+        rounding.pairs->product(&product, scratch);
         return DML_OK;
     }
-    char *b = (char *)scratch + cpu_aligned_bytes(p->m * p->k * element());
-    begin(p);
-    if (cpu_engine_bf16() == CPU_BF16_NATIVE)
-        return native(p, narrow, scratch, (uint16_t *)b);
-    emulate(p, scratch, (float *)b);
+    if (rounding.engine) {
+        char *b = (char *)scratch + cpu_aligned_bytes(p->m * p->k * sizeof(uint16_t));
+        return by_onednn(p, rounding.engine, scratch, (uint16_t *)b);
+    }
+    dml_product(p->transpose_a, p->transpose_b, p->m, p->n, p->k, p->a.values, p->a.ld, p->b.values,
+                p->b.ld, &p->start, p->c, p->ldc, scratch);
     return DML_OK;
 }

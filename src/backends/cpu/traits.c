@@ -100,6 +100,7 @@ struct plan_traits cpu_traits(struct cpu_planning *planning, int block) {
         .block = block,
         .image_block = 1,
         .element = planning->params->element,
+        .tokens = planning->params->rounding.pairs ? PLAN_BFLOAT16 : PLAN_FLOAT32,
         .alignment = CPU_ALIGNMENT,
         .patches = true,
         .overwrites_residual = true,

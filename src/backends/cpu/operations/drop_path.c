@@ -16,33 +16,36 @@ static float keep(const struct cpu_run *run, const struct plan_step *step, size_
     return dml_rng_uniform(&rng) < rate ? 0.0f : 1.0f / (1.0f - rate);
 }
 
-static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
-    size_t size = plan_fusion_of(run->plan, step)->layout.image;
-    const float *x = cpu_at(run, step->in), *residual = cpu_at(run, step->other);
-    float *y = cpu_at(run, step->out);
+/* Rows of tokens, each image's by its factor. `residual` may be NULL. */
+static void scale(const struct cpu_run *run, const struct plan_step *step, struct cpu_values in,
+                  const float *residual, struct cpu_values out) {
+    const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
+    struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, 1);
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < run->plan->n; i++) {
         float factor = keep(run, step, i);
+        for (size_t r = 0; r < rows.count; r++) {
+            size_t at = i * fusion->layout.image + r * rows.stride;
+            float room[2][rows.stride], *y = cpu_place(out, at, room[0]);
+            const float *x = cpu_read(in, at, rows.stride, room[1]);
 #pragma omp simd
-        for (size_t k = i * size; k < (i + 1) * size; k++)
-            y[k] = factor * x[k] + (residual ? residual[k] : 0.0f);
+            for (size_t c = 0; c < rows.stride; c++)
+                y[c] = factor * x[c] + (residual ? residual[at + c] : 0.0f);
+            cpu_write(out, at, rows.stride, y);
+        }
     }
+}
+
+static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
+    scale(run, step, cpu_values_at(run, step->in), cpu_at(run, step->other),
+          cpu_values_at(run, step->out));
     return DML_OK;
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
-    size_t size = plan_fusion_of(run->plan, step)->layout.image;
-    const float *grad = cpu_at(run, step->in);
-    float *out = cpu_at(run, step->out);
-    if (!out)
-        return DML_OK;
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < run->plan->n; i++) {
-        float factor = keep(run, step, i);
-#pragma omp simd
-        for (size_t k = i * size; k < (i + 1) * size; k++)
-            out[k] = factor * grad[k];
-    }
+    struct cpu_values out = cpu_values_at(run, step->out);
+    if (out.at)
+        scale(run, step, cpu_values_at(run, step->in), NULL, out);
     return DML_OK;
 }
 

@@ -9,7 +9,7 @@
 static const float QUICK = 1.702f;
 
 /* In pieces of this size, one thread each. */
-enum { PIECE = 4096 };
+enum { PIECE = 2048 };
 
 static inline float normal_distribution(float x) {
     return 0.5f + 0.5f * cpu_erf(x * 0.70710678f);
@@ -55,25 +55,33 @@ static size_t elements(const struct cpu_run *run, const struct plan_step *step) 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
     bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
     size_t count = elements(run, step);
-    const float *x = cpu_at(run, step->in);
-    float *y = cpu_at(run, step->out);
+    struct cpu_values in = cpu_values_at(run, step->in), out = cpu_values_at(run, step->out);
 #pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < count; i += PIECE)
-        (quick ? quick_gelu : gelu)(x + i, count - i < PIECE ? count - i : PIECE, y + i);
+    for (size_t i = 0; i < count; i += PIECE) {
+        size_t size = count - i < PIECE ? count - i : PIECE;
+        float room[2][PIECE], *y = cpu_place(out, i, room[0]);
+        (quick ? quick_gelu : gelu)(cpu_read(in, i, size, room[1]), size, y);
+        cpu_write(out, i, size, y);
+    }
     return DML_OK;
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
     bool quick = cpu_node_of(run, step)->op == DML_OP_QUICK_GELU;
     size_t count = elements(run, step);
-    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
-    float *out = cpu_at(run, step->out);
-    if (!out)
+    struct cpu_values in = cpu_values_at(run, step->in), out = cpu_values_at(run, step->out);
+    struct cpu_values input = cpu_values_at(run, step->other);
+    if (!out.at)
         return DML_OK;
 #pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < count; i += PIECE)
-        (quick ? quick_gelu_gradient
-               : gelu_gradient)(grad + i, x + i, count - i < PIECE ? count - i : PIECE, out + i);
+    for (size_t i = 0; i < count; i += PIECE) {
+        size_t size = count - i < PIECE ? count - i : PIECE;
+        float room[3][PIECE], *to = cpu_place(out, i, room[0]);
+        const float *grad = cpu_read(in, i, size, room[1]);
+        const float *x = cpu_read(input, i, size, room[2]);
+        (quick ? quick_gelu_gradient : gelu_gradient)(grad, x, size, to);
+        cpu_write(out, i, size, to);
+    }
     return DML_OK;
 }
 

@@ -4,7 +4,8 @@
 #include <string.h>
 
 /* y = (x - mean) / s * weight + bias with s = sqrt(variance + epsilon), over the channels of each
- * row; the variance is the biased one. State: mean and 1/s of each row. Ba, Kiros, Hinton 2016. */
+ * row; the variance is the biased one. x is float32. State: mean and 1/s of each row. Ba, Kiros,
+ * Hinton 2016. */
 
 static size_t state(const struct plan *plan, const struct plan_fusion *fusion) {
     return 2 * cpu_rows_of(&fusion->layout, plan->n).count * sizeof(float);
@@ -31,18 +32,19 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
     const float *bias = cpu_params_value(run->params, fusion->node, DML_ROLE_NORM_BIAS);
     double epsilon = cpu_node_of(run, step)->epsilon;
     const float *x = cpu_at(run, step->in);
-    float *y = cpu_at(run, step->out);
+    struct cpu_values y = cpu_values_at(run, step->out);
     float *mean = cpu_at(run, step->state), *inverse = mean + rows.count;
 #pragma omp parallel for schedule(static)
     for (size_t r = 0; r < rows.count; r++) {
         const float *from = x + r * rows.stride;
-        float *to = y + r * rows.stride;
+        float room[rows.stride], *to = cpu_place(y, r * rows.stride, room);
         row_statistics(from, rows.width, epsilon, &mean[r], &inverse[r]);
         float m = mean[r], s = inverse[r];
 #pragma omp simd
         for (size_t c = 0; c < rows.width; c++)
             to[c] = weight ? (from[c] - m) * s * weight[c] + bias[c] : (from[c] - m) * s;
         memset(to + rows.width, 0, (rows.stride - rows.width) * sizeof *to);
+        cpu_write(y, r * rows.stride, rows.stride, to);
     }
     return DML_OK;
 }
@@ -68,9 +70,9 @@ static void input_row(const float *grad, const float *x, const float *weight, si
 
 /* The gradients of weight and bias: sums over rows of gradient x^ and of the gradient, in float32
  * over some rows, then over those in float64. */
-static void add_parameter_grads(const struct cpu_row_shape *rows, const float *grad, const float *x,
-                                const float *mean, const float *inverse, float *grad_weight,
-                                float *grad_bias) {
+static void add_parameter_grads(const struct cpu_row_shape *rows, struct cpu_values grad,
+                                const float *x, const float *mean, const float *inverse,
+                                float *grad_weight, float *grad_bias) {
     enum { COLUMNS = 64, ROWS = 64 };
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < rows->width; first += COLUMNS) {
@@ -80,7 +82,8 @@ static void add_parameter_grads(const struct cpu_row_shape *rows, const float *g
             size_t end = rows->count - start < ROWS ? rows->count : start + ROWS;
             float w[COLUMNS] = {0}, b[COLUMNS] = {0};
             for (size_t r = start; r < end; r++) {
-                const float *g = grad + r * rows->stride + first;
+                float room[COLUMNS];
+                const float *g = cpu_read(grad, r * rows->stride + first, columns, room);
                 const float *from = x + r * rows->stride + first;
                 float m = mean[r], s = inverse[r];
 #pragma omp simd
@@ -106,7 +109,8 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     struct cpu_params *params = run->params;
     struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, run->plan->n);
     const float *weight = cpu_params_value(params, fusion->node, DML_ROLE_NORM_WEIGHT);
-    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
+    struct cpu_values grad = cpu_values_at(run, step->in);
+    const float *x = cpu_at(run, step->other);
     const float *mean = cpu_at(run, step->state), *inverse = mean + rows.count;
     float *out = cpu_at(run, step->out);
     if (weight)
@@ -118,7 +122,9 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
 #pragma omp parallel for schedule(static)
     for (size_t r = 0; r < rows.count; r++) {
         size_t at = r * rows.stride;
-        input_row(grad + at, x + at, weight, rows.width, mean[r], inverse[r], out + at);
+        float room[rows.width];
+        input_row(cpu_read(grad, at, rows.width, room), x + at, weight, rows.width, mean[r],
+                  inverse[r], out + at);
         memset(out + at + rows.width, 0, (rows.stride - rows.width) * sizeof *out);
     }
     return DML_OK;

@@ -6,10 +6,11 @@
 
 /* y = x W^T + b, for each row. */
 
-/* Zeroes what follows the channels of each row. */
-static void clear_padding(const struct cpu_row_shape *rows, float *y) {
+/* Zeroes what follows the channels of each vector; tokens have no padding. */
+static void clear_padding(const struct cpu_row_shape *rows, struct cpu_values y) {
     for (size_t r = 0; r < rows->count && rows->stride > rows->width; r++)
-        memset(y + r * rows->stride + rows->width, 0, (rows->stride - rows->width) * sizeof *y);
+        memset((float *)y.at + r * rows->stride + rows->width, 0,
+               (rows->stride - rows->width) * sizeof(float));
 }
 
 static enum dml_status forward(const struct cpu_run *run, const struct plan_step *step) {
@@ -19,20 +20,19 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
     struct cpu_row_shape out = cpu_rows_of(&fusion->layout, plan->n);
     const float *weight = cpu_params_value(run->params, fusion->node, DML_ROLE_WEIGHT);
     const float *bias = cpu_params_value(run->params, fusion->node, DML_ROLE_BIAS);
-    float *y = cpu_at(run, step->out);
+    struct cpu_values x = cpu_values_at(run, step->in), y = cpu_values_at(run, step->out);
     clear_padding(&out, y);
     const struct cpu_product product = {.transpose_b = true,
                                         .m = out.count,
                                         .n = out.width,
                                         .k = in.width,
-                                        .a = cpu_at(run, step->in),
-                                        .lda = in.stride,
-                                        .b = weight,
-                                        .ldb = in.width,
+                                        .a = {x.at, x.element, in.stride},
+                                        .b = {weight, PLAN_FLOAT32, in.width},
                                         .start = {bias, cpu_at(run, step->other), out.stride},
-                                        .c = y,
+                                        .c = y.at,
+                                        .element = y.element,
                                         .ldc = out.stride};
-    return cpu_product_run(&product, cpu_op_narrow(run->params, fusion),
+    return cpu_product_run(&product, cpu_op_rounding(run->params, fusion),
                            cpu_at(run, step->scratch));
 }
 
@@ -44,35 +44,32 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     const float *weight = cpu_params_value(run->params, fusion->node, DML_ROLE_WEIGHT);
     float *grad_weight = cpu_params_grad(run->params, fusion->node, DML_ROLE_WEIGHT);
     float *grad_bias = cpu_params_grad(run->params, fusion->node, DML_ROLE_BIAS);
-    const float *grad = cpu_at(run, step->in), *x = cpu_at(run, step->other);
-    struct cpu_engine *narrow = cpu_op_narrow(run->params, fusion);
+    struct cpu_values grad = cpu_values_at(run, step->in), x = cpu_values_at(run, step->other);
+    struct cpu_rounding rounding = cpu_op_rounding(run->params, fusion);
     const struct cpu_product of_weight = {.transpose_a = true,
                                           .m = out.width,
                                           .n = in.width,
                                           .k = out.count,
-                                          .a = grad,
-                                          .lda = out.stride,
-                                          .b = x,
-                                          .ldb = in.stride,
+                                          .a = {grad.at, grad.element, out.stride},
+                                          .b = {x.at, x.element, in.stride},
                                           .c = grad_weight,
                                           .ldc = in.width};
-    enum dml_status status = cpu_product_run(&of_weight, narrow, cpu_at(run, step->scratch));
+    enum dml_status status = cpu_product_run(&of_weight, rounding, cpu_at(run, step->scratch));
     if (grad_bias)
-        cpu_column_sums(&out, grad, NULL, grad_bias);
-    float *grad_x = cpu_at(run, step->out);
-    if (!grad_x || status)
+        cpu_column_sums(&out, grad, (struct cpu_values){0}, grad_bias);
+    struct cpu_values grad_x = cpu_values_at(run, step->out);
+    if (!grad_x.at || status)
         return status;
     clear_padding(&in, grad_x);
     const struct cpu_product of_input = {.m = in.count,
                                          .n = in.width,
                                          .k = out.width,
-                                         .a = grad,
-                                         .lda = out.stride,
-                                         .b = weight,
-                                         .ldb = in.width,
-                                         .c = grad_x,
+                                         .a = {grad.at, grad.element, out.stride},
+                                         .b = {weight, PLAN_FLOAT32, in.width},
+                                         .c = grad_x.at,
+                                         .element = grad_x.element,
                                          .ldc = in.stride};
-    return cpu_product_run(&of_input, narrow, cpu_at(run, step->scratch));
+    return cpu_product_run(&of_input, rounding, cpu_at(run, step->scratch));
 }
 
 static size_t forward_scratch(const struct plan *plan, const struct plan_fusion *fusion) {

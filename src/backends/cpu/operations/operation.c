@@ -8,25 +8,28 @@ enum {
     ROWS = 64,    /* summed in float32; those sums are summed in float64 */
 };
 
-static void sum_rows(const float *x, const float *factor, size_t stride, size_t rows,
-                     size_t columns, float *out) {
-    for (size_t r = 0; r < rows; r++)
+static void sum_rows(struct cpu_values x, struct cpu_values factor, size_t first, size_t stride,
+                     size_t rows, size_t columns, float *out) {
+    float room[2][COLUMNS];
+    for (size_t r = 0; r < rows; r++) {
+        const float *v = cpu_read(x, first + r * stride, columns, room[0]);
+        const float *w = factor.at ? cpu_read(factor, first + r * stride, columns, room[1]) : NULL;
 #pragma omp simd
         for (size_t c = 0; c < columns; c++)
-            out[c] += factor ? x[r * stride + c] * factor[r * stride + c] : x[r * stride + c];
+            out[c] += w ? v[c] * w[c] : v[c];
+    }
 }
 
-void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const float *factor,
-                     float *out) {
+void cpu_column_sums(const struct cpu_row_shape *rows, struct cpu_values x,
+                     struct cpu_values factor, float *out) {
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < rows->width; first += COLUMNS) {
         size_t columns = rows->width - first < COLUMNS ? rows->width - first : COLUMNS;
         double sum[COLUMNS] = {0};
         for (size_t r = 0; r < rows->count; r += ROWS) {
             size_t count = rows->count - r < ROWS ? rows->count - r : ROWS;
-            size_t at = r * rows->stride + first;
             float part[COLUMNS] = {0};
-            sum_rows(x + at, factor ? factor + at : NULL, rows->stride, count, columns, part);
+            sum_rows(x, factor, r * rows->stride + first, rows->stride, count, columns, part);
             for (size_t c = 0; c < columns; c++)
                 sum[c] += part[c];
         }
@@ -35,16 +38,16 @@ void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const flo
     }
 }
 
-struct cpu_engine *cpu_op_narrow(const struct cpu_params *params,
-                                 const struct plan_fusion *fusion) {
+struct cpu_rounding cpu_op_rounding(const struct cpu_params *params,
+                                    const struct plan_fusion *fusion) {
     bool tokens = fusion->kind == PLAN_FUSION_PATCHES || params->graph->nodes[fusion->node].tokens;
-    return tokens ? params->narrow_products : NULL;
+    return tokens ? params->rounding : (struct cpu_rounding){NULL, NULL};
 }
 
 size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_fusion *fusion, size_t m,
                               size_t n, size_t k) {
     const struct cpu_planning *planning = plan->traits->context;
-    return cpu_product_scratch(cpu_op_narrow(planning->params, fusion) != NULL, m, n, k);
+    return cpu_product_scratch(cpu_op_rounding(planning->params, fusion), m, n, k);
 }
 
 const struct cpu_op *cpu_op_of(enum plan_fusion_kind kind) {

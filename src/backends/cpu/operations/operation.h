@@ -2,10 +2,12 @@
 #define DML_CPU_OPERATION_H
 
 #include "backends/cpu/run.h"
+#include "base/half.h"
 
-/* The operations of transformers, and linear layers: one file each. Tensors are float32. A sequence
- * of tokens (n, T, C) is contiguous in memory: its layout is one group of C channels with T
- * "pixels". */
+/* The operations of transformers, and linear layers: one file each. A sequence of tokens (n, T, C)
+ * is contiguous in memory: its layout is one group of C channels with T "pixels". Tensors are
+ * float32, but tokens between products may be bfloat16 (plan_narrows), and so are their
+ * gradients. */
 struct cpu_op {
     /* What the backward pass reads besides the gradient and the state. */
     bool reads_input;
@@ -39,21 +41,57 @@ static inline struct cpu_row_shape cpu_rows_of(const struct plan_layout *layout,
                                   layout->image / layout->pixels};
 }
 
+/* A tensor of tokens or vectors. */
+struct cpu_values {
+    void *at;
+    enum plan_element element;
+};
+
+static inline struct cpu_values cpu_values_at(const struct cpu_run *run, struct plan_ref ref) {
+    return (struct cpu_values){cpu_at(run, ref), ref.element};
+}
+
+/* Its `count` values from `first` on in float32: where they are, or widened into `room`. */
+static inline const float *cpu_read(struct cpu_values x, size_t first, size_t count, float *room) {
+    if (x.element == PLAN_FLOAT32)
+        return (const float *)x.at + first;
+    const uint16_t *from = (const uint16_t *)x.at + first;
+#pragma omp simd
+    for (size_t i = 0; i < count; i++)
+        room[i] = dml_bfloat16_value(from[i]);
+    return room;
+}
+
+/* Where to compute its values from `first` on: where they are to be, or in `room`; and what brings
+ * `count` of them from there to where they are to be. */
+static inline float *cpu_place(struct cpu_values x, size_t first, float *room) {
+    return x.element == PLAN_FLOAT32 ? (float *)x.at + first : room;
+}
+static inline void cpu_write(struct cpu_values x, size_t first, size_t count, const float *placed) {
+    if (x.element == PLAN_FLOAT32)
+        return;
+    uint16_t *to = (uint16_t *)x.at + first;
+#pragma omp simd
+    for (size_t i = 0; i < count; i++)
+        to[i] = dml_bfloat16_bits(placed[i]);
+}
+
 /* The node of a step. */
 static inline const struct dml_node *cpu_node_of(const struct cpu_run *run,
                                                  const struct plan_step *step) {
     return &run->plan->graph->nodes[plan_fusion_of(run->plan, step)->node];
 }
 
-/* The engine for a fusion's products of bfloat16 operands: those of tokens and patches, where the
- * network has them; NULL: they are float32. And scratch memory for such a product. */
-struct cpu_engine *cpu_op_narrow(const struct cpu_params *params, const struct plan_fusion *fusion);
+/* How a fusion's products are computed: those of tokens and patches as the network says, others in
+ * float32. And scratch memory for such a product. */
+struct cpu_rounding cpu_op_rounding(const struct cpu_params *params,
+                                    const struct plan_fusion *fusion);
 size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_fusion *fusion, size_t m,
                               size_t n, size_t k);
 
-/* out[c] = the sum over rows of x, or of x times `factor`, rows of the
- * same shape, where that is not NULL. */
-void cpu_column_sums(const struct cpu_row_shape *rows, const float *x, const float *factor,
-                     float *out);
+/* out[c] = the sum over rows of x, or of x times `factor`, rows of the same shape, where that has
+ * any. */
+void cpu_column_sums(const struct cpu_row_shape *rows, struct cpu_values x,
+                     struct cpu_values factor, float *out);
 
 #endif

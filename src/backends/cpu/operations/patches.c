@@ -73,14 +73,12 @@ static enum dml_status forward(const struct cpu_run *run, const struct plan_step
                                         .m = s.patches,
                                         .n = channels,
                                         .k = s.width,
-                                        .a = patches,
-                                        .lda = s.width,
-                                        .b = weight,
-                                        .ldb = s.width,
+                                        .a = {patches, PLAN_FLOAT32, s.width},
+                                        .b = {weight, PLAN_FLOAT32, s.width},
                                         .start = {.row = bias},
                                         .c = y,
                                         .ldc = channels};
-    return cpu_product_run(&product, cpu_op_narrow(run->params, fusion),
+    return cpu_product_run(&product, cpu_op_rounding(run->params, fusion),
                            (char *)patches + patches_bytes(&s));
 }
 
@@ -90,7 +88,7 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     const struct plan_fusion *fusion = plan_fusion_of(run->plan, step);
     struct sizes s = sizes_of(plan, fusion);
     struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, plan->n);
-    const float *grad = cpu_at(run, step->in);
+    struct cpu_values grad = cpu_values_at(run, step->in);
     float *bias = cpu_params_grad(run->params, fusion->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch);
     gather(&s, &plan_input_of(plan, fusion)->layout, cpu_at(run, step->other), patches);
@@ -99,16 +97,14 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
         .m = rows.width,
         .n = s.width,
         .k = s.patches,
-        .a = grad,
-        .lda = rows.stride,
-        .b = patches,
-        .ldb = s.width,
+        .a = {grad.at, grad.element, rows.stride},
+        .b = {patches, PLAN_FLOAT32, s.width},
         .c = cpu_params_grad(run->params, fusion->node, DML_ROLE_WEIGHT),
         .ldc = s.width};
-    enum dml_status status = cpu_product_run(&product, cpu_op_narrow(run->params, fusion),
+    enum dml_status status = cpu_product_run(&product, cpu_op_rounding(run->params, fusion),
                                              (char *)patches + patches_bytes(&s));
     if (bias)
-        cpu_column_sums(&rows, grad, NULL, bias);
+        cpu_column_sums(&rows, grad, (struct cpu_values){0}, bias);
     return status;
 }
 
