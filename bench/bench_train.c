@@ -196,7 +196,7 @@ static void race_products(const char *name, const struct what *what, bool traini
 }
 
 static void race_transformer(const char *name, const struct what *what, bool training) {
-    if (what->precision == DML_PRECISION_BF16 && cpu_engine_bf16() != CPU_BF16_NATIVE)
+    if (what->precision == DML_PRECISION_BF16 && cpu_engine_bf16() == CPU_BF16_NONE)
         fprintf(stderr, "bench_train: %s: bfloat16 is not fast here (`dml devices`)\n", name);
     else
         race_products(name, what, training, training ? 2 : 4);

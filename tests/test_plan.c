@@ -291,6 +291,7 @@ static void check_all_backends(const struct dml_graph *graph) {
                                  traits_of(&plain),   channels_last(&plain),
                                  traits_of(&backend), channels_last(&plain)};
     each[4].recompute = each[5].recompute = true;
+    each[1].tokens = each[2].tokens = each[4].tokens = PLAN_BFLOAT16;
     for (size_t i = 0; i < sizeof each / sizeof *each; i++)
         check_graph(graph, &each[i]);
 }
@@ -446,11 +447,57 @@ static void blocks_are_recomputed(void **state) {
     dml_graph_free(graph);
 }
 
+/* Tokens that only products and what scales them read are bfloat16, with their gradients; what is
+ * normalised, added up or pooled is not. */
+static void check_tokens(const char *arch, int size, int narrow) {
+    struct made_up backend = {0};
+    struct plan_traits traits = traits_of(&backend);
+    traits.tokens = PLAN_BFLOAT16;
+    struct dml_graph *graph = graph_of(arch, size);
+    struct plan *plan;
+    assert_ok(plan_create(graph, &traits, PLAN_TRAIN, 2, &plan));
+    const struct plan_fusion *fusions = plan->fusions.fusions;
+    int count = 0;
+    for (int u = 0; u < plan->fusions.count; u++) {
+        const struct plan_fusion *fusion = &fusions[u];
+        bool is = fusion->layout.element == PLAN_BFLOAT16;
+        count += is;
+        assert_false(is && (fusion->residual >= 0 || fusion->kind == PLAN_FUSION_TOKENS));
+        enum plan_fusion_kind kind = fusion->kind;
+        if (kind == PLAN_FUSION_LAYER_NORM || kind == PLAN_FUSION_TOKEN_POOL ||
+            kind == PLAN_FUSION_POINTWISE)
+            assert_int_equal(fusions[fusion->inputs[0]].layout.element, PLAN_FLOAT32);
+        if (fusion->residual >= 0)
+            assert_int_equal(fusions[fusion->residual].layout.element, PLAN_FLOAT32);
+    }
+    assert_int_equal(count, narrow);
+    for (size_t s = plan->forward_steps; s < plan->step_count; s++) {
+        const struct plan_step *step = &plan->steps[s];
+        if (step->kind != PLAN_STEP_OPERATION)
+            continue;
+        const struct plan_fusion *fusion = &fusions[step->fusion];
+        assert_int_equal(step->in.element, fusion->layout.element);
+        if (step->out.slot >= 0)
+            assert_int_equal(step->out.element, fusions[fusion->inputs[0]].layout.element);
+    }
+    plan_destroy(plan);
+    dml_graph_free(graph);
+}
+
+static void tokens_between_products(void **state) {
+    (void)state;
+    /* Of a block: two norms, qkv, attention, one layer of the perceptron and its GELU. */
+    check_tokens("dinov2s14_reg_clsavg", 42, 12 * 8); /* and two more layers, before layer scale */
+    check_tokens("vits16_droppath0.1_normalize", 48, 12 * 6 + 11 * 2); /* before what drops paths */
+    check_tokens("clipb16_normalize", 48, 12 * 6);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_backbone),    cmocka_unit_test(graphs_that_share_much),
-        cmocka_unit_test(refused_by_name),   cmocka_unit_test(fused_or_not),
-        cmocka_unit_test(channels_lie_last), cmocka_unit_test(blocks_are_recomputed),
+        cmocka_unit_test(every_backbone),          cmocka_unit_test(graphs_that_share_much),
+        cmocka_unit_test(refused_by_name),         cmocka_unit_test(fused_or_not),
+        cmocka_unit_test(channels_lie_last),       cmocka_unit_test(blocks_are_recomputed),
+        cmocka_unit_test(tokens_between_products),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
