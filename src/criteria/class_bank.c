@@ -78,7 +78,8 @@ static double finish_sample(const struct step *step, size_t i, float *grad) {
     const float *x = step->x + i * dim;
     float *row = step->rows + i * dim;
     double share = 1 / (double)step->n, others = step->sums[i];
-    double sum = others + (rule->without_class ? 0 : exp(score->value - step->shift[i]));
+    const double own = rule->without_class ? 0 : exp(score->value - step->shift[i]);
+    const double sum = others + own;
     float factor = sum == 0 ? 0 : (float)(share * rule->scale / sum);
     float pull = (float)(-score->slope / rule->scale * others), norm;
     const double pull_z = sum == 0 ? 0 : -share * others / sum;
@@ -91,7 +92,9 @@ static double finish_sample(const struct step *step, size_t i, float *grad) {
     float along_x = x_length < 1e-12 ? 0 : (float)(score->along_x * pull_z / x_length);
     for (size_t k = 0; k < dim; k++)
         grad[k] = factor * (step->pulls[i * dim + k] + pull * row[k]) + along_x * x[k];
-    return sum == 0 ? 0 : share * (step->shift[i] + log(sum) - score->value);
+    if (sum == 0)
+        return 0;
+    return share * (own >= others ? log1p(others / own) : step->shift[i] + log(sum) - score->value);
 }
 
 enum dml_status dml_class_bank_step(struct dml_class_scores *scores,

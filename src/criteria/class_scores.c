@@ -422,8 +422,11 @@ static void finish_sample(const struct step *step, size_t i, float *grad) {
         sum += step->sums[part * n + i];
     double others = sum;
     sum += own;
-    /* With a single class there is nothing to tell it from. */
-    step->losses[i] = sum == 0 ? 0 : share * (step->shift[i] + log(sum) - step->own[i].value);
+    /* Cross entropy; a loss of next to nothing keeps its digits. With a single class there is
+     * nothing to tell it from. */
+    double loss =
+        own >= others ? log1p(others / own) : step->shift[i] + log(sum) - step->own[i].value;
+    step->losses[i] = sum == 0 ? 0 : share * loss;
     float factor = sum == 0 ? 0 : (float)(share * rule->scale / sum);
     float pull = (float)(-step->own[i].slope / rule->scale * others);
     size_t width, first = label / step->group * step->group;

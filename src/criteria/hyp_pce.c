@@ -247,19 +247,17 @@ static double row(const struct step *step, size_t i, uint32_t v, double *z) {
     }
     for (size_t t = 0; t < count; t++)
         most = fmax(most, z[t]);
+    double others = 0; /* without the target, to keep the digits of 1 minus its share */
     for (size_t t = 0; t < count; t++) {
         z[t] = exp(z[t] - most);
         sum += z[t];
+        others += t == 2 * own ? 0 : z[t];
     }
     const double scale = share * inverse / sum;
     for (uint32_t l = 0; l < rows; l++) {
-        g[step->sample[step->first[l] + v]] += scale * z[2 * l];
+        g[step->sample[step->first[l] + v]] += scale * (l == own ? -others : z[2 * l]);
         g[step->sample[step->first[l] + u]] += l == own ? 0 : scale * z[2 * l + 1];
     }
-    double others = 0; /* without the target, to keep the digits of 1 minus its share */
-    for (size_t t = 0; t < count; t++)
-        others += t == 2 * own ? 0 : z[t];
-    g[step->sample[step->first[own] + v]] -= scale * sum;
     return share * (z[2 * own] > 0.5 ? log1p(others / z[2 * own]) : most + log(sum) - target);
 }
 

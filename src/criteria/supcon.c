@@ -40,13 +40,16 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *wor
     for (size_t j = 0; j < m; j++)
         mean += signs[j] > 0 ? z[j] : 0;
     struct dml_row_shares shares = dml_row_shares_of(&lses);
+    /* Of a single positive the sum over positives and their mean cancel. */
+    const bool single = p->positives[i] == 1;
     const float away = (float)(inverse * shares.negatives * lses.negative_factor);
-    const float towards = (float)(inverse * shares.positives * lses.positive_factor);
-    const float target = (float)(inverse * share);
+    const float towards = single ? 0 : (float)(inverse * shares.positives * lses.positive_factor);
+    const float target = (float)(inverse * (single ? shares.negatives : share));
 #pragma omp simd
     for (size_t j = 0; j < m; j++)
         g[j] = signs[j] > 0 ? e[j] * towards - target : e[j] * away;
-    return lses.positive_shift + log(lses.positive_sum) + shares.loss - share * mean;
+    double spread = single ? 0 : lses.positive_shift + log(lses.positive_sum) - share * mean;
+    return spread + shares.loss;
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

@@ -58,8 +58,48 @@ static void bicubic(const uint8_t *in, int width, int height, double x, double y
     }
 }
 
+static int64_t fixed(double value) {
+    return (int64_t)floor(value * 65536 + 0.5);
+}
+
+/* Whether the output's corners come from where 16 bits before the point are enough. */
+static bool fits_fixed(int width, int height, const double m[6]) {
+    for (int corner = 0; corner < 4; corner++) {
+        double x = corner & 1 ? width - 1 : 0, y = corner & 2 ? height - 1 : 0;
+        if (!(fabs(m[0] * x + m[1] * y + m[2]) < 32768 && fabs(m[3] * x + m[4] * y + m[5]) < 32768))
+            return false;
+    }
+    return true;
+}
+
+/* The nearest pixel, found in steps of 1/65536 as Pillow does: of pixel centres that come from an
+ * edge between pixels, as with a shear by 0.2, its rounding decides which of the two is taken. */
+static void nearest_fixed(const uint8_t *in, int width, int height, const double m[6],
+                          uint8_t *out) {
+    const int64_t along_x = fixed(m[0]), along_y = fixed(m[3]);
+    const int64_t down_x = fixed(m[1]), down_y = fixed(m[4]);
+    const int64_t first_x = fixed(m[2] + m[0] * 0.5 + m[1] * 0.5);
+    const int64_t first_y = fixed(m[5] + m[3] * 0.5 + m[4] * 0.5);
+    for (int row = 0; row < height; row++)
+        for (int column = 0; column < width; column++, out += 3) {
+            int64_t x = first_x + row * down_x + column * along_x;
+            int64_t y = first_y + row * down_y + column * along_y;
+            bool inside =
+                x >= 0 && x < (int64_t)width * 65536 && y >= 0 && y < (int64_t)height * 65536;
+            if (inside)
+                memcpy(out, in + ((size_t)(y >> 16) * (size_t)width + (size_t)(x >> 16)) * 3, 3);
+            else
+                memset(out, 0, 3);
+        }
+}
+
 void dml_augment_affine(const uint8_t *in, int width, int height, const double m[6],
                         enum dml_interpolation interpolation, uint8_t *out) {
+    bool straight = m[1] == 0 && m[3] == 0;
+    if (interpolation == DML_NEAREST && !straight && fits_fixed(width, height, m)) {
+        nearest_fixed(in, width, height, m, out);
+        return;
+    }
     sampler *sample = interpolation == DML_NEAREST    ? nearest
                       : interpolation == DML_BILINEAR ? bilinear
                                                       : bicubic;

@@ -44,9 +44,7 @@ static double *axis(enum dml_position_rule rule, size_t side, size_t wanted) {
     double offset = rule == DML_POSITIONS_DINO ? 0.1 : 0;
     double scale = (double)side / ((double)wanted + offset);
     for (size_t i = 0; weights && i < wanted; i++) {
-        if (wanted == side)
-            weights[i * side + i] = 1;
-        else if (rule == DML_POSITIONS_TIMM)
+        if (rule == DML_POSITIONS_TIMM)
             antialiased_row(i, side, scale, weights + i * side);
         else
             plain_row(i, side, scale, weights + i * side);
