@@ -40,7 +40,8 @@ static double squares(const struct setting *a, const struct setting *b, int p, e
 }
 
 /* Each parameter's distance, relative to its size and a thousandth of that of all: gradients that
- * would be 0 (of a bias in front of a batch norm) are rounding alone. */
+ * would be 0 (of a bias in front of a batch norm) are rounding alone. In front of the max pool that
+ * resnet18 begins with, rounding may decide which of two pixels gets a gradient. */
 static void compare(const struct setting *a, const struct setting *b, enum dml_slot slot,
                     double tolerance) {
     double all = 1e-20;
@@ -53,9 +54,11 @@ static void compare(const struct setting *a, const struct setting *b, enum dml_s
                 all += size;
                 continue;
             }
+            const char *name = a->graph->params[p].name;
+            double most = strcmp(name, "conv1.weight") == 0 ? 20 * tolerance : tolerance;
             double off = sqrt(squares(a, b, p, slot) / (size + 1e-6 * all));
-            if (!(off <= tolerance))
-                fail_msg("%s: %g from the CPU's", a->graph->params[p].name, off);
+            if (!(off <= most))
+                fail_msg("%s: %g from the CPU's", name, off);
         }
 }
 
@@ -338,6 +341,8 @@ static void unusable(void **state) {
                                 "13.0 or later");
     assert_false(cuda_usable_versions(&(struct cuda_versions){13000, 13000, 8907}, reason));
     assert_string_equal(reason, "cuDNN 8.9 is older than 9");
+    assert_false(cuda_usable_versions(&(struct cuda_versions){13000, 13000, 0}, reason));
+    assert_string_equal(reason, "cuDNN is not whole: libcudnn_graph.so.9 is missing");
     assert_true(cuda_usable_card(&(struct cuda_card){.name = "A100", .major = 8}, reason));
     assert_false(
         cuda_usable_card(&(struct cuda_card){.name = "T4", .major = 7, .minor = 5}, reason));
