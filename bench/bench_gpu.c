@@ -14,9 +14,10 @@
 /* usage: bench_gpu [BATCH PIXELS EDGE ARCH...]. Networks on the first GPU, by default those of
  * `archs` with batches of 112 images of 224 pixels, in tf32 and bf16: images per second of training
  * steps, of whole ones (JPEG files from the loader's cache, distance mining, margin loss) and of
- * inference. The bound is what the card could do if each layer took no longer than its products
- * take at the rate of bare products of EDGE x EDGE, and its bytes at that of bare copies, both
- * measured here. Says so where there is no GPU, and exits with status 0. */
+ * inference, each time with the next batch copied to the card beside it. The bound is what the card
+ * could do if each layer took no longer than its products take at the rate of bare products of EDGE
+ * x EDGE, and its bytes at that of bare copies, both measured here. Says so where there is no GPU,
+ * and exits with status 0. */
 
 static const char *const archs[] = {"resnet50_frozen_normalize", "resnet50_normalize",
                                     "vits16_normalize"};
@@ -27,8 +28,9 @@ enum { DIM = 128 };
 struct job {
     struct dml_network *network;
     struct dml_params *params;
+    struct dml_memory_source memory;
     struct dml_images images;
-    uint8_t *pixels;
+    uint8_t *pixels; /* of `memory` */
     float *embeddings, *grad;
     struct dml_span span;
     struct dml_update update;
@@ -36,14 +38,27 @@ struct job {
     struct whole_step *whole; /* NULL: the network alone */
 };
 
+/* Where the next batch is, if it is there (else NULL). */
+static void announce(struct job *job, const uint8_t *pixels) {
+    struct dml_images next = job->images;
+    next.pixels = pixels;
+    if (pixels)
+        dml_network_announce(job->network, &next);
+}
+
 static void step(void *data) {
     struct job *job = data;
     const struct dml_loaded *loaded = NULL;
     struct dml_gradient_size size;
     job->update.step++;
     if (job->whole) {
+        const struct dml_loaded *next;
         loaded = whole_step_take(job->whole);
         job->images.pixels = loaded->pixels;
+        next = whole_step_peek(job->whole);
+        announce(job, next ? next->pixels : NULL);
+    } else {
+        announce(job, job->pixels);
     }
     bench_ok(dml_network_forward(job->network, &job->images, job->embeddings));
     if (job->whole)
@@ -57,6 +72,7 @@ static void step(void *data) {
 
 static void embed(void *data) {
     struct job *job = data;
+    announce(job, job->pixels);
     bench_ok(dml_network_embed(job->network, &job->images, job->embeddings));
 }
 
@@ -77,7 +93,12 @@ static void open_job(struct job *job, const char *arch, enum dml_precision preci
                                             {&job->span, 1},
                                             &job->update};
     size_t bytes = batch * 3 * (size_t)pixels_a_side * (size_t)pixels_a_side;
-    job->pixels = malloc(bytes);
+    job->memory = dml_network_image_memory(job->network);
+    job->pixels = job->memory.alloc(job->memory.data, bytes);
+    if (!job->pixels) {
+        fprintf(stderr, "bench_gpu: no memory for a batch that the card copies\n");
+        exit(1);
+    }
     job->embeddings = calloc(batch * DIM, sizeof *job->embeddings);
     job->grad = malloc(batch * DIM * sizeof *job->grad);
     struct dml_rng rng = dml_rng_make(1, DML_PURPOSE_OTHER, 0, 0);
@@ -91,7 +112,7 @@ static void open_job(struct job *job, const char *arch, enum dml_precision preci
 
 static void close_job(struct job *job) {
     whole_step_close(job->whole);
-    free(job->pixels);
+    job->memory.release(job->memory.data, job->pixels);
     free(job->embeddings);
     free(job->grad);
     dml_params_free(job->params);
@@ -197,8 +218,8 @@ static void race(const char *arch, enum dml_precision precision, const char *kin
     report(name, "step", alone, &of_step, peak);
     report(name, "embed", bench_time(embed, &job, 5, 1), &of_embed, peak);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    job.whole =
-        whole_step_open(batch, pixels_a_side, DIM, cores > 2 ? (int)cores - 1 : 2, "memory", true);
+    job.whole = whole_step_open(batch, pixels_a_side, DIM, cores > 2 ? (int)cores - 1 : 2, "memory",
+                                true, job.memory);
     snprintf(title, sizeof title, "%s_whole_step", name);
     bench_report("gpu", title, images / bench_time(step, &job, 5, 2), "images/s", images / alone);
     close_job(&job);

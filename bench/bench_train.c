@@ -170,7 +170,8 @@ static void race(const char *name, const struct what *what, bool training, int r
     struct job job;
     open_job(&job, what);
     if (files)
-        job.whole = whole_step_open(what->batch, what->size, 128, 2, NULL, training);
+        job.whole = whole_step_open(what->batch, what->size, 128, 2, NULL, training,
+                                    (struct dml_memory_source){0});
     struct conv_bound *bound = conv_bound_create(job.graph, (int)what->batch, training,
                                                  what->precision == DML_PRECISION_BF16);
     void (*work)(struct job *) = training ? step : files ? embed_files : embed;

@@ -36,7 +36,7 @@ static void list_photographs(struct dml_part *part, size_t batch) {
 }
 
 struct whole_step *whole_step_open(size_t batch, int size, size_t dim, int threads, char *cache,
-                                   bool training) {
+                                   bool training, struct dml_memory_source memory) {
     struct whole_step *w = calloc(1, sizeof *w);
     w->batch = batch;
     w->dim = dim;
@@ -44,8 +44,11 @@ struct whole_step *whole_step_open(size_t batch, int size, size_t dim, int threa
     w->order = malloc(BATCHES * batch * sizeof *w->order);
     for (size_t i = 0; i < BATCHES * batch; i++)
         w->order[i] = (uint32_t)(i % batch);
-    struct dml_loader_options options = {
-        .part = &w->part, .batch_size = batch, .threads = threads, .cache = cache};
+    struct dml_loader_options options = {.part = &w->part,
+                                         .batch_size = batch,
+                                         .threads = threads,
+                                         .cache = cache,
+                                         .pixels = memory};
     options.transform = dml_transform_of(DML_AUGMENTATION_BASE, training, size, 0, 0.08);
     bench_ok(dml_loader_open(&options, &w->loader));
     if (!training)
@@ -84,6 +87,10 @@ const struct dml_loaded *whole_step_take(struct whole_step *w) {
     whole_step_start(w, BATCHES);
     bench_ok(dml_loader_next(w->loader, &loaded));
     return loaded;
+}
+
+const struct dml_loaded *whole_step_peek(struct whole_step *w) {
+    return dml_loader_peek(w->loader);
 }
 
 void whole_step_give_back(struct whole_step *w, const struct dml_loaded *loaded) {

@@ -10,15 +10,17 @@ struct whole_step;
 
 /* Images of `size` pixels a side for batches of an even number; `cache` as the loader takes it.
  * Training transforms and a criterion for embeddings of `dim`, or those of evaluation, which draw
- * nothing, and no criterion. Exits on failure. */
+ * nothing, and no criterion. Pixels lie in `memory`, as the loader takes it. Exits on failure. */
 struct whole_step *whole_step_open(size_t batch, int size, size_t dim, int threads, char *cache,
-                                   bool training);
+                                   bool training, struct dml_memory_source memory);
 void whole_step_close(struct whole_step *whole); /* accepts NULL */
 
 /* Starts a pass over so many batches. */
 void whole_step_start(struct whole_step *whole, size_t batches);
 /* The next batch, to be given back; passes of training follow each other. */
 const struct dml_loaded *whole_step_take(struct whole_step *whole);
+/* The one after it, if it is made already, else NULL. */
+const struct dml_loaded *whole_step_peek(struct whole_step *whole);
 void whole_step_give_back(struct whole_step *whole, const struct dml_loaded *loaded);
 
 /* The loss of embeddings (batch, dim), and its gradient. */

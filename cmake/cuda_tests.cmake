@@ -15,7 +15,8 @@ if(CMAKE_CXX_COMPILER)
                               OBJECT_DEPENDS "${DML_KERNEL_HEADERS}")
   add_library(dml_cuda_host STATIC EXCLUDE_FROM_ALL ${DML_KERNELS}
               ${CMAKE_SOURCE_DIR}/tests/cuda_shim/shim.cpp
-              ${CMAKE_SOURCE_DIR}/tests/cuda_host/device_host.c ${DML_CUDA_DEVICE}/usable.c
+              ${CMAKE_SOURCE_DIR}/tests/cuda_host/device_host.c
+              ${CMAKE_SOURCE_DIR}/tests/cuda_host/uploads.c ${DML_CUDA_DEVICE}/usable.c
               ${DML_CUDA_DEVICE}/nccl.c)
   set_target_properties(dml_cuda_host PROPERTIES CXX_STANDARD 17 CXX_EXTENSIONS ON)
   target_include_directories(dml_cuda_host PUBLIC ${CMAKE_SOURCE_DIR}/tests)
@@ -33,7 +34,7 @@ function(dml_cuda_test name)
   dml_test(test_cuda_${name} 1200 test_cuda_${name})
 endfunction()
 
-foreach(name kernels ranks device classes)
+foreach(name kernels ranks device uploads classes)
   dml_cuda_test(${name} tests/cuda_host/test_${name}.c)
 endforeach()
 # Cards of several processes, which a library in NCCL's place joins.
@@ -73,6 +74,9 @@ if(TARGET dml_cuda_host)
 else()
   dml_leave_out(test_cuda_program "there is no C++ compiler")
 endif()
+
+# What runs on a real card, with programs that only pretend.
+dml_test_script(test_cuda_script ${CMAKE_SOURCE_DIR}/tests/cuda_host/test_gpu_script.sh)
 
 # cuDNN's own planner, which needs no card either.
 if(DML_CUDA)

@@ -327,6 +327,44 @@ static void refusals(void **state) {
     close_network(&s);
 }
 
+/* A batch that was announced, as one that was not: whole and in pieces, before and after others. */
+static void announced_batches_are_those_that_come(void **state) {
+    (void)state;
+    enum { MOST = 11 };
+    for (size_t micro = 0; micro <= 4; micro += 4) {
+        struct setting s;
+        open_arch(&s, "resnet18_frozen_normalize", 32, MOST, micro);
+        size_t image = 3 * 32 * 32, count = MOST * s.dim;
+        uint8_t *turned = malloc(MOST * image);
+        float *expected[2] = {malloc(count * sizeof(float)), malloc(count * sizeof(float))};
+        for (size_t i = 0; i < MOST * image; i++)
+            turned[i] = s.pixels[MOST * image - 1 - i];
+        struct dml_images both[2] = {s.images, s.images};
+        both[1].pixels = turned;
+        for (int k = 0; k < 2; k++)
+            assert_ok(dml_network_forward(s.network, &both[k], expected[k]));
+        for (int k = 0; k < 6; k++) {
+            dml_network_announce(s.network, &both[(k + 1) % 2]);
+            assert_ok(dml_network_forward(s.network, &both[k % 2], s.embeddings));
+            assert_memory_equal(s.embeddings, expected[k % 2], count * sizeof(float));
+            assert_ok(dml_network_backward(s.network, s.grad));
+        }
+        dml_network_announce(s.network, NULL);
+        for (int k = 0; k < 2; k++)
+            assert_ok(dml_network_embed(s.network, &both[k], expected[k]));
+        for (int k = 0; k < 6; k++) {
+            dml_network_announce(s.network, &both[(k + 1) % 2]);
+            assert_ok(dml_network_embed(s.network, &both[k % 2], s.embeddings));
+            assert_memory_equal(s.embeddings, expected[k % 2], count * sizeof(float));
+        }
+        dml_network_announce(s.network, NULL);
+        for (int k = 0; k < 2; k++)
+            free(expected[k]);
+        free(turned);
+        close_network(&s);
+    }
+}
+
 /* A tensor with more users than a plan adds up the gradients of. */
 static void too_many_users_are_refused(void **state) {
     (void)state;
@@ -352,6 +390,7 @@ int main(void) {
         cmocka_unit_test(embed_is_frozen_forward),
         cmocka_unit_test(micro_batches_are_exact),
         cmocka_unit_test(embed_takes_any_number),
+        cmocka_unit_test(announced_batches_are_those_that_come),
         cmocka_unit_test(erased_pixels_are_zero),
         cmocka_unit_test(pixels_are_normalised),
         cmocka_unit_test(repeats_to_the_bit),

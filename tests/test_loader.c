@@ -627,6 +627,38 @@ static void test_memory_from_elsewhere(void **state) {
     free_part(&part);
 }
 
+/* What is seen of a batch before it is taken is the batch; nothing is where there is room for one
+ * only, and after the last. */
+static void test_peek(void **state) {
+    (void)state;
+    struct dml_part part;
+    struct dml_loader *loader;
+    const struct dml_loaded *batch, *next;
+    const uint32_t order[10] = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3};
+    make_part(&part);
+    struct dml_loader_options options = options_of(&part, true, 2);
+    for (size_t memory = 0; memory < 2; memory++) {
+        options.memory = memory;
+        assert_ok(dml_loader_open(&options, &loader));
+        assert_ok(dml_loader_start(loader, 0, order, 10));
+        assert_ok(dml_loader_next(loader, &batch));
+        do
+            next = dml_loader_peek(loader);
+        while (!next && !memory); /* until it is made */
+        assert_true(memory ? !next : next && next != batch && next->n == 5);
+        uint8_t seen[SIDE * SIDE * 3] = {0};
+        if (next)
+            memcpy(seen, next->pixels, sizeof seen);
+        dml_loader_release(loader, batch);
+        assert_ok(dml_loader_next(loader, &batch));
+        assert_true(memory || batch == next);
+        assert_true(memory || memcmp(seen, batch->pixels, sizeof seen) == 0);
+        assert_null(dml_loader_peek(loader));
+        dml_loader_close(loader);
+    }
+    free_part(&part);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_lists),
@@ -643,6 +675,7 @@ int main(void) {
         TEST(test_file_cache),
         TEST(test_no_file_cache),
         TEST(test_memory_from_elsewhere),
+        TEST(test_peek),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -290,6 +290,14 @@ static void branches_are_dropped_per_image(void **state) {
     memcpy(first, s.embeddings, N * s.dim * sizeof *first);
     loss_of(&s); /* the same step drops the same images */
     assert_memory_equal(first, s.embeddings, N * s.dim * sizeof *first);
+    /* and a part of the batch, which knows its place, the same of its own */
+    const struct dml_node *input = &s.graph->nodes[0];
+    struct dml_images part = s.images;
+    part.n = part.first = N / 2;
+    part.pixels += N / 2 * 3 * (size_t)(input->height * input->width);
+    assert_ok(dml_network_forward(s.network, &part, s.embeddings));
+    for (size_t i = 0; i < N / 2 * s.dim; i++)
+        assert_int_equal(s.embeddings[i] == 0, first[N / 2 * s.dim + i] == 0);
     s.images.step = 1;
     loss_of(&s);
     assert_memory_not_equal(first, s.embeddings, N * s.dim * sizeof *first);

@@ -142,6 +142,11 @@ struct dml_backend {
     /* Gradients of all learnable parameters from dL/d(embeddings), replacing the previous ones. */
     enum dml_status (*backward)(struct dml_network *network, const float *grad);
 
+    /* The images of the embed or forward after the next one, which a device may copy while it
+     * computes. They stay as they are until that call returns (with micro_batch: until its backward
+     * does), or until NULL says that no announced ones will come. May be NULL. */
+    void (*announce)(struct dml_network *network, const struct dml_images *images);
+
     /* The gradients of all learnable parameters become their sums over the parts of a batch, added
      * in the order of parts: the bits of one process that computes them as pieces. */
     enum dml_status (*sum_gradients)(struct dml_network *network,

@@ -38,6 +38,11 @@ static inline enum dml_status dml_network_forward(struct dml_network *network,
 static inline enum dml_status dml_network_backward(struct dml_network *network, const float *grad) {
     return network->backend->backward(network, grad);
 }
+static inline void dml_network_announce(struct dml_network *network,
+                                        const struct dml_images *images) {
+    if (network->backend->announce)
+        network->backend->announce(network, images);
+}
 static inline enum dml_status dml_network_sum_gradients(struct dml_network *network,
                                                         const struct dml_batch_parts *parts) {
     return network->backend->sum_gradients(network, parts);

@@ -71,15 +71,47 @@ static enum dml_status check_images(const struct dml_planned *network,
     return DML_OK;
 }
 
+void dml_planned_announce(struct dml_network *base, const struct dml_images *images) {
+    struct dml_planned *network = planned_of(base);
+    if (images)
+        network->announced = *images;
+    else
+        network->announced.n = network->next.n = 0;
+}
+
+/* At the beginning of a call: whether these images are those that a pass was told of. */
+static bool were_announced(struct dml_planned *network, const struct dml_images *images) {
+    const struct dml_images next = network->next;
+    network->next.n = 0;
+    return next.n && next.n == images->n && next.pixels == images->pixels &&
+           next.input == images->input;
+}
+
+/* What follows a pass over n images: the rest of its batch; after its end `after`, or, where that
+ * is NULL, what was announced. */
+static void set_next(struct dml_planned *network, struct dml_planned_pass *pass, size_t n,
+                     const struct dml_images *after) {
+    pass->next = pass->images;
+    pass->next_first = pass->first + n;
+    if (pass->next_first < pass->images->n)
+        return;
+    pass->next_first = 0;
+    pass->next = after;
+    if (after)
+        return;
+    network->next = network->announced;
+    network->announced.n = 0;
+    pass->next = network->next.n ? &network->next : NULL;
+}
+
 /* A piece of a batch through a plan of its size. */
 static enum dml_status forward_piece(struct dml_planned *network, enum plan_kind kind,
-                                     const struct dml_images *images, size_t first, size_t n,
-                                     float *embeddings, const struct plan **plan) {
-    enum dml_status status = plan_for(network, kind, n, plan);
+                                     struct dml_planned_pass *pass, size_t n, float *embeddings) {
+    enum dml_status status = plan_for(network, kind, n, &pass->plan);
     if (!status)
-        status = network->calls->need(network, *plan);
+        status = network->calls->need(network, pass->plan);
     if (!status)
-        status = network->calls->forward(network, *plan, images, first, embeddings);
+        status = network->calls->forward(network, pass, embeddings);
     return status;
 }
 
@@ -99,16 +131,18 @@ enum dml_status dml_planned_embed(struct dml_network *base, const struct dml_ima
     struct dml_planned *network = planned_of(base);
     enum dml_status status = check_images(network, images);
     network->waiting.valid = false;
+    struct dml_planned_pass pass = {.images = images, .fetched = were_announced(network, images)};
     size_t piece = embed_piece(network), dim = (size_t)base->graph->embed_dim;
     for (size_t done = 0; !status && done < images->n;) {
         size_t n = piece;
         if (images->n - done < piece)
             for (n = 1; 2 * n <= images->n - done;)
                 n *= 2;
-        const struct plan *plan;
-        status =
-            forward_piece(network, PLAN_EMBED, images, done, n, embeddings + done * dim, &plan);
+        pass.first = done;
+        set_next(network, &pass, n, NULL);
+        status = forward_piece(network, PLAN_EMBED, &pass, n, embeddings + done * dim);
         done += n;
+        pass.fetched = true;
     }
     return status;
 }
@@ -116,16 +150,19 @@ enum dml_status dml_planned_embed(struct dml_network *base, const struct dml_ima
 /* The embeddings of a training batch that is computed in pieces. They are those of inference except
  * for what is random in training, in pieces as large as those of the backward pass, since the
  * number of images in a product may change its last bits. */
-static enum dml_status forward_in_pieces(struct dml_planned *network,
-                                         const struct dml_images *images, float *embeddings) {
+static enum dml_status forward_in_pieces(struct dml_planned *network, struct dml_planned_pass pass,
+                                         float *embeddings) {
+    const struct dml_images *images = pass.images;
     const struct dml_graph *graph = network->base.graph;
     size_t dim = (size_t)graph->embed_dim, piece = network->options.micro_batch;
     enum plan_kind kind = dml_planned_has(graph, DML_OP_DROP_PATH) ? PLAN_TRAIN : PLAN_EMBED;
     enum dml_status status = DML_OK;
     for (size_t done = 0; !status && done < images->n; done += piece) {
         size_t n = images->n - done < piece ? images->n - done : piece;
-        const struct plan *plan;
-        status = forward_piece(network, kind, images, done, n, embeddings + done * dim, &plan);
+        pass.first = done;
+        set_next(network, &pass, n, images); /* the backward pass begins again */
+        status = forward_piece(network, kind, &pass, n, embeddings + done * dim);
+        pass.fetched = true;
     }
     return status;
 }
@@ -134,19 +171,22 @@ enum dml_status dml_planned_forward(struct dml_network *base, const struct dml_i
                                     float *embeddings) {
     struct dml_planned *network = planned_of(base);
     size_t micro = network->options.micro_batch;
-    const struct plan *plan = NULL;
     network->waiting.valid = false;
+    struct dml_planned_pass pass = {.images = images, .fetched = were_announced(network, images)};
     enum dml_status status = check_images(network, images);
     if (!status && images->n == 0)
         status = dml_fail(DML_ERROR_INPUT, "network: an empty batch");
     if (status)
         return status;
-    status = micro && micro < images->n
-                 ? forward_in_pieces(network, images, embeddings)
-                 : forward_piece(network, PLAN_TRAIN, images, 0, images->n, embeddings, &plan);
+    if (micro && micro < images->n) {
+        status = forward_in_pieces(network, pass, embeddings);
+    } else {
+        set_next(network, &pass, images->n, NULL);
+        status = forward_piece(network, PLAN_TRAIN, &pass, images->n, embeddings);
+    }
     if (status)
         return status;
-    network->waiting.plan = plan;
+    network->waiting.plan = pass.plan; /* none yet in pieces */
     network->waiting.images = *images;
     network->waiting.valid = true;
     return DML_OK;
@@ -160,10 +200,11 @@ static enum dml_status backward_in_pieces(struct dml_planned *network, const flo
     enum dml_status status = embeddings ? DML_OK : DML_ERROR_MEMORY;
     for (size_t done = 0; !status && done < images->n; done += piece) {
         size_t n = images->n - done < piece ? images->n - done : piece;
-        const struct plan *plan;
-        status = forward_piece(network, PLAN_TRAIN, images, done, n, embeddings, &plan);
+        struct dml_planned_pass pass = {.images = images, .first = done, .fetched = true};
+        set_next(network, &pass, n, NULL);
+        status = forward_piece(network, PLAN_TRAIN, &pass, n, embeddings);
         if (!status)
-            status = network->calls->backward(network, plan, images, done, grad + done * dim);
+            status = network->calls->backward(network, &pass, grad + done * dim);
     }
     free(embeddings);
     return status;
@@ -177,8 +218,9 @@ enum dml_status dml_planned_backward(struct dml_network *base, const float *grad
     network->waiting.valid = false;
     if (!network->waiting.plan)
         return backward_in_pieces(network, grad);
-    return network->calls->backward(network, network->waiting.plan, &network->waiting.images, 0,
-                                    grad);
+    const struct dml_planned_pass pass = {.plan = network->waiting.plan,
+                                          .images = &network->waiting.images};
+    return network->calls->backward(network, &pass, grad);
 }
 
 void dml_planned_close(struct dml_planned *network) {

@@ -11,19 +11,31 @@ enum { DML_PLANS = 8 };
 
 struct dml_planned;
 
-/* Supplied by a backend. A pass is over images first .. first + plan->n - 1 with a plan of that
- * size, for which `need` was called after any other plan was used. */
+/* A pass over images first .. first + plan->n - 1 with a plan of that size, for which `need` was
+ * called after any other plan was used. */
+struct dml_planned_pass {
+    const struct plan *plan;
+    const struct dml_images *images;
+    size_t first;
+    /* Where the images of the next forward pass begin, if it is known (else NULL): a device may
+     * copy them while it computes this one. */
+    const struct dml_images *next;
+    size_t next_first;
+    bool fetched; /* this one was `next` of the one before, and its pixels have not changed since */
+};
+
+/* Supplied by a backend. */
 struct dml_planned_calls {
     /* Images of 224 x 224 that go through inference at once: enough to keep the device busy; and
      * how many smaller ones at most. */
     size_t embed, embed_most;
     /* Memory for a plan's activations. */
     enum dml_status (*need)(struct dml_planned *network, const struct plan *plan);
-    enum dml_status (*forward)(struct dml_planned *network, const struct plan *plan,
-                               const struct dml_images *images, size_t first, float *embeddings);
+    enum dml_status (*forward)(struct dml_planned *network, const struct dml_planned_pass *pass,
+                               float *embeddings);
     /* Gradients replace the existing ones where `first` is 0, else they are added to them. */
-    enum dml_status (*backward)(struct dml_planned *network, const struct plan *plan,
-                                const struct dml_images *images, size_t first, const float *grad);
+    enum dml_status (*backward)(struct dml_planned *network, const struct dml_planned_pass *pass,
+                                const float *grad);
 };
 
 /* Backends' own networks start with it. */
@@ -40,6 +52,9 @@ struct dml_planned {
         const struct plan *plan; /* NULL with micro-batches */
         struct dml_images images;
     } waiting;
+    /* Images of calls to come, n 0 where they are not known: of the one after the next, and, where
+     * a pass was told of them, of the next. */
+    struct dml_images announced, next;
 };
 
 /* Whether the graph has a node with this operation. */
@@ -59,6 +74,7 @@ enum dml_status dml_planned_embed(struct dml_network *network, const struct dml_
 enum dml_status dml_planned_forward(struct dml_network *network, const struct dml_images *images,
                                     float *embeddings);
 enum dml_status dml_planned_backward(struct dml_network *network, const float *grad);
+void dml_planned_announce(struct dml_network *network, const struct dml_images *images);
 
 /* Frees the plans. */
 void dml_planned_close(struct dml_planned *network);

@@ -39,7 +39,10 @@ static void print_gpus(void) {
     printf("CUDA %d.%d, ", v.runtime / 1000, v.runtime % 1000 / 10);
     if (v.driver)
         printf("driver for CUDA %d.%d, ", v.driver / 1000, v.driver % 1000 / 10);
-    printf("cuDNN %d.%d.%d\n", v.cudnn / 10000, v.cudnn % 10000 / 100, v.cudnn % 100);
+    if (v.cudnn)
+        printf("cuDNN %d.%d.%d\n", v.cudnn / 10000, v.cudnn % 10000 / 100, v.cudnn % 100);
+    else
+        printf("no cuDNN\n");
 }
 
 int dml_devices_main(int argc, char **argv) {

@@ -428,13 +428,24 @@ enum dml_status dml_loader_start(struct dml_loader *loader, uint64_t epoch, cons
     return status;
 }
 
+/* The slot of the next batch to be handed out; NULL after the last. */
+static struct slot *slot_to_come(const struct dml_loader *loader) {
+    if ((size_t)loader->handed * loader->batch_size >= loader->count)
+        return NULL;
+    return &loader->slots[(size_t)loader->handed % loader->slot_count];
+}
+
+static bool is_made(const struct dml_loader *loader, const struct slot *slot) {
+    return slot->number == loader->handed && slot->done == slot->batch.n;
+}
+
 enum dml_status dml_loader_next(struct dml_loader *loader, const struct dml_loaded **out) {
     enum dml_status status = DML_OK;
     *out = NULL;
     pthread_mutex_lock(&loader->lock);
-    if ((size_t)loader->handed * loader->batch_size < loader->count) {
-        struct slot *slot = &loader->slots[(size_t)loader->handed % loader->slot_count];
-        while (!loader->status && (slot->number != loader->handed || slot->done < slot->batch.n))
+    struct slot *slot = slot_to_come(loader);
+    if (slot) {
+        while (!loader->status && !is_made(loader, slot))
             pthread_cond_wait(&loader->ready, &loader->lock);
         if (loader->status) {
             status = dml_fail(loader->status, "%s", loader->message);
@@ -456,6 +467,15 @@ void dml_loader_release(struct dml_loader *loader, const struct dml_loaded *batc
             loader->slots[i].number = FREE;
     pthread_cond_broadcast(&loader->work);
     pthread_mutex_unlock(&loader->lock);
+}
+
+const struct dml_loaded *dml_loader_peek(struct dml_loader *loader) {
+    pthread_mutex_lock(&loader->lock);
+    const struct slot *slot = slot_to_come(loader);
+    const struct dml_loaded *batch =
+        slot && !loader->status && is_made(loader, slot) ? &slot->batch : NULL;
+    pthread_mutex_unlock(&loader->lock);
+    return batch;
 }
 
 static size_t count_of(const struct dml_loader *loader, const size_t *count) {

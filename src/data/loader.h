@@ -66,6 +66,9 @@ size_t dml_loader_batch_size(const struct dml_loader *loader);
  * `strict` an image cannot. */
 enum dml_status dml_loader_next(struct dml_loader *loader, const struct dml_loaded **out);
 void dml_loader_release(struct dml_loader *loader, const struct dml_loaded *batch);
+/* The batch that comes next, if it is made already, else NULL; its images stay until it is taken
+ * and released, or the pass ends. */
+const struct dml_loaded *dml_loader_peek(struct dml_loader *loader);
 
 /* Different images that could not be read and were replaced by others of their class, so far; and
  * those that were used although a part of their data is corrupt. Each is reported once, and counted

@@ -10,6 +10,16 @@ size_t dml_embedding_batch(size_t training_batch) {
     return training_batch < MOST ? training_batch : MOST;
 }
 
+void dml_announce_next(struct dml_network *network, struct dml_loader *loader) {
+    const struct dml_loaded *next = dml_loader_peek(loader);
+    const struct dml_images images = {.n = next ? next->n : 0,
+                                      .height = next ? next->height : 0,
+                                      .width = next ? next->width : 0,
+                                      .pixels = next ? next->pixels : NULL};
+    if (next)
+        dml_network_announce(network, &images);
+}
+
 /* The images that a rank embeds begin at starts[rank]: whole batches, evenly divided. */
 static void divide(size_t count, size_t batch, size_t ranks, size_t *starts) {
     size_t batches = (count + batch - 1) / batch;
@@ -49,6 +59,7 @@ enum dml_status dml_embed_images(struct dml_network *network, struct dml_loader 
             break;
         const struct dml_images images = {
             .n = batch->n, .height = batch->height, .width = batch->width, .pixels = batch->pixels};
+        dml_announce_next(network, loader);
         status = dml_network_embed(network, &images, embeddings + done * dml_network_dim(network));
         done += batch->n;
         dml_loader_release(loader, batch);
@@ -56,6 +67,7 @@ enum dml_status dml_embed_images(struct dml_network *network, struct dml_loader 
             status = dml_fail(DML_ERROR_INTERRUPTED, "interrupted while embedding");
         dml_progress_update(&progress, (done - starts[comm->rank]) * ranks);
     }
+    dml_network_announce(network, NULL);
     for (size_t r = 0; r <= ranks; r++)
         starts[r] *= dml_network_dim(network) * sizeof *embeddings;
     if (!status)

@@ -11,6 +11,10 @@
  * more than the network takes at once. Loaders keep their memory, and there are several. */
 size_t dml_embedding_batch(size_t training_batch);
 
+/* Tells the network of the loader's next batch, if it is made: after one was taken, and before it
+ * is computed. After the last dml_network_announce(network, NULL) is due. */
+void dml_announce_next(struct dml_network *network, struct dml_loader *loader);
+
 /* Who has the embeddings that ranks have made together. */
 enum dml_embedded { DML_EMBEDDED_EVERYWHERE, DML_EMBEDDED_AT_ROOT };
 

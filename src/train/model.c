@@ -142,6 +142,7 @@ enum dml_status dml_model_embed_part(const struct dml_model *model, const struct
                                                    dml_embedding_batch((size_t)training->bs),
                                                .threads = (int)training->kernels,
                                                .strict = true,
+                                               .pixels = dml_network_image_memory(model->network),
                                                .seed = (uint64_t)training->seed};
     size_t dim = dml_network_dim(model->network);
     struct dml_loader *loader = NULL;

@@ -247,6 +247,7 @@ static enum dml_status train_epoch(struct trainer *t) {
         status = dml_loader_next(t->e.train_loader, &batch);
         if (status)
             break;
+        dml_announce_next(t->e.network, t->e.train_loader);
         status = train_step(t, batch);
         dml_loader_release(t->e.train_loader, batch);
         dml_progress_note(&progress, "loss %.4f%s",
@@ -259,6 +260,7 @@ static enum dml_status train_epoch(struct trainer *t) {
                 status = save_state(t);
         }
     }
+    dml_network_announce(t->e.network, NULL);
     if (!status)
         status = share_told(t);
     if (!status && t->e.network_flags->no_sync_bn)

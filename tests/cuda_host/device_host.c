@@ -3,6 +3,7 @@
 #include "backends/cuda/device/nccl.h"
 #include "backends/cuda/device/usable.h"
 #include "base/half.h"
+#include "cuda_host/uploads.h"
 #include "math/linear.h"
 
 #include <assert.h>
@@ -114,6 +115,7 @@ static struct cuda_device *open_device(int index, enum cuda_math math, char *rea
 }
 
 static void close_device(struct cuda_device *device) {
+    host_uploads_end(device, false);
     free(device);
 }
 
@@ -131,22 +133,22 @@ static void *alloc(struct cuda_device *device, size_t bytes) {
     return piece + HEADER;
 }
 
-static void release(struct cuda_device *device, void *memory) {
+/* Bytes of a piece. */
+static size_t size_of(const void *memory) {
     size_t bytes;
+    memcpy(&bytes, (const char *)memory - HEADER, sizeof bytes);
+    return bytes;
+}
+
+static void release(struct cuda_device *device, void *memory) {
     (void)device;
     if (!memory)
         return;
-    memcpy(&bytes, (char *)memory - HEADER, sizeof bytes);
+    size_t bytes = size_of(memory);
+    host_uploads_drop(memory, bytes);
     used -= bytes;
     pieces--;
     free((char *)memory - HEADER);
-}
-
-static void *host_alloc(size_t bytes) {
-    return alloc(NULL, bytes);
-}
-static void host_release(void *memory) {
-    release(NULL, memory);
 }
 
 /* Kernels have no device, so a failed card still runs them; their results are never seen. */
@@ -154,14 +156,58 @@ static cuda_stream stream(struct cuda_device *device) {
     return device;
 }
 
-static void copy(struct cuda_device *device, void *to, const void *from, size_t bytes) {
+/* Memory of the processor that the card reads later. */
+enum { MOST_HOST_PIECES = 64 };
+static const void *host_pieces[MOST_HOST_PIECES];
+
+static void *host_alloc(size_t bytes) {
+    size_t at = 0;
+    while (at < MOST_HOST_PIECES && host_pieces[at])
+        at++;
+    void *memory = at < MOST_HOST_PIECES ? alloc(NULL, bytes) : NULL;
+    if (memory)
+        host_pieces[at] = memory;
+    return memory;
+}
+
+static void host_release(void *memory) {
+    assert(!memory || !host_uploads_from(memory, size_of(memory)));
+    for (size_t i = 0; i < MOST_HOST_PIECES; i++)
+        if (host_pieces[i] == memory)
+            host_pieces[i] = NULL;
+    release(NULL, memory);
+}
+
+static bool is_host_piece(const char *from) {
+    for (size_t i = 0; i < MOST_HOST_PIECES; i++) {
+        const char *piece = host_pieces[i];
+        if (piece && from >= piece && from < piece + size_of(piece))
+            return true;
+    }
+    return false;
+}
+
+static void upload_ahead(struct cuda_device *device, void *to, const void *from, size_t bytes) {
     if (works(device))
-        memcpy(to, from, bytes);
+        host_uploads_add(device, to, from, bytes, is_host_piece(from));
+}
+
+static void await_uploads(struct cuda_device *device) {
+    host_uploads_end(device, works(device));
+}
+
+static void copy(struct cuda_device *device, void *to, const void *from, size_t bytes) {
+    if (!works(device))
+        return;
+    assert(!host_uploads_to(to, bytes) && !host_uploads_to(from, bytes));
+    memcpy(to, from, bytes);
 }
 
 static void zero(struct cuda_device *device, void *to, size_t bytes) {
-    if (works(device))
-        memset(to, 0, bytes);
+    if (!works(device))
+        return;
+    assert(!host_uploads_to(to, bytes));
+    memset(to, 0, bytes);
 }
 
 static const char *finish(struct cuda_device *device) {
@@ -436,6 +482,8 @@ const struct cuda_api *cuda_host_api(void) {
         .host_alloc = host_alloc,
         .host_release = host_release,
         .upload = copy,
+        .upload_ahead = upload_ahead,
+        .await_uploads = await_uploads,
         .download = copy,
         .copy = copy,
         .zero = zero,

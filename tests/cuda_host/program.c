@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Linked into the program, this gives it the card in plain C, as the environment describes it:
  *
@@ -11,7 +12,8 @@
  *     HOST_CARD_MEMORY    bytes
  *     HOST_CARD_IS        its compute capability, "7.5"
  *     HOST_CARD_NCCL      the library that joins it to the cards of other ranks; "": it stands
- * alone HOST_CARD_VERSIONS  "12080 13000 91100": of the driver, the runtime and cuDNN */
+ * alone HOST_CARD_UPLOADS   "early": those beside other work are done at once HOST_CARD_VERSIONS
+ * "12080 13000 91100": of the driver, the runtime and cuDNN */
 static void tell_calls(void) {
     fprintf(stderr, "%ld\n", cuda_host_calls());
 }
@@ -19,7 +21,7 @@ static void tell_calls(void) {
 __attribute__((constructor)) static void use_host_card(void) {
     const char *fails = getenv("HOST_CARD_FAILS"), *memory = getenv("HOST_CARD_MEMORY"),
                *is = getenv("HOST_CARD_IS"), *nccl = getenv("HOST_CARD_NCCL"),
-               *text = getenv("HOST_CARD_VERSIONS");
+               *uploads = getenv("HOST_CARD_UPLOADS"), *text = getenv("HOST_CARD_VERSIONS");
     struct cuda_versions versions;
     int major, minor;
     dml_cuda_replace(cuda_host_api());
@@ -28,6 +30,7 @@ __attribute__((constructor)) static void use_host_card(void) {
         atexit(tell_calls);
     }
     cuda_host_join_by(nccl && *nccl ? nccl : NULL);
+    cuda_host_upload_early(uploads && strcmp(uploads, "early") == 0);
     if (memory)
         cuda_host_memory((size_t)atoll(memory));
     if (is && sscanf(is, "%d.%d", &major, &minor) == 2)

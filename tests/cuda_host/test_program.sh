@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The program on a card in plain C (program.c): a run, and all that can be wrong with a card. Each
-# time one line says what, the status is 1, and the state that was written before goes on.
+# time one line says what, the status is 1, and the state that was written before goes on. At the end
+# dml itself, beside a library that lacks its cuDNN.
 set -euo pipefail
 source=$2 dml=$3
 work=$(mktemp -d)
@@ -49,6 +50,11 @@ grep -q 'class weights: 2 of 8 numbers, on the GPU' out || { cat out; fail "clas
 calls=$(tail -1 log)
 train --n_epochs 0 --savename free || { cat log; fail "a run without --gpu"; }
 grep -q 'host double of ' out || fail "without --gpu the card is not used"
+
+echo "images that are copied ahead, as early as possible instead of as late as possible: the same bits"
+HOST_CARD_UPLOADS=early train --gpu 0 --savename early || { cat log; fail "uploads at once"; }
+cmp <(data_of runs/few/whole/state.safetensors) <(data_of runs/few/early/state.safetensors) ||
+    fail "the state depends on when images are copied"
 
 echo "a card that is lost in the middle: the state goes on to the same bits"
 for lost in $((calls / 2)) $((calls * 4 / 5)); do
@@ -106,6 +112,10 @@ falls_back 'there is no NVIDIA driver'
 export HOST_CARD_VERSIONS="13000 13000 8907"
 refused '--gpu 0: cuDNN 8.9 is older than 9' --gpu 0
 falls_back 'cuDNN 8.9 is older than 9'
+export HOST_CARD_VERSIONS="13000 13000 0"
+refused '--gpu 0: cuDNN is not whole: libcudnn_graph.so.9 is missing' --gpu 0
+falls_back 'cuDNN is not whole'
+"$dml" devices | grep -q '^CUDA 13.0, driver for CUDA 13.0, no cuDNN$' || fail "devices without cuDNN"
 unset HOST_CARD_VERSIONS
 
 echo "memory used up: what was wanted, and a --micro_bs that fits"
@@ -118,3 +128,45 @@ fits=$(said | sed -n 's/.*; --micro_bs \([0-9]*\) would fit$/\1/p')
 [ -n "$fits" ] || { said; fail "no advice"; }
 train "${big[@]}" --micro_bs "$fits" --n_epochs 1 --savename pieces ||
     { said; fail "--micro_bs $fits does not fit"; }
+unset HOST_CARD_MEMORY
+
+# A driver, and a libdml_cuda.so that needs a cuDNN which no machine has.
+echo "cuDNN is missing, or another"
+mkdir bin lib
+cp "$1" bin/dml
+dml=$work/bin/dml
+library() { # NAME CODE LIBRARIES...
+    local name=$1 code=$2
+    shift 2
+    cc -x c -shared -fPIC -o "$name" -Wl,-soname,"$(basename "$name")" - -x none "$@" <<<"$code"
+}
+library lib/libcuda.so.1 ''
+library lib/libcudnn.so.99 'int cudnnTest(void) { return 0; }'
+library lib/libcublas.so.99 'int cublasTest(void) { return 0; }'
+library bin/libdml_cuda.so 'int cudnnTest(void), cublasTest(void);
+    const void *dml_cuda_api(void) {
+        static int api[1000];
+        api[1] = cudnnTest() + cublasTest();
+        return api;
+    }' lib/libcudnn.so.99 lib/libcublas.so.99
+export LD_LIBRARY_PATH=$work/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+told() { # TEXT: with --gpu, without it, and by devices
+    refused "--gpu 0: $1" --gpu 0
+    falls_back "$1"
+    "$dml" devices | grep -qF "GPU: none: $1" || fail "devices: $1"
+}
+told 'libdml_cuda.so: it belongs to another version of dml'
+library lib/libcudnn.so.99 'int cudnnOther(void) { return 0; }'
+told 'cuDNN does not fit: '
+rm lib/libcudnn.so.99
+told 'cuDNN 99 is missing: libdml_cuda.so needs libcudnn.so.99, which the loader does not find'
+library lib/libcudnn.so.98 ''
+told 'cuDNN 98 is older than 99, which libdml_cuda.so needs'
+mv lib/libcudnn.so.98 lib/libcudnn.so.99
+rm lib/libcublas.so.99
+told 'libdml_cuda.so needs libcublas.so.99, which the loader does not find'
+rm lib/libcuda.so.1
+ldconfig -p | grep -q 'libcuda.so.1 ' || { # then nothing is opened
+    refused '--gpu 0: there is no NVIDIA driver' --gpu 0
+    falls_back 'there is no NVIDIA driver'
+}

@@ -73,16 +73,14 @@ static enum dml_status need_arena(struct dml_planned *planned, const struct plan
     return DML_OK;
 }
 
-static struct cpu_run run_of(struct cpu_network *network, const struct plan *plan,
-                             const struct dml_images *images, size_t first) {
-    return (struct cpu_run){
-        plan, &network->params, network->arena, images, first, network->planned.options.parts};
+static struct cpu_run run_of(struct cpu_network *network, const struct dml_planned_pass *pass) {
+    return (struct cpu_run){pass->plan,   &network->params, network->arena,
+                            pass->images, pass->first,      network->planned.options.parts};
 }
 
-static enum dml_status run_forward(struct dml_planned *planned, const struct plan *plan,
-                                   const struct dml_images *images, size_t first,
+static enum dml_status run_forward(struct dml_planned *planned, const struct dml_planned_pass *pass,
                                    float *embeddings) {
-    const struct cpu_run run = run_of((struct cpu_network *)planned, plan, images, first);
+    const struct cpu_run run = run_of((struct cpu_network *)planned, pass);
     return cpu_run_forward(&run, embeddings);
 }
 
@@ -107,12 +105,11 @@ static enum dml_status add_piece(struct cpu_network *network, const struct cpu_r
     return status;
 }
 
-static enum dml_status run_backward(struct dml_planned *planned, const struct plan *plan,
-                                    const struct dml_images *images, size_t first,
-                                    const float *grad) {
+static enum dml_status run_backward(struct dml_planned *planned,
+                                    const struct dml_planned_pass *pass, const float *grad) {
     struct cpu_network *network = (struct cpu_network *)planned;
-    const struct cpu_run run = run_of(network, plan, images, first);
-    return first ? add_piece(network, &run, grad) : cpu_run_backward(&run, grad);
+    const struct cpu_run run = run_of(network, pass);
+    return pass->first ? add_piece(network, &run, grad) : cpu_run_backward(&run, grad);
 }
 
 /* Pieces of inference are small enough for the largest activations to stay near the cores. */

@@ -9,7 +9,7 @@
  * Work is queued in the order of the calls and done some time later. Once one fails, all later ones
  * do nothing; `finish` reports it. */
 
-enum { CUDA_INTERFACE = 3, CUDA_REASON = 256, CUDA_GROUP_NAME = 128 };
+enum { CUDA_INTERFACE = 4, CUDA_REASON = 256, CUDA_GROUP_NAME = 128 };
 
 struct cuda_card {
     char name[128];
@@ -19,7 +19,7 @@ struct cuda_card {
 
 struct cuda_versions {
     int driver, runtime; /* as CUDA counts: 13000 is 13.0 */
-    int cudnn;           /* 91900 is 9.19.0; 0: none */
+    int cudnn;           /* 91900 is 9.19.0; 0: it is not whole */
 };
 
 struct cuda_device; /* a card that is in use */
@@ -88,6 +88,10 @@ struct cuda_api {
     /* `from` may be used again when `upload` returns, but if it is of host_alloc, when `finish` has
      * returned; then too `to` holds what was downloaded. */
     void (*upload)(struct cuda_device *device, void *to, const void *from, size_t bytes);
+    /* Like `upload`, beside what is queued later: after all that is queued before it, and before
+     * what is queued after await_uploads. */
+    void (*upload_ahead)(struct cuda_device *device, void *to, const void *from, size_t bytes);
+    void (*await_uploads)(struct cuda_device *device);
     void (*download)(struct cuda_device *device, void *to, const void *from, size_t bytes);
     void (*copy)(struct cuda_device *device, void *to, const void *from, size_t bytes);
     void (*zero)(struct cuda_device *device, void *to, size_t bytes);

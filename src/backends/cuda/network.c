@@ -14,9 +14,9 @@ struct cuda_network {
     struct cuda_on on;
     struct cuda_params params;
     struct cuda_planning planning;
-    char *arena, *pixels; /* on the card */
-    char *host;           /* for what is copied to `pixels` */
-    size_t arena_bytes, image_bytes;
+    char *arena; /* on the card */
+    size_t arena_bytes;
+    struct cuda_images images;
     struct cuda_sharing sharing;
 };
 
@@ -31,10 +31,9 @@ static void close_network(struct cuda_network *network) {
     cuda_params_destroy(&network->params);
     if (on->device) {
         on->api->release(on->device, network->arena);
-        on->api->release(on->device, network->pixels);
+        cuda_images_free(&network->images, on);
         on->api->close(on->device);
     }
-    free(network->host);
     free(network);
 }
 
@@ -88,7 +87,6 @@ static enum dml_status too_little(const struct cuda_network *network, const stru
 static enum dml_status need_memory(struct dml_planned *planned, const struct plan *plan) {
     struct cuda_network *network = (struct cuda_network *)planned;
     const struct cuda_on *on = &network->on;
-    size_t bytes = cuda_image_bytes(plan);
     if (plan->arena_bytes > network->arena_bytes) {
         on->api->release(on->device, network->arena);
         network->arena_bytes = 0;
@@ -97,36 +95,24 @@ static enum dml_status need_memory(struct dml_planned *planned, const struct pla
             return too_little(network, plan, plan->arena_bytes);
         network->arena_bytes = plan->arena_bytes;
     }
-    if (bytes > network->image_bytes) {
-        on->api->release(on->device, network->pixels);
-        free(network->host);
-        network->image_bytes = 0;
-        network->host = dml_alloc(bytes, 1);
-        network->pixels = on->api->alloc(on->device, bytes);
-        if (!network->pixels || !network->host)
-            return too_little(network, plan, bytes);
-        network->image_bytes = bytes;
-    }
+    if (!cuda_images_need(&network->images, on, plan->graph, plan->n))
+        return too_little(network, plan, cuda_images_bytes(plan->graph, plan->n));
     return DML_OK;
 }
 
-static struct cuda_run run_of(struct cuda_network *network, const struct plan *plan,
-                              const struct dml_images *images, size_t first) {
-    return (struct cuda_run){.plan = plan,
+static struct cuda_run run_of(struct cuda_network *network, const struct dml_planned_pass *pass) {
+    return (struct cuda_run){.plan = pass->plan,
+                             .pass = pass,
                              .params = &network->params,
                              .on = &network->on,
                              .arena = network->arena,
-                             .images = images,
-                             .pixels = network->pixels,
-                             .host = network->host,
-                             .first = first,
+                             .images = &network->images,
                              .parts = network->planned.options.parts};
 }
 
-static enum dml_status run_forward(struct dml_planned *planned, const struct plan *plan,
-                                   const struct dml_images *images, size_t first,
+static enum dml_status run_forward(struct dml_planned *planned, const struct dml_planned_pass *pass,
                                    float *embeddings) {
-    const struct cuda_run run = run_of((struct cuda_network *)planned, plan, images, first);
+    const struct cuda_run run = run_of((struct cuda_network *)planned, pass);
     return cuda_run_forward(&run, embeddings);
 }
 
@@ -143,12 +129,11 @@ static enum dml_status add_piece(struct cuda_network *network, const struct cuda
     return status ? status : cuda_finish(run->on);
 }
 
-static enum dml_status run_backward(struct dml_planned *planned, const struct plan *plan,
-                                    const struct dml_images *images, size_t first,
-                                    const float *grad) {
+static enum dml_status run_backward(struct dml_planned *planned,
+                                    const struct dml_planned_pass *pass, const float *grad) {
     struct cuda_network *network = (struct cuda_network *)planned;
-    const struct cuda_run run = run_of(network, plan, images, first);
-    return first ? add_piece(network, &run, grad) : cuda_run_backward(&run, grad);
+    const struct cuda_run run = run_of(network, pass);
+    return pass->first ? add_piece(network, &run, grad) : cuda_run_backward(&run, grad);
 }
 
 static const struct dml_planned_calls calls = {.embed = 128,
@@ -231,9 +216,11 @@ static void *alloc_images(void *data, size_t bytes) {
     return network->on.api->host_alloc(bytes);
 }
 
-/* A copy that a failed step has left under way may still read it. */
+/* A copy may be under way that a failed step has left, or of images that were announced and did not
+ * come. */
 static void release_images(void *data, void *memory) {
     const struct cuda_network *network = data;
+    network->on.api->await_uploads(network->on.device);
     network->on.api->finish(network->on.device);
     network->on.api->host_release(memory);
 }
@@ -304,6 +291,7 @@ const struct dml_backend dml_backend_cuda = {
     .embed = dml_planned_embed,
     .forward = dml_planned_forward,
     .backward = dml_planned_backward,
+    .announce = dml_planned_announce,
     .sum_gradients = sum_gradients,
     .gradient_size = gradient_size,
     .clip = clip,

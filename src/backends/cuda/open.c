@@ -18,8 +18,44 @@ static pthread_once_t looked = PTHREAD_ONCE_INIT, opened = PTHREAD_ONCE_INIT;
 
 enum visit { LOOK, OPEN };
 
-/* FOLDER/LIBRARY: looks whether it is there, or opens it. The loader's message is kept where the
- * file is there but cannot be opened, as without cuDNN. */
+static bool opens(const char *library) {
+    void *opened = dlopen(library, RTLD_LAZY | RTLD_LOCAL);
+    if (opened)
+        dlclose(opened);
+    return opened;
+}
+
+/* Why the library is there but cannot be opened, by the loader's message. It names what the library
+ * needs and the loader does not find, cuDNN most often, of which an older one may be there. */
+static void explain(const char *said) {
+    char message[512]; /* what was said does not outlast the next call of the loader */
+    snprintf(message, sizeof message, "%s", said);
+    static const char missing[] = ": cannot open shared object file", cudnn[] = "libcudnn.so.";
+    char *end = strstr(message, missing);
+    int major;
+    if (end)
+        *end = '\0';
+    if (end && strncmp(message, cudnn, strlen(cudnn)) == 0 &&
+        sscanf(message + strlen(cudnn), "%d", &major) == 1) {
+        char older[32];
+        snprintf(older, sizeof older, "%s%d", cudnn, major - 1);
+        if (opens(older))
+            snprintf(why_not, sizeof why_not, "cuDNN %d is older than %d, which " LIBRARY " needs",
+                     major - 1, major);
+        else
+            snprintf(why_not, sizeof why_not,
+                     "cuDNN %d is missing: " LIBRARY " needs %s%d, which the loader does not find",
+                     major, cudnn, major);
+    } else if (end) {
+        snprintf(why_not, sizeof why_not, LIBRARY " needs %.100s, which the loader does not find",
+                 message);
+    } else {
+        snprintf(why_not, sizeof why_not, "%s%.220s",
+                 strstr(message, "symbol: cudnn") ? "cuDNN does not fit: " : "", message);
+    }
+}
+
+/* FOLDER/LIBRARY: looks whether it is there, or opens it. */
 static void *visit_in(enum visit what, const char *folder, int length) {
     char *path = dml_format("%.*s/" LIBRARY, length, folder);
     bool exists = path && dml_path_exists(path);
@@ -28,7 +64,7 @@ static void *visit_in(enum visit what, const char *folder, int length) {
     if (what == LOOK)
         there |= exists;
     if (message)
-        snprintf(why_not, sizeof why_not, "%s", message);
+        explain(message);
     free(path);
     return library;
 }
@@ -91,10 +127,7 @@ bool dml_cuda_built(void) {
 }
 
 bool dml_cuda_driver(void) {
-    void *driver = replaced ? NULL : dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    if (driver)
-        dlclose(driver);
-    return replaced || driver;
+    return replaced || opens("libcuda.so.1");
 }
 
 void dml_cuda_replace(const struct cuda_api *api) {

@@ -325,11 +325,12 @@ static size_t elements(const struct cuda_run *run, const struct plan_step *step)
 
 /* 0, or 1 / (1 - rate), for each image, as the CPU draws it. */
 static void upload_keeps(const struct cuda_run *run, const struct plan_step *step, float *factors) {
-    float rate = node_of(run, step)->rate, *host = (float *)run->host;
+    float rate = node_of(run, step)->rate, *host = (float *)run->images->host;
+    const struct dml_images *images = run->pass->images;
     uint64_t node = (uint64_t)plan_fusion_of(run->plan, step)->node;
     for (size_t i = 0; i < run->plan->n; i++) {
-        struct dml_rng rng = dml_rng_make(run->images->seed, DML_PURPOSE_DROP_PATH,
-                                          run->images->step, node << 32 | (run->first + i));
+        struct dml_rng rng = dml_rng_make(images->seed, DML_PURPOSE_DROP_PATH, images->step,
+                                          node << 32 | (images->first + run->pass->first + i));
         host[i] = dml_rng_uniform(&rng) < rate ? 0.0f : 1.0f / (1.0f - rate);
     }
     run->on->api->upload(run->on->device, factors, host, run->plan->n * sizeof *factors);

@@ -19,75 +19,12 @@ void cuda_sum(const struct cuda_run *run, const struct cuda_summing *summing,
     run->on->kernels->sums(run->on->stream, sums, summing->partial, summing->sums);
 }
 
-/* What the card needs besides the images: what pixel values become, and what is erased. */
-enum { TABLE = 3 * 256 };
-static size_t erased_bytes(const struct plan *plan) {
-    return plan->n * 4 * sizeof(int);
-}
-static size_t image_bytes(const struct plan *plan) {
-    const struct dml_node *input = &plan->graph->nodes[0];
-    return plan->n * 3 * (size_t)input->height * (size_t)input->width * sizeof(float);
-}
-
-size_t cuda_image_bytes(const struct plan *plan) {
-    return TABLE * sizeof(float) + (erased_bytes(plan) + 255) / 256 * 256 + image_bytes(plan);
-}
-
-/* value = (pixel / 255 - mean) / std in float32 as torchvision computes it, for each channel of the
- * network and each of the 256 pixel values. */
-static void fill_table(const struct dml_input_transform *transform, const float *scale,
-                       const float *shift, const int source[3], float *table) {
-    for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++) {
-            float value = (float)v / 255.0f;
-            value = (value - transform->mean[source[c]]) / transform->std[source[c]];
-            table[c * 256 + v] = scale ? value * scale[c] + shift[c] : value;
-        }
-}
-
 static void run_input(const struct cuda_run *run, const struct plan_step *step) {
-    const struct cuda_on *on = run->on;
     const struct plan_fusion *fusion = unit_at(run, step->fusion);
-    const struct dml_graph *graph = run->plan->graph;
-    const struct dml_node *affine = fusion->affine >= 0 ? &graph->nodes[fusion->affine] : NULL;
-    const struct dml_images *images = run->images;
-    size_t plane = (size_t)images->height * (size_t)images->width, n = run->plan->n;
-    char *rects = run->pixels + TABLE * sizeof(float);
-    char *pixels = rects + (erased_bytes(run->plan) + 255) / 256 * 256;
-    struct cuda_input in = {.table = (float *)run->pixels,
-                            .n = n,
-                            .height = (size_t)images->height,
-                            .width = (size_t)images->width,
-                            .stride = channels_of(fusion),
-                            .narrow = fusion->layout.element == PLAN_BFLOAT16};
-    for (int c = 0; c < 3; c++) {
-        in.source[c] = graph->input.bgr ? 2 - c : c;
-        in.scale[c] = affine ? affine->scale[c] : 1.0f;
-        in.shift[c] = affine ? affine->shift[c] : 0.0f;
-    }
-    if (images->pixels) {
-        float *table = (float *)run->host;
-        fill_table(&graph->input, affine ? affine->scale : NULL, affine ? affine->shift : NULL,
-                   in.source, table);
-        on->api->upload(on->device, run->pixels, table, TABLE * sizeof *table);
-        on->api->upload(on->device, pixels, images->pixels + run->first * plane * 3, n * plane * 3);
-        in.pixels = (uint8_t *)pixels;
-    } else {
-        on->api->upload(on->device, pixels, images->input + run->first * plane * 3,
-                        n * plane * 3 * sizeof(float));
-        in.floats = (float *)pixels;
-    }
-    if (images->erased) {
-        int *list = (int *)(run->host + TABLE * sizeof(float));
-        for (size_t i = 0; i < n; i++) {
-            const struct dml_rect *rect = &images->erased[run->first + i];
-            const int values[4] = {rect->left, rect->top, rect->width, rect->height};
-            memcpy(list + 4 * i, values, sizeof values);
-        }
-        on->api->upload(on->device, rects, list, erased_bytes(run->plan));
-        in.erased = (int *)rects;
-    }
-    on->kernels->input(on->stream, &in, cuda_at(run, step->out));
+    const struct dml_node *affine =
+        fusion->affine >= 0 ? &run->plan->graph->nodes[fusion->affine] : NULL;
+    cuda_images_input(run->images, run->on, run->pass, affine, channels_of(fusion),
+                      fusion->layout.element == PLAN_BFLOAT16, cuda_at(run, step->out));
 }
 
 static void run_conv(const struct cuda_run *run, const struct plan_step *step) {

@@ -1,6 +1,7 @@
 #ifndef DML_CUDA_RUN_H
 #define DML_CUDA_RUN_H
 
+#include "backends/cuda/images.h"
 #include "backends/cuda/params.h"
 
 /* What the planner asks about cards: feature maps (n, height, width, channels), convolutions as the
@@ -14,20 +15,15 @@ struct plan_traits cuda_traits(struct cuda_planning *planning);
 
 /* What running a plan works on. */
 struct cuda_run {
-    const struct plan *plan;
+    const struct plan *plan; /* the pass's */
+    const struct dml_planned_pass *pass;
     struct cuda_params *params;
     const struct cuda_on *on;
     char *arena;
-    const struct dml_images *images;
-    char *pixels; /* on the card: images of the plan's size, cuda_image_bytes */
-    char *host;   /* as much on the host */
-    size_t first; /* index in the batch of the plan's first image */
+    struct cuda_images *images;
     const struct dml_batch_parts *parts; /* of the batch, where other processes have some of it; or
                                           * NULL */
 };
-
-/* Bytes that the images of a plan take on the card, with their tables. */
-size_t cuda_image_bytes(const struct plan *plan);
 
 /* Images to embeddings (n, embed_dim). */
 enum dml_status cuda_run_forward(const struct cuda_run *run, float *embeddings);

@@ -4,16 +4,19 @@
 
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
+#include <dlfcn.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* A card by CUDA's runtime, cuBLAS and cuDNN. One stream: everything queued is done in order. */
+/* A card by CUDA's runtime, cuBLAS and cuDNN. Everything queued is done in order, in one stream;
+ * only uploads beside it have their own, and events put them in their place. */
 struct cuda_device {
     int index;
-    cudaStream_t stream;
+    cudaStream_t stream, beside;
+    cudaEvent_t before, uploaded; /* recorded in the first, and in the second */
     cublasHandle_t blas;
     struct cudnn_target target;
     struct cudnn_choices *choices;
@@ -38,11 +41,30 @@ static bool works(const struct cuda_device *device) {
     return !*device->failure;
 }
 
+/* Whether the library is there that libcudnn.so.9 opens at the first call, by its name or beside
+ * itself; cuDNN ends the program where it is not. */
+static bool cudnn_is_whole(void) {
+    static const char behind[] = "libcudnn_graph.so.9";
+    void *library = dlopen(behind, RTLD_LAZY | RTLD_LOCAL);
+    Dl_info own;
+    if (!library && dladdr((void *)(size_t)&cudnnGetVersion, &own) && own.dli_fname) {
+        const char *slash = strrchr(own.dli_fname, '/');
+        char path[4096];
+        snprintf(path, sizeof path, "%.*s/%s", slash ? (int)(slash - own.dli_fname) : 0,
+                 own.dli_fname, behind);
+        library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+    }
+    if (library)
+        dlclose(library);
+    return library;
+}
+
 static void versions(struct cuda_versions *out) {
     *out = (struct cuda_versions){0};
     cudaDriverGetVersion(&out->driver);
     cudaRuntimeGetVersion(&out->runtime);
-    out->cudnn = (int)cudnnGetVersion();
+    if (cudnn_is_whole())
+        out->cudnn = (int)cudnnGetVersion();
 }
 
 static int count(char *reason) {
@@ -88,6 +110,12 @@ static void close_device(struct cuda_device *device) {
         cudnnDestroy(device->target.handle);
     if (device->blas)
         cublasDestroy(device->blas);
+    if (device->uploaded)
+        cudaEventDestroy(device->uploaded);
+    if (device->before)
+        cudaEventDestroy(device->before);
+    if (device->beside)
+        cudaStreamDestroy(device->beside);
     if (device->stream)
         cudaStreamDestroy(device->stream);
     free(device);
@@ -114,6 +142,13 @@ static bool open_libraries(struct cuda_device *device, char *reason) {
     return status == CUDNN_STATUS_SUCCESS;
 }
 
+static bool open_streams(struct cuda_device *device, char *reason) {
+    return !failed(cudaStreamCreate(&device->stream), reason) &&
+           !failed(cudaStreamCreateWithFlags(&device->beside, cudaStreamNonBlocking), reason) &&
+           !failed(cudaEventCreateWithFlags(&device->before, cudaEventDisableTiming), reason) &&
+           !failed(cudaEventCreateWithFlags(&device->uploaded, cudaEventDisableTiming), reason);
+}
+
 static struct cuda_device *open_device(int index, enum cuda_math math, char *reason) {
     struct cuda_card there;
     if (!card(index, &there, reason))
@@ -125,8 +160,7 @@ static struct cuda_device *open_device(int index, enum cuda_math math, char *rea
     device->index = index;
     device->target.math = math;
     device->choices = cudnn_choices_new();
-    if (!device->choices || failed(cudaStreamCreate(&device->stream), reason) ||
-        !open_libraries(device, reason)) {
+    if (!device->choices || !open_streams(device, reason) || !open_libraries(device, reason)) {
         close_device(device);
         return NULL;
     }
@@ -177,6 +211,23 @@ static void upload(struct cuda_device *device, void *to, const void *from, size_
     if (works(device))
         note_cuda(device, "upload",
                   cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device->stream));
+}
+/* `then` waits for what is in `first` by now. */
+static void order(struct cuda_device *device, cudaStream_t first, cudaEvent_t event,
+                  cudaStream_t then) {
+    note_cuda(device, "event", cudaEventRecord(event, first));
+    note_cuda(device, "event", cudaStreamWaitEvent(then, event, 0));
+}
+static void upload_ahead(struct cuda_device *device, void *to, const void *from, size_t bytes) {
+    if (!works(device))
+        return;
+    order(device, device->stream, device->before, device->beside);
+    note_cuda(device, "upload",
+              cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, device->beside));
+}
+static void await_uploads(struct cuda_device *device) {
+    if (works(device))
+        order(device, device->beside, device->uploaded, device->stream);
 }
 static void download(struct cuda_device *device, void *to, const void *from, size_t bytes) {
     if (works(device))
@@ -350,6 +401,8 @@ __attribute__((visibility("default"))) const struct cuda_api *dml_cuda_api(void)
         .host_alloc = host_alloc,
         .host_release = host_release,
         .upload = upload,
+        .upload_ahead = upload_ahead,
+        .await_uploads = await_uploads,
         .download = download,
         .copy = copy,
         .zero = zero,

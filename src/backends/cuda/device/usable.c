@@ -11,6 +11,8 @@ bool cuda_usable_versions(const struct cuda_versions *v, char *reason) {
                  "the NVIDIA driver is for CUDA %d.%d, and this build needs one for %d.%d or later",
                  v->driver / 1000, v->driver % 1000 / 10, v->runtime / 1000,
                  v->runtime % 1000 / 10);
+    else if (v->cudnn == 0)
+        snprintf(reason, CUDA_REASON, "cuDNN is not whole: libcudnn_graph.so.9 is missing");
     else if (v->cudnn < 90000) /* counted by thousands until 9 */
         snprintf(reason, CUDA_REASON, "cuDNN %d.%d is older than 9", v->cudnn / 1000,
                  v->cudnn % 1000 / 100);
