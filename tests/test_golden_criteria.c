@@ -23,36 +23,6 @@ struct fixture {
     char flags[1000]; /* as on a command line */
 };
 
-static void add_flag(struct fixture *fixture, const cJSON *value) {
-    size_t used = strlen(fixture->flags);
-    char *left = fixture->flags + used;
-    size_t room = sizeof fixture->flags - used;
-    used += (size_t)(cJSON_IsNumber(value) ? snprintf(left, room, " %.17g", value->valuedouble)
-                                           : snprintf(left, room, " %s", value->valuestring));
-    assert_true(used < sizeof fixture->flags);
-}
-
-/* Numbers and texts stand after their flag, lists too; `true` is a switch. */
-static void read_flags(struct fixture *fixture) {
-    const cJSON *flag, *item;
-    cJSON_ArrayForEach(flag, cJSON_GetObjectItem(fixture->json, "flags")) {
-        if (strcmp(flag->string, "arch") == 0) {
-            fixture->arch = flag->valuestring;
-            continue;
-        }
-        if (cJSON_IsFalse(flag))
-            continue;
-        char name[200];
-        snprintf(name, sizeof name, "--%s", flag->string);
-        const cJSON text = {.type = cJSON_String, .valuestring = name};
-        add_flag(fixture, &text);
-        if (cJSON_IsArray(flag))
-            cJSON_ArrayForEach(item, flag) add_flag(fixture, item);
-        else if (!cJSON_IsTrue(flag))
-            add_flag(fixture, flag);
-    }
-}
-
 static void read_fixture(struct fixture *fixture, const char *name) {
     size_t values, labels;
     memset(fixture, 0, sizeof *fixture);
@@ -65,7 +35,9 @@ static void read_fixture(struct fixture *fixture, const char *name) {
                                         .dim = values / labels,
                                         .embeddings = fixture->embeddings,
                                         .labels = fixture->labels};
-    read_flags(fixture);
+    const cJSON *flags = cJSON_GetObjectItem(fixture->json, "flags");
+    fixture->arch = cJSON_GetStringValue(cJSON_GetObjectItem(flags, "arch"));
+    golden_flags(flags, "arch", fixture->flags, sizeof fixture->flags);
 }
 
 static bool read_indices(const char *name, const char *role, int32_t **out, size_t *count) {
@@ -236,7 +208,7 @@ static void every_case(const char *folder) {
     size_t count;
     int bad = 0;
     worst = 0;
-    char **names = golden_names(folder, &count);
+    char **names = golden_cases(folder, &count);
     for (size_t i = 0; i < count; i++) {
         char name[400];
         snprintf(name, sizeof name, "%s/%s", folder, names[i]);

@@ -3,6 +3,7 @@
 #include "metrics/clustering.h"
 #include "metrics/evaluator.h"
 #include "support/golden.h"
+#include "support/recalls.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -58,20 +59,6 @@ static void unload(struct loaded *loaded) {
     free(loaded->masks[1]);
 }
 
-/* A recall whose k is beyond a small set is refused; it is then that of the largest k. */
-static const char *fit(const struct dml_evaluation_set *set, const char *name, char other[64]) {
-    const char *at = strchr(name, '@');
-    if (!at || !strstr(name, "recall") || dml_metrics_check_set(set, &name, 1) == DML_OK)
-        return name;
-    assert_non_null(strstr(dml_error(), "k is beyond the set"));
-    for (long k = atol(at + 1) - 1; k > 0; k--) {
-        snprintf(other, 64, "%.*s@%ld", (int)(at - name), name, k);
-        if (dml_metrics_check_set(set, (const char *const *)&other, 1) == DML_OK)
-            break;
-    }
-    return other;
-}
-
 static double check_assignments(const struct loaded *loaded, const char *name, double expected) {
     int32_t *assigned = golden_ints(NULL, "metrics2/%s/assignments.npy", name), most = 0;
     struct dml_prepared prepared = {0};
@@ -99,7 +86,7 @@ static double check_case(const char *name) {
             largest = fmax(largest, check_assignments(&loaded, name, item->valuedouble));
             continue;
         }
-        names[count] = fit(&loaded.set, item->string, others[count]);
+        names[count] = recall_that_fits(&loaded.set, item->string, others[count]);
         values[count++] = item->valuedouble;
     }
     assert_ok(dml_evaluate(&loaded.set, names, count, NULL, found));
@@ -127,7 +114,7 @@ static double check_case(const char *name) {
 static void test_values(void **state) {
     (void)state;
     size_t count;
-    char **names = golden_names("metrics2", &count);
+    char **names = golden_cases("metrics2", &count);
     double largest = 0;
     for (size_t c = 0; c < count; c++)
         largest = fmax(largest, check_case(names[c]));

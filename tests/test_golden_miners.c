@@ -60,7 +60,7 @@ static void unload(struct golden_case *golden) {
 
 static void for_every_case(void (*check)(const struct golden_case *golden)) {
     size_t count;
-    char **names = golden_names("miners", &count);
+    char **names = golden_cases("miners", &count);
     for (size_t i = 0; i < count; i++) {
         struct golden_case golden;
         load(&golden, names[i]);

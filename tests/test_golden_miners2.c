@@ -160,7 +160,7 @@ static void every_set(void **state) {
     (void)state;
     size_t count;
     int wrong = 0;
-    char **folders = golden_names("miners2", &count);
+    char **folders = golden_cases("miners2", &count);
     for (size_t i = 0; i < count; i++)
         wrong += run_folder(folders[i]);
     golden_free_names(folders, count);

@@ -122,7 +122,7 @@ static double check_rerank(const char *name, const struct loaded *c) {
 static void test_cases(void **state) {
     (void)state;
     size_t count;
-    char **names = golden_names("postprocess", &count);
+    char **names = golden_cases("postprocess", &count);
     double largest[2] = {0, 0};
     for (size_t c = 0; c < count; c++) {
         struct loaded loaded = load(names[c]);

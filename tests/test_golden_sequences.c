@@ -40,14 +40,8 @@ static void free_sequence(struct sequence *s) {
 }
 
 static struct dml_objective *open_objective(const struct sequence *s) {
-    char flags[600] = "";
-    size_t used = 0;
-    const cJSON *flag;
-    cJSON_ArrayForEach(flag, cJSON_GetObjectItem(s->json, "flags")) {
-        used += (size_t)snprintf(flags + used, sizeof flags - used, " --%s %.17g", flag->string,
-                                 flag->valuedouble);
-        assert_true(used < sizeof flags);
-    }
+    char flags[600];
+    golden_flags(cJSON_GetObjectItem(s->json, "flags"), NULL, flags, sizeof flags);
     struct dml_criterion_context context = {
         .dim = s->dim, .classes = (size_t)cJSON_GetObjectItem(s->json, "n_classes")->valuedouble};
     struct dml_objective *objective;
@@ -84,25 +78,32 @@ static int run_step(const struct sequence *s, struct dml_objective *objective, s
     return bad;
 }
 
+/* Values in rows of a memory that have been written: what the others hold means nothing. */
+static size_t written(const struct sequence *s, const struct dml_criterion_buffer *buffer) {
+    bool memory = strncmp(buffer->name, "memory", 6) == 0;
+    size_t stored = s->steps * s->n, rows = buffer->dims[0];
+    return (memory && stored < rows ? stored : rows) * buffer->dims[1];
+}
+
 /* The buffer called `name` against its file, where there is one. */
 static int compare_buffer(const struct sequence *s, const struct dml_criterion_buffer *buffer) {
     char path[400];
-    size_t count, values = buffer->dims[0] * buffer->dims[1];
+    size_t count, values = written(s, buffer);
     snprintf(path, sizeof path, "sequences/%s/%s.npy", s->name, buffer->name);
     if (!golden_exists(path))
         return 0;
     if (buffer->floats) {
         double *expected = golden_doubles(&count, "%s", path);
-        assert_int_equal(count, values);
+        assert_true(count >= values);
         int bad = wrong(s->name, buffer->name, s->steps,
-                        relative_error(buffer->floats, expected, count, 1e-30));
+                        relative_error(buffer->floats, expected, values, 1e-30));
         free(expected);
         return bad;
     }
     int32_t *expected = golden_ints(&count, "%s", path);
-    assert_int_equal(count, values);
+    assert_true(count >= values);
     int bad = wrong(s->name, buffer->name, s->steps,
-                    memcmp(expected, buffer->ints, count * sizeof *expected) != 0);
+                    memcmp(expected, buffer->ints, values * sizeof *expected) != 0);
     free(expected);
     return bad;
 }
@@ -149,7 +150,7 @@ static void every_sequence(void **state) {
     (void)state;
     size_t count;
     int bad = 0;
-    char **names = golden_names("sequences", &count);
+    char **names = golden_cases("sequences", &count);
     for (size_t i = 0; i < count; i++)
         bad += run(names[i]);
     golden_free_names(names, count);

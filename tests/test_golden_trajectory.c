@@ -137,7 +137,7 @@ static void check_trajectory(const char *name) {
 static void trajectories(void **state) {
     (void)state;
     size_t count;
-    char **names = golden_names("trajectory", &count);
+    char **names = golden_cases("trajectory", &count);
     for (size_t i = 0; i < count; i++)
         check_trajectory(names[i]);
     golden_free_names(names, count);

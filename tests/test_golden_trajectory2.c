@@ -297,7 +297,7 @@ static void schedules(void **state) {
 static void networks(void **state) {
     (void)state;
     size_t count, left = 0;
-    char **names = golden_names("trajectory2/networks", &count);
+    char **names = golden_cases("trajectory2/networks", &count);
     for (size_t i = 0; i < count; i++)
         if (check_golden_network(names[i]))
             cases++;

@@ -171,7 +171,7 @@ static bool is_among_few(const char *name, size_t micro, enum dml_precision prec
 
 static void check_cases(size_t micro, enum dml_precision precision) {
     size_t count, seen = 0;
-    char **names = golden_names("architectures2", &count);
+    char **names = golden_cases("architectures2", &count);
     for (size_t i = 0; i < count; i++) {
         struct running r = {.json = golden_json("architectures2/%s/case.json", names[i]),
                             .precision = precision};
@@ -184,7 +184,7 @@ static void check_cases(size_t micro, enum dml_precision precision) {
         }
         cJSON_Delete(r.json);
     }
-    assert_true(seen > 0);
+    assert_true(seen > 0 || micro || precision != DML_PRECISION_FP32);
     golden_free_names(names, count);
 }
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static const char *path_of(const char *format, va_list arguments) {
     static char path[4096];
@@ -130,6 +131,45 @@ char **golden_names(const char *relative, size_t *count) {
     char **names = golden_files(relative, count);
     announce(relative, *count);
     return names;
+}
+
+char **golden_cases(const char *relative, size_t *count) {
+    size_t all, cases = 0;
+    char **names = golden_files(relative, &all);
+    for (size_t i = 0; i < all; i++) {
+        struct stat found;
+        if (stat(golden_path("%s/%s", relative, names[i]), &found) == 0 && S_ISREG(found.st_mode))
+            free(names[i]);
+        else
+            names[cases++] = names[i];
+    }
+    assert_true(cases > 0);
+    announce(relative, cases);
+    *count = cases;
+    return names;
+}
+
+static void add_flag(const cJSON *value, char *out, size_t size) {
+    size_t used = strlen(out);
+    if (cJSON_IsNumber(value))
+        snprintf(out + used, size - used, " %.17g", value->valuedouble);
+    else if (cJSON_IsString(value))
+        snprintf(out + used, size - used, " %s", value->valuestring);
+    assert_true(strlen(out) + 1 < size);
+}
+
+void golden_flags(const cJSON *flags, const char *except, char *out, size_t size) {
+    const cJSON *flag, *item;
+    *out = 0;
+    cJSON_ArrayForEach(flag, flags) {
+        if ((except && strcmp(flag->string, except) == 0) || cJSON_IsFalse(flag) ||
+            cJSON_IsNull(flag))
+            continue;
+        size_t used = strlen(out);
+        assert_true((size_t)snprintf(out + used, size - used, " --%s", flag->string) < size - used);
+        add_flag(flag, out, size);
+        cJSON_ArrayForEach(item, flag) add_flag(item, out, size);
+    }
 }
 
 void golden_free_names(char **names, size_t count) {

@@ -25,9 +25,15 @@ cJSON *golden_json(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* Names in a golden folder, sorted; freed by golden_free_names. Prints how many there are.
  * `relative` is a literal. */
 char **golden_names(const char *relative, size_t *count);
-/* The same of any folder, without a word. */
+/* The same, folders only: each is a case, and what else lies there is none. */
+char **golden_cases(const char *relative, size_t *count);
+/* The same as golden_names of any folder, without a word. */
 char **golden_files(const char *relative, size_t *count);
 void golden_free_names(char **names, size_t count);
+
+/* The object `flags` of a case as on a command line, without `except` (NULL: with all): numbers and
+ * texts stand after their flag, lists too; `true` is a switch. */
+void golden_flags(const cJSON *flags, const char *except, char *out, size_t size);
 
 /* ||a - b|| / max(||b||, floor). */
 double relative_error(const float *a, const double *b, size_t n, double floor);

@@ -188,13 +188,26 @@ static struct dml_graph *graph_of(const cJSON *json, size_t *grid) {
         *grid = vit.stored_grid;
         return vit_case_graph(&vit, size);
     }
-    const char *pool = json_text(network, "pool"), *norm = json_text(network, "batchnorm");
-    bool plain = !strcmp(pool, "avg"), both = !strcmp(pool, "avgmax") || !strcmp(pool, "double");
-    char text[96];
-    snprintf(text, sizeof text, "%s%s%s_normalize", arch->valuestring, both ? "_double" : "",
-             strcmp(norm, "frozen") ? "" : "_frozen");
+    static const char *const pools[][2] = {{"avg", ""},
+                                           {"max", "_max"},
+                                           {"avgmax", "_double"},
+                                           {"double", "_double"},
+                                           {"gem", "_gem"}};
+    static const char *const norms[][2] = {
+        {"none", ""}, {"affine", "_layernorm"}, {"plain", "_plainnorm"}};
+    const cJSON *head_norm = cJSON_GetObjectItem(network, "head_norm");
+    const char *pool = NULL, *norm = head_norm ? NULL : "";
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; i++)
+        if (!strcmp(pools[i][0], json_text(network, "pool")))
+            pool = pools[i][1];
+    for (size_t i = 0; head_norm && i < sizeof norms / sizeof *norms; i++)
+        if (!strcmp(norms[i][0], json_text(network, "head_norm")))
+            norm = norms[i][1];
+    char text[128];
+    snprintf(text, sizeof text, "%s%s%s%s_normalize", arch->valuestring, pool ? pool : "",
+             norm ? norm : "", strcmp(json_text(network, "batchnorm"), "frozen") ? "" : "_frozen");
     struct dml_graph *graph = NULL;
-    if ((plain || both) && dml_backbone_find(text))
+    if (pool && norm && dml_backbone_find(text))
         assert_ok(dml_graph_build(text, (int)number(json, "embed_dim"), size, &graph));
     return graph;
 }

@@ -28,6 +28,7 @@ static const struct rule outer[] = {
     {"register_tokens", "reg_token", AS_IS},      /* DINOv2 */
     {"embeddings.cls_token", "cls_token", AS_IS}, /* transformers: ViT, Dinov2 */
     {"embeddings.register_tokens", "reg_token", AS_IS},
+    {"embeddings.distillation_token", "dist_token", AS_IS}, /* transformers: DeiT */
     {"embeddings.position_embeddings", "pos_embed", AS_IS},
     {"embeddings.patch_embeddings.projection.", "patch_embed.proj.", AS_IS},
     {"layernorm.", "norm.", AS_IS},
@@ -38,17 +39,17 @@ static const struct rule outer[] = {
     {"visual.ln_post.", "norm.", AS_IS},
     {"visual.proj", "head.weight", TRANSPOSED},
     {"visual.head.proj.", "head.", AS_IS},
-    {"vision_model.embeddings.class_embedding", "cls_token", TOKEN}, /* transformers: CLIP */
-    {"vision_model.embeddings.position_embedding.weight", "pos_embed", POSITIONS},
-    {"vision_model.embeddings.patch_embedding.", "patch_embed.proj.", AS_IS},
-    {"vision_model.pre_layrnorm.", "norm_pre.", AS_IS},
-    {"vision_model.post_layernorm.", "norm.", AS_IS},
+    {"embeddings.class_embedding", "cls_token", TOKEN}, /* transformers: CLIP */
+    {"embeddings.position_embedding.weight", "pos_embed", POSITIONS},
+    {"embeddings.patch_embedding.", "patch_embed.proj.", AS_IS},
+    {"pre_layrnorm.", "norm_pre.", AS_IS},
+    {"post_layernorm.", "norm.", AS_IS},
     {"visual_projection.", "head.", AS_IS},
 };
 
 /* What the names of blocks begin with, before their number. */
-static const char *const block_names[] = {
-    "blocks.", "encoder.layer.", "visual.transformer.resblocks.", "vision_model.encoder.layers."};
+static const char *const block_names[] = {"blocks.", "encoder.layer.",
+                                          "visual.transformer.resblocks.", "encoder.layers."};
 
 /* Names inside a block. */
 static const struct rule inner[] = {
@@ -78,8 +79,9 @@ static const struct rule inner[] = {
 
 /* What training code and libraries put before all of that. */
 static const char *const holders[] = {
-    "module.",       "backbone.", "model.", "teacher.", "vit.", "dinov2.", "dinov2_with_registers.",
-    "visual.trunk.",
+    "module.",       "backbone.", "model.",        "teacher.",
+    "vit.",          "deit.",     "dinov2.",       "dinov2_with_registers.",
+    "visual.trunk.", "clip.",     "vision_model.",
 };
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
@@ -124,6 +126,12 @@ static enum form rename_tensor(const char *name, char *out, size_t size) {
         size_t digits = number ? strspn(number, "0123456789") : 0;
         if (!digits || number[digits] != '.')
             continue;
+        const char *inside = number + digits + 1; /* in chunks, as DINOv2 trains: blocks.0.11. */
+        size_t more = strspn(inside, "0123456789");
+        if (more && inside[more] == '.') {
+            number = inside;
+            digits = more;
+        }
         char head[64];
         snprintf(head, sizeof head, "blocks.%.*s.", (int)(digits < 9 ? digits : 9), number);
         return apply(inner, COUNT(inner), head, number + digits + 1, out, size);
