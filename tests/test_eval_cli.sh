@@ -142,6 +142,11 @@ grep -q "^e_recall@1  *0.* (0.* to 0.*)" "$work/table" || fail "a sample: $(cat 
     --per_query "$work/q.csv" >/dev/null 2>&1
 printf '%s\n' query,label,positives,first_hit,AP,AP@R,r_precision 0,1,1,1,1,1,1 1,1,1,1,1,1,1 \
     2,2,1,1,1,1,1 3,2,1,1,1,1,1 | diff - "$work/q.csv" || fail "a table of queries"
+# Labels beyond 32 bits are those of the file, not their ranks.
+"$dml" eval --embeddings "$work/e.npy" --labels "$work/wide.npy" --metrics mrr \
+    --per_query "$work/q.csv" >/dev/null 2>&1
+[ "$(cut -d, -f2 "$work/q.csv" | tail -n +2 | uniq | xargs)" = "9007199254740992 9007199254740993" ] ||
+    fail "wide labels in a table of queries: $(cat "$work/q.csv")"
 "$dml" eval $small --metrics mrr c_mrr --per_query "$work/q.npy" >/dev/null 2>&1
 head -c 120 "$work/q.npy" | grep -aq "'<f8', 'fortran_order': False, 'shape': (300, 11,)" ||
     fail "an array of queries"
@@ -205,7 +210,7 @@ says "2 of 4 hold NaN or infinite values, the first is number 0" \
 says "nan.npy" "$dml" eval --embeddings "$work/nan.npy" --labels "$work/y.npy"
 says "zero vectors" "$dml" eval --embeddings "$work/e.npy" --labels "$work/y.npy" --metrics c_recall@1
 printf '\003\003\003\003' | npy '|u1' False '(4,)' >"$work/other.npy"
-says "query 0 of class 3" "$dml" eval --embeddings "$work/e.npy" --labels "$work/other.npy" \
+says "the first is query 0" "$dml" eval --embeddings "$work/e.npy" --labels "$work/other.npy" \
     --gallery_embeddings "$work/e.npy" --gallery_labels "$work/y.npy" --metrics e_recall@1
 
 # --- Search among files

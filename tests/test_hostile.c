@@ -301,6 +301,48 @@ static void test_missing_text_in_a_database(void **state) {
     dml_report_free(&report);
 }
 
+/* Text and bytes where numbers belong are no values: SQLite would take them for 0, and rank text
+ * above any number. A foreign database's triggers do nothing. */
+static void test_numbers_of_a_database(void **state) {
+    (void)state;
+    static const char *const changes[] = {
+        "UPDATE metrics SET value = 'much' WHERE epoch = 0",
+        "UPDATE metrics SET value = x'31' WHERE epoch = 0",
+        "INSERT INTO metrics SELECT run_id, part, name, 'late', 9 FROM metrics WHERE epoch = 0",
+        "INSERT INTO metrics SELECT run_id, part, name, 9223372036854775807, 9 FROM metrics"
+        " WHERE epoch = 0",
+        "CREATE TRIGGER own AFTER UPDATE ON runs BEGIN DELETE FROM metrics; END;"
+        "UPDATE runs SET status = status",
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        struct dml_report report;
+        struct dml_report_options options = options_for_test();
+        sqlite3 *db;
+        options.own_best = true;
+        write_foreign_database("emoji");
+        assert_ok(dml_database_open(save_path, false, 1000, &db));
+        /* an epoch that is no number fits only a table without types */
+        assert_ok(dml_database_run(db, "CREATE TABLE loose AS SELECT * FROM metrics", ""));
+        assert_ok(dml_database_run(db, "DROP VIEW largest", ""));
+        assert_ok(dml_database_run(db, "DROP TABLE metrics", ""));
+        assert_ok(
+            dml_database_run(db, "CREATE TABLE metrics (run_id, part, name, epoch, value)", ""));
+        assert_ok(dml_database_run(
+            db, "INSERT INTO metrics SELECT run_id, part, name, 1, 0.25 FROM loose", ""));
+        assert_ok(dml_database_run(
+            db, "INSERT INTO metrics SELECT run_id, part, name, 0, 0.75 FROM loose", ""));
+        assert_int_equal(sqlite3_exec(db, changes[i], NULL, NULL, NULL), SQLITE_OK);
+        sqlite3_close_v2(db);
+        assert_ok(dml_report_read(&options, &report));
+        int column = dml_report_find(&report, "Test", "e_recall@1");
+        assert_true(column >= 0);
+        const struct dml_report_run *run = &report.groups[0].runs[0];
+        assert_true(run->values[column] == (i < 2 ? 0.25 : 0.75));
+        assert_int_equal(run->epoch, i < 2 ? 2 : 1);
+        dml_report_free(&report);
+    }
+}
+
 static void test_file_names(void **state) {
     (void)state;
     char *plain = dml_text_file_name("cub200-2011_a.b"), *slash = dml_text_file_name("a/b"),
@@ -378,6 +420,7 @@ int main(void) {
         TEST(test_messages),
         TEST(test_escapes),
         TEST(test_missing_text_in_a_database),
+        TEST(test_numbers_of_a_database),
         TEST(test_file_names),
         TEST(test_command_lines),
         TEST(test_lines_of_a_terminal),

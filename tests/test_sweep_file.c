@@ -95,6 +95,8 @@ static void test_bad_files(void **state) {
     expect_error("--a 1\n--b 'x\n", "study.txt:2: a quote ' is not closed");
     expect_error("all --x {1:a,b}\n--y {1:a,b,c}\n", "study.txt:2: the list {1:a,b,c} has 3 items");
     expect_error("--seed {3..1}\n", "has 0 items");
+    expect_error("--seed {-9223372036854775808..9223372036854775807}\n", " items");
+    expect_error("--seed {-3..9223372036854775807}\n", " items");
     expect_error("margin --loss\n", "'margin' is neither");
     expect_error("--s $SWEEP_TEST_IS_NOT_SET\n", "SWEEP_TEST_IS_NOT_SET is not set");
     expect_error("--s {0..999} --t {0..999}\n", "more than 100000 runs");

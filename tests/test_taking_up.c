@@ -8,6 +8,7 @@
 #include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* The notes of a state, as a run that goes on from it finds them. */
@@ -235,6 +236,40 @@ static void test_a_foreign_folder_reaches_nothing_else(void **state) {
     free(precious);
 }
 
+/* What is not a file of this program's own is neither waited for, nor followed, nor replaced. */
+static void test_links_and_pipes(void **state) {
+    (void)state;
+    struct dml_lock lock;
+    struct dml_output output;
+    bool unsure;
+    char *precious = dml_path_join(save_path, "precious");
+    char *link = dml_path_join(save_path, "link.lock"), *pipe = dml_path_join(save_path, "pipe");
+    assert_ok(dml_write_file(precious, "precious\nlines\n", 15));
+    assert_int_equal(symlink(precious, link), 0);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_int_equal(dml_lock_take(link, &lock), DML_ERROR_IO);
+    assert_false(dml_lock_held(link, &unsure));
+    assert_false(dml_lock_held(pipe, &unsure));
+    const char *const others[] = {pipe, save_path, "/dev/null", "/dev/stdout", "/dev/none"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        assert_int_equal(dml_output_open(&output, others[i]), DML_ERROR_IO);
+        assert_int_equal(dml_output_check(others[i]), DML_ERROR_IO);
+        assert_non_null(strstr(dml_error(), "cannot be written: "));
+    }
+    char *temporary = dml_format("%s/page.tmp-%ld", save_path, (long)getpid());
+    char *page = dml_path_join(save_path, "page");
+    assert_int_equal(symlink(precious, temporary), 0);
+    assert_int_equal(dml_output_open(&output, page), DML_ERROR_IO);
+    char *text = read_in(save_path, "precious");
+    assert_string_equal(text, "precious\nlines\n");
+    free(text);
+    free(page);
+    free(temporary);
+    free(pipe);
+    free(link);
+    free(precious);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_a_run_taken_up_again),
@@ -243,6 +278,7 @@ int main(void) {
         TEST(test_an_older_database_is_brought_up_to_date),
         TEST(test_a_log_that_was_changed),
         TEST(test_a_foreign_folder_reaches_nothing_else),
+        TEST(test_links_and_pipes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,15 +15,40 @@
 
 #define TEMPORARY ".tmp-"
 
+/* Renaming would put a file in the place of a folder, a device or a pipe, as root may. What is in
+ * /dev itself is left alone, links to standard streams included. */
+static const char *not_replaceable(const char *path) {
+    static const char devices[] = "/dev/";
+    size_t length = sizeof devices - 1;
+    struct stat info;
+    if (strncmp(path, devices, length) == 0 && !strchr(path + length, '/'))
+        return "is not a file";
+    if (stat(path, &info) != 0 || S_ISREG(info.st_mode))
+        return NULL;
+    return S_ISDIR(info.st_mode) ? strerror(EISDIR) : "is not a file";
+}
+
+/* The temporary file; a link in its place is not followed. */
+static FILE *open_temporary(const char *path) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "wb");
+    if (fd >= 0 && !file)
+        close(fd);
+    return file;
+}
+
 enum dml_status dml_output_open(struct dml_output *output, const char *path) {
     memset(output, 0, sizeof *output);
+    const char *reason = not_replaceable(path);
+    if (reason)
+        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, reason);
     output->path = dml_strdup(path);
     output->temporary = dml_format("%s" TEMPORARY "%ld", path, (long)getpid());
     if (!output->path || !output->temporary) {
         dml_output_discard(output);
         return DML_ERROR_MEMORY;
     }
-    output->file = fopen(output->temporary, "wb");
+    output->file = open_temporary(output->temporary);
     if (!output->file) {
         dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(errno));
         free(output->temporary);
@@ -108,8 +133,6 @@ void dml_output_clean(const char *folder, const char *name) {
 
 enum dml_status dml_output_check(const char *path) {
     struct dml_output output;
-    if (dml_is_folder(path))
-        return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(EISDIR));
     enum dml_status status = dml_output_open(&output, path);
     dml_output_discard(&output);
     return status;

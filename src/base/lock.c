@@ -86,7 +86,7 @@ enum dml_status dml_lock_take(const char *path, struct dml_lock *out) {
     enum dml_status status = out->path ? DML_OK : DML_ERROR_MEMORY;
     struct holder before = {0};
     for (bool replaced = true; !status && replaced;) {
-        out->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        out->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
         if (out->fd < 0)
             status = dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", path, strerror(errno));
         else
@@ -118,7 +118,8 @@ void dml_lock_release(struct dml_lock *lock) {
 }
 
 bool dml_lock_held(const char *path, bool *unsure) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* neither waits for a pipe nor follows a link */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     *unsure = fd < 0 && errno != ENOENT && errno != ENOTDIR;
     if (fd < 0)
         return false;

@@ -221,10 +221,11 @@ static void tell_without_interval(const struct dml_metric_value *values, size_t 
         fputs(": computed from all samples at once, not a mean over queries\n", stderr);
 }
 
-/* Prints the values of `names` and writes the table of queries; `paths` (n) or NULL. */
+/* Prints the values of `names` and writes the table of queries. */
 static enum dml_status measure(const struct dml_evaluation_set *set,
                                const struct dml_strings *names, const struct eval_options *o,
-                               const struct dml_params *params, char *const *paths) {
+                               const struct dml_params *params,
+                               const struct dml_query_names *queries) {
     const struct dml_training_options *run = dml_params_options(params, &dml_training_params);
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     const struct dml_evaluation_flags *flags = dml_params_options(params, &dml_evaluation_params);
@@ -258,7 +259,7 @@ static enum dml_status measure(const struct dml_evaluation_set *set,
         if (o->ci != DML_INTERVAL_NONE)
             tell_without_interval(values, names->count);
         if (*o->per_query)
-            status = dml_per_query_write(o->per_query, &per_query, set->labels, paths);
+            status = dml_per_query_write(o->per_query, &per_query, set->labels, queries);
         if (!status && o->json)
             status = print_json(values, names->count);
         else if (!status)
@@ -297,11 +298,12 @@ static enum dml_status read_fit(const char *path, size_t dim, struct dml_embeddi
 /* Post-processing, where it is asked for, and metrics. */
 static enum dml_status evaluate(const struct dml_evaluation_set *set,
                                 const struct dml_strings *names, const struct eval_options *o,
-                                const struct dml_params *params, char *const *paths) {
+                                const struct dml_params *params,
+                                const struct dml_query_names *queries) {
     const struct dml_postprocess_options *post =
         dml_params_options(params, &dml_postprocess_params);
     if (!dml_postprocess_any(post))
-        return measure(set, names, o, params, paths);
+        return measure(set, names, o, params, queries);
     struct dml_embedding_set fit = {0};
     double *fitted = NULL;
     bool euclidean = *o->per_query, cosine = false;
@@ -317,7 +319,7 @@ static enum dml_status evaluate(const struct dml_evaluation_set *set,
     if (!status)
         status = dml_postprocess_apply(post, set, fitted, fit.set.n, euclidean, cosine, &processed);
     if (!status)
-        status = measure(&processed.set, names, o, params, paths);
+        status = measure(&processed.set, names, o, params, queries);
     dml_processed_free(&processed);
     dml_embedding_set_close(&fit);
     free(fitted);
@@ -380,7 +382,8 @@ static enum dml_status eval_files(const struct eval_options *o, const struct dml
         if (!o->metrics.count)
             status = fit_defaults(&set.set, names, &fitting);
         if (!status)
-            status = evaluate(&set.set, fitting.items ? &fitting : names, o, params, NULL);
+            status = evaluate(&set.set, fitting.items ? &fitting : names, o, params,
+                              &(struct dml_query_names){.own_labels = set.own_labels});
         if (!status && fitting.items)
             tell_left_out(names, &fitting);
         if (status == DML_ERROR_INPUT)
@@ -421,7 +424,8 @@ static enum dml_status eval_network(const struct eval_options *o, struct dml_par
         if (!status)
             status = dml_comm_alone_begin(comm);
         if (!status && comm->rank == 0)
-            status = evaluate(&set, names, o, params, part->paths);
+            status =
+                evaluate(&set, names, o, params, &(struct dml_query_names){.paths = part->paths});
         status = dml_comm_alone_end(comm, status);
     }
     dml_embedded_free(&embedded);

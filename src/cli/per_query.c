@@ -36,11 +36,12 @@ static void fill(const struct dml_query_scores *scores, size_t q, double *out) {
 }
 
 /* The numbers of query q; returns how many. */
-static size_t row_of(const struct dml_per_query *p, const int32_t *labels, size_t q,
+static size_t row_of(const struct dml_per_query *p, const int32_t *labels,
+                     const struct dml_query_names *names, size_t q,
                      double out[OWN + 2 * PER_SPACE]) {
-    size_t count = OWN;
-    out[0] = p->query[q];
-    out[1] = labels[p->query[q]];
+    size_t count = OWN, sample = p->query[q];
+    out[0] = (double)sample;
+    out[1] = names->own_labels ? (double)names->own_labels[sample] : labels[sample];
     out[2] = p->positives[q];
     const struct dml_query_scores *spaces[] = {&p->euclidean, &p->cosine};
     for (int s = 0; s < 2; s++)
@@ -51,13 +52,19 @@ static size_t row_of(const struct dml_per_query *p, const int32_t *labels, size_
     return count;
 }
 
+/* A label of 64 bits, which a double may not hold. */
+static void put_label(FILE *out, __int128 label) {
+    __int128 size = label < 0 ? -label : label;
+    fprintf(out, ",%s%llu", label < 0 ? "-" : "", (unsigned long long)size);
+}
+
 static enum dml_status write_csv(const char *path, const struct dml_per_query *p,
-                                 const int32_t *labels, char *const *paths) {
+                                 const int32_t *labels, const struct dml_query_names *names) {
     struct dml_output output;
     enum dml_status status = dml_output_open(&output, path);
     if (status)
         return status;
-    fprintf(output.file, "query,%slabel,positives", paths ? "path," : "");
+    fprintf(output.file, "query,%slabel,positives", names->paths ? "path," : "");
     if (p->euclidean.first_hit)
         fputs(",first_hit,AP,AP@R,r_precision", output.file);
     if (p->cosine.first_hit)
@@ -65,14 +72,17 @@ static enum dml_status write_csv(const char *path, const struct dml_per_query *p
     fputs("\n", output.file);
     for (size_t q = 0; q < p->queries; q++) {
         double row[OWN + 2 * PER_SPACE];
-        size_t count = row_of(p, labels, q, row);
+        size_t count = row_of(p, labels, names, q, row);
         char text[DML_NUMBER_SIZE];
         for (size_t c = 0; c < count; c++) {
-            fprintf(output.file, "%s%s", c ? "," : "",
-                    isnan(row[c]) ? "" : dml_number_text(row[c], text));
-            if (c == 0 && paths) {
+            if (c == 1 && names->own_labels)
+                put_label(output.file, names->own_labels[p->query[q]]);
+            else
+                fprintf(output.file, "%s%s", c ? "," : "",
+                        isnan(row[c]) ? "" : dml_number_text(row[c], text));
+            if (c == 0 && names->paths) {
                 fputc(',', output.file);
-                dml_text_csv_line(output.file, paths[p->query[q]]);
+                dml_text_csv_line(output.file, names->paths[p->query[q]]);
             }
         }
         fputs("\n", output.file);
@@ -81,14 +91,14 @@ static enum dml_status write_csv(const char *path, const struct dml_per_query *p
 }
 
 static enum dml_status write_npy(const char *path, const struct dml_per_query *p,
-                                 const int32_t *labels) {
+                                 const int32_t *labels, const struct dml_query_names *names) {
     double row[OWN + 2 * PER_SPACE];
-    size_t width = row_of(p, labels, 0, row);
+    size_t width = row_of(p, labels, names, 0, row);
     double *all = dml_alloc(p->queries * width, sizeof *all);
     if (!all)
         return DML_ERROR_MEMORY;
     for (size_t q = 0; q < p->queries; q++) {
-        row_of(p, labels, q, row);
+        row_of(p, labels, names, q, row);
         memcpy(all + q * width, row, width * sizeof *row);
     }
     enum dml_status status =
@@ -98,8 +108,8 @@ static enum dml_status write_npy(const char *path, const struct dml_per_query *p
 }
 
 enum dml_status dml_per_query_write(const char *path, const struct dml_per_query *per_query,
-                                    const int32_t *labels, char *const *paths) {
+                                    const int32_t *labels, const struct dml_query_names *names) {
     if (ends_with(path, ".npy"))
-        return write_npy(path, per_query, labels);
-    return write_csv(path, per_query, labels, paths);
+        return write_npy(path, per_query, labels, names);
+    return write_csv(path, per_query, labels, names);
 }

@@ -110,15 +110,16 @@ static enum dml_status read_labels(const char *path, const char *what, const cha
     return status;
 }
 
-/* Labels as int32: their values, or their values' ranks where one is beyond 32 bits. */
-static void narrow_labels(struct label *labels, size_t count, int32_t *out) {
-    bool wide = false;
+/* Labels as int32: their values, or their values' ranks where one is beyond 32 bits. *wide: the
+ * latter. */
+static void narrow_labels(struct label *labels, size_t count, int32_t *out, bool *wide) {
+    *wide = false;
     for (size_t i = 0; i < count; i++) {
         labels[i].sample = i;
         out[i] = (int32_t)labels[i].value;
-        wide |= labels[i].value < INT32_MIN || labels[i].value > INT32_MAX;
+        *wide |= labels[i].value < INT32_MIN || labels[i].value > INT32_MAX;
     }
-    if (!wide)
+    if (!*wide)
         return;
     qsort(labels, count, sizeof *labels, by_value);
     int32_t rank = 0;
@@ -128,10 +129,19 @@ static void narrow_labels(struct label *labels, size_t count, int32_t *out) {
     }
 }
 
-/* The labels or groups of queries and gallery. */
+static enum dml_status keep_own(const struct label *labels, size_t count, __int128 **own) {
+    *own = dml_alloc(count, sizeof **own);
+    for (size_t i = 0; *own && i < count; i++)
+        (*own)[labels[i].sample] = labels[i].value;
+    return *own ? DML_OK : DML_ERROR_MEMORY;
+}
+
+/* The labels or groups of queries and gallery. `own` may be NULL; else it gets them as they are in
+ * the files where *out has their ranks. */
 static enum dml_status read_all_labels(const struct dml_embedding_files *files, const char *what,
                                        const char *of_queries, const char *of_gallery,
-                                       const struct dml_embedding_set *set, int32_t **out) {
+                                       const struct dml_embedding_set *set, int32_t **out,
+                                       __int128 **own) {
     size_t n = set->set.n;
     *out = dml_alloc(n, sizeof **out);
     if (!of_queries || !*out)
@@ -143,8 +153,11 @@ static enum dml_status read_all_labels(const struct dml_embedding_files *files, 
     if (!status && files->gallery_embeddings)
         status = read_labels(of_gallery, what, files->gallery_embeddings, n - set->queries,
                              labels + set->queries);
+    bool wide = false;
     if (!status)
-        narrow_labels(labels, n, *out);
+        narrow_labels(labels, n, *out, &wide);
+    if (!status && wide && own)
+        status = keep_own(labels, n, own);
     free(labels);
     return status;
 }
@@ -210,11 +223,11 @@ enum dml_status dml_embedding_set_open(const struct dml_embedding_files *files,
         status = take_exact(out);
     if (!status)
         status = read_all_labels(files, "labels", files->labels, files->gallery_labels, out,
-                                 &out->labels);
+                                 &out->labels, &out->own_labels);
     out->set.labels = out->labels;
     if (!status && files->groups)
         status = read_all_labels(files, "groups", files->groups, files->gallery_groups, out,
-                                 &out->groups);
+                                 &out->groups, NULL);
     out->set.groups = out->groups;
     if (files->gallery_embeddings) /* all of it is in memory now */
         for (int f = 0; f < 2; f++)
@@ -228,6 +241,7 @@ void dml_embedding_set_close(struct dml_embedding_set *set) {
     free(set->owned);
     free(set->owned_exact);
     free(set->labels);
+    free(set->own_labels);
     free(set->groups);
     free(set->is_query);
     free(set->is_gallery);

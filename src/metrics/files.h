@@ -21,6 +21,7 @@ struct dml_embedding_set {
     float *owned;
     double *owned_exact;
     int32_t *labels, *groups;
+    __int128 *own_labels; /* (n): as the files have them, where `labels` are their ranks; or NULL */
     uint8_t *is_query, *is_gallery;
 };
 

@@ -114,8 +114,8 @@ static enum dml_status find_group(struct dml_report *report, const char *dataset
 static enum dml_status ask(sqlite3_stmt *row, double *value) {
     enum dml_status status = DML_OK;
     *value = NAN;
-    if (dml_database_next(row, &status) && sqlite3_column_type(row, 0) != SQLITE_NULL)
-        *value = sqlite3_column_double(row, 0);
+    if (dml_database_next(row, &status))
+        *value = dml_database_number(row, 0);
     return dml_database_end(row, status);
 }
 
@@ -133,7 +133,8 @@ static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
             ? dml_database_query(db, &row,
                                  "SELECT value FROM metrics"
                                  " WHERE run_id = ? AND part = ? AND name = ?"
-                                 "  AND value IS NOT NULL ORDER BY ? * value DESC LIMIT 1",
+                                 "  AND typeof(value) IN ('real', 'integer')"
+                                 " ORDER BY ? * value DESC LIMIT 1",
                                  "issi", run->id, column->part, column->name,
                                  direction(column->name))
             : dml_database_query(db, &row,
@@ -194,11 +195,13 @@ static enum dml_status add_run(sqlite3 *db, const struct dml_report_options *opt
     return status || !has_ranks ? status : read_ranks(db, run);
 }
 
-/* Runs with the epoch in which the metric, times ?6, is largest, the first of equals. */
+/* Runs with the epoch in which the metric, times ?6, is largest, the first of equals. Only what can
+ * be a value and an epoch counts: SQLite takes text as 0, and more than any number. */
 static const char runs_query[] =
     "SELECT r.id, r.folder, COALESCE(r.dataset, ''), COALESCE(r.run_group, ''), r.seed,"
     " (SELECT epoch FROM metrics m WHERE m.run_id = r.id AND m.part = ?1 AND m.name = ?2"
-    "  AND m.value IS NOT NULL ORDER BY ?6 * value DESC, epoch LIMIT 1) AS best,"
+    "  AND typeof(m.value) IN ('real', 'integer') AND typeof(m.epoch) = 'integer'"
+    "  AND m.epoch BETWEEN 0 AND 2147483646 ORDER BY ?6 * value DESC, epoch LIMIT 1) AS best,"
     " EXISTS (SELECT 1 FROM params p WHERE p.run_id = r.id AND p.name = 'batch_mining'"
     "  AND p.value = '\"rho_distance\"') OR r.run_group GLOB '*reg_*',"
     " r.status = 'finished' OR ?3, (SELECT COUNT(*) FROM epochs e WHERE e.run_id = r.id)"

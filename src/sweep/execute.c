@@ -57,7 +57,7 @@ static enum dml_status note(struct execution *execution, const struct dml_sweep_
 static void become_run(const struct dml_sweep_run *run, int claim, pid_t parent, long jobs) {
     char threads[32];
     char **argv = calloc((size_t)run->argc + 3, sizeof *argv);
-    int log = open(run->log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
+    int log = open(run->log, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK, 0666);
     int nothing = open("/dev/null", O_RDONLY);
     if (!argv || log < 0 || nothing < 0)
         _exit(126);

@@ -70,8 +70,7 @@ static enum dml_status read_done(sqlite3 *db, struct done_list *list) {
             "");
     while (rows && dml_database_next(rows, &status)) {
         cJSON *params = NULL;
-        double result =
-            sqlite3_column_type(rows, 1) == SQLITE_NULL ? NAN : sqlite3_column_double(rows, 1);
+        double result = dml_database_number(rows, 1);
         status = read_params(db, sqlite3_column_int64(rows, 0), &params);
         if (!status)
             status = add_done(list, &identity, params, result);

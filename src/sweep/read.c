@@ -136,7 +136,7 @@ static bool is_range(const struct list *list, long *from, long *to) {
 static size_t list_length(const struct list *list) {
     long from, to;
     if (is_range(list, &from, &to))
-        return to < from ? 0 : (size_t)(to - from) + 1;
+        return to < from ? 0 : (size_t)to - (size_t)from + 1;
     size_t length = 1;
     for (const char *at = list->body; at + 1 < list->end; at++)
         length += *at == ',';

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "base/utf8.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -306,6 +307,14 @@ static void mark_dead(sqlite3 *db, const char *save_path) {
             return;
 }
 
+/* A file from elsewhere may bring triggers and views: none of its triggers runs, and its views call
+ * no function that does more than compute. */
+static void distrust(sqlite3 *db) {
+    sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+}
+
 enum dml_status dml_database_open(const char *save_path, bool create, int wait_ms, sqlite3 **out) {
     enum dml_status status = create ? dml_make_folders(save_path) : DML_OK;
     char *path = dml_path_join(save_path, "runs.sqlite");
@@ -322,6 +331,7 @@ enum dml_status dml_database_open(const char *save_path, bool create, int wait_m
         status = dml_fail(DML_ERROR_IO, "%s: %s", path, db ? sqlite3_errmsg(db) : "out of memory");
     if (!status) {
         sqlite3_extended_result_codes(db, 0);
+        distrust(db);
         sqlite3_busy_timeout(db, SET_UP_SECONDS * 1000);
         int64_t version = DML_DATABASE_VERSION;
         status = create ? prepare(db) : check(db, &version);
@@ -362,4 +372,10 @@ enum dml_status dml_database_end(sqlite3_stmt *rows, enum dml_status status) {
 const char *dml_database_text(sqlite3_stmt *row, int column) {
     const char *text = (const char *)sqlite3_column_text(row, column);
     return text ? text : "";
+}
+
+double dml_database_number(sqlite3_stmt *row, int column) {
+    int type = sqlite3_column_type(row, column);
+    bool number = type == SQLITE_INTEGER || type == SQLITE_FLOAT;
+    return number ? sqlite3_column_double(row, column) : NAN;
 }

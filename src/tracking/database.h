@@ -47,6 +47,10 @@ enum dml_status dml_database_end(sqlite3_stmt *rows, enum dml_status status);
  * database that somebody else or a damaged disk wrote. */
 const char *dml_database_text(sqlite3_stmt *row, int column);
 
+/* The number in a column of the current row; NAN where it is anything else: text would silently be
+ * 0. */
+double dml_database_number(sqlite3_stmt *row, int column);
+
 /* Date and time now, UTC: "2020-02-19 17:03:09". */
 enum { DML_TIME_SIZE = 24 };
 void dml_database_now(char text[DML_TIME_SIZE]);

@@ -32,7 +32,7 @@ enum dml_status dml_process_start(const char *const *command, const char *folder
                                               POSIX_SPAWN_SETSIGDEF);
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, log ? log : "/dev/null",
-                                     O_WRONLY | O_CREAT | O_TRUNC, 0666);
+                                     O_WRONLY | O_CREAT | O_TRUNC | (log ? O_NOFOLLOW : 0), 0666);
     if (folder) /* after the log, whose path is seen from here */
         posix_spawn_file_actions_addchdir_np(&files, folder);
     posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);

@@ -152,8 +152,13 @@ static void clean_parent(const char *parent) {
         char *place = dml_path_join(parent, entry->d_name);
         char *lock = place ? dml_path_join(place, DML_RUN_LOCK) : NULL;
         struct stat info;
-        bool begun = lock && dml_path_exists(lock);
-        bool old = place && stat(place, &info) == 0 && time(NULL) - info.st_mtime > NEW_SECONDS;
+        if (!lock || lstat(place, &info) != 0 || !S_ISDIR(info.st_mode)) { /* a link, say */
+            free(lock);
+            free(place);
+            continue;
+        }
+        bool begun = dml_path_exists(lock);
+        bool old = time(NULL) - info.st_mtime > NEW_SECONDS;
         if (begun ? !dml_lock_held(lock, &unsure) && !unsure : old) {
             unlink(lock);
             empty(&(struct dml_run_folder){0}, place);
@@ -359,6 +364,68 @@ static enum dml_status identify(const struct dml_params *params, struct dml_run_
     return status;
 }
 
+/* A folder may come from elsewhere. What a run writes in place must be its own: a link could lead
+ * to a file of somebody else's, and opening a pipe could wait forever. `type`: what is expected, or
+ * 0 for a file or a folder. */
+static enum dml_status check_own(const char *path, mode_t type) {
+    struct stat info;
+    if (lstat(path, &info) != 0)
+        return DML_OK; /* not there yet */
+    mode_t is = info.st_mode & S_IFMT;
+    if (type ? is == type : is == S_IFREG || is == S_IFDIR)
+        return DML_OK;
+    return dml_fail(DML_ERROR_INPUT, "%s: is %s: a run is not continued through it", path,
+                    S_ISLNK(is)   ? "a link"
+                    : S_ISDIR(is) ? "a folder"
+                    : S_ISREG(is) ? "a file and not a folder"
+                                  : "not a file");
+}
+
+static enum dml_status check_own_in(const char *folder) {
+    DIR *entries = opendir(folder);
+    enum dml_status status = DML_OK;
+    for (struct dirent *entry; entries && !status && (entry = readdir(entries));) {
+        char *path = dml_path_join(folder, entry->d_name);
+        status = path ? check_own(path, 0) : DML_ERROR_MEMORY;
+        free(path);
+    }
+    if (entries)
+        closedir(entries);
+    return status;
+}
+
+static const char *const own_folders[] = {"CSV_Logs", "Progression_Plots"};
+enum { OWN_FOLDERS = sizeof own_folders / sizeof own_folders[0] };
+
+static enum dml_status check_links(const char *folder) {
+    static const char *const files[] = {DML_RUN_LOCK, "wandb_sync.log"};
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < sizeof files / sizeof files[0] && !status; i++) {
+        char *path = dml_path_join(folder, files[i]);
+        status = path ? check_own(path, S_IFREG) : DML_ERROR_MEMORY;
+        free(path);
+    }
+    for (size_t i = 0; i < OWN_FOLDERS && !status; i++) {
+        char *path = dml_path_join(folder, own_folders[i]);
+        status = path ? check_own(path, S_IFDIR) : DML_ERROR_MEMORY;
+        if (!status)
+            status = check_own_in(path);
+        free(path);
+    }
+    return status;
+}
+
+/* Removes the temporary files that killed processes left. */
+static void clean(const char *folder) {
+    dml_output_clean(folder, NULL);
+    for (size_t i = 0; i < OWN_FOLDERS; i++) {
+        char *place = dml_path_join(folder, own_folders[i]);
+        if (place)
+            dml_output_clean(place, NULL);
+        free(place);
+    }
+}
+
 enum dml_status dml_run_folder_take_up(const struct dml_params *params,
                                        struct dml_run_folder *out) {
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
@@ -371,17 +438,14 @@ enum dml_status dml_run_folder_take_up(const struct dml_params *params,
     out->in_place = true;
     out->name = dml_strdup(strrchr(out->path, '/') + 1);
     char *lock = dml_path_join(out->path, DML_RUN_LOCK);
-    enum dml_status status = lock && out->name ? dml_lock_take(lock, &out->lock) : DML_ERROR_MEMORY;
-    free(lock);
-    static const char *const folders[] = {"", "CSV_Logs", "Progression_Plots"};
-    for (size_t i = 0; i < sizeof folders / sizeof folders[0] && !status; i++) {
-        char *place = dml_path_join(out->path, folders[i]);
-        if (place)
-            dml_output_clean(place, NULL);
-        free(place);
-    }
+    enum dml_status status = lock && out->name ? check_links(out->path) : DML_ERROR_MEMORY;
     if (!status)
+        status = dml_lock_take(lock, &out->lock);
+    free(lock);
+    if (!status) {
+        clean(out->path);
         status = identify(params, out);
+    }
     if (!status && !*out->identity && !dml_resume_has_state(setup->resume)) {
         status = make_identity(out->identity);
         if (!status)

@@ -140,6 +140,37 @@ good "the changed data are the run's now"
 grep -q '"changed_data":[[:space:]]*false' "$work/results/emoji16/two/parameters.json" ||
     fail "--changed_data stays"
 
+echo "links in a folder from elsewhere lead a run nowhere"
+cp -r "$work/results/emoji16/two" "$work/results/emoji16/linked"
+echo "precious" >"$work/precious"
+mkdir "$work/logs"
+cp "$work/precious" "$work/logs/Data_Train_loss.csv"
+for link in run.lock wandb_sync.log CSV_Logs Progression_Plots CSV_Logs/Data_x.csv \
+    Progression_Plots/gnuplot.log Progression_Plots/Graph_Train_loss.svg; do
+    mkdir -p "$work/results/emoji16/linked/Progression_Plots"
+    target=$work/precious place=$work/results/emoji16/linked/$link
+    case $link in
+    CSV_Logs | Progression_Plots) target=$work/logs ;;
+    esac
+    [ ! -e "$place" ] || mv "$place" "$work/aside"
+    ln -s "$target" "$place"
+    in_folder "$work" train --resume results/emoji16/linked --n_epochs 9
+    bad "/$link: is a link"
+    rm "$place"
+    [ ! -e "$work/aside" ] || mv "$work/aside" "$place"
+done
+mkfifo "$work/results/emoji16/linked/CSV_Logs/Data_x.csv"
+in_folder "$work" train --resume results/emoji16/linked --n_epochs 9
+bad "Data_x.csv: is not a file"
+rm -r "$work/results/emoji16/linked"
+ln -s "$work/results/emoji16/two" "$work/results/emoji16/.new-x"
+touch -d "2 hours ago" "$work/results/emoji16/two"
+in_folder "$work" train "${base[@]}" --save_path results --savename three --n_epochs 0
+good "a link that is called like a new run's folder"
+[ -e "$work/results/emoji16/two/run.json" ] || fail "a link led to another run's files"
+[ "$(cat "$work/precious" "$work/logs/Data_Train_loss.csv")" = "precious
+precious" ] || fail "a link led to a file outside"
+
 echo "a state of another format is refused"
 sed 's/"dml_state_format":"2"/"dml_state_format":"9"/' "$work/results/emoji16/two/state.safetensors" \
     >"$work/results/emoji16/two/new.safetensors"
