@@ -30,6 +30,9 @@ static const char *const hostile[] = {
     "\xc2\x9b"
     "2Jx",
     "\xff\xfe not UTF-8",
+    "\xe2\x80\xae turned \xe2\x81\xa6 \xe2\x80\xa9",
+    "a\x1e"
+    "dml: b",
     "a|b",
     "a&b_c#d$e~f^g",
     "\\input{/etc/hostname}",

@@ -43,6 +43,9 @@ static void test_lines_reach_the_listener(void **state) {
     heard.text[0] = 0;
     dml_warn("%s: has\na %s", "a\ndml: b", "c\td\xff"); /* lines are the message's, not a name's */
     assert_string_equal(heard.text, "<a\\x0adml: b: has><a c\\x09d\\xff>");
+    heard.text[0] = 0;
+    dml_warn("%s: is", "a\x1e\xe2\x80\xae"); /* what marks a newline within is none in a name */
+    assert_string_equal(heard.text, "<a\\x1e\\xe2\\x80\\xae: is>");
     dml_listen(NULL);
     dml_inform("nobody listens");
     assert_null(strstr(heard.text, "nobody"));

@@ -64,19 +64,29 @@ void dml_tell_lines(enum dml_message_kind kind, char *text) {
     pthread_mutex_unlock(&lock);
 }
 
-/* `text` with other characters in the place of some. */
-static void replace(char *text, char old, char new) {
-    while ((text = strchr(text, old)))
+/* `text` with other characters in the place of some; returns of how many. */
+static size_t replace(char *text, char old, char new) {
+    size_t count = 0;
+    for (; (text = strchr(text, old)); count++)
         *text++ = new;
+    return count;
+}
+
+static size_t count_of(const char *text, char c) {
+    size_t count = 0;
+    for (; (text = strchr(text, c)); text++)
+        count++;
+    return count;
 }
 
 void dml_message_text(char *out, size_t size, const char *format, va_list arguments) {
     static const char mark[] = "\x1e"; /* a newline of the format's */
     char lines[TEXT_SIZE], own[TEXT_SIZE], text[4 * TEXT_SIZE];
     snprintf(lines, sizeof lines, "%s", dml_message_format(format, own, sizeof own));
-    replace(lines, '\n', *mark);
+    size_t breaks = replace(lines, '\n', *mark);
     vsnprintf(text, sizeof text, lines, arguments);
-    dml_text_printable(text, mark, out, size);
+    /* an argument with such a character begins no line */
+    dml_text_printable(text, count_of(text, *mark) == breaks ? mark : "", out, size);
     replace(out, *mark, '\n');
 }
 

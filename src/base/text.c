@@ -9,9 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* U+2028..202E and U+2066..2069 end lines and turn the direction of what follows, so that a line
+ * shows what it does not say. */
+static bool misleads(const unsigned char *text, size_t left) {
+    return left > 2 && text[0] == 0xe2 &&
+           ((text[1] == 0x80 && text[2] >= 0xa8 && text[2] <= 0xae) ||
+            (text[1] == 0x81 && text[2] >= 0xa6 && text[2] <= 0xa9));
+}
+
 size_t dml_text_plain(const char *text, size_t left) {
     unsigned char first = (unsigned char)text[0], second = left > 1 ? (unsigned char)text[1] : 0;
-    if (first < 0x20 || first == 0x7f || (first == 0xc2 && second < 0xa0))
+    if (first < 0x20 || first == 0x7f || (first == 0xc2 && second < 0xa0) ||
+        misleads((const unsigned char *)text, left))
         return 0;
     return dml_utf8_length(text, left);
 }

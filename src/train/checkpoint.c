@@ -144,6 +144,8 @@ enum dml_status dml_checkpoint_save(const struct dml_experiment *e, const char *
     if (!status && metrics)
         status = dml_tensors_set_note(&tensors, "dml_metrics", metrics);
     if (!status)
+        status = dml_tensors_seal(&tensors);
+    if (!status)
         status = dml_safetensors_write(path, &tensors);
     dml_tensors_free(&tensors);
     return status;
@@ -298,6 +300,8 @@ enum dml_status dml_state_save(const struct dml_experiment *e, const char *path,
         status = add_inventory(e, &tensors);
     if (!status)
         status = add_texts(texts, text, &tensors);
+    if (!status)
+        status = dml_tensors_seal(&tensors);
     if (!status)
         status = dml_safetensors_write(path, &tensors);
     dml_tensors_free(&tensors);
@@ -508,6 +512,9 @@ enum dml_status dml_state_params(const char *path, struct dml_params *params) {
     } else if (!(status = dml_tensors_read(file, &tensors))) {
         const char *note = dml_tensors_note(&tensors, "dml_params");
         status = check_format(&tensors, file);
+        if (!status && !dml_tensors_intact(&tensors))
+            status = dml_fail(DML_ERROR_INPUT,
+                              "%s: is damaged: what it holds is not what was saved", file);
         if (!status)
             status = note ? agree(params, note, file) : missing(file, "dml_params");
         dml_tensors_free(&tensors);

@@ -1,6 +1,7 @@
 #include "train/model.h"
 
 #include "base/memory.h"
+#include "base/messages.h"
 #include "dml/params_json.h"
 #include "train/embedding.h"
 #include "train/experiment.h"
@@ -54,6 +55,8 @@ enum dml_status dml_model_open(const char *checkpoint, struct dml_params *params
     enum dml_status status = dml_tensors_read(checkpoint, &tensors);
     if (status)
         return status;
+    if (!dml_tensors_intact(&tensors))
+        dml_warn("%s: is not as it was saved: damaged, or changed by another program", checkpoint);
     const char *note = dml_tensors_note(&tensors, "dml_params");
     if (note && (status = dml_params_from_json(params, note, true)))
         dml_fail_within(status, "%s", checkpoint);

@@ -180,8 +180,33 @@ sed 's/"dml_state_format"/"not_state_format"/' "$work/results/emoji16/two/state.
     >"$work/results/emoji16/two/old.safetensors"
 in_folder "$work" train --resume results/emoji16/two/old.safetensors
 bad "old.safetensors: is a state of format 1, from an older version"
-sed 's/\\"epoch\\": \([0-9]\), /\\"epoch\\":\1.5,/' "$work/results/emoji16/two/state.safetensors" \
+sed 's/\\"epoch\\": \([0-9]\), /\\"epoch\\":\1.5,/; s/"dml_checksum"/"not_checksum"/' "$work/results/emoji16/two/state.safetensors" \
     >"$work/results/emoji16/two/half.safetensors"
 in_folder "$work" train --resume results/emoji16/two/half.safetensors
 bad "half.safetensors: has no dml_position"
+
+echo "a damaged state is refused, a damaged checkpoint told"
+two=$work/results/emoji16/two
+# flip FILE FRACTION: a file beside it with one bit changed
+flip() {
+    local size at byte
+    size=$(stat -c %s "$1")
+    at=$((size * $2 / 100))
+    cp "$1" "$two/flipped.safetensors"
+    byte=$(od -An -tu1 -j "$at" -N 1 "$1")
+    printf "\\$(printf %o $((byte ^ 1)))" |
+        dd of="$two/flipped.safetensors" bs=1 seek="$at" conv=notrunc 2>/dev/null
+}
+for at in 20 60 99; do
+    flip "$two/state.safetensors" $at
+    in_folder "$work" train --resume results/emoji16/two/flipped.safetensors
+    bad "flipped.safetensors: is damaged: what it holds is not what was saved"
+done
+checkpoint=$(find "$two" -name 'checkpoint_*.safetensors' | head -1)
+flip "$checkpoint" 50
+for file in "$checkpoint" "$two/flipped.safetensors"; do
+    in_folder "$work" eval --checkpoint "$file" --metrics e_recall@1
+    good "eval of $file"
+done
+says "flipped.safetensors: is not as it was saved: damaged, or changed by another program"
 echo "all passed"

@@ -74,7 +74,7 @@ static void print_tensors(const char *path) {
     }
     for (size_t i = 0; i < tensors.note_count; i++) {
         const struct dml_tensor_note *note = &tensors.notes[i];
-        if (strcmp(note->key, "dml_run") == 0)
+        if (strcmp(note->key, "dml_run") == 0 || strcmp(note->key, "dml_checksum") == 0)
             continue;
         printf("  %s\n", note->key);
         if (*note->value == '{' || *note->value == '[')

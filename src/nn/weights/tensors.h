@@ -86,6 +86,12 @@ enum dml_status dml_tensors_add_view(struct dml_tensors *tensors, const char *na
 enum dml_status dml_tensors_set_note(struct dml_tensors *tensors, const char *key,
                                      const char *value);
 
+/* Adds a checksum of all that the list holds to its metadata, in the place of an earlier one. */
+enum dml_status dml_tensors_seal(struct dml_tensors *tensors);
+
+/* Whether the list is what was sealed; true where there is no checksum. */
+bool dml_tensors_intact(const struct dml_tensors *tensors);
+
 /* Whether `length` bytes can be a tensor's name: UTF-8 without control characters, at most 1000
  * bytes. */
 bool dml_tensor_name_valid(const char *name, size_t length);
