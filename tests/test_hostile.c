@@ -43,6 +43,9 @@ static const char *const hostile[] = {
     "a,b\"c",
     "../../escaped",
     "#comment",
+    "=HYPERLINK(\"http://x\")",
+    "+1",
+    "@SUM(1)",
     "-e system('touch %s')",
     "",
 };
@@ -114,7 +117,8 @@ static void assert_plain_lines(const char *text) {
             fail_msg("a control character: 0x%02x", *at);
 }
 
-/* Fields of each record of a CSV text are as many as the header's. */
+/* Fields of each record of a CSV text are as many as the header's, and its names are no formulas.
+ */
 static void assert_well_formed_csv(const char *text) {
     size_t fields = 1, first = 0;
     bool quoted = false;
@@ -127,6 +131,7 @@ static void assert_well_formed_csv(const char *text) {
             first = first ? first : fields;
             assert_int_equal(fields, first);
             fields = 1;
+            assert_true(!at[1] || !strchr("=+-@", at[at[1] == '"' ? 2 : 1]));
         }
     }
     assert_false(quoted);

@@ -183,10 +183,11 @@ void dml_text_markdown(FILE *out, const char *text) {
     put(out, text, rules);
 }
 
-static void put_field(FILE *out, const char *text, bool escaped) {
+static void put_field(FILE *out, const char *before, const char *text, bool escaped) {
     bool quoted = text[strcspn(text, ",\"\r\n")] != 0;
     if (quoted)
         fputc('"', out);
+    fputs(before, out);
     for (size_t left = strlen(text), length; left; text += length, left -= length) {
         length = escaped ? dml_text_plain(text, left) : 1;
         if (*text == '"')
@@ -202,11 +203,15 @@ static void put_field(FILE *out, const char *text, bool escaped) {
 }
 
 void dml_text_csv(FILE *out, const char *text) {
-    put_field(out, text, false);
+    put_field(out, "", text, false);
 }
 
 void dml_text_csv_line(FILE *out, const char *text) {
-    put_field(out, text, true);
+    put_field(out, "", text, true);
+}
+
+void dml_text_csv_name(FILE *out, const char *text) {
+    put_field(out, *text && strchr("=+-@", *text) ? "'" : "", text, true);
 }
 
 static bool in_file_names(unsigned char c) {

@@ -51,6 +51,10 @@ void dml_text_markdown(FILE *out, const char *text);
 void dml_text_csv(FILE *out, const char *text);
 void dml_text_csv_line(FILE *out, const char *text);
 
+/* The same for a name that nobody reads back: a spreadsheet would compute one that begins like a
+ * formula, so it gets an apostrophe, which spreadsheets take for the mark of a text. */
+void dml_text_csv_name(FILE *out, const char *text);
+
 /* Part of a file's name: everything but letters, digits, '.', '-', '_' and characters beyond ASCII
  * becomes '_', and if anything did, a number that tells such names apart follows. free() it. NULL:
  * no memory. */

@@ -129,9 +129,9 @@ static void print_csv(const struct dml_report *report, FILE *out) {
     fputc('\n', out);
     for (size_t g = 0; g < report->group_count; g++) {
         const struct dml_report_group *group = &report->groups[g];
-        dml_text_csv_line(out, group->dataset);
+        dml_text_csv_name(out, group->dataset);
         fputc(',', out);
-        dml_text_csv_line(out, group->name);
+        dml_text_csv_name(out, group->name);
         fprintf(out, ",%d,%zu,%s,%s", group->regularised, group->run_count,
                 dml_number_text(group->epoch.mean, mean),
                 dml_number_text(group->epoch.deviation, deviation));
