@@ -23,6 +23,10 @@ static const struct {
 };
 enum { TYPE_COUNT = sizeof types / sizeof types[0] };
 
+static const char *after_blanks(const char *text) {
+    return text + strspn(text, " \t\r\n");
+}
+
 /* The text after 'key': in the header's dict, or NULL. */
 static const char *value_of(const char *header, const char *key) {
     const char *at = header;
@@ -33,24 +37,21 @@ static const char *value_of(const char *header, const char *key) {
         at = after;
         if (!quoted)
             continue;
-        at++;
-        while (*at == ' ')
-            at++;
+        at = after_blanks(at + 1);
         if (*at != ':')
             continue;
-        at++;
-        while (*at == ' ')
-            at++;
-        return at;
+        return after_blanks(at + 1);
     }
     return NULL;
 }
 
+/* 'f4' without a byte order is the machine's. */
 static bool parse_type(const char *text, struct dml_npy *out) {
-    if (!text || !strchr("'\"", *text) || !text[0] || !text[1] || !strchr("<>|=", text[1]))
+    if (!text || !*text || !strchr("'\"", *text) || !text[1])
         return false;
+    const char *code = text + (strchr("<>|=", text[1]) ? 2 : 1);
     for (int i = 0; i < TYPE_COUNT; i++)
-        if (strncmp(text + 2, types[i].code, 2) == 0 && text[4] == text[0]) {
+        if (strncmp(code, types[i].code, 2) == 0 && code[2] == text[0]) {
             out->type = (enum dml_npy_type)i;
             out->swapped = text[1] == '>' && types[i].size > 1;
             return true;
@@ -87,8 +88,7 @@ static bool parse_shape(const char *at, struct dml_npy *out) {
         return false;
     out->count = 1;
     for (;;) {
-        while (*at == ' ' || *at == ',')
-            at++;
+        at += strspn(at, " \t\r\n,");
         if (*at == ')')
             return true;
         if (!isdigit((unsigned char)*at) || out->dim_count == DML_NPY_MAX_DIMS)

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -315,6 +316,40 @@ static void distrust(sqlite3 *db) {
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
 }
 
+/* Opens a file for reading where nothing can be written, as on a read-only disk or in a folder of
+ * somebody else's. SQLite needs a file beside it even to read in WAL mode, except where it is told
+ * that nobody writes; then what a log beside it holds would be missed. */
+static sqlite3 *open_immutable(const char *path) {
+    struct stat info;
+    char *log = dml_format("%s-wal", path), *uri = dml_alloc(3 * strlen(path) + 32, 1);
+    sqlite3 *db = NULL;
+    if (log && uri && (stat(log, &info) != 0 || info.st_size == 0)) {
+        size_t used = (size_t)sprintf(uri, "file:");
+        for (const char *at = path; *at; at++)
+            used += (size_t)sprintf(uri + used, strchr("?#%", *at) ? "%%%02x" : "%c", *at);
+        strcpy(uri + used, "?immutable=1");
+        sqlite3_open_v2(uri, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_URI, NULL);
+    }
+    free(log);
+    free(uri);
+    return db;
+}
+
+static enum dml_status open_for_reading(const char *path, sqlite3 **db, int64_t *version) {
+    enum dml_status status = check(*db, version);
+    int code = sqlite3_errcode(*db);
+    if (!status || (code != SQLITE_READONLY && code != SQLITE_CANTOPEN))
+        return status;
+    sqlite3 *fixed = open_immutable(path);
+    if (!fixed)
+        return status;
+    sqlite3_close_v2(*db);
+    *db = fixed;
+    sqlite3_extended_result_codes(fixed, 0);
+    distrust(fixed);
+    return check(fixed, version);
+}
+
 enum dml_status dml_database_open(const char *save_path, bool create, int wait_ms, sqlite3 **out) {
     enum dml_status status = create ? dml_make_folders(save_path) : DML_OK;
     char *path = dml_path_join(save_path, "runs.sqlite");
@@ -334,7 +369,7 @@ enum dml_status dml_database_open(const char *save_path, bool create, int wait_m
         distrust(db);
         sqlite3_busy_timeout(db, SET_UP_SECONDS * 1000);
         int64_t version = DML_DATABASE_VERSION;
-        status = create ? prepare(db) : check(db, &version);
+        status = create ? prepare(db) : open_for_reading(path, &db, &version);
         if (!status && version >= 2)
             mark_dead(db, save_path);
         sqlite3_busy_timeout(db, wait_ms);
