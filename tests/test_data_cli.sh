@@ -218,6 +218,26 @@ done
 "$dml" dataset convert "$work/sequences_apart.csv" "$work/again.csv" >/dev/null
 [ "$(head -1 "$work/again.csv")" = path,label,split,sequence ] || fail "$(head -1 "$work/again.csv")"
 [ "$(grep -c ',test,[0-9]' "$work/again.csv")" = "$(grep -c ,test, "$work/again.csv")" ] || fail "$(cat "$work/again.csv")"
+echo "what is there twice is asked about"
+mkdir "$work/twins"
+# twins NAME NAME: a table with two classes of these names in training, and an image twice in testing
+twins() {
+    printf 'path,label,split\n'
+    find "$work/$folder/$set/images" -name '*.jpg' | sort | head -40 |
+        awk -F/ -v first="$1" -v second="$2" '{ label = $(NF - 1) } NR <= 4 { label = NR % 2 ? first : second }
+            { print $0 "," label "," (NR <= 20 ? "train" : "test") } NR == 40 { print $0 "," label ",test" }'
+}
+for pair in "Cat,cat" " cat,cat" "caf$(printf '\xc3\xa9'),cafe$(printf '\xcc\x81')" "07,7"; do
+    twins "${pair%,*}" "${pair#*,}" >"$work/twins/table.csv"
+    says 0 "whose names are nearly the same; are they one class?" dataset check "$work/twins/table.csv"
+    grep -q "testing lists 1 images more than once, as .*/[^/]*.jpg; what is retrieved first is then the query itself" \
+        "$work/err" || { cat "$work/err"; fail "an image that is listed twice"; }
+done
+for pair in "cat,dog" "caf,cafe" "70,7" "a b,ab"; do
+    twins "${pair%,*}" "${pair#*,}" >"$work/twins/table.csv"
+    says 0 "" dataset check "$work/twins/table.csv"
+    ! grep -q "nearly the same" "$work/err" || { cat "$work/err"; fail "$pair are nearly the same"; }
+done
 says 1 "nowhere: no such file or folder" dataset check "$work/nowhere"
 says 1 "/nowhere/x.csv" dataset convert "$work/$folder/$set" /nowhere/x.csv
 "$dml" dataset frobnicate x 2>"$work/err" && fail "an unknown action"

@@ -319,6 +319,8 @@ static void test_numbers_of_a_database(void **state) {
         "INSERT INTO metrics SELECT run_id, part, name, 'late', 9 FROM metrics WHERE epoch = 0",
         "INSERT INTO metrics SELECT run_id, part, name, 9223372036854775807, 9 FROM metrics"
         " WHERE epoch = 0",
+        "ALTER TABLE runs ADD COLUMN more TEXT", /* other people's columns and views do no harm */
+        "CREATE VIEW own AS SELECT 1",
         "CREATE TRIGGER own AFTER UPDATE ON runs BEGIN DELETE FROM metrics; END;"
         "UPDATE runs SET status = status",
     };
@@ -349,6 +351,26 @@ static void test_numbers_of_a_database(void **state) {
         assert_int_equal(run->epoch, i < 2 ? 2 : 1);
         dml_report_free(&report);
     }
+}
+
+/* A view that computes forever in the place of a table. */
+static void test_a_view_instead_of_a_table(void **state) {
+    (void)state;
+    struct dml_report report;
+    struct dml_report_options options = options_for_test();
+    sqlite3 *db;
+    write_foreign_database("emoji");
+    assert_ok(dml_database_open(save_path, false, 1000, &db));
+    assert_int_equal(
+        sqlite3_exec(db,
+                     "ALTER TABLE runs RENAME TO others; CREATE VIEW runs AS WITH RECURSIVE"
+                     " c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c)"
+                     " SELECT others.* FROM others, c",
+                     NULL, NULL, NULL),
+        SQLITE_OK);
+    sqlite3_close_v2(db);
+    assert_int_equal(dml_report_read(&options, &report), DML_ERROR_INPUT);
+    assert_non_null(strstr(dml_error(), "has a view in the place of a table"));
 }
 
 static void test_file_names(void **state) {
@@ -429,6 +451,7 @@ int main(void) {
         TEST(test_escapes),
         TEST(test_missing_text_in_a_database),
         TEST(test_numbers_of_a_database),
+        TEST(test_a_view_instead_of_a_table),
         TEST(test_file_names),
         TEST(test_command_lines),
         TEST(test_lines_of_a_terminal),

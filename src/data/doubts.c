@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "base/messages.h"
 #include "base/text.h"
+#include "data/alike.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -85,6 +86,20 @@ static bool doubt_part(const struct dml_dataset *dataset, const struct dml_part 
     return true;
 }
 
+/* What is there twice is told whatever else is odd: it changes the metrics. */
+static void doubt_twins(const struct dml_dataset *dataset, const struct dml_part *part) {
+    struct dml_alike alike;
+    if (dml_images_twice(part, &alike) == DML_OK && alike.count)
+        say(dataset, "%s lists %zu images more than once, as %s%s", part->name, alike.count,
+            alike.first,
+            part == &dataset->training ? "" : "; what is retrieved first is then the query itself");
+    if (dml_classes_alike(part, &alike) == DML_OK && alike.count)
+        say(dataset,
+            "%s has classes \"%s\" and \"%s\"%s, whose names are nearly the same; are they one "
+            "class?",
+            part->name, alike.first, alike.second, alike.count > 1 ? " and others" : "");
+}
+
 void dml_dataset_doubts(const struct dml_dataset *dataset) {
     const char *first;
     size_t count;
@@ -96,4 +111,7 @@ void dml_dataset_doubts(const struct dml_dataset *dataset) {
             "%zu classes are in training and in testing, as \"%s\"; the metrics are then "
             "not those of unseen classes",
             count, first);
+    doubt_twins(dataset, &dataset->training);
+    doubt_twins(dataset, &dataset->validation);
+    doubt_twins(dataset, &dataset->testing);
 }

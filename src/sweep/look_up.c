@@ -65,8 +65,9 @@ static enum dml_status read_done(sqlite3 *db, struct done_list *list) {
     if (!status)
         status = dml_database_query(
             db, &rows,
-            "SELECT id, (SELECT value FROM largest l WHERE l.run_id = r.id AND part = 'Test'"
-            " AND name = 'e_recall@1') FROM runs r WHERE status = 'finished'",
+            "SELECT id, (SELECT MAX(value) FROM metrics m WHERE m.run_id = r.id AND part = 'Test'"
+            " AND name = 'e_recall@1' AND typeof(value) IN ('real', 'integer'))"
+            " FROM runs r WHERE status = 'finished'",
             "");
     while (rows && dml_database_next(rows, &status)) {
         cJSON *params = NULL;

@@ -198,9 +198,14 @@ static enum dml_status make_schema(sqlite3 *db) {
     return status;
 }
 
+/* A view could compute forever. */
+static const char false_tables[] =
+    "SELECT COUNT(*) FROM sqlite_master WHERE type = 'view' AND name IN ('runs', 'params', 'steps',"
+    " 'epochs', 'metrics', 'vectors', 'sweep_runs', 'ranks', 'step_values')";
+
 static enum dml_status check_version(sqlite3 *db, int64_t *out) {
     const char *path = sqlite3_db_filename(db, "main");
-    int64_t application = 0, version = 0;
+    int64_t application = 0, version = 0, others = 0;
     enum dml_status status = ask(db, "PRAGMA application_id", &application);
     if (!status)
         status = ask(db, "PRAGMA user_version", &version);
@@ -213,7 +218,10 @@ static enum dml_status check_version(sqlite3 *db, int64_t *out) {
         return dml_fail(DML_ERROR_INPUT,
                         "%s: has schema version %lld, and this program knows up to %d", path,
                         (long long)version, DML_DATABASE_VERSION);
-    return DML_OK;
+    status = ask(db, false_tables, &others);
+    if (!status && others > 0)
+        status = dml_fail(DML_ERROR_INPUT, "%s: has a view in the place of a table", path);
+    return status;
 }
 
 /* Going to WAL mode takes a lock that SQLite's own waiting does not cover. */
