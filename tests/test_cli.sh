@@ -27,6 +27,10 @@ says 2 "unknown argument" list everything
 says 2 "usage: dml convert" convert one
 says 1 "/nowhere.pth" convert /nowhere.pth out.safetensors
 says 2 "'stray' is not a flag" train stray
+for flag in resume params weights dataset_csv transforms; do
+    says 2 "--$flag: its value is empty" train "--$flag" ""
+    says 2 "--$flag: its value is empty" train "--$flag="
+done
 says 1 "nowhere.so: there is no such file" train --plugin /nowhere.so
 says 1 "--weights\|not_pretrained" train --weights /nowhere.pth --source_path /tmp --dataset emoji200
 if [ -e /dev/full ]; then

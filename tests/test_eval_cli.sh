@@ -188,6 +188,8 @@ says "--ci_level: needs --ci or --queries" "$dml" eval $small --ci_level 0.9
 # --- Bad input
 says "needs --embeddings" "$dml" eval
 says "--labels is missing" "$dml" eval --embeddings "$work/e.npy"
+says "--groups: its value is empty" "$dml" eval $small --groups ""
+says "--image_size: is about images, and --embeddings has none" "$dml" eval $small --image_size 64
 says "--gallery_labels is missing" "$dml" eval $small --gallery_embeddings "$work/e.npy"
 says "no.npy" "$dml" eval --embeddings "$work/no.npy" --labels "$work/y.npy"
 says "small/labels.npy: has 1 axes" "$dml" eval --embeddings $golden/small/labels.npy --labels "$work/y.npy"

@@ -106,6 +106,10 @@ DML_API enum dml_status dml_params_parse(struct dml_params *params, int argc, ch
 /* The same from one text, split at blanks: "--loss_margin_beta 0.6 --loss_margin_nu 0.01". */
 DML_API enum dml_status dml_params_parse_text(struct dml_params *params, const char *text);
 
+/* Makes a text empty, as if its flag said so, which a command line may not where no value means
+ * that there is none. */
+enum dml_status dml_params_clear(struct dml_params *params, const char *name);
+
 /* Whether the parameter was set by a command line or file rather than by its default. */
 DML_API bool dml_params_given(const struct dml_params *params, const char *name);
 

@@ -98,6 +98,30 @@ static const struct dml_param rows[] = {
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Evaluation", struct eval_options, rows);
 
+/* Flags about images would do nothing where embeddings come from files. */
+static enum dml_status check_image_flags(const struct dml_params *params) {
+    static const char *const names[] = {"part",
+                                        "dataset",
+                                        "source_path",
+                                        "dataset_csv",
+                                        "test_list",
+                                        "use_tv_split",
+                                        "image_size",
+                                        "tv_split_perc",
+                                        "tv_split_by_samples",
+                                        "eval_transforms",
+                                        "augmentation",
+                                        "max_image_pixels",
+                                        "embed_dim",
+                                        "pool",
+                                        "precision"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (dml_params_given(params, names[i]))
+            return dml_fail(DML_ERROR_USAGE, "--%s: is about images, and --embeddings has none",
+                            names[i]);
+    return DML_OK;
+}
+
 static enum dml_status check_options(const struct eval_options *o, const struct dml_params *params,
                                      bool whiten) {
     bool network =
@@ -126,7 +150,9 @@ static enum dml_status check_options(const struct eval_options *o, const struct 
         (dml_params_given(params, "ci_level") || dml_params_given(params, "ci_resamples")))
         return dml_fail(DML_ERROR_USAGE, "--%s: needs --ci or --queries",
                         dml_params_given(params, "ci_level") ? "ci_level" : "ci_resamples");
-    enum dml_status status = dml_postprocess_flags_check(params);
+    enum dml_status status = files ? check_image_flags(params) : DML_OK;
+    if (!status)
+        status = dml_postprocess_flags_check(params);
     return !status && *o->per_query ? dml_per_query_check(o->per_query) : status;
 }
 

@@ -21,16 +21,6 @@ static void print_help(const struct dml_params *params) {
     dml_params_help(params, stdout);
 }
 
-/* An empty name, as from a variable that is not set, must not begin another run. */
-static enum dml_status check_typed(const struct dml_params *params) {
-    const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
-    bool resume = dml_params_given(params, "resume") && !*setup->resume;
-    bool file = dml_params_given(params, "params") && !*setup->params;
-    return resume || file
-               ? dml_fail(DML_ERROR_USAGE, "--%s: an empty name", resume ? "resume" : "params")
-               : DML_OK;
-}
-
 struct work {
     struct dml_params *params;
     const char *command;
@@ -59,8 +49,6 @@ int dml_train_main(int argc, char **argv) {
         print_help(params);
     else if (!status)
         status = dml_params_parse(params, argc - 1, argv + 1);
-    if (!status && !help)
-        status = check_typed(params);
     const volatile sig_atomic_t *stop = dml_cli_catch_interrupts(
         alone ? "\nstopping after this step; interrupt again to stop at once\n" : NULL);
     struct work work = {params, command};

@@ -104,6 +104,15 @@ enum dml_status dml_params_add(struct dml_params *params, const struct dml_param
     return status;
 }
 
+enum dml_status dml_params_clear(struct dml_params *params, const char *name) {
+    static const char *const nothing = "";
+    struct dml_param_place place;
+    const struct dml_param *param = dml_params_find(params, name, &place);
+    enum dml_status status = dml_param_assign(param, place.group->options, 1, &nothing);
+    place.group->given[place.index] |= !status;
+    return status;
+}
+
 void *dml_params_options(const struct dml_params *params, const struct dml_param_table *table) {
     for (size_t g = 0; table && g < params->count; g++)
         if (params->groups[g].table == table)

@@ -52,9 +52,13 @@ static enum dml_status resolve(const struct dml_params *params, const char *name
     return DML_OK;
 }
 
+/* Where no value means that there is none, an empty one, as of a variable that is not set, would
+ * silently do the same. */
 static enum dml_status assign(struct dml_param_place place, size_t count,
                               const char *const *values) {
     const struct dml_param *param = &place.group->table->params[place.index];
+    if (param->type == DML_PARAM_STRING && !param->fallback && !*values[0])
+        return dml_fail(DML_ERROR_USAGE, "--%s: its value is empty", param->name);
     enum dml_status status = dml_param_assign(param, place.group->options, count, values);
     if (!status)
         place.group->given[place.index] = true;

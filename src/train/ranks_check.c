@@ -129,7 +129,7 @@ enum dml_status dml_ranks_adopt(struct dml_comm *comm, struct dml_params *params
             status = dml_params_to_json(params, &json);
         length = json ? strlen(json) : 0;
     } else {
-        status = dml_params_parse(params, 1, &(char *){"--resume="});
+        status = dml_params_clear(params, "resume");
     }
     if (!status)
         status = spread(comm, &json, &length);

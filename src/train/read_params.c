@@ -25,7 +25,7 @@ enum dml_status dml_train_read_params(struct dml_params *params, struct dml_comm
     const struct dml_setup_options *setup = dml_params_options(params, &dml_setup_params);
     /* A resumed run's file says what it continued from, which does not concern this run. */
     if (!status && *setup->params && !dml_params_given(params, "resume"))
-        status = dml_params_parse_text(params, "--resume=");
+        status = dml_params_clear(params, "resume");
     if (!status && *setup->params) {
         char *json, *path = dml_strdup(setup->params);
         status = path ? dml_read_text(path, "is not a text file", &json) : DML_ERROR_MEMORY;

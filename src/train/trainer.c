@@ -413,7 +413,7 @@ static enum dml_status settle(struct trainer *t, struct dml_params *params, cons
         return dml_run_folder_make(params, command, &t->folder);
     if (t->over)
         return DML_OK;
-    enum dml_status status = dml_params_parse(params, 1, &(char *){"--resume="});
+    enum dml_status status = dml_params_clear(params, "resume");
     if (!status)
         status = dml_run_folder_finish(&t->folder, false, 0);
     return status ? status : dml_run_folder_params(&t->folder, params);
