@@ -108,6 +108,8 @@ enum dml_status dml_params_clear(struct dml_params *params, const char *name) {
     static const char *const nothing = "";
     struct dml_param_place place;
     const struct dml_param *param = dml_params_find(params, name, &place);
+    if (!param)
+        return dml_fail(DML_ERROR_USAGE, "there is no parameter %s", name);
     enum dml_status status = dml_param_assign(param, place.group->options, 1, &nothing);
     place.group->given[place.index] |= !status;
     return status;
