@@ -146,6 +146,18 @@ provoke() {
         check resume runs/emoji8/one --n_epochs 2
         mv 001* data/emoji8/images/
         ;;
+    "a damaged state"*)
+        head -c -1 runs/emoji8/one/state.safetensors >runs/emoji8/one/damaged.safetensors
+        tail -c 1 runs/emoji8/one/state.safetensors | tr '\000-\377' '\001-\377\000' \
+            >>runs/emoji8/one/damaged.safetensors
+        check resume runs/emoji8/one/damaged.safetensors
+        ;;
+    "a link or a pipe"*)
+        mkdir -p linked
+        cp -r runs/emoji8/one linked/
+        ln -s "$work/log" linked/one/wandb_sync.log
+        check resume linked/one
+        ;;
     "a state of another version"*)
         sed 's/"dml_state_format"/"not_state_format"/' runs/emoji8/one/state.safetensors \
             >runs/emoji8/one/old.safetensors
