@@ -134,6 +134,8 @@ static enum dml_status read_value(sqlite3 *db, const struct dml_report_run *run,
                                  "SELECT value FROM metrics"
                                  " WHERE run_id = ? AND part = ? AND name = ?"
                                  "  AND typeof(value) IN ('real', 'integer')"
+                                 "  AND typeof(epoch) = 'integer'"
+                                 "  AND epoch BETWEEN 0 AND 2147483646"
                                  " ORDER BY ? * value DESC LIMIT 1",
                                  "issi", run->id, column->part, column->name,
                                  direction(column->name))
