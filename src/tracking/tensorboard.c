@@ -204,7 +204,8 @@ static enum dml_status begin(struct board *board, const struct dml_run *run) {
                              dml_host(host), (long)getpid());
     if (!board->path)
         return DML_ERROR_MEMORY;
-    board->fd = open(board->path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666);
+    board->fd =
+        open(board->path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (board->fd < 0)
         return dml_fail(DML_ERROR_IO, "%s: cannot be written: %s", board->path, strerror(errno));
     begin_event(board);
