@@ -1,6 +1,7 @@
 /* Matrix products against plain sums, and the same bits with any number of threads. */
 #include "dml/rng.h"
 
+#include "criteria/classmates.h"
 #include "criteria/exponentials.h"
 #include "criteria/inner_products.h"
 #include "math/gaussian.h"
@@ -354,7 +355,7 @@ struct exponentials_case {
 /* k itself, but where labels are the same. */
 static void fill_others(const void *data, size_t i, float *f) {
     const struct exponentials_case *c = data;
-    const size_t n = c->exponentials->n;
+    const size_t n = c->exponentials->symmetric.n;
     for (size_t j = 0; j < n; j++)
         f[j] = c->labels[j] == c->labels[i] ? 0 : c->exponentials->k[i * n + j];
 }
@@ -364,6 +365,7 @@ static void check_exponentials(struct dml_rng *rng, size_t n, size_t dim, double
     struct dml_exponentials e = {0}, again = {0};
     float *x = random_floats(rng, n * dim), *grad = malloc(n * dim * sizeof *grad);
     int32_t *labels = malloc(n * sizeof *labels);
+    const struct dml_batch batch = {.n = n, .dim = dim, .embeddings = x, .labels = labels};
     bool fits;
     assert_true(grad && labels);
     for (size_t i = 0; i < n * dim; i++)
@@ -371,14 +373,14 @@ static void check_exponentials(struct dml_rng *rng, size_t n, size_t dim, double
     for (size_t i = 0; i < n; i++)
         labels[i] = (int32_t)(i / 3);
     omp_set_num_threads(1);
-    assert_false(dml_exponentials_forward(&again, x, n, dim, slope, &fits));
+    assert_false(dml_exponentials_forward(&again, &batch, false, slope, &fits));
     omp_set_num_threads(3);
-    assert_false(dml_exponentials_forward(&e, x, n, dim, slope, &fits));
+    assert_false(dml_exponentials_forward(&e, &batch, false, slope, &fits));
     assert_true(fits);
     assert_memory_equal(e.k, again.k, n * n * sizeof *e.k);
     const double factor = e.k[1] / exp(slope * dml_dot(x, x + dim, dim));
     const struct exponentials_case rows = {&e, labels};
-    dml_exponentials_backward(&e, fill_others, &rows, grad);
+    dml_symmetric_backward(&e.symmetric, fill_others, &rows, 1, grad);
     for (size_t i = 0; i < n; i++) {
         double same = 0, others = 0, first = 0, size = 0;
         for (size_t j = 0; j < n; j++) {
@@ -414,17 +416,45 @@ static void exponentials_of_all_shapes(void **state) {
 static void large_exponents_are_refused(void **state) {
     (void)state;
     const float apart[] = {3, 0, -3, 0}, close[] = {30, 0, 29, 0};
+    const struct dml_batch two = {.n = 2, .dim = 2, .embeddings = apart};
+    const struct dml_batch far = {.n = 2, .dim = 2, .embeddings = close};
     struct dml_exponentials e = {0};
     bool fits = true;
-    assert_false(dml_exponentials_forward(&e, apart, 2, 2, 2, &fits));
+    assert_false(dml_exponentials_forward(&e, &two, false, 2, &fits));
     assert_false(fits); /* 2 * 9 */
-    assert_false(dml_exponentials_forward(&e, apart, 2, 2, 1, &fits));
+    assert_false(dml_exponentials_forward(&e, &two, false, 1, &fits));
     assert_true(fits);
-    assert_false(dml_exponentials_forward(&e, close, 2, 2, 0.1, &fits));
+    assert_false(dml_exponentials_forward(&e, &far, false, 0.1, &fits));
     assert_true(fits); /* what all exponents share does not count */
-    assert_false(dml_exponentials_forward(&e, close, 2, 2, 1, &fits));
+    assert_false(dml_exponentials_forward(&e, &far, false, 1, &fits));
     assert_false(fits);
     dml_exponentials_free(&e);
+}
+
+/* Every ring is one label's samples, each once; labels that are far apart share places of a table.
+ */
+static void rings_of_classmates(void **state) {
+    (void)state;
+    enum { N = 200 };
+    struct dml_rng rng = dml_rng_make(11, DML_PURPOSE_OTHER, 0, 0);
+    uint32_t next[N], table[4 * N];
+    int32_t labels[N];
+    assert_true(dml_classmates_table(N) <= 4 * N);
+    for (int trial = 0; trial < 20; trial++) {
+        const uint64_t classes = (uint64_t[]){1, 7, 60, 100000}[trial % 4];
+        const int32_t apart = trial % 3 == 0 ? 1 : 1 << (10 + trial % 5);
+        for (size_t i = 0; i < N; i++)
+            labels[i] = ((int32_t)dml_rng_below(&rng, classes) % 60000 - 30000) * apart;
+        dml_classmates(labels, N, table, next);
+        for (size_t i = 0; i < N; i++) {
+            size_t alike = 0, met = 1;
+            for (size_t j = 0; j < N; j++)
+                alike += labels[j] == labels[i];
+            for (size_t j = next[i]; j != i; j = next[j], met++)
+                assert_true(labels[j] == labels[i] && met < alike);
+            assert_int_equal(met, alike);
+        }
+    }
 }
 
 int main(void) {
@@ -432,6 +462,7 @@ int main(void) {
         cmocka_unit_test(gemm_of_all_shapes),
         cmocka_unit_test(panels_of_all_shapes),
         cmocka_unit_test(gram_is_symmetric),
+        cmocka_unit_test(rings_of_classmates),
         cmocka_unit_test(packed_products_of_all_shapes),
         cmocka_unit_test(inner_products_in_both_precisions),
         cmocka_unit_test(gemm64_with_any_threads),

@@ -4,23 +4,39 @@
 #include "math/reduce.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Fewer numbers than this are not worth waking the other cores for. */
 enum { FEW = 30000 };
 
-/* Writes the mean of the rows to `mean` (dim); `sums` (dim) is workspace. */
-static void find_mean(const float *x, size_t n, size_t dim, double *sums, float *mean) {
-    enum { PART = 32 };
+/* The sums of columns, `count` of them from x on, whose rows are dim apart. */
+static void sum_columns(const float *x, size_t n, size_t dim, size_t count, double *out) {
+    dml_wide sums[DML_SUM_VECTORS];
+    if (count < DML_SUM_LANES) {
+        for (size_t k = 0; k < count; k++) {
+            out[k] = 0;
+            for (size_t i = 0; i < n; i++)
+                out[k] += x[i * dim + k];
+        }
+        return;
+    }
+    for (size_t v = 0; v < DML_SUM_VECTORS; v++)
+        sums[v] = (dml_wide){0};
+    for (size_t i = 0; i < n; i++, x += dim)
+        for (size_t v = 0; v < DML_SUM_VECTORS; v++)
+            sums[v] += dml_wide_load(x + v * DML_WIDE);
+    memcpy(out, sums, sizeof sums);
+}
+
+/* Writes the mean of the rows to `mean` (dim). */
+static void find_mean(const float *x, size_t n, size_t dim, float *mean) {
 #pragma omp parallel for if (n * dim > FEW)
-    for (size_t first = 0; first < dim; first += PART) {
-        const size_t end = first + PART < dim ? first + PART : dim;
-        for (size_t k = first; k < end; k++)
-            sums[k] = 0;
-        for (size_t i = 0; i < n; i++)
-            for (size_t k = first; k < end; k++)
-                sums[k] += x[i * dim + k];
-        for (size_t k = first; k < end; k++)
-            mean[k] = (float)(sums[k] / (double)n);
+    for (size_t first = 0; first < dim; first += DML_SUM_LANES) {
+        const size_t count = dim - first < DML_SUM_LANES ? dim - first : DML_SUM_LANES;
+        double sums[DML_SUM_LANES];
+        sum_columns(x + first, n, dim, count, sums);
+        for (size_t k = 0; k < count; k++)
+            mean[first + k] = (float)(sums[k] / (double)n);
     }
 }
 
@@ -44,8 +60,8 @@ static double centre(struct dml_inner_products *p, const float *x, size_t dim, c
 
 static enum dml_status lay_out(struct dml_inner_products *p, size_t n, size_t dim) {
     size_t numbers = n * n + n * dim;
-    double *memory = dml_buffer_reserve(
-        &p->memory, p->wide ? numbers : numbers / 2 + 1 + n + 2 * dim, sizeof *memory);
+    double *memory = dml_buffer_reserve(&p->memory, p->wide ? numbers : numbers / 2 + 1 + n + dim,
+                                        sizeof *memory);
     if (!memory)
         return DML_ERROR_MEMORY;
     p->n = n;
@@ -55,7 +71,7 @@ static enum dml_status lay_out(struct dml_inner_products *p, size_t n, size_t di
         p->x = memory + n * n;
     } else {
         p->shifts = memory;
-        p->products = (float *)(memory + n + 2 * dim);
+        p->products = (float *)(memory + n + dim);
         p->centred = p->products + n * n;
     }
     return DML_OK;
@@ -80,9 +96,8 @@ enum dml_status dml_inner_products_centre(struct dml_inner_products *p, const fl
     enum dml_status status = lay_out(p, n, dim);
     if (status)
         return status;
-    double *sums = p->shifts + n;
-    float *mean = (float *)(sums + dim);
-    find_mean(x, n, dim, sums, mean);
+    float *mean = (float *)(p->shifts + n);
+    find_mean(x, n, dim, mean);
     p->spread = centre(p, x, dim, mean);
     return DML_OK;
 }

@@ -76,7 +76,7 @@ struct step {
 };
 
 static void anchor(const struct step *step, size_t a) {
-    const size_t n = step->exponentials->n;
+    const size_t n = step->exponentials->symmetric.n;
     const struct dml_label_sums sums =
         dml_sum_by_label(step->exponentials->k + a * n, step->labels, step->labels[a], n);
     const double odds = sums.others / sums.same;
@@ -89,7 +89,7 @@ static void anchor(const struct step *step, size_t a) {
 /* Row i of dL/dc + (dL/dc)^T over 2 s. */
 static void fill(const void *data, size_t i, float *f) {
     const struct step *step = data;
-    const size_t n = step->exponentials->n;
+    const size_t n = step->exponentials->symmetric.n;
     const float *k = step->exponentials->k + i * n, *away = step->away, *towards = step->towards;
     const float own_away = away[i], own_towards = towards[i];
     const int32_t *labels = step->labels, label = labels[i];
@@ -100,9 +100,9 @@ static void fill(const void *data, size_t i, float *f) {
     }
 }
 
-static void by_exponentials(const struct step *step, const float *norms, double scale, float *grad,
+static void by_exponentials(const struct step *step, double scale, float *grad,
                             struct dml_loss *loss) {
-    const size_t n = step->exponentials->n, dim = step->exponentials->dim;
+    const size_t n = step->exponentials->symmetric.n;
     double sum = 0;
     size_t anchors = 0, active = 0;
 #pragma omp parallel for schedule(dynamic, 8) if (n > 128)
@@ -115,11 +115,8 @@ static void by_exponentials(const struct step *step, const float *norms, double 
     }
     if (anchors > 0) {
         *loss = (struct dml_loss){sum / (double)anchors, anchors, active};
-        dml_exponentials_backward(step->exponentials, fill, step, grad);
-        const float share = (float)(scale / (double)anchors);
-        for (size_t k = 0; k < n * dim; k++)
-            grad[k] *= share;
-        dml_units_backward(step->exponentials->x, norms, n, dim, grad);
+        dml_symmetric_backward(&step->exponentials->symmetric, fill, step, scale / (double)anchors,
+                               grad);
     }
 }
 
@@ -128,25 +125,23 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
                                         float *grad, struct dml_loss *loss) {
     (void)rng;
     struct state *state = data;
-    const size_t n = batch->n, dim = batch->dim;
+    const size_t n = batch->n;
     const double scale = 2 * ((const struct options *)state->pairwise.options)->softmax_scale;
     struct step step = {.exponentials = &state->exponentials, .labels = batch->labels};
     bool fits = false;
     if (!tuples && !batch->reference && scale < DML_EXPONENT_MOST) {
-        step.losses = dml_buffer_reserve(&state->memory, 2 * n + 3 * n + n * dim, sizeof(float));
+        step.losses = dml_buffer_reserve(&state->memory, 4 * n, sizeof(float));
         if (!step.losses)
             return DML_ERROR_MEMORY;
         step.away = (float *)(step.losses + n);
         step.towards = step.away + n;
-        float *norms = step.towards + n, *units = norms + n;
-        dml_units_forward(batch->embeddings, n, dim, units, norms);
         enum dml_status status =
-            dml_exponentials_forward(&state->exponentials, units, n, dim, scale, &fits);
+            dml_exponentials_forward(&state->exponentials, batch, true, scale, &fits);
         if (status)
             return status;
         if (fits) {
             dml_loss_none(batch, 0, grad, loss);
-            by_exponentials(&step, norms, scale, grad, loss);
+            by_exponentials(&step, scale, grad, loss);
             return DML_OK;
         }
     }

@@ -103,12 +103,15 @@ static enum dml_status by_similarities(struct state *state, const struct dml_bat
     for (size_t a = 0; a < batch->n; a++)
         for (uint32_t t = s->first[a]; t != DML_NO_TUPLE; t = s->next[t])
             losses[t] = pair(s, batch->labels, a, (size_t)tuples->positives[t], scale2);
-    memcpy(grad, dml_similarities_backward(s), batch->n * batch->dim * sizeof *grad);
+    const float *back = dml_similarities_backward(s);
+    const float share = (float)(scale2 / (double)tuples->count);
+    for (size_t i = 0; i < batch->n * batch->dim; i++)
+        grad[i] = share * back[i];
     return DML_OK;
 }
 
 static void anchor(const struct step *step, size_t a) {
-    const size_t n = step->exponentials->n;
+    const size_t n = step->exponentials->symmetric.n;
     const float *k = step->exponentials->k + a * n;
     double rate = 0, sum = 0;
     uint32_t t = step->of_anchor[a];
@@ -126,7 +129,7 @@ static void anchor(const struct step *step, size_t a) {
 /* Row i of dL/ds + (dL/ds)^T. */
 static void fill(const void *data, size_t i, float *f) {
     const struct step *step = data;
-    const size_t n = step->exponentials->n;
+    const size_t n = step->exponentials->symmetric.n;
     const float *k = step->exponentials->k + i * n, *rates = step->rates, own = rates[i];
     const int32_t *labels = step->labels, label = labels[i];
 #pragma omp simd
@@ -140,14 +143,14 @@ static void fill(const void *data, size_t i, float *f) {
         f[step->tuples->anchors[t]] -= step->pulls[t];
 }
 
-static void by_exponentials(const struct step *step, float *grad) {
-    const size_t n = step->exponentials->n, count = step->tuples->count;
+static void by_exponentials(const struct step *step, double scale, float *grad) {
+    const size_t n = step->exponentials->symmetric.n, count = step->tuples->count;
     dml_group_tuples(step->tuples->anchors, count, n, step->of_anchor, step->next_of_anchor);
     dml_group_tuples(step->tuples->positives, count, n, step->of_positive, step->next_of_positive);
 #pragma omp parallel for schedule(dynamic, 8) if (n > 128)
     for (size_t a = 0; a < n; a++)
         anchor(step, a);
-    dml_exponentials_backward(step->exponentials, fill, step, grad);
+    dml_symmetric_backward(&step->exponentials->symmetric, fill, step, scale, grad);
 }
 
 /* Whether some pair is a sample with itself, of which there is no exponential. */
@@ -185,12 +188,11 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     bool fits = false;
     enum dml_status status = lay_out(state, batch, tuples, &step) ? DML_OK : DML_ERROR_MEMORY;
     if (!status && !with_itself(tuples))
-        status = dml_exponentials_forward(&state->exponentials, batch->embeddings, batch->n,
-                                          batch->dim, scale2, &fits);
+        status = dml_exponentials_forward(&state->exponentials, batch, false, scale2, &fits);
     if (status)
         return status;
     if (fits)
-        by_exponentials(&step, grad);
+        by_exponentials(&step, scale2 / (double)tuples->count, grad);
     else
         status = by_similarities(state, batch, tuples, grad, step.losses);
     if (status)
@@ -203,9 +205,6 @@ static enum dml_status forward_backward(void *data, const struct dml_batch *batc
     }
     if (active == 0)
         return dml_loss_none(batch, tuples->count, grad, loss);
-    const float share = (float)(scale2 / (double)tuples->count);
-    for (size_t i = 0; i < batch->n * batch->dim; i++)
-        grad[i] *= share;
     *loss = (struct dml_loss){.tuples = tuples->count, .active = active};
     loss->value = sum / (double)tuples->count +
                   dml_norm_penalty(batch, state->options.l2 * state->scale, grad);

@@ -3,7 +3,11 @@
  *
  *     L_a = LSE_{j in P u N}(c_aj / T) - mean_{p in P} c_ap / T
  *     L = mean over the anchors with a positive */
+#include "criteria/classmates.h"
+#include "criteria/exponentials.h"
 #include "criteria/pairwise.h"
+
+#include "math/reduce.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,6 +25,27 @@ static const struct dml_param params[] = {
 #undef AT
 static const struct dml_param_table table =
     DML_PARAM_TABLE("Criterion: supcon", struct options, params);
+
+struct state {
+    struct dml_pairwise_state pairwise; /* for pairs, references and low temperatures */
+    struct dml_exponentials exponentials;
+    struct dml_buffer memory;
+};
+
+static enum dml_status create(const void *options, const struct dml_criterion_context *context,
+                              void **out) {
+    (void)context;
+    return dml_pairwise_new(sizeof(struct state), options, out);
+}
+
+static void destroy(void *data) {
+    struct state *state = data;
+    if (state) {
+        dml_exponentials_free(&state->exponentials);
+        dml_buffer_free(&state->memory);
+    }
+    dml_pairwise_destroy(data);
+}
 
 static double row(const void *data, struct dml_pairwise *p, size_t i, float *work) {
     const struct options *o = data;
@@ -52,13 +77,98 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *wor
     return spread + shares.loss;
 }
 
+/* A step on exponentials k_ij = exp(c_ij / T), where S_a is the sum over row a: L_a = log S_a -
+ * mean_p log k_ap, dL_a/dc_aj = (k_aj / S_a - [j in P] / |P|) / T. */
+struct step {
+    const struct dml_exponentials *exponentials;
+    double *losses;  /* (n) */
+    float *rates;    /* (n): 1 / S_a, 0 without positives */
+    float *shares;   /* (n): 1 / |P|, 0 without positives */
+    uint32_t *mates; /* (n): rings of classmates */
+};
+
+static void anchor(const struct step *step, size_t a) {
+    const size_t n = step->exponentials->symmetric.n;
+    const float *k = step->exponentials->k + a * n;
+    double logs = 0, count = 0;
+    for (size_t p = step->mates[a]; p != a; p = step->mates[p]) {
+        logs += dml_logf(k[p]);
+        count++;
+    }
+    const double sum = count > 0 ? dml_sum(k, n) : 0;
+    step->losses[a] = count > 0 ? log(sum) - logs / count : 0;
+    step->rates[a] = count > 0 ? (float)(1 / sum) : 0;
+    step->shares[a] = count > 0 ? (float)(1 / count) : 0;
+}
+
+/* Row i of dL/dc + (dL/dc)^T, times T and the number of anchors. */
+static void fill(const void *data, size_t i, float *f) {
+    const struct step *step = data;
+    const size_t n = step->exponentials->symmetric.n;
+    const float *k = step->exponentials->k + i * n, *rates = step->rates, own = rates[i];
+#pragma omp simd
+    for (size_t j = 0; j < n; j++)
+        f[j] = k[j] * (own + rates[j]);
+    for (size_t p = step->mates[i]; p != i; p = step->mates[p])
+        f[p] -= 2 * step->shares[i];
+}
+
+static void by_exponentials(const struct step *step, double inverse, float *grad,
+                            struct dml_loss *loss) {
+    const size_t n = step->exponentials->symmetric.n;
+    double sum = 0;
+    size_t anchors = 0, active = 0;
+#pragma omp parallel for schedule(dynamic, 8) if (n > 128)
+    for (size_t a = 0; a < n; a++)
+        anchor(step, a);
+    for (size_t a = 0; a < n; a++) {
+        sum += step->losses[a];
+        anchors += step->rates[a] > 0;
+        active += step->losses[a] > 0;
+    }
+    if (anchors > 0) {
+        *loss = (struct dml_loss){sum / (double)anchors, anchors, active};
+        dml_symmetric_backward(&step->exponentials->symmetric, fill, step,
+                               inverse / (double)anchors, grad);
+    }
+}
+
+static bool lay_out(struct state *state, const struct dml_batch *batch, struct step *step) {
+    const size_t n = batch->n, table = dml_classmates_table(n);
+    *step = (struct step){.exponentials = &state->exponentials};
+    step->losses = dml_buffer_reserve(&state->memory, 5 * n + table, sizeof *step->rates);
+    if (!step->losses)
+        return false;
+    step->rates = (float *)(step->losses + n);
+    step->shares = step->rates + n;
+    step->mates = (uint32_t *)(step->shares + n);
+    dml_classmates(batch->labels, n, step->mates + n, step->mates);
+    return true;
+}
+
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,
                                         const struct dml_tuples *tuples, struct dml_rng *rng,
                                         float *grad, struct dml_loss *loss) {
     (void)rng;
-    const struct options *o = ((struct dml_pairwise_state *)data)->options;
-    return dml_pairwise_narrow_step(data, batch, tuples, 1 / o->temperature, DML_OVER_ANCHORS, row,
-                                    grad, loss);
+    struct state *state = data;
+    const double inverse = 1 / ((const struct options *)state->pairwise.options)->temperature;
+    struct step step;
+    bool fits = false;
+    if (!tuples && !batch->reference && inverse < DML_EXPONENT_MOST) {
+        if (!lay_out(state, batch, &step))
+            return DML_ERROR_MEMORY;
+        enum dml_status status =
+            dml_exponentials_forward(&state->exponentials, batch, true, inverse, &fits);
+        if (status)
+            return status;
+        if (fits) {
+            dml_loss_none(batch, 0, grad, loss);
+            by_exponentials(&step, inverse, grad, loss);
+            return DML_OK;
+        }
+    }
+    return dml_pairwise_narrow_step(data, batch, tuples, inverse, DML_OVER_ANCHORS, row, grad,
+                                    loss);
 }
 
 const struct dml_criterion dml_criterion_supcon = {
@@ -69,7 +179,7 @@ const struct dml_criterion dml_criterion_supcon = {
     .takes = DML_TUPLES_NONE,
     .may_take = DML_TUPLES_LISTS,
     .takes_reference = true,
-    .create = dml_pairwise_create,
+    .create = create,
     .forward_backward = forward_backward,
-    .destroy = dml_pairwise_destroy,
+    .destroy = destroy,
 };

@@ -9,56 +9,92 @@
  * themselves, which cuts the rounding error of a sum of equal signs to a quarter. */
 enum { DEPTH = 512, DEPTH64 = 256, STRETCH = 32 };
 
+/* Rows of a block (see gram.h): whole tiles, and whole squares to transpose. */
+enum { BLOCK = DML_GRAM_ROWS };
+
 static size_t least(size_t a, size_t b) {
     return a < b ? a : b;
 }
 
-/* Columns j..j + DML_PANEL of `out` from row j on; `finish` may be NULL. */
+/* A block becomes, or gains (`add`), the products of `rows` rows of x, `ld` apart, with a panel. */
+static void multiply(size_t rows, size_t depth, const float *x, size_t ld, const float *panel,
+                     bool add, float *block) {
+    for (size_t i = 0; i < rows; i += DML_PANEL_ROWS)
+        dml_panel_multiply(least(rows - i, DML_PANEL_ROWS), depth, STRETCH, x + i * ld, ld, panel,
+                           add, block + i * DML_PANEL);
+}
+
+/* A row of a panel's width: two vectors, where memcpy takes four of half their size. */
+static inline void copy_row(const float *from, float *to) {
+    typedef float unaligned
+        __attribute__((vector_size(DML_PANEL * 2), aligned(sizeof(float)), may_alias));
+    unaligned first = *(const unaligned *)from, second = *(const unaligned *)(from + DML_PANEL / 2);
+    *(unaligned *)to = first;
+    *(unaligned *)(to + DML_PANEL / 2) = second;
+}
+
+/* Rows (rows, width) of a block from or to `out`. */
+static void load(float *block, size_t rows, size_t width, const float *out, size_t n) {
+    for (size_t i = 0; i < rows; i++)
+        memcpy(block + i * DML_PANEL, out + i * n, width * sizeof *block);
+}
+
+static void store(const float *block, size_t rows, size_t width, float *out, size_t n) {
+    for (size_t i = 0; i < rows; i++, block += DML_PANEL, out += n)
+        if (width == DML_PANEL)
+            copy_row(block, out);
+        else
+            memcpy(out, block, width * sizeof *block);
+}
+
+/* Its mirror image, rows of `out` from that of the block's first column on. */
+static void store_mirrored(const float *block, size_t rows, size_t width, float *out, size_t n) {
+    const size_t turned = width == DML_PANEL ? rows / DML_TURN * DML_TURN : 0;
+    for (size_t v = 0; v < width && turned > 0; v += DML_TURN)
+        for (size_t i = 0; i < turned; i += DML_TURN)
+            dml_turn(block + i * DML_PANEL + v, DML_PANEL, out + v * n + i, n);
+    for (size_t v = 0; v < width; v++)
+        for (size_t i = turned; i < rows; i++)
+            out[v * n + i] = block[i * DML_PANEL + v];
+}
+
+/* Columns j..j + DML_PANEL of `outs` from row j on, and their mirror images; `finish` may be NULL.
+ */
 static void fill_columns(const float *x, size_t n, size_t dim, size_t j, dml_gram_finish finish,
-                         const void *data, float *out) {
-    float panel[DEPTH * DML_PANEL];
-    size_t width = least(n - j, DML_PANEL);
+                         const void *data, float *const *outs, size_t count) {
+    float panel[DEPTH * DML_PANEL], blocks[DML_GRAM_MOST * DML_GRAM_BLOCK];
+    const size_t width = least(n - j, DML_PANEL);
     for (size_t l = 0; l < dim; l += DEPTH) {
-        size_t depth = least(dim - l, DEPTH);
+        const size_t depth = least(dim - l, DEPTH);
+        const bool last = l + depth == dim;
         dml_panels_pack_transposed(depth, width, x + j * dim + l, dim, panel);
-        for (size_t i = j; i < n; i += DML_PANEL_ROWS) {
-            size_t rows = least(n - i, DML_PANEL_ROWS);
-            for (size_t k = 0; k < depth; k += STRETCH)
-                dml_panels_multiply(rows, width, least(depth - k, STRETCH), x + i * dim + l + k,
-                                    dim, 1, panel + k * DML_PANEL, l + k > 0, out + i * n + j, n);
-            if (finish && l + depth == dim)
-                finish(data, i, rows, j, width, out + i * n + j, n);
+        for (size_t i = j; i < n; i += BLOCK) {
+            const size_t rows = least(n - i, BLOCK);
+            if (l > 0)
+                load(blocks, rows, width, outs[0] + i * n + j, n);
+            multiply(rows, depth, x + i * dim + l, dim, panel, l > 0, blocks);
+            if (finish && last)
+                finish(data, i, rows, j, blocks);
+            for (size_t o = 0; o < (last ? count : 1); o++) {
+                store(blocks + o * DML_GRAM_BLOCK, rows, width, outs[o] + i * n + j, n);
+                if (last)
+                    store_mirrored(blocks + o * DML_GRAM_BLOCK, rows, width, outs[o] + j * n + i,
+                                   n);
+            }
         }
     }
 }
 
-/* Their mirror images, rows j..j + DML_PANEL to the right of the diagonal tile, which is symmetric
- * by itself. A row's cache lines are written in one go, since the distance between rows may be one
- * that caches cope badly with. */
-static void mirror_columns(float *out, size_t n, size_t j) {
-    size_t first = j + DML_PANEL,
-           turned = first + (n > first ? n - first : 0) / DML_TURN * DML_TURN;
-    for (size_t i = first; i < turned; i += DML_PANEL)
-        for (size_t v = 0; v < DML_PANEL; v += DML_TURN)
-            for (size_t r = i; r < i + DML_PANEL && r < turned; r += DML_TURN)
-                dml_turn(out + r * n + j + v, n, out + (j + v) * n + r, n);
-    for (size_t v = 0; v < DML_PANEL; v++)
-        for (size_t i = turned; i < n; i++)
-            out[(j + v) * n + i] = out[i * n + j + v];
-}
-
 void dml_gram_finished(const float *x, size_t n, size_t dim, dml_gram_finish finish,
-                       const void *data, float *out) {
+                       const void *data, float *const *outs, size_t count) {
     /* The longest columns first. A small batch costs less than waking the other cores. */
 #pragma omp parallel for schedule(dynamic, 1) if (n > 128)
-    for (size_t j = 0; j < n; j += DML_PANEL) {
-        fill_columns(x, n, dim, j, finish, data, out);
-        mirror_columns(out, n, j);
-    }
+    for (size_t j = 0; j < n; j += DML_PANEL)
+        fill_columns(x, n, dim, j, finish, data, outs, count);
 }
 
 void dml_gram(const float *x, size_t n, size_t dim, float *out) {
-    dml_gram_finished(x, n, dim, NULL, NULL, out);
+    dml_gram_finished(x, n, dim, NULL, NULL, &out, 1);
 }
 
 /* The same in float64, whose vectors have half as many lanes: a tile has two of them a row. */
@@ -71,7 +107,9 @@ typedef double unaligned64
 static inline __attribute__((always_inline)) void tile64(size_t rows, size_t k, const double *a,
                                                          size_t lda, const double *panel, bool add,
                                                          double *c, size_t ldc) {
-    vector64 sums[ROWS64][2] = {0};
+    vector64 sums[ROWS64][2];
+    for (size_t i = 0; i < rows; i++)
+        sums[i][0] = sums[i][1] = (vector64){0};
     for (size_t l = 0; l < k; l++, panel += PANEL64) {
         vector64 first = *(const unaligned64 *)panel;
         vector64 second = *(const unaligned64 *)(panel + LANES64);

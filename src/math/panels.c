@@ -17,7 +17,9 @@ typedef float unaligned
 static inline __attribute__((always_inline)) void tile(size_t rows, size_t k, const float *a,
                                                        size_t row, size_t step, const float *panel,
                                                        bool add, float *c, size_t ldc) {
-    vector sums[ROWS][2] = {0};
+    vector sums[ROWS][2];
+    for (size_t i = 0; i < rows; i++) /* not `= {0}`, which gcc writes to memory first */
+        sums[i][0] = sums[i][1] = (vector){0};
     for (size_t l = 0; l < k; l++, a += step, panel += DML_PANEL) {
         vector first = *(const unaligned *)panel, second = *(const unaligned *)(panel + LANES);
         for (size_t i = 0; i < rows; i++) {
@@ -107,6 +109,13 @@ void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t ro
                            a + l * step, row, step, panels + j * k + l * DML_PANEL, add || l > 0,
                            c + j, ldc);
     }
+}
+
+void dml_panel_multiply(size_t rows, size_t k, size_t stretch, const float *a, size_t row,
+                        const float *panel, bool add, float *c) {
+    for (size_t l = 0; l < k; l += stretch)
+        few_rows(rows, k - l < stretch ? k - l : stretch, a + l, row, 1, panel + l * DML_PANEL,
+                 add || l > 0, c, DML_PANEL);
 }
 
 size_t dml_panels_size(size_t k, size_t n) {

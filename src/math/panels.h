@@ -41,4 +41,9 @@ static inline void dml_prefetch(const float *from, size_t count) {
 void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t row, size_t step,
                          const float *panels, bool add, float *c, size_t ldc);
 
+/* The same for one panel and at most DML_PANEL_ROWS rows, to c with rows DML_PANEL apart; `stretch`
+ * terms of a sum are added by themselves at a time. */
+void dml_panel_multiply(size_t rows, size_t k, size_t stretch, const float *a, size_t row,
+                        const float *panel, bool add, float *c);
+
 #endif
