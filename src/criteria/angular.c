@@ -274,6 +274,7 @@ struct rows {
     double outer, inner;      /* 4 t^2, 2 (1 + t^2) */
     double middle;            /* s is relative to it in k, */
     float *offsets, *inverse; /* (n) and more: see dml_symmetric_offsets; 1 / ||e_i||, 0 for zero */
+    size_t ld;                /* distance between rows of the matrices */
     float *c, *e, *k;         /* (n, n) */
     double *losses;           /* (pairs) */
     float *pulls, *c_pulls;   /* (pairs): -dL/ds_ap and -dL/dc_ap, times the pairs */
@@ -287,6 +288,10 @@ struct rows {
     uint32_t *of_anchor, *next_of_anchor, *of_positive, *next_of_positive; /* lists of pairs */
 };
 
+/* Floats of a cache line. Rows that are a power of two apart would lie in the same few places of a
+ * cache: they are a line farther apart. */
+enum { LINE = 16 };
+
 static bool lay_out(struct state *state, const struct dml_batch *batch,
                     const struct dml_tuples *tuples, struct rows *r) {
     const size_t n = batch->n, pairs = tuples->count, wide = n + DML_PANEL;
@@ -297,14 +302,16 @@ static bool lay_out(struct state *state, const struct dml_batch *batch,
                        .outer = 4 * state->tan2,
                        .inner = 2 * (1 + state->tan2)};
     const size_t of_n = 2 + 1 + 2 + 1 + 2, of_pairs = 2 + 6 + 3 + 2;
-    r->losses = dml_buffer_reserve(
-        &state->memory, 2 * n * n + of_n * n + of_pairs * pairs + 2 * wide + 1, sizeof *r->e);
-    if (!r->losses)
+    r->ld = (n + LINE - 1) / LINE * LINE + LINE;
+    r->c = dml_buffer_reserve(
+        &state->memory, 3 * n * r->ld + of_n * n + of_pairs * pairs + 2 * wide + 1, sizeof *r->c);
+    if (!r->c)
         return false;
+    r->e = r->c + n * r->ld;
+    r->k = r->e + n * r->ld;
+    r->losses = (double *)(r->k + n * r->ld);
     r->along = r->losses + pairs;
-    r->e = (float *)(r->along + n);
-    r->k = r->e + n * n;
-    r->offsets = r->k + n * n;
+    r->offsets = (float *)(r->along + n);
     r->inverse = r->offsets + wide;
     r->pulls = r->inverse + wide;
     r->c_pulls = r->pulls + pairs;
@@ -360,7 +367,7 @@ static double sum_negatives(const float *x, const float *y, const int32_t *label
 /* The losses and slopes of the pairs of a. */
 static void anchor(const struct rows *r, size_t a) {
     const size_t n = r->symmetric->n;
-    const float *k = r->k + a * n, *e = r->e + a * n;
+    const float *k = r->k + a * r->ld, *e = r->e + a * r->ld;
     const int32_t *labels = r->labels, label = labels[a];
     const double weight = r->options->weight;
     double rate = 0, sum = 0;
@@ -370,8 +377,9 @@ static void anchor(const struct rows *r, size_t a) {
     for (; t != DML_NO_TUPLE; t = r->next_of_anchor[t]) {
         const size_t p = (size_t)r->tuples->positives[t];
         const double positive = k[p], share = 1 / (positive + sum);
-        const double products = sum_negatives(e, r->e + p * n, labels, label, n);
-        const double raised = exp(r->inner * r->c[a * n + p]), pair_rate = 1 / (raised + products);
+        const double products = sum_negatives(e, r->e + p * r->ld, labels, label, n);
+        const double raised = exp(r->inner * r->c[a * r->ld + p]),
+                     pair_rate = 1 / (raised + products);
         r->losses[t] = log1p(sum / positive) + weight * log1p(products / raised);
         r->pulls[t] = (float)(sum * share);
         r->c_pulls[t] = (float)(weight * r->inner * products * pair_rate);
@@ -421,14 +429,14 @@ static void make_links(const struct rows *r) {
  */
 static void sum_links(const struct rows *r, size_t i, float *sums) {
     const size_t n = r->symmetric->n;
-    const float *own = r->e + i * n, *partner = r->e + r->partners[i] * n;
+    const float *own = r->e + i * r->ld, *partner = r->e + r->partners[i] * r->ld;
     const float *rates = r->partner_rates, rate = rates[i];
     for (size_t j = 0; j < n; j++)
         sums[j] = rates[j] * own[r->partners[j]] + rate * partner[j];
     for (size_t l = 0; l < r->first_other[n]; l++)
         sums[r->others[l].sample] += r->others[l].rate * own[r->others[l].partner];
     for (size_t l = r->first_other[i]; l < r->first_other[i + 1]; l++) {
-        const float *e = r->e + r->others[l].partner * n, other = r->others[l].rate;
+        const float *e = r->e + r->others[l].partner * r->ld, other = r->others[l].rate;
 #pragma omp simd
         for (size_t j = 0; j < n; j++)
             sums[j] += other * e[j];
@@ -438,14 +446,14 @@ static void sum_links(const struct rows *r, size_t i, float *sums) {
 /* Adds the pull of pair t on samples i and j to row i. */
 static void pull(const struct rows *r, size_t t, size_t i, size_t j, float *f, double *along) {
     f[j] -= r->pulls[t] + r->c_pulls[t] * (r->inverse[i] * r->inverse[j]);
-    *along -= r->c_pulls[t] * r->c[i * r->symmetric->n + j];
+    *along -= r->c_pulls[t] * r->c[i * r->ld + j];
 }
 
 /* Row i of dL/ds + (dL/ds)^T, times the pairs. */
 static void fill(const void *data, size_t i, float *f) {
     const struct rows *r = data;
     const size_t n = r->symmetric->n;
-    const float *k = r->k + i * n, *e = r->e + i * n, *c = r->c + i * n;
+    const float *k = r->k + i * r->ld, *e = r->e + i * r->ld, *c = r->c + i * r->ld;
     const float *rates = r->rates, *inverse = r->inverse, own = rates[i], own_inverse = inverse[i];
     const int32_t *labels = r->labels, label = labels[i];
     float sum = 0;
@@ -469,9 +477,8 @@ static void by_rows(struct rows *r, const struct dml_batch *batch, float *grad,
                     struct dml_loss *loss) {
     const size_t n = batch->n, dim = batch->dim, pairs = r->tuples->count;
     const double share = 1 / (double)pairs;
-    float *outs[] = {r->symmetric->rows.products, r->e, r->k};
-    dml_symmetric_forward(r->symmetric, finish, r, outs, 3);
-    r->c = outs[0];
+    float *outs[] = {r->c, r->e, r->k};
+    dml_symmetric_forward(r->symmetric, finish, r, outs, 3, r->ld);
     dml_group_tuples(r->tuples->anchors, pairs, n, r->of_anchor, r->next_of_anchor);
     dml_group_tuples(r->tuples->positives, pairs, n, r->of_positive, r->next_of_positive);
 #pragma omp parallel for schedule(dynamic, 8) if (n > 128)

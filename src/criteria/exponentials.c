@@ -37,7 +37,7 @@ enum dml_status dml_exponentials_forward(struct dml_exponentials *e, const struc
     *fits = slope * s->rows.spread + 2 * most <= DML_EXPONENT_MOST;
     e->k = s->rows.products;
     if (*fits)
-        dml_symmetric_forward(s, exponentiate, &finish, &e->k, 1);
+        dml_symmetric_forward(s, exponentiate, &finish, &e->k, 1, s->n);
     return DML_OK;
 }
 

@@ -286,7 +286,7 @@ static enum dml_status by_batch(struct state *state, const struct dml_batch *bat
     step.mates = (uint32_t *)(step.offsets + n + DML_PANEL);
     dml_classmates(batch->labels, n, step.mates + n, step.mates);
     dml_symmetric_offsets(s, 1, step.offsets, &step.middle);
-    dml_symmetric_forward(s, add_offsets, step.offsets, &s->rows.products, 1);
+    dml_symmetric_forward(s, add_offsets, step.offsets, &s->rows.products, 1, n);
     step.c = s->rows.products;
     size_t positives = 0;
     for (size_t i = 0; i < n; i++)

@@ -50,8 +50,8 @@ double dml_symmetric_offsets(const struct dml_symmetric *s, double slope, float 
 }
 
 void dml_symmetric_forward(const struct dml_symmetric *s, dml_gram_finish finish, const void *data,
-                           float *const *outs, size_t count) {
-    dml_gram_finished(s->rows.centred, s->n, s->dim, finish, data, outs, count);
+                           float *const *outs, size_t count, size_t ld) {
+    dml_gram_finished(s->rows.centred, s->n, s->dim, finish, data, outs, count, ld);
 }
 
 /* A row of f x becomes one of dL/dE. */

@@ -30,10 +30,10 @@ enum dml_status dml_symmetric_start(struct dml_symmetric *symmetric, const struc
 double dml_symmetric_offsets(const struct dml_symmetric *symmetric, double slope, float *offsets,
                              double *middle);
 
-/* outs[o] (n, n), of which the first may be rows.products, become what `finish` makes of centred
- * products (math/gram.h). */
+/* outs[o] (n, n), their rows `ld` apart, become what `finish` makes of centred products
+ * (math/gram.h). rows.products may be one, where `ld` is n. */
 void dml_symmetric_forward(const struct dml_symmetric *symmetric, dml_gram_finish finish,
-                           const void *data, float *const *outs, size_t count);
+                           const void *data, float *const *outs, size_t count, size_t ld);
 
 /* dL/dE into grad (n, dim), where f, of which `fill` writes row i (n), is dL/ds + (dL/ds)^T over
  * `scale`. */

@@ -34,13 +34,13 @@ static inline void copy_row(const float *from, float *to) {
 }
 
 /* Rows (rows, width) of a block from or to `out`. */
-static void load(float *block, size_t rows, size_t width, const float *out, size_t n) {
+static void load(float *block, size_t rows, size_t width, const float *out, size_t ld) {
     for (size_t i = 0; i < rows; i++)
-        memcpy(block + i * DML_PANEL, out + i * n, width * sizeof *block);
+        memcpy(block + i * DML_PANEL, out + i * ld, width * sizeof *block);
 }
 
-static void store(const float *block, size_t rows, size_t width, float *out, size_t n) {
-    for (size_t i = 0; i < rows; i++, block += DML_PANEL, out += n)
+static void store(const float *block, size_t rows, size_t width, float *out, size_t ld) {
+    for (size_t i = 0; i < rows; i++, block += DML_PANEL, out += ld)
         if (width == DML_PANEL)
             copy_row(block, out);
         else
@@ -48,20 +48,20 @@ static void store(const float *block, size_t rows, size_t width, float *out, siz
 }
 
 /* Its mirror image, rows of `out` from that of the block's first column on. */
-static void store_mirrored(const float *block, size_t rows, size_t width, float *out, size_t n) {
+static void store_mirrored(const float *block, size_t rows, size_t width, float *out, size_t ld) {
     const size_t turned = width == DML_PANEL ? rows / DML_TURN * DML_TURN : 0;
     for (size_t v = 0; v < width && turned > 0; v += DML_TURN)
         for (size_t i = 0; i < turned; i += DML_TURN)
-            dml_turn(block + i * DML_PANEL + v, DML_PANEL, out + v * n + i, n);
+            dml_turn(block + i * DML_PANEL + v, DML_PANEL, out + v * ld + i, ld);
     for (size_t v = 0; v < width; v++)
         for (size_t i = turned; i < rows; i++)
-            out[v * n + i] = block[i * DML_PANEL + v];
+            out[v * ld + i] = block[i * DML_PANEL + v];
 }
 
 /* Columns j..j + DML_PANEL of `outs` from row j on, and their mirror images; `finish` may be NULL.
  */
 static void fill_columns(const float *x, size_t n, size_t dim, size_t j, dml_gram_finish finish,
-                         const void *data, float *const *outs, size_t count) {
+                         const void *data, float *const *outs, size_t count, size_t ld) {
     float panel[DEPTH * DML_PANEL], blocks[DML_GRAM_MOST * DML_GRAM_BLOCK];
     const size_t width = least(n - j, DML_PANEL);
     for (size_t l = 0; l < dim; l += DEPTH) {
@@ -71,30 +71,30 @@ static void fill_columns(const float *x, size_t n, size_t dim, size_t j, dml_gra
         for (size_t i = j; i < n; i += BLOCK) {
             const size_t rows = least(n - i, BLOCK);
             if (l > 0)
-                load(blocks, rows, width, outs[0] + i * n + j, n);
+                load(blocks, rows, width, outs[0] + i * ld + j, ld);
             multiply(rows, depth, x + i * dim + l, dim, panel, l > 0, blocks);
             if (finish && last)
                 finish(data, i, rows, j, blocks);
             for (size_t o = 0; o < (last ? count : 1); o++) {
-                store(blocks + o * DML_GRAM_BLOCK, rows, width, outs[o] + i * n + j, n);
+                store(blocks + o * DML_GRAM_BLOCK, rows, width, outs[o] + i * ld + j, ld);
                 if (last)
-                    store_mirrored(blocks + o * DML_GRAM_BLOCK, rows, width, outs[o] + j * n + i,
-                                   n);
+                    store_mirrored(blocks + o * DML_GRAM_BLOCK, rows, width, outs[o] + j * ld + i,
+                                   ld);
             }
         }
     }
 }
 
 void dml_gram_finished(const float *x, size_t n, size_t dim, dml_gram_finish finish,
-                       const void *data, float *const *outs, size_t count) {
+                       const void *data, float *const *outs, size_t count, size_t ld) {
     /* The longest columns first. A small batch costs less than waking the other cores. */
 #pragma omp parallel for schedule(dynamic, 1) if (n > 128)
     for (size_t j = 0; j < n; j += DML_PANEL)
-        fill_columns(x, n, dim, j, finish, data, outs, count);
+        fill_columns(x, n, dim, j, finish, data, outs, count, ld);
 }
 
 void dml_gram(const float *x, size_t n, size_t dim, float *out) {
-    dml_gram_finished(x, n, dim, NULL, NULL, &out, 1);
+    dml_gram_finished(x, n, dim, NULL, NULL, &out, 1, n);
 }
 
 /* The same in float64, whose vectors have half as many lanes: a tile has two of them a row. */
