@@ -77,13 +77,15 @@ static double row(const void *data, struct dml_pairwise *p, size_t i, float *wor
     return spread + shares.loss;
 }
 
-/* A step on exponentials k_ij = exp(c_ij / T), where S_a is the sum over row a: L_a = log S_a -
- * mean_p log k_ap, dL_a/dc_aj = (k_aj / S_a - [j in P] / |P|) / T. */
+/* A step on exponentials k_ij = exp(c_ij / T), where P_a and N_a are their sums over positives and
+ * negatives: L_a = log(1 + N_a / P_a) + log P_a - mean_p log k_ap, dL_a/dc_aj = (k_aj / (P_a + N_a)
+ * - [j in P] / |P|) / T. */
 struct step {
     const struct dml_exponentials *exponentials;
+    const int32_t *labels;
     double *losses;  /* (n) */
-    float *rates;    /* (n): 1 / S_a, 0 without positives */
-    float *shares;   /* (n): 1 / |P|, 0 without positives */
+    float *rates;    /* (n): 1 / (P_a + N_a), 0 without positives */
+    float *pulls;    /* (n): 1 / |P|; of a single positive, -T dL_a/dc_ap; 0 without positives */
     uint32_t *mates; /* (n): rings of classmates */
 };
 
@@ -95,22 +97,29 @@ static void anchor(const struct step *step, size_t a) {
         logs += dml_logf(k[p]);
         count++;
     }
-    const double sum = count > 0 ? dml_sum(k, n) : 0;
-    step->losses[a] = count > 0 ? log(sum) - logs / count : 0;
-    step->rates[a] = count > 0 ? (float)(1 / sum) : 0;
-    step->shares[a] = count > 0 ? (float)(1 / count) : 0;
+    step->losses[a] = step->rates[a] = step->pulls[a] = 0;
+    if (count == 0)
+        return;
+    const struct dml_label_sums sums = dml_sum_by_label(k, step->labels, step->labels[a], n);
+    const double rate = 1 / (sums.same + sums.others);
+    const double spread = count == 1 ? 0 : log(sums.same) - logs / count;
+    step->losses[a] = log1p(sums.others / sums.same) + spread;
+    step->rates[a] = (float)rate;
+    step->pulls[a] = (float)(count == 1 ? sums.others * rate : 1 / count);
 }
 
 /* Row i of dL/dc + (dL/dc)^T, times T and the number of anchors. */
 static void fill(const void *data, size_t i, float *f) {
     const struct step *step = data;
-    const size_t n = step->exponentials->symmetric.n;
+    const size_t n = step->exponentials->symmetric.n, mate = step->mates[i];
     const float *k = step->exponentials->k + i * n, *rates = step->rates, own = rates[i];
 #pragma omp simd
     for (size_t j = 0; j < n; j++)
         f[j] = k[j] * (own + rates[j]);
-    for (size_t p = step->mates[i]; p != i; p = step->mates[p])
-        f[p] -= 2 * step->shares[i];
+    if (mate != i && step->mates[mate] == i)
+        f[mate] = 0; /* is in the pull */
+    for (size_t p = mate; p != i; p = step->mates[p])
+        f[p] -= step->pulls[i] + step->pulls[p];
 }
 
 static void by_exponentials(const struct step *step, double inverse, float *grad,
@@ -135,13 +144,13 @@ static void by_exponentials(const struct step *step, double inverse, float *grad
 
 static bool lay_out(struct state *state, const struct dml_batch *batch, struct step *step) {
     const size_t n = batch->n, table = dml_classmates_table(n);
-    *step = (struct step){.exponentials = &state->exponentials};
+    *step = (struct step){.exponentials = &state->exponentials, .labels = batch->labels};
     step->losses = dml_buffer_reserve(&state->memory, 5 * n + table, sizeof *step->rates);
     if (!step->losses)
         return false;
     step->rates = (float *)(step->losses + n);
-    step->shares = step->rates + n;
-    step->mates = (uint32_t *)(step->shares + n);
+    step->pulls = step->rates + n;
+    step->mates = (uint32_t *)(step->pulls + n);
     dml_classmates(batch->labels, n, step->mates + n, step->mates);
     return true;
 }
