@@ -15,15 +15,31 @@
 enum { STEPS = 4, VALUES = sizeof(struct rank_measured) / sizeof(double) };
 
 struct job {
+    struct dml_batch_parts parts;
     struct dml_network *network;
     struct dml_images images;
     float *embeddings, *all, *grad;
     double forward[STEPS], backward[STEPS], sums;
 };
 
-static void open_job(struct job *job, struct dml_graph *graph, size_t batch, int ranks) {
-    const struct dml_network_options options = {.batch_hint = batch};
-    *job = (struct job){0};
+static enum dml_status start_sum(void *comm, float *values, size_t count) {
+    return dml_comm_sum_start(comm, values, count);
+}
+
+static enum dml_status advance_sums(void *comm, bool wait) {
+    return dml_comm_sum_advance(comm, wait);
+}
+
+static void open_job(struct job *job, struct dml_graph *graph, size_t batch,
+                     struct dml_comm *comm) {
+    size_t ranks = (size_t)comm->size;
+    *job = (struct job){.parts = {.count = comm->size,
+                                  .start_sum = start_sum,
+                                  .advance_sums = advance_sums,
+                                  .sum_piece = dml_comm_sum_piece(comm),
+                                  .data = comm}};
+    const struct dml_network_options options = {.batch_hint = batch,
+                                                .parts = ranks > 1 ? &job->parts : NULL};
     bench_ok(dml_network_open(&dml_backend_cpu, graph, &options, &job->network));
     for (int p = 0; p < graph->param_count; p++) {
         float *values = malloc(graph->params[p].count * sizeof *values);
@@ -37,30 +53,24 @@ static void open_job(struct job *job, struct dml_graph *graph, size_t batch, int
     for (size_t i = 0; i < bytes; i++)
         pixels[i] = (uint8_t)dml_rng_bits(&rng);
     job->embeddings = calloc(floats, sizeof(float));
-    job->all = calloc(floats * (size_t)ranks, sizeof(float));
+    job->all = calloc(floats * ranks, sizeof(float));
     job->grad = calloc(floats, sizeof(float));
     for (size_t i = 0; i < floats; i++)
         job->grad[i] = (float)(dml_rng_normal(&rng) * 1e-3);
     job->images = (struct dml_images){.n = batch, .height = 224, .width = 224, .pixels = pixels};
 }
 
-static enum dml_status sum(void *comm, float *values, size_t count) {
-    return dml_comm_sum(comm, values, count);
-}
-
 static void step(struct job *job, struct dml_comm *comm, int i) {
-    const struct dml_batch_parts parts = {.count = comm->size, .sum = sum, .data = comm};
     size_t bytes = job->images.n * RANK_JOB_DIM * sizeof(float);
     double started = dml_now();
     bench_ok(dml_network_forward(job->network, &job->images, job->embeddings));
     job->forward[i] = dml_now() - started;
     bench_ok(dml_comm_allgather(comm, job->embeddings, bytes, job->all));
+    double waited = comm->waited;
     started = dml_now();
     bench_ok(dml_network_backward(job->network, job->grad));
-    job->backward[i] = dml_now() - started;
-    started = dml_now();
-    bench_ok(dml_network_sum_gradients(job->network, &parts));
-    job->sums += dml_now() - started;
+    job->sums += comm->waited - waited;
+    job->backward[i] = dml_now() - started - (comm->waited - waited);
 }
 
 /* The shortest time of an exchange of `bytes` with every other rank, for each of these. */
@@ -99,7 +109,7 @@ static int measure(size_t batch) {
     struct job job;
     bench_ok(dml_comm_open("train", 60, &comm));
     bench_ok(dml_graph_build(RANK_JOB_ARCH, RANK_JOB_DIM, 224, &graph));
-    open_job(&job, graph, batch, comm.size);
+    open_job(&job, graph, batch, &comm);
     step(&job, &comm, 0);
     double started = dml_now(), waited = comm.waited;
     job.sums = 0;

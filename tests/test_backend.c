@@ -382,6 +382,88 @@ static void too_many_users_are_refused(void **state) {
     close_network(&s);
 }
 
+/* Two processes with the same part of a batch each, of which the other one's gradients are there as
+ * soon as they are asked for. */
+static enum dml_status gather_twice(void *data, const void *mine, size_t bytes, void *all) {
+    (void)data;
+    memcpy(all, mine, bytes);
+    memcpy((char *)all + bytes, mine, bytes);
+    return DML_OK;
+}
+
+static enum dml_status double_at_once(void *sums, float *values, size_t count) {
+    *(size_t *)sums += 1;
+    for (size_t i = 0; i < count; i++)
+        values[i] *= 2;
+    return DML_OK;
+}
+
+static enum dml_status nothing_is_left(void *sums, bool wait) {
+    (void)sums;
+    (void)wait;
+    return DML_OK;
+}
+
+/* Takes both graphs, of the same network, over. How often sums began. */
+static size_t check_doubled(struct dml_graph *graph, struct dml_graph *same, size_t micro,
+                            bool recompute) {
+    size_t sums = 0;
+    const struct dml_batch_parts parts = {.count = 2,
+                                          .gather = gather_twice,
+                                          .start_sum = double_at_once,
+                                          .advance_sums = nothing_is_left,
+                                          .sum_piece = 300,
+                                          .data = &sums};
+    struct dml_network_options options = {.micro_batch = micro, .recompute = recompute};
+    struct setting plain, shared;
+    open_network(&plain, graph, 11, options);
+    options.parts = &parts;
+    options.own_statistics = true;
+    open_network(&shared, same, 11, options);
+    copy_parameters(&plain, &shared);
+    for (int step = 0; step < 2; step++) {
+        loss_of(&plain);
+        loss_of(&shared);
+        assert_ok(dml_network_backward(plain.network, plain.grad));
+        assert_ok(dml_network_backward(shared.network, shared.grad));
+    }
+    for (int p = 0; p < plain.graph->param_count; p++) {
+        size_t count = plain.graph->params[p].count;
+        if (!dml_param_learnable(&plain.graph->params[p]))
+            continue;
+        float *a = read_param(&plain, p, DML_SLOT_GRAD), *b = read_param(&shared, p, DML_SLOT_GRAD);
+        for (size_t i = 0; i < count; i++)
+            assert_true(2 * a[i] == b[i]);
+        free(a);
+        free(b);
+    }
+    close_network(&plain);
+    close_network(&shared);
+    return sums;
+}
+
+/* Sums over processes begin before the backward pass is over, each with gradients that it does not
+ * change any more, and each gradient is in one of them. */
+static void sums_are_of_complete_gradients(void **state) {
+    (void)state;
+    size_t sums = 0;
+    for (int frozen = 0; frozen < 2; frozen++) {
+        sums += check_doubled(unusual_graph(frozen), unusual_graph(frozen), 0, false);
+        sums += check_doubled(sharing_graph(frozen), sharing_graph(frozen), 0, false);
+    }
+    static const char *const archs[] = {"resnet18_frozen_normalize", "resnet18_gem",
+                                        "vitt16_normalize"};
+    for (int k = 0; k < 3; k++) {
+        const char *arch = archs[k];
+        bool vit = k == 2, pieces = k != 1;
+        sums += check_doubled(graph_of(arch, 32), graph_of(arch, 32), 0, vit);
+        if (pieces) /* of 4, 4 and 3 images */
+            sums += check_doubled(graph_of(arch, 32), graph_of(arch, 32), 4, false);
+    }
+    bool early = strcmp(tested()->name, "cpu") == 0;
+    assert_true(early ? sums > 200 : sums == 2 * 9);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_are_slopes),
@@ -399,6 +481,7 @@ int main(void) {
         cmocka_unit_test(gradient_size_is_reported),
         cmocka_unit_test(refusals),
         cmocka_unit_test(too_many_users_are_refused),
+        cmocka_unit_test(sums_are_of_complete_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

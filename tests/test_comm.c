@@ -51,6 +51,38 @@ static bool gathers(struct dml_comm *comm, size_t bytes) {
     return same;
 }
 
+/* Sums of many arrays that go on at the same time as other calls, by ranks of which each looks
+ * after them at other moments. */
+static bool sums_under_way(struct dml_comm *comm) {
+    static const size_t counts[] = {5, 1, 700001, 40, 3000000, 2, 99999, 1 << 20, 17, 400000};
+    enum { ARRAYS = sizeof counts / sizeof *counts };
+    float *values[ARRAYS];
+    bool same = true;
+    for (int a = 0; a < ARRAYS; a++) {
+        values[a] = dml_alloc(counts[a], sizeof(float));
+        for (size_t i = 0; i < counts[a]; i++)
+            values[a][i] = value_of(comm->rank, i + (size_t)a);
+        same = same && dml_comm_sum_start(comm, values[a], counts[a]) == DML_OK;
+        for (int k = 0; k < comm->rank * 50; k++)
+            same = same && dml_comm_sum_advance(comm, false) == DML_OK;
+        if (a % 3 == 1)
+            same = same && gathers(comm, 10000);
+        if (comm->rank == a % comm->size)
+            nanosleep(&(struct timespec){0, 20000000}, NULL);
+    }
+    same = same && dml_comm_sum_advance(comm, true) == DML_OK;
+    for (int a = 0; a < ARRAYS; a++) {
+        for (size_t i = 0; i < counts[a]; i++) {
+            float sum = value_of(0, i + (size_t)a);
+            for (int r = 1; r < comm->size; r++)
+                sum += value_of(r, i + (size_t)a);
+            same = same && values[a][i] == sum;
+        }
+        free(values[a]);
+    }
+    return same;
+}
+
 /* Rank r has r * 1000 bytes. */
 static bool collects(struct dml_comm *comm, bool root) {
     size_t at[20] = {0};
@@ -127,7 +159,7 @@ static int be_a_rank(const char *what, int victim) {
         right = gathers(&comm, 1) && gathers(&comm, 100000) && collects(&comm, false) &&
                 collects(&comm, true) && broadcasts(&comm, 1) && broadcasts(&comm, 5000000) &&
                 sums(&comm, 1) && sums(&comm, 3) && sums(&comm, 1000) && sums(&comm, 1 << 18) &&
-                sums(&comm, 3000001);
+                sums(&comm, 3000001) && sums_under_way(&comm);
     else if (!status && strncmp(what, "alone", 5) == 0)
         status = work_alone(&comm, strcmp(what, "alone_stopped") == 0);
     else if (!status)

@@ -32,8 +32,12 @@ struct dml_batch_parts {
     int count, index; /* which of them this one is */
     /* Sends the `bytes` of each, in order, to all of them: all (count, bytes). */
     enum dml_status (*gather)(void *data, const void *mine, size_t bytes, void *all);
-    /* values (count) become the sums over all, added in their order. */
-    enum dml_status (*sum)(void *data, float *values, size_t count);
+    /* Begins to make values (count) the sums over all, added in their order. They stay where they
+     * are until that is done. */
+    enum dml_status (*start_sum)(void *data, float *values, size_t count);
+    /* Moves the sums that were begun on; with `wait` until they are done. */
+    enum dml_status (*advance_sums)(void *data, bool wait);
+    size_t sum_piece; /* values from which on it is worth beginning a sum */
     /* Waits until done(what) while their devices exchange something themselves; fails when one of
      * the processes is lost. */
     enum dml_status (*wait)(void *data, bool (*done)(void *what), void *what);
@@ -49,9 +53,10 @@ struct dml_network_options {
     int device;     /* which GPU, for a backend with several */
     size_t states;  /* that the optimiser will keep: a GPU makes room for them at once, so that what
                        is left is left for a batch */
-    /* Not NULL: batch norm uses the statistics of the whole batch, parts of which are with other
-     * processes. */
+    /* Not NULL: other processes have parts of a batch. Gradients are those of the whole of it, and
+     * so are batch norm's statistics, unless each part has its own. */
     const struct dml_batch_parts *parts;
+    bool own_statistics;
 };
 
 /* What a network holds per parameter. The optimiser's states, DML_SLOT_STATE and those after it,
@@ -139,18 +144,15 @@ struct dml_backend {
     enum dml_status (*forward)(struct dml_network *network, const struct dml_images *images,
                                float *embeddings);
 
-    /* Gradients of all learnable parameters from dL/d(embeddings), replacing the previous ones. */
+    /* Gradients of all learnable parameters from dL/d(embeddings), replacing the previous ones.
+     * With options.parts: their sums over the parts, added in the order of parts: the bits of one
+     * process that computes them as pieces. */
     enum dml_status (*backward)(struct dml_network *network, const float *grad);
 
     /* The images of the embed or forward after the next one, which a device may copy while it
      * computes. They stay as they are until that call returns (with micro_batch: until its backward
      * does), or until NULL says that no announced ones will come. May be NULL. */
     void (*announce)(struct dml_network *network, const struct dml_images *images);
-
-    /* The gradients of all learnable parameters become their sums over the parts of a batch, added
-     * in the order of parts: the bits of one process that computes them as pieces. */
-    enum dml_status (*sum_gradients)(struct dml_network *network,
-                                     const struct dml_batch_parts *parts);
 
     /* Root mean square, Euclidean norm and largest absolute value over the gradients of `spans`;
      * NULL: of all learnable parameters. */

@@ -43,10 +43,6 @@ static inline void dml_network_announce(struct dml_network *network,
     if (network->backend->announce)
         network->backend->announce(network, images);
 }
-static inline enum dml_status dml_network_sum_gradients(struct dml_network *network,
-                                                        const struct dml_batch_parts *parts) {
-    return network->backend->sum_gradients(network, parts);
-}
 static inline enum dml_status dml_network_gradient_size(struct dml_network *network,
                                                         const struct dml_spans *spans,
                                                         struct dml_gradient_size *size) {

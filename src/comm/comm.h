@@ -34,6 +34,7 @@ struct dml_comm {
     struct dml_rank *ranks;                /* (size) */
     const struct dml_transport *transport; /* NULL: on its own */
     struct dml_comm_calls *calls;          /* what is under way */
+    struct dml_comm_sums *sums;            /* that go on while the caller computes */
     struct dml_comm_watch *watch;          /* over the processes of this machine's other ranks */
     struct dml_comm_alone *alone;          /* while rank 0 works alone */
 };
@@ -83,6 +84,16 @@ enum dml_status dml_comm_broadcast(struct dml_comm *comm, void *data, size_t byt
 /* values = the sum over all ranks, added one after the other from rank 0 on, in float32: the bits
  * of one process that adds the same arrays in that order. */
 enum dml_status dml_comm_sum(struct dml_comm *comm, float *values, size_t count);
+
+/* The same in steps, while the caller computes something else and makes other calls: begins a sum
+ * (the values stay where they are until it is done), moves all on that were begun, as far as
+ * messages have come, and with `wait` until they are done. All ranks begin the same sums in the
+ * same order. */
+enum dml_status dml_comm_sum_start(struct dml_comm *comm, float *values, size_t count);
+enum dml_status dml_comm_sum_advance(struct dml_comm *comm, bool wait);
+
+/* Values that are summed at a time. It is not worth beginning sums of fewer. */
+size_t dml_comm_sum_piece(const struct dml_comm *comm);
 
 /* Waits until done(what), which is called again and again, while the ranks' devices exchange
  * something themselves. Ends like any other call when a rank is lost or has failed; at the limit no

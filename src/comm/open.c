@@ -346,6 +346,7 @@ void dml_comm_close(struct dml_comm *comm, int exit_status) {
         if (guarded)
             guard_end(&guard);
     }
+    dml_comm_sums_free(comm);
     free(comm->ranks);
     dml_comm_single(comm);
 }

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { TAG_DATA = 1, TAG_FAILURE, TAG_OVER, LARGEST = 1 << 28 };
+enum { LARGEST = 1 << 28 };
 
 /* What a rank that fails sends to all others. */
 struct failure {
@@ -18,14 +18,8 @@ struct failure {
     char text[1000];
 };
 
-struct call {
-    struct dml_request request;
-    int rank;
-};
-
 struct dml_comm_calls {
-    struct call *items; /* under way */
-    size_t count, capacity;
+    struct dml_calls data; /* under way */
     struct failure heard, own;
     struct dml_request listening;
     bool sent; /* `own` */
@@ -36,7 +30,7 @@ enum dml_status dml_comm_listen(struct dml_comm *comm) {
     if (!comm->calls)
         return DML_ERROR_MEMORY;
     const char *error = comm->transport->receive(&comm->calls->heard, sizeof comm->calls->heard, -1,
-                                                 TAG_FAILURE, &comm->calls->listening);
+                                                 DML_TAG_FAILURE, &comm->calls->listening);
     return error ? dml_fail(DML_ERROR_IO, "between ranks: %s", error) : DML_OK;
 }
 
@@ -46,7 +40,7 @@ void dml_comm_deafen(struct dml_comm *comm) {
         return;
     if (!comm->broken && !comm->transport->test(&comm->calls->listening, &heard) && !heard)
         comm->transport->cancel(&comm->calls->listening);
-    free(comm->calls->items);
+    free(comm->calls->data.items);
     free(comm->calls);
     comm->calls = NULL;
 }
@@ -123,19 +117,18 @@ static enum dml_status lose_touch(struct dml_comm *comm, int rank, const char *e
                     comm->size, (int)other->pid, other->host, error);
 }
 
-static enum dml_status start(struct dml_comm *comm, const struct dml_transfer *transfer,
-                             bool sends) {
-    struct dml_comm_calls *calls = comm->calls;
+static enum dml_status start(struct dml_comm *comm, struct dml_calls *calls, int tag,
+                             const struct dml_transfer *transfer, bool sends) {
     for (size_t at = 0; at < transfer->bytes; at += LARGEST) {
         size_t bytes = transfer->bytes - at < LARGEST ? transfer->bytes - at : LARGEST;
         if (dml_grow(&calls->items, &calls->capacity, calls->count + 1, sizeof *calls->items))
             return DML_ERROR_MEMORY;
-        struct call *call = &calls->items[calls->count];
+        struct dml_call *call = &calls->items[calls->count];
         char *data = (char *)transfer->data + at;
         call->rank = transfer->rank;
         const char *error =
-            sends ? comm->transport->send(data, bytes, transfer->rank, TAG_DATA, &call->request)
-                  : comm->transport->receive(data, bytes, transfer->rank, TAG_DATA, &call->request);
+            sends ? comm->transport->send(data, bytes, transfer->rank, tag, &call->request)
+                  : comm->transport->receive(data, bytes, transfer->rank, tag, &call->request);
         if (error)
             return lose_touch(comm, transfer->rank, error);
         calls->count++;
@@ -143,9 +136,18 @@ static enum dml_status start(struct dml_comm *comm, const struct dml_transfer *t
     return DML_OK;
 }
 
-/* Drops the calls that are done. */
-static enum dml_status test_all(struct dml_comm *comm) {
-    struct dml_comm_calls *calls = comm->calls;
+enum dml_status dml_comm_post(struct dml_comm *comm, struct dml_calls *calls, int tag,
+                              const struct dml_transfer *sends, size_t send_count,
+                              const struct dml_transfer *receives, size_t receive_count) {
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; !status && i < receive_count; i++)
+        status = start(comm, calls, tag, &receives[i], false);
+    for (size_t i = 0; !status && i < send_count; i++)
+        status = start(comm, calls, tag, &sends[i], true);
+    return status;
+}
+
+enum dml_status dml_comm_test(struct dml_comm *comm, struct dml_calls *calls) {
     size_t left = 0;
     char failure[200] = "";
     int failed = -1;
@@ -194,31 +196,58 @@ static enum dml_status look_up(struct dml_comm *comm, struct patience *patience,
     return status;
 }
 
-/* Waits until nothing is under way. */
-static enum dml_status wait_for(struct dml_comm *comm) {
+enum dml_status dml_comm_disconnected(void) {
+    return dml_fail(DML_ERROR_IO, "the ranks are disconnected");
+}
+
+enum dml_status dml_comm_wait_while(struct dml_comm *comm,
+                                    enum dml_status (*advance)(struct dml_comm *comm, void *what,
+                                                               struct dml_waiting *waiting),
+                                    void *what) {
+    if (comm->broken)
+        return dml_comm_disconnected();
     struct patience patience = new_patience(comm);
-    enum dml_status status = test_all(comm);
-    for (unsigned turn = 0; !status && comm->calls->count > 0; turn++) {
+    struct dml_waiting waiting = {.rank = -1};
+    enum dml_status status = advance(comm, what, &waiting);
+    for (unsigned turn = 0; !status && !waiting.done; turn++) {
         pause_for(turn);
-        status = test_all(comm);
-        if (!status && comm->calls->count > 0)
-            status = look_up(comm, &patience, comm->calls->items[0].rank);
+        waiting = (struct dml_waiting){.rank = -1};
+        status = advance(comm, what, &waiting);
+        if (waiting.moved) {
+            turn = 0;
+            patience.left = comm->limit;
+        }
+        if (!status && !waiting.done)
+            status = look_up(comm, &patience, waiting.rank);
     }
+    comm->broken = comm->broken || status;
     comm->waited += dml_now() - patience.started;
     return status;
 }
 
+struct condition {
+    bool (*done)(void *what);
+    void *what;
+};
+
+static enum dml_status look_at(struct dml_comm *comm, void *what, struct dml_waiting *waiting) {
+    const struct condition *condition = what;
+    (void)comm;
+    waiting->done = condition->done(condition->what);
+    return DML_OK;
+}
+
 enum dml_status dml_comm_wait(struct dml_comm *comm, bool (*done)(void *what), void *what) {
-    if (comm->broken)
-        return dml_fail(DML_ERROR_IO, "the ranks are disconnected");
-    struct patience patience = new_patience(comm);
-    enum dml_status status = DML_OK;
-    for (unsigned turn = 0; !status && !done(what); turn++) {
-        pause_for(turn);
-        status = look_up(comm, &patience, -1);
-    }
-    comm->broken = comm->broken || status;
-    comm->waited += dml_now() - patience.started;
+    struct condition condition = {done, what};
+    return dml_comm_wait_while(comm, look_at, &condition);
+}
+
+static enum dml_status exchange_on(struct dml_comm *comm, void *what, struct dml_waiting *waiting) {
+    struct dml_calls *calls = what;
+    enum dml_status status = dml_comm_test(comm, calls);
+    waiting->done = calls->count == 0;
+    if (!waiting->done)
+        waiting->rank = calls->items[0].rank;
     return status;
 }
 
@@ -226,16 +255,12 @@ enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transf
                                   size_t send_count, const struct dml_transfer *receives,
                                   size_t receive_count) {
     if (comm->broken)
-        return dml_fail(DML_ERROR_IO, "the ranks are disconnected");
-    enum dml_status status = DML_OK;
-    for (size_t i = 0; !status && i < receive_count; i++)
-        status = start(comm, &receives[i], false);
-    for (size_t i = 0; !status && i < send_count; i++)
-        status = start(comm, &sends[i], true);
-    if (!status)
-        status = wait_for(comm);
+        return dml_comm_disconnected();
+    struct dml_calls *calls = &comm->calls->data;
+    enum dml_status status =
+        dml_comm_post(comm, calls, DML_TAG_DATA, sends, send_count, receives, receive_count);
     comm->broken = comm->broken || status;
-    return status;
+    return status ? status : dml_comm_wait_while(comm, exchange_on, calls);
 }
 
 /* Sends to all other ranks, for at most a second: some may be gone. One that merely did not answer
@@ -270,7 +295,7 @@ enum dml_status dml_comm_fail(struct dml_comm *comm, enum dml_status status) {
     *own = (struct failure){.rank = comm->rank, .status = (int32_t)status, .lost = comm->lost};
     snprintf(own->text, sizeof own->text, "%s", dml_error());
     comm->calls->sent = comm->broken = true;
-    send_all(comm, own, sizeof *own, TAG_FAILURE);
+    send_all(comm, own, sizeof *own, DML_TAG_FAILURE);
     return status;
 }
 
@@ -281,10 +306,10 @@ void dml_comm_part(struct dml_comm *comm) {
     if (!comm->calls)
         return;
     if (comm->rank == 0) {
-        send_all(comm, &over, 1, TAG_OVER);
+        send_all(comm, &over, 1, DML_TAG_OVER);
         return;
     }
-    if (comm->transport->receive(&over, 1, 0, TAG_OVER, &request))
+    if (comm->transport->receive(&over, 1, 0, DML_TAG_OVER, &request))
         return;
     for (double until = dml_now() + comm->limit; dml_now() < until && !done;) {
         if (comm->transport->test(&request, &done) || dml_comm_told() || dml_comm_ended(comm, 0))

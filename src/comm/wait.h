@@ -12,10 +12,49 @@ struct dml_transfer {
     int rank;
 };
 
+/* Messages under way. */
+struct dml_calls {
+    struct dml_call {
+        struct dml_request request;
+        int rank;
+    } * items;
+    size_t count, capacity;
+};
+
+/* Tags of messages: from DML_TAG_SUMS on, those of sums. */
+enum { DML_TAG_DATA = 1, DML_TAG_FAILURE, DML_TAG_OVER, DML_TAG_SUMS };
+
+/* Begins to send and to receive all of these. */
+enum dml_status dml_comm_post(struct dml_comm *comm, struct dml_calls *calls, int tag,
+                              const struct dml_transfer *sends, size_t send_count,
+                              const struct dml_transfer *receives, size_t receive_count);
+
+/* Drops those that are done. */
+enum dml_status dml_comm_test(struct dml_comm *comm, struct dml_calls *calls);
+
+/* How far what is waited for has come. */
+struct dml_waiting {
+    bool done;
+    bool moved; /* since the last look: the next may come at once */
+    int rank;   /* one that is waited for; -1: it is not known which */
+};
+
+/* Calls advance(comm, what, ...), which never waits, until what it does is done. */
+enum dml_status dml_comm_wait_while(struct dml_comm *comm,
+                                    enum dml_status (*advance)(struct dml_comm *comm, void *what,
+                                                               struct dml_waiting *waiting),
+                                    void *what);
+
+/* Fails: an earlier call has failed. */
+enum dml_status dml_comm_disconnected(void);
+
 /* Sends and receives all of these, and waits for them. */
 enum dml_status dml_comm_exchange(struct dml_comm *comm, const struct dml_transfer *sends,
                                   size_t send_count, const struct dml_transfer *receives,
                                   size_t receive_count);
+
+/* sums.c: frees what dml_comm_sum_start has made. Nothing may be under way any more. */
+void dml_comm_sums_free(struct dml_comm *comm);
 
 /* Makes and frees comm->calls, with which a rank listens for the failures of others. */
 enum dml_status dml_comm_listen(struct dml_comm *comm);

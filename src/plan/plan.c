@@ -33,6 +33,31 @@ static enum dml_status make_kernels(struct plan *plan) {
     return status;
 }
 
+/* One more than the last learnable parameter of the fusion, or 0. */
+static int params_end(const struct plan *plan, const struct plan_fusion *fusion) {
+    const struct dml_graph *graph = plan->graph;
+    int p = graph->param_count;
+    for (; p > 0; p--) {
+        const struct dml_graph_param *param = &graph->params[p - 1];
+        bool own = param->node == fusion->node || param->node == fusion->norm ||
+                   param->node == fusion->affine;
+        if (own && dml_param_learnable(param))
+            break;
+    }
+    return p;
+}
+
+static void settle(struct plan *plan) {
+    int settled = 0;
+    for (size_t s = plan->step_count; s-- > plan->forward_steps;) {
+        struct plan_step *step = &plan->steps[s];
+        int end =
+            step->kind == PLAN_STEP_FORWARD ? 0 : params_end(plan, plan_fusion_of(plan, step));
+        step->settled = settled;
+        settled = end > settled ? end : settled;
+    }
+}
+
 static enum dml_status build(struct plan *plan) {
     enum dml_status status =
         plan_fusions_make(plan->graph, plan_folds(plan), plan->traits, &plan->fusions);
@@ -48,6 +73,8 @@ static enum dml_status build(struct plan *plan) {
     if (!status)
         status = plan_place(plan);
     free(refs);
+    if (!status)
+        settle(plan);
     return status;
 }
 

@@ -50,6 +50,8 @@ struct plan_step {
     struct plan_ref terms[PLAN_MAX_TERMS]; /* inputs of a concatenation, terms of a gradient */
     int term_count;
     int input, channel; /* split: which input, and where it begins in the concatenation */
+    int settled; /* backward: no later step changes gradients of the graph's parameters from this
+                    one on */
 };
 
 struct plan_slot {

@@ -214,7 +214,8 @@ static struct dml_network_options network_options(struct dml_experiment *e,
                                         .recompute = flags->recompute,
                                         .device = device,
                                         .states = optimiser->states,
-                                        .parts = several && !flags->no_sync_bn ? &e->parts : NULL};
+                                        .parts = several ? &e->parts : NULL,
+                                        .own_statistics = flags->no_sync_bn};
 }
 
 /* Several ranks use GPUs only when they are told which: the others of a machine may not have one of

@@ -75,8 +75,12 @@ static enum dml_status gather(void *comm, const void *mine, size_t bytes, void *
     return dml_comm_allgather(comm, mine, bytes, all);
 }
 
-static enum dml_status sum(void *comm, float *values, size_t count) {
-    return dml_comm_sum(comm, values, count);
+static enum dml_status start_sum(void *comm, float *values, size_t count) {
+    return dml_comm_sum_start(comm, values, count);
+}
+
+static enum dml_status advance_sums(void *comm, bool wait) {
+    return dml_comm_sum_advance(comm, wait);
 }
 
 static enum dml_status wait_for(void *comm, bool (*done)(void *what), void *what) {
@@ -84,12 +88,14 @@ static enum dml_status wait_for(void *comm, bool (*done)(void *what), void *what
 }
 
 struct dml_batch_parts dml_ranks_parts(struct dml_comm *comm) {
-    return (struct dml_batch_parts){comm->size, comm->rank, gather, sum, wait_for, comm};
-}
-
-enum dml_status dml_ranks_sum_gradients(struct dml_run_ranks *r, struct dml_network *network) {
-    const struct dml_batch_parts parts = dml_ranks_parts(r->comm);
-    return parts.count == 1 ? DML_OK : dml_network_sum_gradients(network, &parts);
+    return (struct dml_batch_parts){.count = comm->size,
+                                    .index = comm->rank,
+                                    .gather = gather,
+                                    .start_sum = start_sum,
+                                    .advance_sums = advance_sums,
+                                    .sum_piece = dml_comm_sum_piece(comm),
+                                    .wait = wait_for,
+                                    .data = comm};
 }
 
 enum dml_status dml_ranks_share_statistics(struct dml_comm *comm, struct dml_network *network) {

@@ -34,10 +34,6 @@ enum dml_status dml_ranks_gather(struct dml_run_ranks *ranks, const struct dml_l
 /* The ranks as a backend sees them. Valid as long as `comm` is. */
 struct dml_batch_parts dml_ranks_parts(struct dml_comm *comm);
 
-/* The network's gradients become those of the whole batch: sums, because the loss was the whole
- * batch's. */
-enum dml_status dml_ranks_sum_gradients(struct dml_run_ranks *ranks, struct dml_network *network);
-
 /* Makes rank 0's flags and the state that it resumes known to all: with --resume other ranks need
  * not see its file. `params` hold what the command line and --params say. DML_ERROR_USAGE: another
  * rank's flags differ where results depend on them, or N does not divide a batch. */

@@ -94,8 +94,6 @@ static enum dml_status backward(struct trainer *t, struct step *step) {
     enum dml_status status =
         dml_network_backward(e->network, t->gradient + t->ranks.first * t->ranks.dim);
     if (!status)
-        status = dml_ranks_sum_gradients(&t->ranks, e->network);
-    if (!status)
         status = dml_learner_step(&e->learner, t->at.step, &step->gradient, &step->clipped);
     return status;
 }

@@ -38,9 +38,9 @@ static void open_part(struct setting *s, bool frozen, size_t first, size_t n, si
     close_network(&whole);
 }
 
-static void run(struct setting *s) {
-    assert_int_equal(dml_network_forward(s->network, &s->images, s->embeddings), DML_OK);
-    assert_int_equal(dml_network_backward(s->network, s->grad), DML_OK);
+static enum dml_status run(struct setting *s) {
+    enum dml_status status = dml_network_forward(s->network, &s->images, s->embeddings);
+    return status ? status : dml_network_backward(s->network, s->grad);
 }
 
 /* The largest distance of a parameter's gradients, relative to the largest of any parameter: that
@@ -76,13 +76,12 @@ static int be_a_rank(const char *what) {
     const struct dml_batch_parts parts = dml_ranks_parts(&comm);
     size_t batch = (size_t)comm.size * PART, first = (size_t)comm.rank * PART;
     open_part(&own, !norm, first, PART, batch,
-              (struct dml_network_options){.parts = norm ? &parts : NULL});
-    run(&own);
-    enum dml_status status = dml_network_sum_gradients(own.network, &parts);
+              (struct dml_network_options){.parts = &parts, .own_statistics = !norm});
+    enum dml_status status = run(&own);
     if (!status && strcmp(what, "lost") == 0) { /* the cards are joined */
         if (comm.rank == 1)
             raise(SIGKILL);
-        status = dml_network_sum_gradients(own.network, &parts);
+        status = run(&own);
     }
     status = dml_comm_fail(&comm, status);
     if (status) {
@@ -92,7 +91,7 @@ static int be_a_rank(const char *what) {
     }
     open_part(&whole, !norm, 0, batch, batch,
               (struct dml_network_options){.micro_batch = norm ? 0 : PART});
-    run(&whole);
+    assert_int_equal(run(&whole), DML_OK);
     double apart = distance(&own, &whole), all[comm.size][2];
     for (size_t i = 0; i < PART * own.dim; i++)
         apart = fmax(apart, fabs(own.embeddings[i] - whole.embeddings[first * own.dim + i]));

@@ -1,3 +1,4 @@
+#include "backends/parts.h"
 #include "backends/planned.h"
 
 #include "backends/cpu/run.h"
@@ -74,8 +75,12 @@ static enum dml_status need_arena(struct dml_planned *planned, const struct plan
 }
 
 static struct cpu_run run_of(struct cpu_network *network, const struct dml_planned_pass *pass) {
-    return (struct cpu_run){pass->plan,   &network->params, network->arena,
-                            pass->images, pass->first,      network->planned.options.parts};
+    return (struct cpu_run){.plan = pass->plan,
+                            .params = &network->params,
+                            .arena = network->arena,
+                            .images = pass->images,
+                            .first = pass->first,
+                            .parts = dml_parts_norms(&network->planned.options)};
 }
 
 static enum dml_status run_forward(struct dml_planned *planned, const struct dml_planned_pass *pass,
@@ -84,32 +89,69 @@ static enum dml_status run_forward(struct dml_planned *planned, const struct dml
     return cpu_run_forward(&run, embeddings);
 }
 
-/* The gradients of a piece after the first are added to those before it once they are complete: the
- * same sum as that of as many processes with one piece each. */
-static enum dml_status add_piece(struct cpu_network *network, const struct cpu_run *run,
-                                 const float *grad) {
-    struct cpu_params *params = &network->params;
-    float *sums = params->grads;
-    if (!network->piece) {
-        network->piece = dml_alloc_aligned(params->learnable, sizeof *sums);
-        if (!network->piece)
-            return DML_ERROR_MEMORY;
-        memset(network->piece, 0, params->learnable * sizeof *sums);
-    }
-    params->grads = network->piece;
-    enum dml_status status = cpu_run_backward(run, grad);
-    params->grads = sums;
-#pragma omp parallel for simd schedule(static)
-    for (size_t i = 0; i < params->learnable; i++)
-        sums[i] += network->piece[i];
-    return status;
+/* A backward pass under way, in which gradients are completed from the last layers on. */
+struct settling {
+    const struct cpu_params *params;
+    float *sums;                         /* over the pieces of a batch */
+    const float *piece;                  /* of the piece at hand; NULL: `sums` are the first's */
+    const struct dml_batch_parts *parts; /* NULL: none, or further pieces follow */
+    size_t added, shared; /* from there on `sums` have the piece's, and their sums over the parts
+                           * have begun */
+};
+
+/* The gradients of a piece are added to those before it once they are complete: the same sum as
+ * that of as many processes with one piece each. Sums over processes begin while earlier layers are
+ * still being computed. */
+static enum dml_status settle(void *data, int param) {
+    struct settling *s = data;
+    const struct dml_batch_parts *parts = s->parts;
+    size_t from = cpu_params_from(s->params, param), end = s->piece ? s->added : from;
+#pragma omp parallel for simd schedule(static) if (end - from > 16384)
+    for (size_t i = from; i < end; i++)
+        s->sums[i] += s->piece[i];
+    s->added = from;
+    if (!parts)
+        return DML_OK;
+    if (s->shared - from < parts->sum_piece && from > 0)
+        return parts->advance_sums(parts->data, false);
+    size_t count = s->shared - from;
+    s->shared = from;
+    return parts->start_sum(parts->data, s->sums + from, count);
+}
+
+static enum dml_status need_piece(struct cpu_network *network) {
+    size_t floats = network->params.learnable;
+    if (network->piece)
+        return DML_OK;
+    network->piece = dml_alloc_aligned(floats, sizeof *network->piece);
+    if (!network->piece)
+        return DML_ERROR_MEMORY;
+    memset(network->piece, 0, floats * sizeof *network->piece);
+    return DML_OK;
 }
 
 static enum dml_status run_backward(struct dml_planned *planned,
                                     const struct dml_planned_pass *pass, const float *grad) {
     struct cpu_network *network = (struct cpu_network *)planned;
+    struct cpu_params *params = &network->params;
     const struct cpu_run run = run_of(network, pass);
-    return pass->first ? add_piece(network, &run, grad) : cpu_run_backward(&run, grad);
+    enum dml_status status = pass->first ? need_piece(network) : DML_OK;
+    if (status)
+        return status;
+    bool last = pass->first + pass->plan->n == pass->images->n;
+    struct settling settling = {.params = params,
+                                .sums = params->grads,
+                                .piece = pass->first ? network->piece : NULL,
+                                .parts = last ? planned->options.parts : NULL,
+                                .added = params->learnable,
+                                .shared = params->learnable};
+    if (pass->first)
+        params->grads = network->piece;
+    status = cpu_run_backward(&run, grad, &(struct cpu_settled){settle, &settling});
+    params->grads = settling.sums;
+    if (!status && settling.parts)
+        status = settling.parts->advance_sums(settling.parts->data, true);
+    return status;
 }
 
 /* Pieces of inference are small enough for the largest activations to stay near the cores. */
@@ -147,12 +189,6 @@ static enum dml_status create(const struct dml_graph *graph,
     network->planned.traits.recompute = options->recompute;
     *out = &network->planned.base;
     return DML_OK;
-}
-
-static enum dml_status sum_gradients(struct dml_network *network,
-                                     const struct dml_batch_parts *parts) {
-    struct cpu_params *params = &cpu_of(network)->params;
-    return parts->sum(parts->data, params->grads, params->learnable);
 }
 
 static enum dml_status read_param(struct dml_network *network, int index, enum dml_slot slot,
@@ -213,7 +249,6 @@ const struct dml_backend dml_backend_cpu = {
     .embed = dml_planned_embed,
     .forward = dml_planned_forward,
     .backward = dml_planned_backward,
-    .sum_gradients = sum_gradients,
     .gradient_size = gradient_size,
     .clip = clip,
     .step = step,

@@ -53,6 +53,13 @@ static void place(struct cpu_params *params) {
     }
 }
 
+size_t cpu_params_from(const struct cpu_params *params, int param) {
+    for (int i = param; i < params->graph->param_count; i++)
+        if (params->items[i].learnable)
+            return params->items[i].offset;
+    return params->learnable;
+}
+
 static float *zeros(size_t count) {
     float *values = dml_alloc_aligned(count, sizeof *values);
     if (values)

@@ -56,6 +56,9 @@ enum dml_status cpu_params_averages(struct cpu_params *params);
 enum dml_status cpu_params_average(struct cpu_params *params, double decay);
 enum dml_status cpu_params_exchange(struct cpu_params *params);
 
+/* Where the learnable parameters of the graph from `param` on begin. */
+size_t cpu_params_from(const struct cpu_params *params, int param);
+
 /* A node's values or gradients of that role; NULL where it has no such parameter. */
 static inline float *cpu_params_value(const struct cpu_params *params, int node,
                                       enum dml_param_role role) {

@@ -422,7 +422,8 @@ static enum dml_status backward_step(const struct cpu_run *run, const struct pla
     return DML_OK;
 }
 
-enum dml_status cpu_run_backward(const struct cpu_run *run, const float *grad) {
+enum dml_status cpu_run_backward(const struct cpu_run *run, const float *grad,
+                                 const struct cpu_settled *settled) {
     const struct plan *plan = run->plan;
     size_t dim = (size_t)plan->graph->embed_dim, stride = plan->output_grad.image;
     float *to = cpu_at(run, plan->output_grad);
@@ -431,7 +432,10 @@ enum dml_status cpu_run_backward(const struct cpu_run *run, const float *grad) {
         memset(to + i * stride + dim, 0, (stride - dim) * sizeof *to);
     }
     enum dml_status status = DML_OK;
-    for (size_t s = plan->forward_steps; !status && s < plan->step_count; s++)
+    for (size_t s = plan->forward_steps; !status && s < plan->step_count; s++) {
         status = backward_step(run, &plan->steps[s]);
+        if (!status)
+            status = settled->call(settled->data, plan->steps[s].settled);
+    }
     return status;
 }

@@ -1,3 +1,4 @@
+#include "backends/parts.h"
 #include "backends/planned.h"
 
 #include "backends/cuda/cuda.h"
@@ -107,7 +108,7 @@ static struct cuda_run run_of(struct cuda_network *network, const struct dml_pla
                              .on = &network->on,
                              .arena = network->arena,
                              .images = &network->images,
-                             .parts = network->planned.options.parts};
+                             .parts = dml_parts_norms(&network->planned.options)};
 }
 
 static enum dml_status run_forward(struct dml_planned *planned, const struct dml_planned_pass *pass,
@@ -173,10 +174,11 @@ static enum dml_status create(const struct dml_graph *graph,
     return DML_OK;
 }
 
-static enum dml_status sum_gradients(struct dml_network *network,
-                                     const struct dml_batch_parts *parts) {
+static enum dml_status backward(struct dml_network *network, const float *grad) {
     struct cuda_network *own = cuda_of(network);
-    return cuda_sum_gradients(&own->sharing, &own->params, parts);
+    const struct dml_batch_parts *parts = own->planned.options.parts;
+    enum dml_status status = dml_planned_backward(network, grad);
+    return status || !parts ? status : cuda_sum_gradients(&own->sharing, &own->params, parts);
 }
 
 static enum dml_status read_param(struct dml_network *network, int index, enum dml_slot slot,
@@ -290,9 +292,8 @@ const struct dml_backend dml_backend_cuda = {
     .write = write_param,
     .embed = dml_planned_embed,
     .forward = dml_planned_forward,
-    .backward = dml_planned_backward,
+    .backward = backward,
     .announce = dml_planned_announce,
-    .sum_gradients = sum_gradients,
     .gradient_size = gradient_size,
     .clip = clip,
     .step = step,

@@ -76,7 +76,9 @@ static enum dml_status sum_on_host(struct cuda_params *params,
     on->api->download(on->device, host, params->grads, bytes);
     enum dml_status status = cuda_finish(on);
     if (!status)
-        status = parts->sum(parts->data, host, params->learnable);
+        status = parts->start_sum(parts->data, host, params->learnable);
+    if (!status)
+        status = parts->advance_sums(parts->data, true);
     if (!status)
         on->api->upload(on->device, params->grads, host, bytes);
     free(host);
