@@ -85,7 +85,7 @@ static void compare(struct schedule *s, int ranks, int cores) {
  * rank, for distances. */
 static void predict(struct schedule s, const char *name, size_t part, double rate, double latency,
                     double flops) {
-    static const char *const kinds[] = {"as it is", "overlapped", "trees"};
+    static const char *const kinds[] = {"after the backward pass", "overlapped", "trees"};
     double alone = s.forward;
     for (size_t l = 0; l < s.count; l++)
         alone += s.layers[l].seconds;
@@ -118,7 +118,7 @@ int main(int argc, char **argv) {
     rank_job_run(2, 1, PART, false, pair);
     double backward = (alone[0].backward + alone[1].backward) / 2;
     omp_set_num_threads(1);
-    struct schedule s = {.kind = SCHEDULE_AFTER,
+    struct schedule s = {.kind = SCHEDULE_OVERLAPPED,
                          .forward = (alone[0].forward + alone[1].forward) / 2,
                          .layers = layers,
                          .count = find_layers(backward, layers),

@@ -1,13 +1,16 @@
 #include "schedule.h"
 
+#include "comm/comm.h"
 #include "dml/rng.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Floats of a slice, as in comm.c; and of layers that are sent together when sending overlaps. */
-enum { SLICE = 1 << 18, BUCKET = 1 << 20 };
+/* Floats that are added at a time; those of layers with fewer are sent together. */
+static double piece_of(int ranks) {
+    return (double)dml_comm_sum_piece(&(struct dml_comm){.size = ranks});
+}
 
 /* A simulation under way; times in seconds. */
 struct simulation {
@@ -57,7 +60,7 @@ static void exchange(struct simulation *x, const double *starts, double bytes, d
 /* The sums of `floats` gradients that all ranks have from starts[r] on. */
 static void add_up(struct simulation *x, const double *starts, double floats, double *ends) {
     const struct schedule *s = x->s;
-    double part = (double)SLICE * s->ranks;
+    double part = piece_of(s->ranks);
     for (int r = 0; r < s->ranks; r++)
         ends[r] = starts[r];
     for (double at = 0; at < floats; at += part) {
@@ -74,7 +77,7 @@ static double simulate_step(struct simulation *x, struct dml_rng *rng) {
     const struct schedule *s = x->s;
     int n = s->ranks;
     double *pace = x->pace, *computed = x->computed, *sent = x->sent;
-    double waited = 0, floats = 0;
+    double waited = 0, floats = 0, piece = piece_of(n);
     for (int r = 0; r < n; r++) {
         pace[r] = fmax(0.5, 1 + s->spread * dml_rng_normal(rng)) * s->slowdown;
         computed[r] = x->at[r] + s->forward * pace[r];
@@ -86,7 +89,7 @@ static double simulate_step(struct simulation *x, struct dml_rng *rng) {
         for (int r = 0; r < n; r++)
             computed[r] += s->layers[l].seconds * pace[r];
         floats += s->layers[l].floats;
-        bool last = l + 1 == s->count, full = floats >= BUCKET;
+        bool last = l + 1 == s->count, full = floats >= piece;
         if (!last && (s->kind == SCHEDULE_AFTER || !full))
             continue;
         for (int r = 0; r < n; r++)
@@ -128,7 +131,7 @@ static void expect(const char *what, double seconds, double expected) {
 void schedule_check(void) {
     enum { RANKS = 4 };
     /* two slices for each rank in the first layer, one in the second */
-    const double part = (double)SLICE * RANKS;
+    const double part = piece_of(RANKS), slice = part / RANKS;
     const struct schedule_layer layers[] = {{0.1, 2 * part}, {0.3, part}};
     struct schedule s = {.kind = SCHEDULE_AFTER,
                          .ranks = RANKS,
@@ -143,7 +146,7 @@ void schedule_check(void) {
                          .adding = 1e9};
     struct schedule_step step;
     double others = RANKS - 1, gather = others * (1e-4 + 1000 / 1e9);
-    double sum = 2 * others * (1e-4 + 4.0 * SLICE / 1e9) + SLICE * others / 1e9;
+    double sum = 2 * others * (1e-4 + 4 * slice / 1e9) + slice * others / 1e9;
     schedule_simulate(&s, 3, &step);
     expect("equal ranks", step.seconds, 0.2 + gather + 0.05 + 0.4 + 3 * sum);
     expect("their sums", step.exchange, 3 * sum);

@@ -15,8 +15,8 @@ struct schedule_layer {
 
 /* When gradients are sent. */
 enum schedule_kind {
-    SCHEDULE_AFTER,      /* after the backward pass, straight from rank to rank: what dml does */
-    SCHEDULE_OVERLAPPED, /* while earlier layers are still being computed */
+    SCHEDULE_AFTER,      /* after the backward pass, straight from rank to rank, as GPUs do */
+    SCHEDULE_OVERLAPPED, /* while earlier layers are still being computed, as processors do */
     SCHEDULE_TREES       /* overlapped, and 2 log2 N messages for 2 (N - 1), as NCCL's trees */
 };
 
