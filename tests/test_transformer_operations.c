@@ -1,3 +1,4 @@
+#include "backends/cpu/convolution.h"
 #include "backends/cpu/operations/erf.h"
 #include "support/golden.h"
 #include "support/networks.h"
@@ -228,7 +229,7 @@ static void recomputation_changes_no_bit(void **state) {
 }
 
 /* Products of bfloat16 operands: the same bits whatever the number of threads, recomputed or not;
- * near those of float32; and as emulated, but for the order of sums. */
+ * near those of float32; and as emulated, where tokens are not float32 for the sake of AMX. */
 static void products_of_bfloat16(void **state) {
     (void)state;
     enum { N = 5, RUNS = 5 };
@@ -245,7 +246,7 @@ static void products_of_bfloat16(void **state) {
         assert_ok(dml_network_backward(s[k].network, s[k].grad));
     }
     close_to(s[0].embeddings, s[4].embeddings, N * s[0].dim, 2e-2);
-    close_to(s[0].embeddings, s[3].embeddings, N * s[0].dim, 5e-3);
+    close_to(s[0].embeddings, s[3].embeddings, N * s[0].dim, cpu_engine_tiles() ? 2e-2 : 5e-3);
     assert_memory_not_equal(s[0].embeddings, s[4].embeddings, N * s[0].dim * sizeof(float));
     for (int p = 0; p < s[0].graph->param_count; p++) {
         size_t count = s[0].graph->params[p].count;
