@@ -1,98 +1,13 @@
-/* The loader: same batches for any number of threads, replaced images, early ends, caches. */
-#include "base/files.h"
+/* The loader: same batches for any number of threads, replaced images, early ends. */
 #include "base/memory.h"
-#include "data/dataset.h"
-#include "data/loader.h"
 #include "data/pipeline.h"
 #include "support/golden.h"
+#include "support/loading.h"
 #include "support/scratch.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
-
-enum { CLASSES = 6, PER_CLASS = 4, SIDE = 32, MOST = 64 };
-
-/* A part with images of different sizes, JPEG and PNG, from scratch. */
-static void make_part(struct dml_part *part) {
-    *part =
-        (struct dml_part){.name = "training", .images = CLASSES * PER_CLASS, .classes = CLASSES};
-    part->paths = calloc(part->images, sizeof *part->paths);
-    part->labels = calloc(part->images, sizeof *part->labels);
-    part->class_names = calloc(part->classes, sizeof *part->class_names);
-    assert_true(part->paths && part->labels && part->class_names);
-    for (int c = 0; c < CLASSES; c++) {
-        part->class_names[c] = dml_format("class%d", c);
-        for (int i = 0; i < PER_CLASS; i++) {
-            int at = c * PER_CLASS + i;
-            char *name = dml_format("class%d/%d.jpg", c, i);
-            part->labels[at] = c;
-            part->paths[at] = strdup(scratch_jpeg(name, 24 + 7 * at, 90 - 3 * at, (unsigned)at));
-            free(name);
-        }
-    }
-}
-
-static void free_part(struct dml_part *part) {
-    for (size_t i = 0; i < part->images; i++)
-        free(part->paths[i]);
-    for (size_t c = 0; c < part->classes; c++)
-        free(part->class_names[c]);
-    free(part->paths);
-    free(part->labels);
-    free(part->class_names);
-}
-
-static struct dml_loader_options options_of(const struct dml_part *part, bool training,
-                                            int threads) {
-    struct dml_loader_options options = {
-        .part = part, .batch_size = 5, .threads = threads, .seed = 7};
-    options.transform = dml_transform_of(DML_AUGMENTATION_ADVANCED, training, 224, SIDE, 0.08);
-    return options;
-}
-
-/* Everything a pass hands out, one image after the other. */
-struct pass {
-    size_t count;
-    uint8_t pixels[MOST][SIDE * SIDE * 3];
-    int32_t labels[MOST];
-    uint32_t indices[MOST];
-    struct dml_rect erased[MOST];
-};
-
-static void run_pass(struct dml_loader *loader, uint64_t epoch, const uint32_t *order, size_t count,
-                     size_t batch_size, struct pass *out) {
-    const struct dml_loaded *batch;
-    out->count = 0;
-    assert_ok(dml_loader_start(loader, epoch, order, count));
-    for (;;) {
-        assert_ok(dml_loader_next(loader, &batch));
-        if (!batch)
-            break;
-        assert_int_equal(batch->height, SIDE);
-        assert_int_equal(batch->width, SIDE);
-        size_t left = count - out->count;
-        assert_int_equal(batch->n, left < batch_size ? left : batch_size);
-        memcpy(out->pixels[out->count], batch->pixels, batch->n * sizeof out->pixels[0]);
-        memcpy(out->labels + out->count, batch->labels, batch->n * sizeof *out->labels);
-        memcpy(out->indices + out->count, batch->indices, batch->n * sizeof *out->indices);
-        for (size_t i = 0; i < batch->n; i++)
-            out->erased[out->count + i] =
-                batch->erased ? batch->erased[i] : (struct dml_rect){0, 0, 0, 0};
-        out->count += batch->n;
-        dml_loader_release(loader, batch);
-    }
-    assert_int_equal(out->count, count);
-}
-
-static void assert_same(const struct pass *a, const struct pass *b) {
-    assert_int_equal(a->count, b->count);
-    assert_memory_equal(a->indices, b->indices, a->count * sizeof *a->indices);
-    assert_memory_equal(a->labels, b->labels, a->count * sizeof *a->labels);
-    assert_memory_equal(a->pixels, b->pixels, a->count * sizeof a->pixels[0]);
-    assert_memory_equal(a->erased, b->erased, a->count * sizeof a->erased[0]);
-}
 
 static struct pass first, second, third; /* too large for a stack */
 
@@ -178,13 +93,6 @@ static void test_batches(void **state) {
 }
 
 /* One pass over all images with the options. */
-static void pass_with(const struct dml_loader_options *options, uint64_t epoch, struct pass *out) {
-    struct dml_loader *loader;
-    assert_ok(dml_loader_open(options, &loader));
-    run_pass(loader, epoch, NULL, options->part->images, options->batch_size, out);
-    dml_loader_close(loader);
-}
-
 static void test_replaced(void **state) {
     (void)state;
     static const int threads[] = {1, 2, 5};
@@ -389,148 +297,6 @@ static void test_early_ends(void **state) {
     free_part(&part);
 }
 
-/* A cache changes nothing but the time: `training` and evaluation, twice each. */
-static void check_cache(const struct dml_part *part, char *cache, size_t limit) {
-    for (int training = 0; training < 2; training++) {
-        struct dml_loader_options options = options_of(part, training, 3);
-        pass_with(&options, 1, &first);
-        options.cache = cache;
-        options.cache_limit = limit;
-        struct dml_loader *loader;
-        assert_ok(dml_loader_open(&options, &loader));
-        for (int again = 0; again < 2; again++) {
-            run_pass(loader, 1, NULL, part->images, 5, &second);
-            assert_same(&first, &second);
-        }
-        dml_loader_close(loader);
-        pass_with(&options, 1, &second);
-        assert_same(&first, &second);
-    }
-}
-
-static void test_memory_cache(void **state) {
-    (void)state;
-    struct dml_part part;
-    make_part(&part);
-    check_cache(&part, "memory", 0);
-    check_cache(&part, "memory", 20000); /* some images fit */
-    check_cache(&part, "memory", 1);     /* none does */
-
-    /* It is the memory that is used: the files may go. */
-    struct dml_loader_options options = options_of(&part, true, 2);
-    struct dml_loader *loader;
-    options.cache = "memory";
-    assert_ok(dml_loader_open(&options, &loader));
-    run_pass(loader, 1, NULL, part.images, 5, &first);
-    for (size_t i = 0; i < part.images; i++)
-        unlink(part.paths[i]);
-    run_pass(loader, 1, NULL, part.images, 5, &second);
-    assert_same(&first, &second);
-    assert_int_equal(dml_loader_replaced(loader), 0);
-    dml_loader_close(loader);
-    free_part(&part);
-}
-
-static size_t file_size(const char *path) {
-    struct dml_mapping mapping;
-    assert_ok(dml_map_file(path, &mapping));
-    size_t size = mapping.size;
-    dml_unmap_file(&mapping);
-    return size;
-}
-
-static void test_file_cache(void **state) {
-    (void)state;
-    struct dml_part part;
-    make_part(&part);
-    char *cache = strdup(scratch_path("cache/images"));
-    assert_ok(dml_make_folders(scratch_path("cache")));
-    check_cache(&part, cache, 0);
-    assert_true(dml_path_exists(scratch_path("cache/images.training-eval")));
-    assert_true(dml_path_exists(scratch_path("cache/images.training-train")));
-
-    /* Another content of a file: made anew. */
-    scratch_jpeg("class2/1.jpg", 77, 55, 99);
-    check_cache(&part, cache, 0);
-
-    /* A broken cache file is made anew as well, wherever it is broken. */
-    char *data, *path = strdup(scratch_path("cache/images.training-eval"));
-    size_t size = file_size(path);
-    for (int i = 0; i < 12; i++) {
-        assert_ok(dml_read_file(path, &data, NULL));
-        size_t length = i < 6 ? size * (size_t)i / 6 : size;
-        if (i >= 6) /* the header's fields, and the table's first entries */
-            data[i < 9 ? 8 * (size_t)(i - 6) : size - DML_PIXELS_SLACK - (size_t)(i - 8) * 4] ^=
-                0x55;
-        scratch_write("cache/images.training-eval", data, length);
-        free(data);
-        check_cache(&part, cache, 0);
-    }
-
-    /* Unreadable images are not in it and are replaced as without it. */
-    scratch_text("class0/0.jpg", "not an image");
-    check_cache(&part, cache, 0);
-
-    /* It is the file that is used: removing the images changes its key, so compare in one run. */
-    struct dml_loader_options options = options_of(&part, false, 2);
-    struct dml_loader *loader;
-    options.cache = cache;
-    assert_ok(dml_loader_open(&options, &loader));
-    run_pass(loader, 0, NULL, part.images, 5, &first);
-    for (size_t i = 1; i < part.images; i++)
-        unlink(part.paths[i]);
-    run_pass(loader, 0, NULL, part.images, 5, &second);
-    assert_same(&first, &second);
-    dml_loader_close(loader);
-    free(path);
-    free(cache);
-    free_part(&part);
-}
-
-/* A path that cannot be written is an error; a cache without room is left out; an interruption is
- * passed on. None leaves a file. */
-static void test_no_file_cache(void **state) {
-    (void)state;
-    struct dml_part part;
-    make_part(&part);
-    assert_ok(dml_make_folders(scratch_path("cut")));
-
-    volatile sig_atomic_t interrupted = 1;
-    struct dml_loader_options options = options_of(&part, false, 2);
-    struct dml_loader *loader;
-    options.cache = "/nowhere/at/all/images";
-    assert_int_equal(dml_loader_open(&options, &loader), DML_ERROR_IO);
-    assert_null(loader);
-    assert_non_null(strstr(dml_error(), "--cache_images: /nowhere/at/all/images.training-eval: "
-                                        "cannot be written"));
-    char *cache = strdup(scratch_path("cut/images"));
-    options.cache = cache;
-    options.interrupted = &interrupted;
-    assert_int_equal(dml_loader_open(&options, &loader), DML_ERROR_INTERRUPTED);
-    assert_null(loader);
-    assert_non_null(strstr(dml_error(), "interrupted"));
-
-    /* A full disk, as a limit on file sizes shows it. */
-    struct rlimit before, small = {20000, 20000};
-    options.interrupted = NULL;
-    signal(SIGXFSZ, SIG_IGN);
-    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-    small.rlim_max = before.rlim_max;
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
-    for (int training = 0; training < 2; training++) {
-        options.transform.kind = training ? DML_TRANSFORM_BASE : DML_TRANSFORM_EVALUATION;
-        options.cache = NULL;
-        pass_with(&options, 0, &first);
-        options.cache = cache;
-        pass_with(&options, 0, &second);
-        assert_same(&first, &second);
-    }
-    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-    assert_int_equal(rmdir(scratch_path("cut")), 0); /* nothing was left */
-    free(cache);
-    free_part(&part);
-}
-
 static int setup(void **state) {
     (void)state;
     scratch_open();
@@ -671,9 +437,6 @@ int main(void) {
         TEST(test_class_unreadable),
         TEST(test_strict),
         TEST(test_early_ends),
-        TEST(test_memory_cache),
-        TEST(test_file_cache),
-        TEST(test_no_file_cache),
         TEST(test_memory_from_elsewhere),
         TEST(test_peek),
     };
