@@ -1,5 +1,6 @@
 /* Products of bfloat16 operands, and attention that is made of them, against float64: on sizes
- * around the edges of tiles, the same bits from every implementation and any number of threads. */
+ * around the edges of tiles, the same bits for any number of threads and from both emulations. A
+ * processor's instruction may round its sums otherwise. */
 #include "backends/cpu/convolution.h"
 #include "backends/cpu/operations/attention.h"
 #include "base/half.h"
@@ -14,10 +15,12 @@
 
 static struct dml_rng rng;
 
+enum { EMULATED, WIDE, NATIVE, IMPLEMENTATIONS };
+
 /* Implementations: of this level, of AVX-512's tiles, and the instruction where there is one. */
 static const struct cpu_pairs *implementation(int which) {
-    return which == 0                             ? cpu_pairs_emulated()
-           : which == 1                           ? cpu_pairs_wide()
+    return which == EMULATED                      ? cpu_pairs_emulated()
+           : which == WIDE                        ? cpu_pairs_wide()
            : cpu_engine_bf16() == CPU_BF16_NATIVE ? cpu_pairs_native()
                                                   : NULL;
 }
@@ -65,78 +68,119 @@ static void *blank(size_t count, enum plan_element element) {
     return made;
 }
 
-/* The bits of `form`: transposes, element types, what is added. */
-static void check_product(size_t m, size_t n, size_t k, unsigned form) {
+/* A product, its operands, and what is added to it. */
+struct product_case {
+    struct cpu_pair_product product;
+    struct source a, b, row, matrix;
+};
+
+/* Of that form, by its bits: transposes, element types, what is added. */
+static struct product_case product_case_make(size_t m, size_t n, size_t k, unsigned form) {
     bool ta = form & 1, tb = form & 2;
-    enum plan_element ea = form & 4 ? PLAN_BFLOAT16 : PLAN_FLOAT32,
-                      eb = form & 8 ? PLAN_BFLOAT16 : PLAN_FLOAT32,
-                      ec = form & 16 ? PLAN_BFLOAT16 : PLAN_FLOAT32;
     size_t lda = (ta ? m : k) + dml_rng_below(&rng, 3), ldb = (tb ? k : n) + 1, ldc = n + 3;
-    struct source a = source_make(ta ? k : m, lda, ea), b = source_make(tb ? n : k, ldb, eb);
-    struct source row = source_make(1, n, PLAN_FLOAT32), matrix = source_make(m, ldc, PLAN_FLOAT32);
-    size_t bytes = m * ldc * plan_element_size(ec);
-    void *results[3] = {NULL};
-    for (int which = 0; which < 3; which++) {
-        const struct cpu_pairs *pairs = implementation(which);
-        for (int threads = 1; pairs && threads <= 3; threads += 2) {
-            omp_set_num_threads(threads);
-            cpu_pair *work = malloc(pairs->workspace(n, k) * sizeof *work);
-            void *c = blank(m * ldc, ec);
-            assert_non_null(work);
-            const struct cpu_pair_product product = {ta,
-                                                     tb,
-                                                     m,
-                                                     n,
-                                                     k,
-                                                     a.matrix,
-                                                     b.matrix,
-                                                     {.c = c,
-                                                      .element = ec,
-                                                      .ldc = ldc,
-                                                      .row = form & 32 ? row.stored : NULL,
-                                                      .matrix = form & 64 ? matrix.stored : NULL,
-                                                      .ld = ldc}};
-            pairs->product(&product, work);
-            if (!results[0])
-                results[0] = c;
-            else
-                assert_memory_equal(c, results[0], bytes);
-            if (c != results[0])
-                free(c);
-            free(work);
-        }
+    struct product_case c = {
+        .a = source_make(ta ? k : m, lda, form & 4 ? PLAN_BFLOAT16 : PLAN_FLOAT32),
+        .b = source_make(tb ? n : k, ldb, form & 8 ? PLAN_BFLOAT16 : PLAN_FLOAT32),
+        .row = source_make(1, n, PLAN_FLOAT32),
+        .matrix = source_make(m, ldc, PLAN_FLOAT32)};
+    c.product = (struct cpu_pair_product){ta,
+                                          tb,
+                                          m,
+                                          n,
+                                          k,
+                                          c.a.matrix,
+                                          c.b.matrix,
+                                          {.element = form & 16 ? PLAN_BFLOAT16 : PLAN_FLOAT32,
+                                           .ldc = ldc,
+                                           .row = form & 32 ? c.row.stored : NULL,
+                                           .matrix = form & 64 ? c.matrix.stored : NULL,
+                                           .ld = ldc}};
+    return c;
+}
+
+static void product_case_free(struct product_case *c) {
+    source_free(&c->a);
+    source_free(&c->b);
+    source_free(&c->row);
+    source_free(&c->matrix);
+}
+
+/* What is made by so many threads; free() it. */
+static void *product_by(const struct cpu_pairs *pairs, int threads, const struct product_case *c) {
+    struct cpu_pair_product p = c->product;
+    cpu_pair *work = malloc(pairs->workspace(p.n, p.k) * sizeof *work);
+    assert_non_null(work);
+    p.result.c = blank(p.m * p.result.ldc, p.result.element);
+    omp_set_num_threads(threads);
+    pairs->product(&p, work);
+    free(work);
+    return p.result.c;
+}
+
+/* An element of the product in float64, and the sum of its terms' sizes. */
+static double expected(const struct product_case *c, size_t i, size_t j, double *size) {
+    const struct cpu_pair_product *p = &c->product;
+    size_t lda = p->a.ld, ldb = p->b.ld;
+    double sum = 0;
+    for (size_t l = 0; l < p->k; l++) {
+        double term = c->a.rounded[p->transpose_a ? l * lda + i : i * lda + l] *
+                      c->b.rounded[p->transpose_b ? j * ldb + l : l * ldb + j];
+        sum += term;
+        *size += fabs(term);
     }
-    for (size_t i = 0; i < m; i++)
-        for (size_t j = 0; j < n; j++) {
-            double sum = 0, size = 0;
-            for (size_t l = 0; l < k; l++) {
-                double term = a.rounded[ta ? l * lda + i : i * lda + l] *
-                              b.rounded[tb ? j * ldb + l : l * ldb + j];
-                sum += term;
-                size += fabs(term);
-            }
-            double added[2] = {form & 32 ? stored(row.stored, PLAN_FLOAT32, j) : 0,
-                               form & 64 ? stored(matrix.stored, PLAN_FLOAT32, i * ldc + j) : 0};
-            sum += added[0] + added[1];
-            size += fabs(added[0]) + fabs(added[1]);
-            double error = fabs(stored(results[0], ec, i * ldc + j) - sum);
+    double row = p->result.row ? p->result.row[j] : 0,
+           matrix = p->result.matrix ? p->result.matrix[i * p->result.ld + j] : 0;
+    *size += fabs(row) + fabs(matrix);
+    return sum + row + matrix;
+}
+
+/* Fails where one of the results, of which some may be NULL, is not the product, or was written
+ * between rows. */
+static void check_results(const struct product_case *c, void *const *results) {
+    static const unsigned char kept[12] = {0x41, 0x41, 0x41, 0x41, 0x41, 0x41,
+                                           0x41, 0x41, 0x41, 0x41, 0x41, 0x41};
+    const struct cpu_pair_product *p = &c->product;
+    enum plan_element element = p->result.element;
+    size_t k = p->k, bytes = plan_element_size(element), ldc = p->result.ldc;
+    for (size_t i = 0; i < p->m; i++) {
+        for (size_t j = 0; j < p->n; j++) {
+            double size = 0, sum = expected(c, i, j, &size);
             double most = 0x1p-24 * (double)(k < 40 ? k + 2 : 40) * size +
-                          (ec == PLAN_BFLOAT16 ? 0x1.01p-8 * fabs(sum) : 0);
-            if (!(error <= most))
-                fail_msg("%zu %zu %zu, form %u: element (%zu, %zu) is off by %g of %g", m, n, k,
-                         form, i, j, error, most);
+                          (element == PLAN_BFLOAT16 ? 0x1.01p-8 * fabs(sum) : 0);
+            for (int which = 0; which < IMPLEMENTATIONS; which++) {
+                double error = 0;
+                if (results[which])
+                    error = fabs(stored(results[which], element, i * ldc + j) - sum);
+                if (!(error <= most))
+                    fail_msg("%zu %zu %zu, by %d: element (%zu, %zu) is off by %g of %g", p->m,
+                             p->n, k, which, i, j, error, most);
+            }
         }
-    for (size_t i = 0; i < m; i++) { /* between rows */
-        static const unsigned char kept[12] = {0x41, 0x41, 0x41, 0x41, 0x41, 0x41,
-                                               0x41, 0x41, 0x41, 0x41, 0x41, 0x41};
-        size_t size = plan_element_size(ec);
-        assert_memory_equal((char *)results[0] + (i * ldc + n) * size, kept, 3 * size);
+        for (int which = 0; which < IMPLEMENTATIONS; which++)
+            if (results[which])
+                assert_memory_equal((char *)results[which] + (i * ldc + p->n) * bytes, kept,
+                                    3 * bytes);
     }
-    free(results[0]);
-    source_free(&a);
-    source_free(&b);
-    source_free(&row);
-    source_free(&matrix);
+}
+
+static void check_product(size_t m, size_t n, size_t k, unsigned form) {
+    struct product_case c = product_case_make(m, n, k, form);
+    size_t bytes = m * c.product.result.ldc * plan_element_size(c.product.result.element);
+    void *results[IMPLEMENTATIONS] = {NULL};
+    for (int which = 0; which < IMPLEMENTATIONS; which++) {
+        const struct cpu_pairs *pairs = implementation(which);
+        if (!pairs)
+            continue;
+        void *by_one = results[which] = product_by(pairs, 1, &c);
+        void *by_three = product_by(pairs, 3, &c);
+        assert_memory_equal(by_three, by_one, bytes);
+        free(by_three);
+    }
+    assert_memory_equal(results[WIDE], results[EMULATED], bytes);
+    check_results(&c, results);
+    for (int which = 0; which < IMPLEMENTATIONS; which++)
+        free(results[which]);
+    product_case_free(&c);
 }
 
 static void products_of_all_shapes(void **state) {
@@ -164,7 +208,7 @@ static void results_may_be_added_to(void **state) {
     enum { M = 29, N = 45, K = 1650 };
     struct source a = source_make(M, K, PLAN_BFLOAT16), b = source_make(K, N, PLAN_FLOAT32);
     struct source c = source_make(M, N, PLAN_FLOAT32);
-    for (int which = 0; which < 3; which++) {
+    for (int which = 0; which < IMPLEMENTATIONS; which++) {
         const struct cpu_pairs *pairs = implementation(which);
         if (!pairs)
             continue;
@@ -272,10 +316,10 @@ static void check_attention(size_t tokens, size_t dim, enum plan_element element
     c.x = source_make(tokens, 3 * channels, element);
     c.grad = source_make(tokens, channels, element);
     expect(&c);
-    void *ys[3] = {NULL}, *grads[3] = {NULL};
+    void *ys[IMPLEMENTATIONS] = {NULL}, *grads[IMPLEMENTATIONS] = {NULL};
     float *log_sums = malloc(tokens * sizeof *log_sums);
     assert_non_null(log_sums);
-    for (int which = 0; which < 3; which++) {
+    for (int which = 0; which < IMPLEMENTATIONS; which++) {
         c.sizes.pairs = implementation(which);
         if (!c.sizes.pairs)
             continue;
@@ -302,10 +346,12 @@ static void check_attention(size_t tokens, size_t dim, enum plan_element element
                                      buffer);
         free(buffer);
         check_outputs(&c, y, out, element);
-        assert_memory_equal(y, ys[0], tokens * channels * size);
-        assert_memory_equal(out, grads[0], tokens * 3 * channels * size);
+        if (which == WIDE) {
+            assert_memory_equal(y, ys[EMULATED], tokens * channels * size);
+            assert_memory_equal(out, grads[EMULATED], tokens * 3 * channels * size);
+        }
     }
-    for (int which = 0; which < 3; which++) {
+    for (int which = 0; which < IMPLEMENTATIONS; which++) {
         free(ys[which]);
         free(grads[which]);
     }

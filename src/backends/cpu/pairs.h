@@ -12,7 +12,7 @@
  * two products are added to one sum. Operands may be stored as float32, too: packing rounds them to
  * the nearest bfloat16. A sum takes its products in an order that depends on k alone, the second
  * of each pair first, so that bits depend neither on the rows that are computed together nor on the
- * number of threads, and a processor without the instruction computes the same ones. */
+ * number of threads. */
 
 /* The first of two values in the lower half, the second (0 beyond the end of k) in the upper one.
  */
@@ -74,8 +74,8 @@ struct cpu_pairs {
 /* By the instruction of AVX-512 BF16; NULL where the compiler has none. Only for processors that
  * have it. */
 const struct cpu_pairs *cpu_pairs_native(void);
-/* The same numbers in float32 arithmetic, but for those that are not normal (the instruction takes
- * and makes 0 for them), for tests on other processors. */
+/* The same in float32 arithmetic, for tests on other processors. The last bits may differ, and the
+ * instruction takes and makes 0 for numbers that are not normal. */
 const struct cpu_pairs *cpu_pairs_emulated(void);
 
 #endif

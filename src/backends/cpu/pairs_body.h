@@ -164,7 +164,9 @@ static void finish(const float *sums, size_t width, struct cpu_pair_result r) {
  * where this is inlined, so that sums live in registers. */
 INLINE void tile(size_t rows, size_t pairs, struct cpu_pair_rows a, const cpu_pair *panel,
                  size_t width, struct cpu_pair_result result) {
-    lanes sums[ROWS][2] = {0};
+    lanes sums[ROWS][2];
+    for (size_t i = 0; i < rows; i++) /* as in math/panels.c */
+        sums[i][0] = sums[i][1] = (lanes){0};
     const cpu_pair *left = a.at;
     for (size_t l = 0; l < pairs; l++, left += a.step, panel += PANEL) {
         pair_lanes first = *(const unaligned_pairs *)panel;
