@@ -32,6 +32,8 @@ static void needs_its_processor(void **state) {
         dml_graph_free(graph);
         const char said[] = "--precision bf16: it would not be faster";
         assert_non_null(strstr(dml_error(), said));
+        if (tested() != &dml_backend_cpu)
+            continue; /* a card that takes its place */
         const struct dml_backend *backend;
         const char *note;
         const struct dml_backend_wishes wishes = {.precision = DML_PRECISION_BF16};

@@ -223,7 +223,7 @@ mkdir "$work/twins"
 # twins NAME NAME: a table with two classes of these names in training, and an image twice in testing
 twins() {
     printf 'path,label,split\n'
-    find "$work/$folder/$set/images" -name '*.jpg' | sort | head -40 |
+    find "$work/$folder/$set/images" -name '*.jpg' | sort | sed -n 1,40p |
         awk -F/ -v first="$1" -v second="$2" '{ label = $(NF - 1) } NR <= 4 { label = NR % 2 ? first : second }
             { print $0 "," label "," (NR <= 20 ? "train" : "test") } NR == 40 { print $0 "," label ",test" }'
 }

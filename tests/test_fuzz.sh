@@ -31,7 +31,7 @@ printf '\xef\xbb\xbfimage_id class_id super path\n1 1 1 bicycle_final/111 085.jp
     >"$work/seeds/lists/list"
 printf '%s' '{"flag":true,"number":7,"share":0.25,"text":"caf\u00e9","choice":"first","numbers":[1,2],' \
     '"shares":[0.5],"texts":["a","b"]}' >"$work/seeds/params/all"
-grep -v '^ *$' "$source_folder/experiments/study.txt" | head -5 >"$work/seeds/sweep/study"
+grep -v '^ *$' "$source_folder/experiments/study.txt" | sed -n 1,5p >"$work/seeds/sweep/study"
 printf 'all --bs 8 \\\r\n --lr 1\r\n--loss {1:a,b} --group {1:A,B}_$HOME "x y" --seed {0..2}\n"""Title\n' \
     >"$work/seeds/sweep/lists"
 printf '%s\0loss\n0.5\n0.25\n' '{"csv":{"Data_Train_loss.csv":9},"summary.json":{"epochs":1,"seconds":2.5,"best_loss":0.5,'\

@@ -15,7 +15,7 @@ fail() {
 
 # Eight classes of the bundled images.
 mkdir -p "$work/data/few/images"
-ls "$source/data/emoji200/images" | head -8 | while read -r class; do
+ls "$source/data/emoji200/images" | sed -n 1,8p | while read -r class; do
     ln -s "$source/data/emoji200/images/$class" "$work/data/few/images/$class"
 done
 runs=$work/runs
