@@ -108,7 +108,7 @@ DML_API enum dml_status dml_params_parse_text(struct dml_params *params, const c
 
 /* Makes a text empty, as if its flag said so, which a command line may not where no value means
  * that there is none. */
-enum dml_status dml_params_clear(struct dml_params *params, const char *name);
+DML_API enum dml_status dml_params_clear(struct dml_params *params, const char *name);
 
 /* Whether the parameter was set by a command line or file rather than by its default. */
 DML_API bool dml_params_given(const struct dml_params *params, const char *name);
