@@ -270,13 +270,6 @@ static void little_memory_is_the_processor_s(void **state) {
     assert_int_equal(cuda_host_pieces(), 0);
 }
 
-/* Calls from one that fails to the next: sanitizers are slow. */
-#ifdef __SANITIZE_ADDRESS__
-enum { APART = 5 };
-#else
-enum { APART = 1 };
-#endif
-
 /* Whatever call fails, one line says so, and nothing is left behind. */
 static void every_call_may_fail(void **state) {
     (void)state;
@@ -286,7 +279,7 @@ static void every_call_may_fail(void **state) {
         cuda_banks_make(0, 1, 0, &banks);
         banks.tile = 200;
         bool through = false;
-        for (long at = 0; !through; at += APART) {
+        for (long at = 0; !through; at++) {
             struct learner l;
             cuda_host_fail_at(LONG_MAX);
             open_learner(&l, cases[tried[k]].criterion, cases[tried[k]].flags, &banks, "adam");
