@@ -72,7 +72,8 @@ golden: build
 # The suite once under AddressSanitizer and UndefinedBehaviorSanitizer; fuzzing has its own, and
 # what only repeats training many times or builds again is left out.
 UNSANITIZED = combinations|ranks|sweep|fuzz|install|reliability|trajectory|levels|of_networks
-UNSANITIZED := $(UNSANITIZED)|terms|learning|golden_architectures$$|cuda_(golden|back|device|grouped|prog|transf)
+UNSANITIZED := $(UNSANITIZED)|terms|learning|golden_architectures$$
+UNSANITIZED := $(UNSANITIZED)|cuda_(golden|back|classes|device|grouped|prog|transf)
 sanitize: test-packages
 	@cmake -S . -B $(BUILD)-sanitize -DCMAKE_BUILD_TYPE=RelWithDebInfo -DDML_BENCH=OFF \
 	    -DDML_SANITIZE=address,undefined $(CMAKE_FLAGS) >/dev/null
