@@ -397,19 +397,7 @@ static void test_png_write(void **state) {
     assert_int_equal(dml_png_write("/dev/full/x.png", pixels, WIDTH, HEIGHT), DML_ERROR_IO);
 }
 
-static int setup(void **state) {
-    (void)state;
-    scratch_open();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    scratch_close();
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_numbered),

@@ -497,19 +497,7 @@ static void test_box(void **state) {
     dml_reader_free(reader);
 }
 
-static int setup(void **state) {
-    (void)state;
-    scratch_open();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    scratch_close();
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_cub200),          TEST(test_online_products), TEST(test_in_shop),

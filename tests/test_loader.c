@@ -297,19 +297,7 @@ static void test_early_ends(void **state) {
     free_part(&part);
 }
 
-static int setup(void **state) {
-    (void)state;
-    scratch_open();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    scratch_close();
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 /* A list draws the same for any number of threads and with a cache; what is to be erased comes with
  * its image. */
 static void test_lists(void **state) {

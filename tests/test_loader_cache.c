@@ -155,19 +155,7 @@ static void test_no_file_cache(void **state) {
     free_part(&part);
 }
 
-static int setup(void **state) {
-    (void)state;
-    scratch_open();
-    return 0;
-}
-
-static int teardown(void **state) {
-    (void)state;
-    scratch_close();
-    return 0;
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scratch_setup, scratch_teardown)
 
 int main(void) {
     const struct CMUnitTest tests[] = {

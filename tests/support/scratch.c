@@ -31,6 +31,18 @@ void scratch_close(void) {
     nftw(root, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+int scratch_setup(void **state) {
+    (void)state;
+    scratch_open();
+    return 0;
+}
+
+int scratch_teardown(void **state) {
+    (void)state;
+    scratch_close();
+    return 0;
+}
+
 static char *next_path(void) {
     static char paths[9][4096];
     static int at;

@@ -8,6 +8,10 @@
  * the result stays valid for eight more calls. Folders on the way are made. */
 void scratch_open(void);
 void scratch_close(void); /* removes all of it */
+
+/* The same for each test: cmocka_unit_test_setup_teardown. */
+int scratch_setup(void **state);
+int scratch_teardown(void **state);
 const char *scratch_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
 const char *scratch_write(const char *relative, const void *data, size_t size);
 const char *scratch_text(const char *relative, const char *text);
