@@ -42,6 +42,32 @@ static void test_draws_are_uniform(void **state) {
     assert_true(fabs(sum / N) < 0.02 && fabs(sum2 / N - 1) < 0.03);
 }
 
+/* Many at a time, from any place of a stream, are those drawn one at a time, and at every level of
+ * the processor the same bits, on which every run from random weights depends. */
+static void test_normals_many_at_a_time(void **state) {
+    (void)state;
+    enum { MOST = 5000 };
+    static double many[MOST];
+    const size_t counts[] = {0, 1, 15, 16, 17, 1024, MOST}, kinds = sizeof counts / sizeof *counts;
+    struct dml_rng one = dml_rng_make(3, DML_PURPOSE_INIT, 4, 0), rng = one;
+    uint64_t hash = 0xcbf29ce484222325u;
+    for (size_t c = 0; c < 2 * kinds; c++) {
+        size_t count = counts[c % kinds];
+        if (c == kinds) /* within a block */
+            assert_int_equal(dml_rng_bits(&one), dml_rng_bits(&rng));
+        dml_rng_normals(&rng, many, count);
+        for (size_t i = 0; i < count; i++) {
+            double alone = dml_rng_normal(&one);
+            assert_memory_equal(&alone, many + i, sizeof alone);
+            uint64_t bits;
+            memcpy(&bits, &alone, sizeof bits);
+            hash = (hash ^ bits) * 0x100000001b3u;
+        }
+    }
+    assert_int_equal(dml_rng_bits(&one), dml_rng_bits(&rng));
+    assert_true(hash == 0xfbc1afff1b8ec35du);
+}
+
 static void test_distinct_draws(void **state) {
     (void)state;
     struct dml_rng rng = dml_rng_make(9, DML_PURPOSE_OTHER, 0, 0);
@@ -106,9 +132,13 @@ static void test_suggestions(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_streams_are_named), cmocka_unit_test(test_draws_are_uniform),
-        cmocka_unit_test(test_distinct_draws),    cmocka_unit_test(test_choice_follows_weights),
-        cmocka_unit_test(test_npy_round_trip),    cmocka_unit_test(test_suggestions),
+        cmocka_unit_test(test_streams_are_named),
+        cmocka_unit_test(test_draws_are_uniform),
+        cmocka_unit_test(test_normals_many_at_a_time),
+        cmocka_unit_test(test_distinct_draws),
+        cmocka_unit_test(test_choice_follows_weights),
+        cmocka_unit_test(test_npy_round_trip),
+        cmocka_unit_test(test_suggestions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,6 +56,33 @@ static void log_is_within_its_error(void **state) {
     assert_true(fabs(dml_logf(FLT_MAX) - log((double)FLT_MAX)) < 1e-5);
 }
 
+static void logarithms_in_float64(void **state) {
+    (void)state;
+    double worst = 0;
+    for (int i = 1; i < 1000000; i++) {
+        const double values[] = {i * 1e-6, 1 - i * 0x1p-53, 1 + i * 0x1p-52,
+                                 pow(2, i % 2000 - 1000.5)};
+        for (size_t v = 0; v < 4; v++)
+            worst = fmax(worst, fabs(dml_log64(values[v]) / log(values[v]) - 1));
+    }
+    assert_true(worst < 5e-16);
+    assert_true(dml_log64(1) == 0);
+    assert_true(fabs(dml_log64(DBL_MIN) / log(DBL_MIN) - 1) < 5e-16);
+    assert_true(fabs(dml_log64(DBL_MAX) / log(DBL_MAX) - 1) < 5e-16);
+}
+
+static void cosines_of_turns(void **state) {
+    (void)state;
+    long double worst = 0;
+    for (int i = -1000; i < 1000000; i++) {
+        double v = i * 0x1.0c6f7a0b5ed8dp-20; /* about 1e-6 */
+        worst = fmaxl(worst, fabsl(dml_cos_turns(v) - cosl(2 * 3.14159265358979323846L * v)));
+    }
+    assert_true(worst < 3e-16L);
+    assert_true(dml_cos_turns(0) == 1 && dml_cos_turns(0.25) == 0);
+    assert_true(dml_cos_turns(0.5) == -1 && dml_cos_turns(0.75) == 0 && dml_cos_turns(1) == 1);
+}
+
 static void rows_are_summed_whatever_their_length(void **state) {
     (void)state;
     enum { MOST = 40 };
@@ -111,6 +138,8 @@ int main(void) {
         cmocka_unit_test(exp_is_within_its_error),
         cmocka_unit_test(exp_holds_at_the_ends),
         cmocka_unit_test(log_is_within_its_error),
+        cmocka_unit_test(logarithms_in_float64),
+        cmocka_unit_test(cosines_of_turns),
         cmocka_unit_test(rows_are_summed_whatever_their_length),
         cmocka_unit_test(integers_have_the_order_of_numbers),
         cmocka_unit_test(a_square_is_turned),

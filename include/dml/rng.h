@@ -40,6 +40,9 @@ DML_API uint64_t dml_rng_below(struct dml_rng *rng,
 DML_API double dml_rng_uniform(struct dml_rng *rng); /* [0, 1) with 53 bits */
 DML_API double dml_rng_normal(struct dml_rng *rng);  /* mean 0, variance 1 */
 
+/* out (count): what as many calls of dml_rng_normal return, to the bit, on all threads. */
+DML_API void dml_rng_normals(struct dml_rng *rng, double *out, size_t count);
+
 /* Index drawn with probability weights[i] / sum; weights are >= 0. Returns n when all are 0. */
 DML_API size_t dml_rng_choice(struct dml_rng *rng, const double *weights, size_t n);
 

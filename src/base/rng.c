@@ -1,23 +1,6 @@
 #include "dml/rng.h"
 
-#include <math.h>
-#include <string.h>
-
-static void philox(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4]) {
-    uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
-    uint32_t k0 = key[0], k1 = key[1];
-    for (int round = 0; round < 10; round++) {
-        uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
-        uint32_t n0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0, n2 = (uint32_t)(p0 >> 32) ^ c3 ^ k1;
-        c1 = (uint32_t)p1;
-        c3 = (uint32_t)p0;
-        c0 = n0;
-        c2 = n2;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
-}
+#include "base/philox.h"
 
 struct dml_rng dml_rng_make(uint64_t seed, enum dml_purpose purpose, uint64_t first,
                             uint64_t second) {
@@ -27,14 +10,14 @@ struct dml_rng dml_rng_make(uint64_t seed, enum dml_purpose purpose, uint64_t fi
     const uint32_t name[4] = {(uint32_t)first, (uint32_t)(first >> 32) ^ ((uint32_t)purpose << 24),
                               (uint32_t)second, (uint32_t)(second >> 32)};
     uint32_t hashed[4];
-    philox(user, name, hashed);
+    dml_philox(user, name, hashed);
     struct dml_rng rng = {.key = {hashed[0], hashed[1]}, .counter = {0, 0, hashed[2], hashed[3]}};
     return rng;
 }
 
 uint32_t dml_rng_bits(struct dml_rng *rng) {
     if (rng->left == 0) {
-        philox(rng->key, rng->counter, rng->block);
+        dml_philox(rng->key, rng->counter, rng->block);
         if (++rng->counter[0] == 0)
             rng->counter[1]++;
         rng->left = 4;
@@ -57,13 +40,8 @@ uint64_t dml_rng_below(struct dml_rng *rng, uint64_t n) {
 }
 
 double dml_rng_uniform(struct dml_rng *rng) {
-    return (double)(bits64(rng) >> 11) * 0x1p-53;
-}
-
-double dml_rng_normal(struct dml_rng *rng) {
-    double u = 1.0 - dml_rng_uniform(rng); /* (0, 1] */
-    double v = dml_rng_uniform(rng);
-    return sqrt(-2.0 * log(u)) * cos(2.0 * 3.14159265358979323846 * v);
+    uint32_t high = dml_rng_bits(rng);
+    return dml_uniform_of(high, dml_rng_bits(rng));
 }
 
 size_t dml_rng_choice(struct dml_rng *rng, const double *weights, size_t n) {

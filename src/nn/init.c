@@ -14,12 +14,14 @@ static void fill_uniform(struct dml_rng *rng, size_t fan_in, float *values, size
 /* Normal with mean 0; what falls beyond `cut` standard deviations is drawn again. */
 static void fill_normal(struct dml_rng *rng, double deviation, double cut, float *values,
                         size_t count) {
-    for (size_t i = 0; i < count; i++) {
-        double x;
-        do
-            x = dml_rng_normal(rng);
-        while (fabs(x) > cut);
-        values[i] = (float)(x * deviation);
+    double drawn[4096];
+    const size_t most = sizeof drawn / sizeof *drawn;
+    for (size_t done = 0; done < count;) {
+        size_t n = count - done < most ? count - done : most;
+        dml_rng_normals(rng, drawn, n);
+        for (size_t i = 0; i < n; i++)
+            if (fabs(drawn[i]) <= cut)
+                values[done++] = (float)(drawn[i] * deviation);
     }
 }
 

@@ -14,17 +14,22 @@ static uint64_t fnv1a(const char *text) {
     return hash;
 }
 
-double fill_uniform(const char *name, size_t i) {
-    uint64_t z = fnv1a(name) + (i + 1) * 0x9E3779B97F4A7C15u;
+static double uniform(uint64_t stream, size_t i) {
+    uint64_t z = stream + (i + 1) * 0x9E3779B97F4A7C15u;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
     z = (z ^ z >> 27) * 0x94D049BB133111EBu;
     z ^= z >> 31;
     return (double)(z >> 11) * 0x1p-53;
 }
 
+double fill_uniform(const char *name, size_t i) {
+    return uniform(fnv1a(name), i);
+}
+
 void fill_signed(const char *name, double scale, float *values, size_t count) {
+    uint64_t stream = fnv1a(name);
     for (size_t i = 0; i < count; i++)
-        values[i] = (float)((2.0 * fill_uniform(name, i) - 1.0) * scale);
+        values[i] = (float)((2.0 * uniform(stream, i) - 1.0) * scale);
 }
 
 void fill_param(const struct dml_graph_param *param, float *values) {
