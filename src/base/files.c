@@ -32,8 +32,12 @@ static const char *not_replaceable(const char *path) {
 static FILE *open_temporary(const char *path) {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "wb");
-    if (fd >= 0 && !file)
+    if (fd >= 0 && !file) {
+        int reason = errno;
         close(fd);
+        unlink(path);
+        errno = reason;
+    }
     return file;
 }
 
