@@ -151,6 +151,14 @@ enum dml_status dml_write_file(const char *path, const void *data, size_t size) 
     return dml_output_commit(&output);
 }
 
+void dml_read_start(const char *path, char *text, size_t size) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? 0 : read(fd, text, size - 1);
+    text[length > 0 ? length : 0] = 0;
+    if (fd >= 0)
+        close(fd);
+}
+
 enum dml_status dml_read_file(const char *path, char **data, size_t *size) {
     struct dml_mapping mapping;
     enum dml_status status = dml_map_file(path, &mapping);

@@ -194,13 +194,9 @@ static enum dml_status find_transport(int started, const struct dml_transport **
 /* One number for processes that see each other: the machine since it was booted, and the processes
  * that can be seen there. */
 static uint64_t machine(void) {
-    char boot[64] = "", host[64] = "";
+    char boot[64], host[64] = "";
     struct stat processes = {0};
-    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-    if (file && !fgets(boot, sizeof boot, file))
-        boot[0] = 0;
-    if (file)
-        fclose(file);
+    dml_read_start("/proc/sys/kernel/random/boot_id", boot, sizeof boot);
     if (!*boot)
         gethostname(host, sizeof host - 1);
     if (stat("/proc/self/ns/pid", &processes))

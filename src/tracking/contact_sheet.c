@@ -52,19 +52,21 @@ static enum dml_status read_tile(struct sheet *sheet, const struct dml_part *par
     return status ? status : dml_resize(&sheet->resizer, &scaling, &sheet->image, tile);
 }
 
-static void place(struct sheet *sheet, int row, int column, const struct dml_part *part,
-                  size_t image, const uint8_t frame[3]) {
+/* An image that cannot be read is a grey tile. */
+static enum dml_status place(struct sheet *sheet, int row, int column, const struct dml_part *part,
+                             size_t image, const uint8_t frame[3]) {
     uint8_t tile[TILE * TILE * 3];
     int left = GAP / 2 + column * (BOX + GAP) + (column > 0 ? QUERY_GAP : 0);
     int top = GAP / 2 + row * (BOX + GAP);
     fill(sheet, left, top, BOX, BOX, frame);
-    if (read_tile(sheet, part, image, tile) != DML_OK) {
+    enum dml_status status = read_tile(sheet, part, image, tile);
+    bool unreadable = status == DML_ERROR_INPUT || status == DML_ERROR_IO;
+    if (unreadable)
         fill(sheet, left + FRAME, top + FRAME, TILE, TILE, grey);
-        return;
-    }
-    for (int y = 0; y < TILE; y++)
+    for (int y = 0; !status && y < TILE; y++)
         memcpy(sheet->pixels + ((size_t)(top + FRAME + y) * WIDTH + (size_t)(left + FRAME)) * 3,
                tile + (size_t)y * TILE * 3, TILE * 3);
+    return unreadable ? DML_OK : status;
 }
 
 /* The gallery's nearest images to `query`, nearest first; returns how many there are. */
@@ -109,14 +111,15 @@ static enum dml_status choose(const struct dml_part *part, uint64_t seed, size_t
     return DML_OK;
 }
 
-static void draw_row(struct sheet *sheet, const struct dml_part *part, const float *embeddings,
-                     size_t dim, int row, size_t query) {
+static enum dml_status draw_row(struct sheet *sheet, const struct dml_part *part,
+                                const float *embeddings, size_t dim, int row, size_t query) {
     size_t nearest[DML_SHEET_NEAREST];
     size_t count = find_nearest(part, embeddings, dim, query, nearest);
-    place(sheet, row, 0, part, query, dark);
-    for (size_t i = 0; i < count; i++)
-        place(sheet, row, (int)i + 1, part, nearest[i],
-              part->labels[nearest[i]] == part->labels[query] ? green : red);
+    enum dml_status status = place(sheet, row, 0, part, query, dark);
+    for (size_t i = 0; !status && i < count; i++)
+        status = place(sheet, row, (int)i + 1, part, nearest[i],
+                       part->labels[nearest[i]] == part->labels[query] ? green : red);
+    return status;
 }
 
 enum dml_status dml_contact_sheet_write(const char *path, const struct dml_part *part,
@@ -136,9 +139,10 @@ enum dml_status dml_contact_sheet_write(const char *path, const struct dml_part 
     sheet.pixels = dml_alloc((size_t)sheet.height * WIDTH, 3);
     if (sheet.pixels) {
         fill(&sheet, 0, 0, WIDTH, sheet.height, white);
-        for (size_t i = 0; i < count; i++)
-            draw_row(&sheet, part, embeddings, dim, (int)i, queries[i]);
-        status = dml_png_write(path, sheet.pixels, WIDTH, sheet.height);
+        for (size_t i = 0; !status && i < count; i++)
+            status = draw_row(&sheet, part, embeddings, dim, (int)i, queries[i]);
+        if (!status)
+            status = dml_png_write(path, sheet.pixels, WIDTH, sheet.height);
     } else {
         status = DML_ERROR_MEMORY;
     }

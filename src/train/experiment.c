@@ -407,14 +407,11 @@ void dml_experiment_close(struct dml_experiment *e) {
 /* The processor's name as the system reports it; a constant text where it does not. */
 static const char *processor_name(void) {
     static _Thread_local char name[96];
-    FILE *info = fopen("/proc/cpuinfo", "r");
-    char line[256];
-    snprintf(name, sizeof name, "unknown");
-    while (info && fgets(line, sizeof line, info))
-        if (sscanf(line, "model name : %95[^\n]", name) == 1)
-            break;
-    if (info)
-        fclose(info);
+    char text[2048];
+    dml_read_start("/proc/cpuinfo", text, sizeof text);
+    const char *line = strstr(text, "model name");
+    if (!line || sscanf(line, "model name : %95[^\n]", name) != 1)
+        snprintf(name, sizeof name, "unknown");
     return name;
 }
 

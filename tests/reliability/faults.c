@@ -9,6 +9,7 @@
  *     FAULT_PLACES a file for the places that called, "place calls" a line. A place is the
  *                  stack of return addresses within the program and the one from which a library
  *                  called, if one did; it is the same in every run
+ *     FAULT_SHOW   a file for the stacks of the calls that fail
  *     FAULT_IN     name of the program that it is about; others that it starts are left alone
  *
  * The loader's allocations are not counted: it ends the program by itself. Standard streams are
@@ -41,6 +42,7 @@ static long at, failing = 1;
 static atomic_long calls;
 static const char *places_file;
 static uint64_t only_place;
+static int show = -1;
 static const void *whole; /* where the program lies */
 
 /* Places that called, and how often. */
@@ -64,6 +66,8 @@ __attribute__((constructor)) static void begin(void) {
     failing = number("FAULT_FOR", 1);
     places_file = getenv("FAULT_PLACES");
     only_place = getenv("FAULT_PLACE") ? strtoull(getenv("FAULT_PLACE"), NULL, 16) : 0;
+    if (getenv("FAULT_SHOW"))
+        show = open(getenv("FAULT_SHOW"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     Dl_info info;
     whole = dladdr((void *)getauxval(AT_ENTRY), &info) ? info.dli_fbase : NULL;
     backtrace((void *[1]){NULL}, 1); /* which allocates the first time */
@@ -150,8 +154,13 @@ static bool due(void) {
         here = !only_place || place == only_place;
         call = only_place ? of_place : call;
     }
+    bool fails = here && at > 0 && call >= at && call < at + failing;
+    if (fails && show >= 0) {
+        void *frames[DEPTH];
+        backtrace_symbols_fd(frames, backtrace(frames, DEPTH), show);
+    }
     within = false;
-    return here && at > 0 && call >= at && call < at + failing;
+    return fails;
 }
 
 /* Whose allocation it is: MEMORY, LIBRARY, or OFF where it is to be left alone. */
