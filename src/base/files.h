@@ -29,8 +29,8 @@ void dml_output_clean(const char *folder, const char *name);
 /* Writes a whole file in this way. */
 enum dml_status dml_write_file(const char *path, const void *data, size_t size);
 
-/* The first bytes of a file of the system's, and a 0 byte, in text (size): "" where it cannot be read.
- * Needs no memory, so that there is always the same answer. */
+/* The first bytes of a file of the system's, and a 0 byte, in text (size): "" where it cannot be
+ * read. Needs no memory, so that there is always the same answer. */
 void dml_read_start(const char *path, char *text, size_t size);
 
 /* Reads a whole file; the result has a 0 byte after it and is freed with free(). */
