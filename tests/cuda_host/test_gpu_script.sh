@@ -68,9 +68,9 @@ in_table '^images a second +cut off'
 in_table '^net_bf16_step +5000 +10000 +0.50$'
 in_table '^racecheck, golden_criteria +left out'
 
+rm "$work/gpu.txt" # that of the run before
 "$source/tests/gpu.sh" "$work" >"$work/out" & script=$!
-until grep -q '^one epoch, resnet18, bf16' "$work/out"; do sleep 0.1; done
-until grep -q '^one epoch, resnet18, bf16' "$work/gpu.txt"; do sleep 0.1; done
+until grep -qs '^one epoch, resnet18, bf16' "$work/gpu.txt"; do sleep 0.1; done
 kill $script
 ! wait $script || fail "status 0 although it was ended"
 in_table '^the script was ended here'
