@@ -4,8 +4,11 @@
 #include "support/run_fixture.h"
 #include "tracking/contact_sheet.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 /* Images of tests/golden: three classes of four, of which one file does not exist. */
 enum { IMAGES = 12, DIM = 3 };
@@ -114,11 +117,29 @@ static void test_bad_input(void **state) {
     free_part(&part);
 }
 
+/* A file that does not exist is a grey tile; what the process lacks is told. */
+static void test_shortage(void **state) {
+    (void)state;
+    struct dml_part part;
+    float embeddings[IMAGES * DIM] = {0};
+    struct rlimit before;
+    make_part(&part);
+    int next = open("/dev/null", O_RDONLY);
+    assert_true(next >= 0 && close(next) == 0 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+    struct rlimit none = {(rlim_t)next, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    enum dml_status status = dml_contact_sheet_write("a.png", &part, embeddings, DIM, 1);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(status, DML_ERROR_UNSUPPORTED);
+    free_part(&part);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_frames_tell_right_from_wrong),
         TEST(test_gallery_and_queries),
         TEST(test_bad_input),
+        TEST(test_shortage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
