@@ -84,8 +84,10 @@ int dml_comm_speaker(const struct dml_comm *comm) {
     return speaker(comm->lost);
 }
 
+/* One line is all that a run says of its end, by whichever thread. */
+static atomic_flag telling = ATOMIC_FLAG_INIT;
+
 static void tell(const struct dml_comm *comm, int lost) {
-    static atomic_flag telling = ATOMIC_FLAG_INIT; /* this thread or the other */
     if (comm->rank != speaker(lost) || has_been_told() || atomic_flag_test_and_set(&telling))
         return;
     dprintf(comm->errors, "dml %s: %s\n", comm->command, dml_error());
@@ -104,12 +106,10 @@ bool dml_comm_watch_ended(void) {
 }
 
 void dml_comm_tell_of_end(const struct dml_comm *comm, int rank) {
-    static bool done;
     const struct dml_rank *other = &comm->ranks[rank];
-    if (!ended || done || other->machine == comm->ranks[comm->rank].machine ||
-        comm->rank != speaker(rank))
+    if (!ended || other->machine == comm->ranks[comm->rank].machine ||
+        comm->rank != speaker(rank) || atomic_flag_test_and_set(&telling))
         return;
-    done = true;
     dprintf(
         comm->errors,
         "dml %s: this run is being ended from outside while rank %d of %d, process %d on %s, does "
