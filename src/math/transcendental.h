@@ -22,6 +22,18 @@ static inline int32_t dml_float_to_bits(float value) {
     return bits;
 }
 
+static inline double dml_bits_to_double(uint64_t bits) {
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline uint64_t dml_double_to_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 /* e^x for x in [-86.9, 88.7228], where the result is a normal number; anything else gives a
  * meaningless number. Relative error below 1.5e-7. */
 static inline float dml_expf_normal(float x) {
@@ -97,12 +109,7 @@ static inline double dml_exp64(double x) {
     p = p * r + 1.0 / 6;
     p = p * r + 0.5;
     p = p * r * r + r + 1.0;
-    uint64_t power, bits;
-    memcpy(&power, &shifted, sizeof power);
-    memcpy(&bits, &p, sizeof bits);
-    bits += power << 52;
-    double result;
-    memcpy(&result, &bits, sizeof result);
+    double result = dml_bits_to_double(dml_double_to_bits(p) + (dml_double_to_bits(shifted) << 52));
     result = x < least ? 0.0 : result;
     return x > most ? (double)INFINITY : result;
 }
@@ -111,14 +118,11 @@ static inline double dml_exp64(double x) {
  * meaningless number. Relative error below 5e-16. */
 static inline double dml_log64(double x) {
     /* x = m 2^e with m in [sqrt(1/2), sqrt(2)); log m = 2 artanh s with s = (m - 1) / (m + 1). */
-    uint64_t bits, biased;
-    double m, e;
-    memcpy(&bits, &x, sizeof bits);
+    uint64_t bits = dml_double_to_bits(x);
     uint64_t power = (bits - 0x3FE6A09E667F3BCDu) & 0xFFF0000000000000u;
-    bits -= power;
-    memcpy(&m, &bits, sizeof m);
-    biased = ((power >> 52) ^ 0x800) | 0x4330000000000000u; /* the bits of 2^52 + 2048 + e */
-    memcpy(&e, &biased, sizeof e);
+    double m = dml_bits_to_double(bits - power);
+    /* The bits of 2^52 + 2048 + e. */
+    double e = dml_bits_to_double(((power >> 52) ^ 0x800) | 0x4330000000000000u);
     e -= 4503599627370496.0 + 2048;
     double s = (m - 1) / (m + 1), s2 = s * s;
     double p = 1.0 / 21;
@@ -157,13 +161,10 @@ static inline double dml_cos_turns(double v) {
     s = s * t2 + 1.0 / 120;
     s = s * t2 - 1.0 / 6;
     s = s * t2 * t + t;
-    uint64_t quarter, bits;
-    memcpy(&quarter, &shifted, sizeof quarter);
-    double result = quarter & 1 ? s : c;
-    memcpy(&bits, &result, sizeof bits);
-    bits ^= ((quarter + 1) & 2) << 62; /* negative in the second and third quarter */
-    memcpy(&result, &bits, sizeof result);
-    return result;
+    uint64_t quarter = dml_double_to_bits(shifted);
+    uint64_t bits = dml_double_to_bits(quarter & 1 ? s : c);
+    /* Negative in the second and third quarter. */
+    return dml_bits_to_double(bits ^ ((quarter + 1) & 2) << 62);
 }
 
 #endif
