@@ -23,6 +23,11 @@ static int by_value(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+double bench_median(double *values, size_t count) {
+    qsort(values, count, sizeof *values, by_value);
+    return values[count / 2];
+}
+
 static double processor_time(void) {
     struct timespec time;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
@@ -47,8 +52,7 @@ double bench_time(void (*work)(void *data), void *data, int runs, double seconds
         work(data);
         times[count++] = clock() - before;
     }
-    qsort(times, (size_t)count, sizeof *times, by_value);
-    return times[count / 2];
+    return bench_median(times, (size_t)count);
 }
 
 void bench_ok(enum dml_status status) {

@@ -16,6 +16,9 @@ void bench_report(const char *bench, const char *name, double value, const char 
  * one call is all. */
 double bench_time(void (*work)(void *data), void *data, int runs, double seconds);
 
+/* The median of values (count >= 1), which are sorted. */
+double bench_median(double *values, size_t count);
+
 /* Ends the benchmark with the error's message unless `status` is DML_OK. */
 void bench_ok(enum dml_status status);
 

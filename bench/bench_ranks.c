@@ -2,7 +2,6 @@
 #include "rank_job.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 /* usage: bench_ranks
  *
@@ -11,18 +10,12 @@
 
 enum { PART = 8, TURNS = 5 };
 
-static int order(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Of values[0], values[stride], ... */
 static double median(const double *values, size_t stride) {
     double sorted[TURNS];
     for (int t = 0; t < TURNS; t++)
         sorted[t] = values[(size_t)t * stride];
-    qsort(sorted, TURNS, sizeof *sorted, order);
-    return sorted[TURNS / 2];
+    return bench_median(sorted, TURNS);
 }
 
 int main(int argc, char **argv) {
