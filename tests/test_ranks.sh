@@ -100,12 +100,12 @@ struck() {
     local code=0 start=(--resume "$(folder lost)")
     local text="rank $2 of 2 is lost: its process [0-9]* on .* has ended"
     [ -e "$(folder lost)" ] || start=("${base[@]}" --savename lost --state_minutes 0)
-    [ "$1" != stop ] || text=${text/has ended/has not answered for 3 s (--rank_limit)}
+    [ "$1" != stop ] && [ "$1" != hang ] || text=${text/has ended/has not answered for 3 s (--rank_limit)}
     # others may have come before it was there
     [ "$3" != init ] || text=".*rank $2 \(${text#rank $2 }\|is stopped\|was not seen on .*\)"
     LD_PRELOAD=$(dirname "$dml")/libhosts_strike.so STRIKE=$1 STRIKE_RANK=$2 STRIKE_AT=$3 \
         STRIKE_WHAT=$4 STRIKE_TIMES=$5 "$dml" train "${start[@]}" --ranks 2 \
-        --rank_limit $([ "$1" = stop ] && echo 3 || echo 20) >"$work/log" 2>"$work/errors" || code=$?
+        --rank_limit $([ "$1" = stop ] || [ "$1" = hang ] && echo 3 || echo 20) >"$work/log" 2>"$work/errors" || code=$?
     [ $code = 1 ] && [ "$(grep -c "^dml train: " "$work/errors")" = 1 ] &&
         grep -q "^dml train: $text$" "$work/errors" ||
         { cat "$work/log" "$work/errors"; fail "$*: status $code"; }
@@ -114,6 +114,7 @@ images=$(find "$work/data/emoji12/images" -name '*.*g' | wc -l) # each is looked
 struck kill 1 init "" 1                       # it has not yet come
 struck kill 1 open /images/ $((images + 5))   # it loads
 struck exit 1 send 328 2                      # embeddings, labels and indices
+struck hang 0 send 328 2                      # MPI does not return from that
 struck kill 0 send 1048576 1                  # gradients
 struck kill 1 send 992 1                      # embeddings of test images
 struck exit 0 rename checkpoint_Test 1        # it writes a checkpoint
@@ -129,7 +130,7 @@ if [ "${DML_STRIKES:-}" = all ]; then # whatever happens to whomever wherever
         'rename checkpoint_Test 1'; do
         [ "$at" != "open /images/ $((images + 16))" ] || # the last step and the evaluation are left
             struck kill 0 rename checkpoint_Test 1
-        for strike in kill stop exit; do
+        for strike in kill stop exit hang; do
             for rank in 0 1; do
                 echo "  $strike, rank $rank, $at"
                 case "$rank $at" in # while rank 0 writes the checkpoint, others wait for it

@@ -25,12 +25,35 @@ struct dml_comm_calls {
     bool sent; /* `own` */
 };
 
+static const char *start_send(struct dml_comm *comm, const void *data, size_t bytes, int rank,
+                              int tag, struct dml_request *out) {
+    dml_comm_enter(comm, rank);
+    const char *error = comm->transport->send(data, bytes, rank, tag, out);
+    dml_comm_leave(comm);
+    return error;
+}
+
+static const char *start_receive(struct dml_comm *comm, void *data, size_t bytes, int rank, int tag,
+                                 struct dml_request *out) {
+    dml_comm_enter(comm, rank);
+    const char *error = comm->transport->receive(data, bytes, rank, tag, out);
+    dml_comm_leave(comm);
+    return error;
+}
+
+static const char *test(struct dml_comm *comm, struct dml_request *request, int rank, bool *done) {
+    dml_comm_enter(comm, rank);
+    const char *error = comm->transport->test(request, done);
+    dml_comm_leave(comm);
+    return error;
+}
+
 enum dml_status dml_comm_listen(struct dml_comm *comm) {
     comm->calls = dml_alloc(1, sizeof *comm->calls);
     if (!comm->calls)
         return DML_ERROR_MEMORY;
-    const char *error = comm->transport->receive(&comm->calls->heard, sizeof comm->calls->heard, -1,
-                                                 DML_TAG_FAILURE, &comm->calls->listening);
+    const char *error = start_receive(comm, &comm->calls->heard, sizeof comm->calls->heard, -1,
+                                      DML_TAG_FAILURE, &comm->calls->listening);
     return error ? dml_fail(DML_ERROR_IO, "between ranks: %s", error) : DML_OK;
 }
 
@@ -38,7 +61,7 @@ void dml_comm_deafen(struct dml_comm *comm) {
     bool heard = false;
     if (!comm->calls)
         return;
-    if (!comm->broken && !comm->transport->test(&comm->calls->listening, &heard) && !heard)
+    if (!comm->broken && !test(comm, &comm->calls->listening, -1, &heard) && !heard)
         comm->transport->cancel(&comm->calls->listening);
     free(comm->calls->data.items);
     free(comm->calls);
@@ -63,7 +86,7 @@ static enum dml_status lose_patience(struct dml_comm *comm, int rank) {
 static enum dml_status hear(struct dml_comm *comm) {
     bool done = false;
     const struct failure *heard = &comm->calls->heard;
-    if (comm->transport->test(&comm->calls->listening, &done) || !done)
+    if (test(comm, &comm->calls->listening, -1, &done) || !done)
         return DML_OK;
     comm->broken = true;
     comm->lost = heard->lost;
@@ -127,8 +150,8 @@ static enum dml_status start(struct dml_comm *comm, struct dml_calls *calls, int
         char *data = (char *)transfer->data + at;
         call->rank = transfer->rank;
         const char *error =
-            sends ? comm->transport->send(data, bytes, transfer->rank, tag, &call->request)
-                  : comm->transport->receive(data, bytes, transfer->rank, tag, &call->request);
+            sends ? start_send(comm, data, bytes, transfer->rank, tag, &call->request)
+                  : start_receive(comm, data, bytes, transfer->rank, tag, &call->request);
         if (error)
             return lose_touch(comm, transfer->rank, error);
         calls->count++;
@@ -153,7 +176,7 @@ enum dml_status dml_comm_test(struct dml_comm *comm, struct dml_calls *calls) {
     int failed = -1;
     for (size_t i = 0; i < calls->count; i++) {
         bool done = false;
-        const char *error = comm->transport->test(&calls->items[i].request, &done);
+        const char *error = test(comm, &calls->items[i].request, calls->items[i].rank, &done);
         if (error && failed < 0) {
             failed = calls->items[i].rank;
             snprintf(failure, sizeof failure, "%s", error);
@@ -270,11 +293,11 @@ static void send_all(struct dml_comm *comm, const void *data, size_t bytes, int 
     bool done[comm->size];
     for (int r = 0; r < comm->size; r++)
         done[r] = r == comm->rank || dml_comm_ended(comm, r) ||
-                  comm->transport->send(data, bytes, r, tag, &requests[r]) != NULL;
+                  start_send(comm, data, bytes, r, tag, &requests[r]) != NULL;
     for (double until = dml_now() + 1; dml_now() < until;) {
         bool all = true;
         for (int r = 0; r < comm->size; r++) {
-            if (!done[r] && comm->transport->test(&requests[r], &done[r]))
+            if (!done[r] && test(comm, &requests[r], r, &done[r]))
                 done[r] = true;
             all = all && done[r];
         }
@@ -309,10 +332,10 @@ void dml_comm_part(struct dml_comm *comm) {
         send_all(comm, &over, 1, DML_TAG_OVER);
         return;
     }
-    if (comm->transport->receive(&over, 1, 0, DML_TAG_OVER, &request))
+    if (start_receive(comm, &over, 1, 0, DML_TAG_OVER, &request))
         return;
     for (double until = dml_now() + comm->limit; dml_now() < until && !done;) {
-        if (comm->transport->test(&request, &done) || dml_comm_told() || dml_comm_ended(comm, 0))
+        if (test(comm, &request, 0, &done) || dml_comm_told() || dml_comm_ended(comm, 0))
             break;
         pause_for(1000);
     }

@@ -72,6 +72,11 @@ void dml_comm_watch_listen(void);
 enum dml_status dml_comm_watch_start(struct dml_comm *comm);
 void dml_comm_watch_end(struct dml_comm *comm);
 
+/* Before and after each call of MPI, which is for a message to or from `rank` (-1: any). The watch
+ * tells of one that does not return, and ends the process a little after the limit. */
+void dml_comm_enter(struct dml_comm *comm, int rank);
+void dml_comm_leave(struct dml_comm *comm);
+
 /* The rank whose process it found ended, with a message that says so; -1: none. */
 int dml_comm_watch_lost(struct dml_comm *comm);
 

@@ -14,12 +14,17 @@
 enum { LOOK_MS = 50 }; /* between two looks */
 
 /* mpirun ends all ranks a second or two after it has lost one, and a step may take longer: so a
- * thread watches the others, and tells the user at once. */
+ * thread watches the others, and tells the user at once. It also watches this rank's own calls of
+ * MPI: one in which a connection breaks may never return (Open MPI 4.1 waits for its own lock). */
 struct dml_comm_watch {
     pthread_t thread;
     atomic_int lost; /* -1: none */
+    atomic_int call; /* whom MPI is being called for; OUTSIDE: it is not being called */
+    atomic_uint calls;
     atomic_bool over;
 };
+
+enum { OUTSIDE = -2 };
 
 /* Set by SIGUSR2, which a rank that has told the user sends to those on its machine: they have
  * nothing to add, least of all that its process has ended. */
@@ -130,6 +135,49 @@ static void look_away(void) {
     nanosleep(&(struct timespec){0, LOOK_MS * 1000000L}, NULL);
 }
 
+void dml_comm_enter(struct dml_comm *comm, int rank) {
+    if (!comm->watch)
+        return;
+    atomic_fetch_add(&comm->watch->calls, 1);
+    atomic_store(&comm->watch->call, rank);
+}
+
+void dml_comm_leave(struct dml_comm *comm) {
+    if (comm->watch)
+        atomic_store(&comm->watch->call, OUTSIDE);
+}
+
+/* A call of MPI that has not returned, as far as `watch` has seen. */
+struct stuck {
+    unsigned call;
+    unsigned looks;
+};
+
+/* Tells of a call that does not return, and ends the process if it never does: the others, which
+ * wait for this rank, come to the limit first. */
+static void look_at_call(struct dml_comm *comm, struct stuck *stuck) {
+    enum { LATE_MS = 500, LATER_MS = 2000 };
+    unsigned call = atomic_load(&comm->watch->calls);
+    int rank = atomic_load(&comm->watch->call);
+    if (rank == OUTSIDE || call != stuck->call) {
+        *stuck = (struct stuck){.call = call};
+        return;
+    }
+    double passed =
+        ++stuck->looks * LOOK_MS; /* time during which all were suspended is not in it */
+    rank = rank >= 0 ? rank : comm->rank == 0;
+    if (passed > LATE_MS)
+        dml_comm_tell_of_end(comm, rank);
+    if (passed < comm->limit * 1000 + LATER_MS)
+        return;
+    dml_fail(DML_ERROR_IO,
+             "rank %d of %d is lost: MPI has not returned from a call for its process %d on %s for "
+             "%.4g s (--rank_limit)",
+             rank, comm->size, (int)comm->ranks[rank].pid, comm->ranks[rank].host, comm->limit);
+    tell(comm, rank);
+    _exit(1);
+}
+
 static void *watch(void *data) {
     struct dml_comm *comm = data;
     struct dml_comm_watch *own = comm->watch;
@@ -137,8 +185,10 @@ static void *watch(void *data) {
     sigemptyset(&blocked);
     sigaddset(&blocked, SIGUSR2);
     pthread_sigmask(SIG_BLOCK, &blocked, NULL);
-    while (!atomic_load(&own->over) && atomic_load(&own->lost) < 0) {
+    struct stuck stuck = {0};
+    while (!atomic_load(&own->over)) {
         look_away();
+        look_at_call(comm, &stuck);
         for (int r = 0; r < comm->size && atomic_load(&own->lost) < 0; r++) {
             if (r == comm->rank || !dml_comm_ended(comm, r) || atomic_load(&own->over))
                 continue;
@@ -158,6 +208,7 @@ enum dml_status dml_comm_watch_start(struct dml_comm *comm) {
     if (!comm->watch)
         return DML_ERROR_MEMORY;
     atomic_init(&comm->watch->lost, -1);
+    atomic_init(&comm->watch->call, OUTSIDE);
     int reason = pthread_create(&comm->watch->thread, NULL, watch, comm);
     if (!reason)
         return DML_OK;

@@ -5,7 +5,7 @@
 # its state. Needs root, Linux' tun devices and Open MPI; exit status 77 where one is missing, but for
 # CI, where that fails.
 set -euo pipefail
-dml=$1 source=$2 link=$3
+dml=$1 source=$2 link=$3 hang=$(dirname "$1")/libhosts_strike.so
 fail() { echo "FAILED: $*" >&2; exit 1; }
 skip() {
     [ "${CI:-}" != true ] || fail "nothing is left out in CI: $*"
@@ -75,20 +75,24 @@ on_two() {
     rm -f "$work/errors"
     ip netns exec $here unshare --uts bash -c 'hostname here; exec "$@"' bash mpirun -n 2 \
         --host 10.77.0.1,10.77.0.2 --bind-to none -x OMP_NUM_THREADS \
-        "$dml" train --rank_limit 4 "$@" >"$work/log" 2>"$work/errors" &
+        "$dml" train "$@" >"$work/log" 2>"$work/errors" &
     run=$!
 }
-# after EPOCHS of the run, SIGNAL for the rank on the other host
-strike() {
-    local rank=
-    until [ "$(wc -l 2>/dev/null <"$folder/CSV_Logs/Data_Train_loss.csv")" = $(($1 + 1)) ]; do
+# until COMMAND...: waits for what it finds, while the run is at work
+until_it() {
+    until "$@" 2>/dev/null; do
         kill -0 "$run" 2>/dev/null || { cat "$work/log" "$work/errors"; fail "it ended before that"; }
         sleep 0.05
-    done 2>/dev/null
+    done
+}
+has_epochs() { [ "$(wc -l <"$folder/CSV_Logs/Data_Train_loss.csv")" = $(($1 + 1)) ]; }
+# strike SIGNAL: for the rank on the other host
+strike() {
+    local rank=
     for process in $(ip netns pids $there); do
         [ "$(readlink "/proc/$process/exe")" != "$(readlink -f "$dml")" ] || rank=$process
     done
-    kill -"$2" "$rank"
+    kill -"$1" "$rank"
 }
 # named TEXT: the run fails, and one line of ours says so
 named() {
@@ -101,15 +105,25 @@ named() {
 }
 
 echo "a rank of another host that does not answer is named, and so is one that dies"
-on_two "${base[@]}" --savename two
-strike 1 STOP
+on_two "${base[@]}" --savename two --rank_limit 4
+until_it has_epochs 1
+strike STOP
 named "rank 1 of 2 is lost: its process [0-9]* on there has not answered for 4 s (--rank_limit)$"
 grep -q "^  rank 0    here, process" "$work/log" && grep -q "^  rank 1    there, process" "$work/log" ||
     { cat "$work/log"; fail "the hosts are not in the table of the ranks"; }
-on_two --resume "$folder"
-strike 2 KILL
+on_two --resume "$folder" --rank_limit 4
+until_it has_epochs 2
+strike KILL
 # mpirun ends the others; one that is slow to notice hears nothing of the rank for 4 s
-named ".*rank 1 of 2\(, process [0-9]* on there, does not answer\| is lost: its process [0-9]* on there \)"
+ended="this run is being ended from outside while rank 1 of 2, process [0-9]* on there,"
+named "\($ended does not answer\|rank 1 of 2 is lost: its process [0-9]* on there \)"
+
+echo "also while MPI does not return from a call, as Open MPI 4.1 when the connection breaks in it"
+LD_PRELOAD=$hang STRIKE=hang STRIKE_RANK=0 STRIKE_AT=send STRIKE_TIMES=5 \
+    on_two --resume "$folder" --rank_limit 60
+until_it grep -q "a call hangs" "$work/errors"
+strike KILL
+named "$ended does not answer: it may be lost"
 
 echo "the run goes on to what one process would have made of it"
 on_two --resume "$folder"

@@ -1,10 +1,11 @@
 /* Preloaded into the ranks of a run: something happens to one of them at a place of its work.
  *
- *     STRIKE_RANK=1 STRIKE=kill|stop|exit|sleep STRIKE_AT=init|send|sent|receive|open|rename
+ *     STRIKE_RANK=1 STRIKE=kill|stop|exit|sleep|hang STRIKE_AT=init|send|sent|receive|open|rename
  *     STRIKE_WHAT=... STRIKE_TIMES=n
  *
  * strikes at the n-th message of STRIKE_WHAT bytes, before or after it is sent, or at the n-th file
- * whose path has STRIKE_WHAT in it; init: when it joins the others. It sleeps for a second. */
+ * whose path has STRIKE_WHAT in it; init: when it joins the others. It sleeps for a second; a
+ * call that hangs never returns, and says so. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <mpi.h>
@@ -34,6 +35,9 @@ static void strike(const char *at, const char *path, long bytes) {
         _exit(0);
     if (strcmp(setting("STRIKE"), "sleep") == 0)
         sleep(1);
+    else if (strcmp(setting("STRIKE"), "hang") == 0)
+        for (dprintf(STDERR_FILENO, "a call hangs\n");;)
+            pause();
     else
         raise(strcmp(setting("STRIKE"), "stop") == 0 ? SIGSTOP : SIGKILL);
 }
