@@ -179,7 +179,7 @@ static void by_head(struct product_bound *bound, const struct product *p) {
         else
             dml_panels_pack(p->k, p->n, right, p->n, panels);
         dml_panels_multiply(p->m, p->n, p->k, a + i * p->m * p->k, p->transpose_a ? 1 : p->k,
-                            p->transpose_a ? p->m : 1, panels, false, c + i * p->m * p->n, p->n);
+                            p->transpose_a ? p->m : 1, panels, NULL, 0, c + i * p->m * p->n, p->n);
     }
 }
 

@@ -82,7 +82,7 @@ static void check_panels(struct dml_rng *rng, size_t m, size_t n, size_t k, bool
     dml_panels_pack(k, n, b, n, panels);
     dml_panels_pack_transposed(k, n, bt, k, again);
     assert_memory_equal(panels, again, size * sizeof *panels);
-    dml_panels_multiply(m, n, k, a, row, step, panels, true, c, ldc);
+    dml_panels_multiply(m, n, k, a, row, step, panels, c, ldc, c, ldc);
     for (size_t i = 0; i < m; i++)
         for (size_t j = 0; j < ldc; j++) {
             double sum = first[i * ldc + j], magnitude = fabs(sum);
@@ -94,9 +94,9 @@ static void check_panels(struct dml_rng *rng, size_t m, size_t n, size_t k, bool
             assert_true(fabs(c[i * ldc + j] - sum) <= (j < n ? 1e-6 * magnitude : 0));
         }
     /* One row at a time, and what was in c does not matter: the same bits. */
-    dml_panels_multiply(m, n, k, a, row, step, panels, false, c, ldc);
+    dml_panels_multiply(m, n, k, a, row, step, panels, NULL, 0, c, ldc);
     for (size_t i = 0; i < m; i++) {
-        dml_panels_multiply(1, n, k, a + i * row, row, step, panels, false, first, ldc);
+        dml_panels_multiply(1, n, k, a + i * row, row, step, panels, NULL, 0, first, ldc);
         assert_memory_equal(first, c + i * ldc, n * sizeof *c);
     }
     free(a);

@@ -331,8 +331,8 @@ static void forward_tile(const struct step *step, enum stages stages, struct pac
     size_t count = least(n - first, SAMPLES);
     _Alignas(64) float rows[SAMPLES * BLOCK];
     if (stages & (COSINES | AGAIN))
-        dml_panels_multiply(count, width, dim, step->x + first * dim, dim, 1, packed.across, false,
-                            rows, width);
+        dml_panels_multiply(count, width, dim, step->x + first * dim, dim, 1, packed.across, NULL,
+                            0, rows, width);
     else
         load_rows(step, start, first, count, rows);
     bool add = start > part * step->blocks * BLOCK;
@@ -351,8 +351,9 @@ static void forward_tile(const struct step *step, enum stages stages, struct pac
         for (size_t i = 0; i < count; i++)
             sums[i] =
                 (add ? sums[i] : 0) + block_exponentials(step, first + i, start, rows + i * width);
-        dml_panels_multiply(count, dim, width, rows, width, 1, packed.along, add,
-                            step->pulls + (part * n + first) * dim, dim);
+        float *pulls = step->pulls + (part * n + first) * dim;
+        dml_panels_multiply(count, dim, width, rows, width, 1, packed.along, add ? pulls : NULL,
+                            dim, pulls, dim);
     }
     if (step->kept || stages & AGAIN)
         store_rows(step, start, first, count, rows);
@@ -475,7 +476,7 @@ static void backward_group(const struct step *step, size_t first) {
     }
     float *slopes =
         step->rule->inner ? grad : step->slopes + (size_t)omp_get_thread_num() * step->group * dim;
-    dml_panels_multiply(width, dim, step->n, exps, 1, width, step->scaled, false, slopes, dim);
+    dml_panels_multiply(width, dim, step->n, exps, 1, width, step->scaled, NULL, 0, slopes, dim);
     if (step->rule->inner)
         return;
     dml_units_backward(grad, scores->norms + first, width, dim, slopes);

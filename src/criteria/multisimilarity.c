@@ -239,7 +239,7 @@ static void backward_rows(const struct step *step, bool mutual, size_t first, fl
             backward_row(step, first + i, weight, rows + i * m);
         else
             reference_row(step, first + i, weight, rows + i * m);
-    dml_panels_multiply(count, dim, m, rows, m, 1, step->packed, false, grad + first * dim, dim);
+    dml_panels_multiply(count, dim, m, rows, m, 1, step->packed, NULL, 0, grad + first * dim, dim);
 }
 
 static enum dml_status forward_backward(void *data, const struct dml_batch *batch,

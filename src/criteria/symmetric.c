@@ -87,7 +87,7 @@ void dml_symmetric_backward(const struct dml_symmetric *s, dml_symmetric_fill fi
             const size_t rows = n - i < HEIGHT ? n - i : HEIGHT;
             for (size_t r = 0; r < rows; r++)
                 fill(data, i + r, f + r * n);
-            dml_panels_multiply(rows, dim, n, f, n, 1, s->panels, false, grad + i * dim, dim);
+            dml_panels_multiply(rows, dim, n, f, n, 1, s->panels, NULL, 0, grad + i * dim, dim);
             for (size_t r = i; r < i + rows; r++)
                 finish_row(s, r, scale, grad + r * dim);
         }

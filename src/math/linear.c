@@ -83,7 +83,8 @@ void dml_gemm_tile(size_t m, size_t n, size_t k, const float *a, size_t lda, con
             size_t width = n - j < DML_PANEL ? n - j : DML_PANEL;
             size_t depth = k - l < DEPTH ? k - l : DEPTH;
             dml_panels_pack_transposed(depth, width, b + j * ldb + l, ldb, panel);
-            dml_panels_multiply(m, width, depth, a + l, lda, 1, panel, l > 0, c + j, ldc);
+            dml_panels_multiply(m, width, depth, a + l, lda, 1, panel, l > 0 ? c + j : NULL, ldc,
+                                c + j, ldc);
         }
 }
 #else

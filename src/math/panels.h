@@ -36,13 +36,15 @@ static inline void dml_prefetch(const float *from, size_t count) {
         __builtin_prefetch(from + i, 0, 2);
 }
 
-/* c (m, n), its rows `ldc` apart, becomes a b, or gains it (`add`); k is at least 1. Element (i, l)
- * of a is a[i * row + l * step]; `panels` is b (k, n). */
+/* c (m, n), its rows `ldc` apart, becomes from + a b; k is at least 1. Element (i, l) of a is
+ * a[i * row + l * step]; `panels` is b (k, n). The rows of `from` are `from_ld` apart, which may be
+ * 0; it may be c itself, with its ldc, or NULL: nothing. */
 void dml_panels_multiply(size_t m, size_t n, size_t k, const float *a, size_t row, size_t step,
-                         const float *panels, bool add, float *c, size_t ldc);
+                         const float *panels, const float *from, size_t from_ld, float *c,
+                         size_t ldc);
 
-/* The same for one panel and at most DML_PANEL_ROWS rows, to c with rows DML_PANEL apart; `stretch`
- * terms of a sum are added by themselves at a time. */
+/* The same for one panel and at most DML_PANEL_ROWS rows, to c with rows DML_PANEL apart, which
+ * gains it with `add`; `stretch` terms of a sum are added by themselves at a time. */
 void dml_panel_multiply(size_t rows, size_t k, size_t stretch, const float *a, size_t row,
                         const float *panel, bool add, float *c);
 

@@ -1,6 +1,7 @@
 #include "math/products.h"
 
 #include "math/panels.h"
+#include "math/turn.h"
 
 #include <omp.h>
 #include <stdbool.h>
@@ -68,18 +69,46 @@ void dml_product_begin(const struct dml_product_start *start, size_t top, size_t
     }
 }
 
-/* Some rows of a part: the columns of op(a) that they are read from may lie far apart in memory,
- * and are then packed. */
+/* `from` (depth, rows), its rows `ld` apart, transposed. */
+static void turn(size_t rows, size_t depth, const float *from, size_t ld, float *to) {
+    size_t whole_rows = rows / DML_TURN * DML_TURN, whole_depth = depth / DML_TURN * DML_TURN;
+    for (size_t l = 0; l < whole_depth; l += DML_TURN)
+        for (size_t i = 0; i < whole_rows; i += DML_TURN)
+            dml_turn(from + l * ld + i, ld, to + i * depth + l, depth);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t l = i < whole_rows ? whole_depth : 0; l < depth; l++)
+            to[i * depth + l] = from[l * ld + i];
+}
+
+/* What the part with the upper left element (top, left) starts from. */
+static struct dml_product_start start_at(const struct dml_product_start *whole, size_t top,
+                                         size_t left) {
+    struct dml_product_start start = {0};
+    if (whole && whole->row)
+        start.row = whole->row + left;
+    if (whole && whole->matrix)
+        start = (struct dml_product_start){start.row, whole->matrix + top * whole->ld + left,
+                                           whole->ld};
+    return start;
+}
+
+/* Some rows of a part. Those of a transposed `a` are turned first: a tile of few rows would use a
+ * fraction of each line of cache, which are too many for the nearest one. */
 static void multiply(int transpose_a, size_t rows, size_t width, size_t depth, const float *a,
-                     size_t lda, const float *work, bool add, float *c, size_t ldc) {
-    if (!transpose_a) {
-        dml_panels_multiply(rows, width, depth, a, lda, 1, work, add, c, ldc);
-        return;
+                     size_t lda, const float *work, struct dml_product_start start, float *c,
+                     size_t ldc) {
+    float turned[DEEP * ROWS];
+    if (transpose_a) {
+        turn(rows, depth, a, lda, turned);
+        a = turned;
+        lda = depth;
     }
-    float packed[DEEP * ROWS];
-    for (size_t l = 0; l < depth; l++)
-        memcpy(packed + l * rows, a + l * lda, rows * sizeof *packed);
-    dml_panels_multiply(rows, width, depth, packed, 1, rows, work, add, c, ldc);
+    if (start.row && start.matrix) {
+        dml_product_begin(&start, 0, 0, rows, width, c, ldc);
+        start = (struct dml_product_start){NULL, c, ldc};
+    }
+    dml_panels_multiply(rows, width, depth, a, lda, 1, work, start.row ? start.row : start.matrix,
+                        start.row ? 0 : start.ld, c, ldc);
 }
 
 void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
@@ -87,7 +116,6 @@ void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k,
                  float *c, size_t ldc, float *work) {
     size_t row = transpose_a ? 1 : lda, step = transpose_a ? lda : 1;
     size_t wide = part_of(n, WIDE), deep = part_of(k, DEEP), height = height_of(m);
-    bool begins = start && (start->row || start->matrix);
     for (size_t j = 0; j < n; j += wide)
         for (size_t l = 0; l < k; l += deep) {
             size_t width = least(n - j, wide), depth = least(k - l, deep);
@@ -95,11 +123,11 @@ void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k,
                  work);
 #pragma omp parallel for schedule(dynamic, 1) if (m * width * depth > 2000000)
             for (size_t i = 0; i < m; i += height) {
-                size_t rows = least(m - i, height);
-                if (begins && l == 0)
-                    dml_product_begin(start, i, j, rows, width, c + i * ldc + j, ldc);
-                multiply(transpose_a, rows, width, depth, a + i * row + l * step, lda, work,
-                         begins || l > 0, c + i * ldc + j, ldc);
+                float *to = c + i * ldc + j;
+                multiply(transpose_a, least(m - i, height), width, depth, a + i * row + l * step,
+                         lda, work,
+                         l > 0 ? (struct dml_product_start){NULL, to, ldc} : start_at(start, i, j),
+                         to, ldc);
             }
         }
 }

@@ -70,7 +70,7 @@ static void multiply_qk(const struct cpu_attention *s, const float *x, float *pa
                         float *scores) {
     size_t stride = 3 * s->channels;
     dml_panels_pack_transposed(s->dim, s->tokens, x + s->channels, stride, panels);
-    dml_panels_multiply(s->tokens, s->tokens, s->dim, x, stride, 1, panels, false, scores,
+    dml_panels_multiply(s->tokens, s->tokens, s->dim, x, stride, 1, panels, NULL, 0, scores,
                         s->tokens);
 }
 
@@ -82,7 +82,7 @@ static void head_forward(const struct cpu_attention *s, const float *x, float *y
     for (size_t t = 0; t < s->tokens; t++)
         log_sums[t] = cpu_softmax(scores + t * s->tokens, s->tokens, scale);
     dml_panels_pack(s->tokens, s->dim, x + 2 * s->channels, 3 * s->channels, panels);
-    dml_panels_multiply(s->tokens, s->dim, s->tokens, scores, s->tokens, 1, panels, false, y,
+    dml_panels_multiply(s->tokens, s->dim, s->tokens, scores, s->tokens, 1, panels, NULL, 0, y,
                         s->channels);
 }
 
@@ -127,16 +127,17 @@ static void head_backward(const struct cpu_attention *s, const float *x, const f
     float scale = 1.0f / sqrtf((float)dim);
     multiply_qk(s, x, panels, scores);
     dml_panels_pack_transposed(dim, tokens, v, wide, panels); /* d = grad v^T */
-    dml_panels_multiply(tokens, tokens, dim, grad, s->channels, 1, panels, false, d, tokens);
+    dml_panels_multiply(tokens, tokens, dim, grad, s->channels, 1, panels, NULL, 0, d, tokens);
     for (size_t t = 0; t < tokens; t++)
         cpu_softmax_gradient(scores + t * tokens, d + t * tokens, tokens, log_sums[t], scale);
     dml_panels_pack(tokens, dim, grad, s->channels, panels); /* for v: p^T grad */
-    dml_panels_multiply(tokens, dim, tokens, scores, 1, tokens, panels, false,
+    dml_panels_multiply(tokens, dim, tokens, scores, 1, tokens, panels, NULL, 0,
                         out + 2 * s->channels, wide);
     dml_panels_pack(tokens, dim, k, wide, panels); /* for q: d k */
-    dml_panels_multiply(tokens, dim, tokens, d, tokens, 1, panels, false, out, wide);
+    dml_panels_multiply(tokens, dim, tokens, d, tokens, 1, panels, NULL, 0, out, wide);
     dml_panels_pack(tokens, dim, q, wide, panels); /* for k: d^T q */
-    dml_panels_multiply(tokens, dim, tokens, d, 1, tokens, panels, false, out + s->channels, wide);
+    dml_panels_multiply(tokens, dim, tokens, d, 1, tokens, panels, NULL, 0, out + s->channels,
+                        wide);
 }
 
 static enum dml_status backward(const struct cpu_run *run, const struct plan_step *step) {
