@@ -174,6 +174,40 @@ static void packed_products_of_all_shapes(void **state) {
             check_packed_product(&rng, shapes[s][0], shapes[s][1], shapes[s][2], form);
 }
 
+/* The product of before, to the bit, and sums of columns. */
+static void check_gradients(struct dml_rng *rng, size_t m, size_t n, size_t k) {
+    size_t ldg = m + 1, ldx = n + 2;
+    float *grad = random_floats(rng, k * ldg), *x = random_floats(rng, k * ldx);
+    float *c = random_floats(rng, m * n), *again = random_floats(rng, m * n);
+    float *sums = random_floats(rng, m), *work = random_floats(rng, dml_product_workspace(n, k));
+    dml_product(1, 0, m, n, k, grad, ldg, x, ldx, NULL, c, n, work);
+    dml_product_gradients(m, n, k, grad, ldg, x, ldx, again, n, sums, work);
+    assert_memory_equal(c, again, m * n * sizeof *c);
+    for (size_t i = 0; i < m; i++) {
+        double sum = 0, size = 0;
+        for (size_t l = 0; l < k; l++) {
+            sum += grad[l * ldg + i];
+            size += fabsf(grad[l * ldg + i]);
+        }
+        assert_true(fabs(sums[i] - sum) <= 1e-6 * size);
+    }
+    free(grad);
+    free(x);
+    free(c);
+    free(again);
+    free(sums);
+    free(work);
+}
+
+static void gradients_of_all_shapes(void **state) {
+    (void)state;
+    struct dml_rng rng = dml_rng_make(9, DML_PURPOSE_OTHER, 0, 0);
+    const size_t shapes[][3] = {
+        {1, 1, 1}, {3, 500, 300}, {13, 37, 19}, {97, 1100, 5}, {50, 33, 1601}};
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        check_gradients(&rng, shapes[s][0], shapes[s][1], shapes[s][2]);
+}
+
 static void gram_is_symmetric(void **state) {
     (void)state;
     struct dml_rng rng = dml_rng_make(4, DML_PURPOSE_OTHER, 0, 0);
@@ -464,6 +498,7 @@ int main(void) {
         cmocka_unit_test(gram_is_symmetric),
         cmocka_unit_test(rings_of_classmates),
         cmocka_unit_test(packed_products_of_all_shapes),
+        cmocka_unit_test(gradients_of_all_shapes),
         cmocka_unit_test(inner_products_in_both_precisions),
         cmocka_unit_test(gemm64_with_any_threads),
         cmocka_unit_test(planners_with_any_threads),

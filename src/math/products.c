@@ -92,17 +92,33 @@ static struct dml_product_start start_at(const struct dml_product_start *whole, 
     return start;
 }
 
+static float sum_of(const float *values, size_t count) {
+    enum { STRETCH = 64 }; /* summed in float32; those sums are summed in float64 */
+    double sum = 0;
+    for (size_t l = 0; l < count; l += STRETCH) {
+        float part = 0;
+#pragma omp simd reduction(+ : part)
+        for (size_t i = l; i < least(l + STRETCH, count); i++)
+            part += values[i];
+        sum += part;
+    }
+    return (float)sum;
+}
+
 /* Some rows of a part. Those of a transposed `a` are turned first: a tile of few rows would use a
- * fraction of each line of cache, which are too many for the nearest one. */
+ * fraction of each line of cache, which are too many for the nearest one. Then they can be summed
+ * while they are there, too. */
 static void multiply(int transpose_a, size_t rows, size_t width, size_t depth, const float *a,
                      size_t lda, const float *work, struct dml_product_start start, float *c,
-                     size_t ldc) {
+                     size_t ldc, float *sums) {
     float turned[DEEP * ROWS];
     if (transpose_a) {
         turn(rows, depth, a, lda, turned);
         a = turned;
         lda = depth;
     }
+    for (size_t i = 0; sums && i < rows; i++)
+        sums[i] += sum_of(a + i * lda, depth);
     if (start.row && start.matrix) {
         dml_product_begin(&start, 0, 0, rows, width, c, ldc);
         start = (struct dml_product_start){NULL, c, ldc};
@@ -111,9 +127,9 @@ static void multiply(int transpose_a, size_t rows, size_t width, size_t depth, c
                         start.row ? 0 : start.ld, c, ldc);
 }
 
-void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
-                 size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
-                 float *c, size_t ldc, float *work) {
+static void product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
+                    size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
+                    float *c, size_t ldc, float *sums, float *work) {
     size_t row = transpose_a ? 1 : lda, step = transpose_a ? lda : 1;
     size_t wide = part_of(n, WIDE), deep = part_of(k, DEEP), height = height_of(m);
     for (size_t j = 0; j < n; j += wide)
@@ -127,7 +143,20 @@ void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k,
                 multiply(transpose_a, least(m - i, height), width, depth, a + i * row + l * step,
                          lda, work,
                          l > 0 ? (struct dml_product_start){NULL, to, ldc} : start_at(start, i, j),
-                         to, ldc);
+                         to, ldc, sums && j == 0 ? sums + i : NULL);
             }
         }
+}
+
+void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k, const float *a,
+                 size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
+                 float *c, size_t ldc, float *work) {
+    product(transpose_a, transpose_b, m, n, k, a, lda, b, ldb, start, c, ldc, NULL, work);
+}
+
+void dml_product_gradients(size_t m, size_t n, size_t k, const float *grad, size_t ldg,
+                           const float *x, size_t ldx, float *c, size_t ldc, float *sums,
+                           float *work) {
+    memset(sums, 0, m * sizeof *sums);
+    product(1, 0, m, n, k, grad, ldg, x, ldx, NULL, c, ldc, sums, work);
 }

@@ -28,4 +28,10 @@ void dml_product(int transpose_a, int transpose_b, size_t m, size_t n, size_t k,
                  size_t lda, const float *b, size_t ldb, const struct dml_product_start *start,
                  float *c, size_t ldc, float *work);
 
+/* The gradients of a linear layer's weights and biases from those of its results, grad (k, m), and
+ * its inputs, x (k, n): c (m, n) = grad^T x, and sums (m), the sums of grad's columns. */
+void dml_product_gradients(size_t m, size_t n, size_t k, const float *grad, size_t ldg,
+                           const float *x, size_t ldx, float *c, size_t ldc, float *sums,
+                           float *work);
+
 #endif

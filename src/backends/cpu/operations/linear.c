@@ -46,17 +46,10 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     float *grad_bias = cpu_params_grad(run->params, fusion->node, DML_ROLE_BIAS);
     struct cpu_values grad = cpu_values_at(run, step->in), x = cpu_values_at(run, step->other);
     struct cpu_rounding rounding = cpu_op_rounding(run->params, fusion);
-    const struct cpu_product of_weight = {.transpose_a = true,
-                                          .m = out.width,
-                                          .n = in.width,
-                                          .k = out.count,
-                                          .a = {grad.at, grad.element, out.stride},
-                                          .b = {x.at, x.element, in.stride},
-                                          .c = grad_weight,
-                                          .ldc = in.width};
-    enum dml_status status = cpu_product_run(&of_weight, rounding, cpu_at(run, step->scratch));
-    if (grad_bias)
-        cpu_column_sums(&out, grad, (struct cpu_values){0}, grad_bias);
+    const struct cpu_matrix inputs = {x.at, x.element, in.stride};
+    enum dml_status status =
+        cpu_op_parameter_grads(rounding, &out, grad, &inputs, in.width, grad_weight, grad_bias,
+                               cpu_at(run, step->scratch));
     struct cpu_values grad_x = cpu_values_at(run, step->out);
     if (!grad_x.at || status)
         return status;

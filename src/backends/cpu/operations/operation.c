@@ -44,6 +44,28 @@ struct cpu_rounding cpu_op_rounding(const struct cpu_params *params,
     return tokens ? params->rounding : (struct cpu_rounding){NULL, NULL};
 }
 
+enum dml_status cpu_op_parameter_grads(struct cpu_rounding rounding,
+                                       const struct cpu_row_shape *rows, struct cpu_values grad,
+                                       const struct cpu_matrix *x, size_t x_width,
+                                       float *weight_grad, float *bias_grad, void *scratch) {
+    if (bias_grad && !rounding.pairs && !rounding.engine) {
+        dml_product_gradients(rows->width, x_width, rows->count, grad.at, rows->stride, x->values,
+                              x->ld, weight_grad, x_width, bias_grad, scratch);
+        return DML_OK;
+    }
+    const struct cpu_product product = {.transpose_a = true,
+                                        .m = rows->width,
+                                        .n = x_width,
+                                        .k = rows->count,
+                                        .a = {grad.at, grad.element, rows->stride},
+                                        .b = *x,
+                                        .c = weight_grad,
+                                        .ldc = x_width};
+    if (bias_grad)
+        cpu_column_sums(rows, grad, (struct cpu_values){0}, bias_grad);
+    return cpu_product_run(&product, rounding, scratch);
+}
+
 size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_fusion *fusion, size_t m,
                               size_t n, size_t k) {
     const struct cpu_planning *planning = plan->traits->context;

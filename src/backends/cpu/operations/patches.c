@@ -89,23 +89,14 @@ static enum dml_status backward(const struct cpu_run *run, const struct plan_ste
     struct sizes s = sizes_of(plan, fusion);
     struct cpu_row_shape rows = cpu_rows_of(&fusion->layout, plan->n);
     struct cpu_values grad = cpu_values_at(run, step->in);
-    float *bias = cpu_params_grad(run->params, fusion->node, DML_ROLE_BIAS);
     float *patches = cpu_at(run, step->scratch);
     gather(&s, &plan_input_of(plan, fusion)->layout, cpu_at(run, step->other), patches);
-    const struct cpu_product product = {
-        .transpose_a = true,
-        .m = rows.width,
-        .n = s.width,
-        .k = s.patches,
-        .a = {grad.at, grad.element, rows.stride},
-        .b = {patches, PLAN_FLOAT32, s.width},
-        .c = cpu_params_grad(run->params, fusion->node, DML_ROLE_WEIGHT),
-        .ldc = s.width};
-    enum dml_status status = cpu_product_run(&product, cpu_op_rounding(run->params, fusion),
-                                             (char *)patches + patches_bytes(&s));
-    if (bias)
-        cpu_column_sums(&rows, grad, (struct cpu_values){0}, bias);
-    return status;
+    const struct cpu_matrix inputs = {patches, PLAN_FLOAT32, s.width};
+    return cpu_op_parameter_grads(cpu_op_rounding(run->params, fusion), &rows, grad, &inputs,
+                                  s.width,
+                                  cpu_params_grad(run->params, fusion->node, DML_ROLE_WEIGHT),
+                                  cpu_params_grad(run->params, fusion->node, DML_ROLE_BIAS),
+                                  (char *)patches + patches_bytes(&s));
 }
 
 const struct cpu_op *cpu_op_patches(void) {
