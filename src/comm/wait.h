@@ -73,7 +73,7 @@ enum dml_status dml_comm_watch_start(struct dml_comm *comm);
 void dml_comm_watch_end(struct dml_comm *comm);
 
 /* Before and after each call of MPI, which is for a message to or from `rank` (-1: any). The watch
- * tells of one that does not return, and ends the process a little after the limit. */
+ * tells of one that does not return, and ends the process after twice the limit. */
 void dml_comm_enter(struct dml_comm *comm, int rank);
 void dml_comm_leave(struct dml_comm *comm);
 

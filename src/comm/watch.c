@@ -153,27 +153,27 @@ struct stuck {
     unsigned looks;
 };
 
-/* Tells of a call that does not return, and ends the process if it never does: the others, which
- * wait for this rank, come to the limit first. */
+/* Tells of a call that does not return, and ends the process if it never does. The others name this
+ * rank before: one that is late by the limit, and then waits for as long, is ahead of it. */
 static void look_at_call(struct dml_comm *comm, struct stuck *stuck) {
-    enum { LATE_MS = 500, LATER_MS = 2000 };
+    static const double SECONDS = 0.5, MORE = 2;
     unsigned call = atomic_load(&comm->watch->calls);
     int rank = atomic_load(&comm->watch->call);
     if (rank == OUTSIDE || call != stuck->call) {
         *stuck = (struct stuck){.call = call};
         return;
     }
-    double passed =
-        ++stuck->looks * LOOK_MS; /* time during which all were suspended is not in it */
+    /* not by the clock, so that time during which all were suspended is not in it */
+    double passed = ++stuck->looks * (LOOK_MS / 1000.0);
     rank = rank >= 0 ? rank : comm->rank == 0;
-    if (passed > LATE_MS)
+    if (passed > SECONDS)
         dml_comm_tell_of_end(comm, rank);
-    if (passed < comm->limit * 1000 + LATER_MS)
+    if (passed < 2 * comm->limit + MORE)
         return;
     dml_fail(DML_ERROR_IO,
-             "rank %d of %d is lost: MPI has not returned from a call for its process %d on %s for "
-             "%.4g s (--rank_limit)",
-             rank, comm->size, (int)comm->ranks[rank].pid, comm->ranks[rank].host, comm->limit);
+             "rank %d of %d is lost: a call of MPI for its process %d on %s has not returned for "
+             "%.4g s, twice --rank_limit",
+             rank, comm->size, (int)comm->ranks[rank].pid, comm->ranks[rank].host, passed);
     tell(comm, rank);
     _exit(1);
 }

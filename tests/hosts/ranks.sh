@@ -124,6 +124,15 @@ LD_PRELOAD=$hang STRIKE=hang STRIKE_RANK=0 STRIKE_AT=send STRIKE_TIMES=5 \
 until_it grep -q "a call hangs" "$work/errors"
 strike KILL
 named "$ended does not answer: it may be lost"
+LD_PRELOAD=$hang STRIKE=hang STRIKE_RANK=0 STRIKE_AT=send STRIKE_TIMES=5 \
+    on_two --resume "$folder" --rank_limit 4
+until_it grep -q "a call hangs" "$work/errors"
+strike STOP # woken by mpirun at the end, it may have a word of its own
+code=0
+wait "$run" || code=$?
+run=
+[ $code = 1 ] && grep -q "^dml train: rank 1 of 2 is lost: a call of MPI for its process [0-9]* on there has not returned for [0-9.]* s, twice --rank_limit$" "$work/errors" ||
+    { cat "$work/log" "$work/errors"; fail "status $code of a call that never returns"; }
 
 echo "the run goes on to what one process would have made of it"
 on_two --resume "$folder"

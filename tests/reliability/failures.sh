@@ -26,7 +26,7 @@ begin() {
     "$dml" train "${base[@]}" --n_epochs 1000 --eval_every 1000 --savename "$1" --save_path begun \
         "${@:2}" >"$1.log" 2>"$1.errors" </dev/null &
     holder=$!
-    for _ in $(seq 200); do
+    for _ in $(seq 1200); do
         ! grep -q . "begun/emoji8/$1/CSV_Logs/Data_Train_steps.csv" 2>/dev/null || return 0
         sleep 0.05
     done

@@ -78,7 +78,7 @@ bad "is the state of a different run"
 echo "two programs in one folder"
 (cd "$work" && exec "$dml" train --resume results/emoji16/one --n_epochs 1000) >"$work/first" 2>&1 &
 first=$!
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     grep -q "^results" "$work/first" && break
     sleep 0.1
 done
@@ -91,7 +91,7 @@ wait $first 2>/dev/null || true
 grep -aq "it ended without a word" "$work/results/runs.sqlite"* || fail "a dead run stays running"
 (cd "$work" && exec "$dml" train --resume results/emoji16/one --n_epochs 1000) >"$work/first" 2>&1 &
 second=$!
-for _ in $(seq 100); do
+for _ in $(seq 600); do
     grep -q "^results" "$work/first" && break
     sleep 0.1
 done
