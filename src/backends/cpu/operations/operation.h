@@ -89,8 +89,8 @@ struct cpu_rounding cpu_op_rounding(const struct cpu_params *params,
 size_t cpu_op_product_scratch(const struct plan *plan, const struct plan_fusion *fusion, size_t m,
                               size_t n, size_t k);
 
-/* The gradients of a linear layer's weights (of w_grad's rows, the width of `rows`) and, unless it
- * is NULL, biases: from those of its results, rows of that shape, and its inputs, rows of x. */
+/* The gradients of a linear layer's weights (outputs, x_width) and, unless it is NULL, biases
+ * (outputs): from those of its results, of the shape `rows`, and its inputs, the rows of x. */
 enum dml_status cpu_op_parameter_grads(struct cpu_rounding rounding,
                                        const struct cpu_row_shape *rows, struct cpu_values grad,
                                        const struct cpu_matrix *x, size_t x_width,
