@@ -15,6 +15,7 @@ BUILD ?= build
 JOBS ?= $(shell nproc)
 # Some tests wait for processes or for the disk: one more than there are cores.
 TEST_JOBS ?= $(shell expr $(JOBS) + 1)
+CTEST = TMPDIR=$$($(CURDIR)/tests/support/folder.sh) ctest --output-on-failure
 NAME ?=
 SUITE ?= bookworm trixie
 
@@ -48,7 +49,7 @@ demo: program
 	@examples/demo.sh $(BUILD)/dml
 
 test: check-format build sanitize levels
-	cd $(BUILD) && ctest --output-on-failure -j $(TEST_JOBS)
+	cd $(BUILD) && $(CTEST) -j $(TEST_JOBS)
 
 # The quick tests of the library once for each processor level below the one of `make test`.
 levels: build
@@ -62,11 +63,11 @@ levels: build
 # Without what repeats training many times, or builds again.
 LONG = combinations|ranks|cuda|sweep|trajectory|architectures|of_networks|_train|learning|terms|vit|fuzz
 quick: build
-	cd $(BUILD) && ctest --output-on-failure -j $(TEST_JOBS) -E '$(LONG)|install|levels|reliability' \
+	cd $(BUILD) && $(CTEST) -j $(TEST_JOBS) -E '$(LONG)|install|levels|reliability' \
 	    $(QUICK)
 
 unit: build
-	cd $(BUILD) && ctest --output-on-failure $(CTEST_FLAGS)
+	cd $(BUILD) && $(CTEST) $(CTEST_FLAGS)
 
 golden: build
 	cd $(BUILD) && ctest --verbose -L golden
@@ -80,7 +81,7 @@ sanitize: test-packages
 	@cmake -S . -B $(BUILD)-sanitize -DDML_BENCH=OFF -DDML_SANITIZE=address,undefined \
 	    $(CMAKE_FLAGS) >/dev/null
 	@cmake --build $(BUILD)-sanitize -j $(JOBS)
-	cd $(BUILD)-sanitize && ctest --output-on-failure -j $(TEST_JOBS) -E '$(UNSANITIZED)'
+	cd $(BUILD)-sanitize && $(CTEST) -j $(TEST_JOBS) -E '$(UNSANITIZED)'
 
 # What needs an NVIDIA card; says so where there is none.
 test-gpu: build

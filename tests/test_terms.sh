@@ -5,6 +5,7 @@ set -euo pipefail
 dml=$1 source=$2
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+export OMP_NUM_THREADS=1 # so small a network gains little by more
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
 mkdir -p "$work/data/emoji40/images"
