@@ -4,8 +4,10 @@
 #include "dml/messages.h"
 #include "support/golden.h"
 #include "support/run_fixture.h"
+#include "support/scratch.h"
 #include "tracking/best.h"
 #include "tracking/database.h"
+#include "tracking/gnuplot.h"
 #include "tracking/names.h"
 #include "tracking/tracking.h"
 
@@ -409,6 +411,28 @@ static void test_plots_know_the_epochs_that_were_evaluated(void **state) {
     assert_ok(dml_tracker_csv.close(csv, DML_RUN_FINISHED, NULL));
 }
 
+/* gnuplot ends well on a full disk, and leaves half a picture. */
+static void test_half_a_picture_is_told(void **state) {
+    const char *path = scratch_path("half.svg"), *folder = scratch_path(".");
+    static const char whole[] = "<svg width=\"10\" height=\"10\">\n<g/>\n</svg>\n\n";
+    (void)state;
+    for (size_t size = 0; size < sizeof whole; size++) {
+        assert_ok(dml_write_file(path, whole, size));
+        bool cut = size < strlen(whole) - 2;
+        assert_int_equal(dml_gnuplot_check(folder, "half.gp"), cut ? DML_ERROR_IO : DML_OK);
+        assert_int_equal(dml_path_exists(path), !cut);
+        if (cut)
+            assert_non_null(strstr(dml_error(), "half.svg: gnuplot could not write all"));
+    }
+    static const char script[] = "set terminal svg\nset output 'half.svg'\nplot x\n"
+                                 "set terminal pngcairo\nset output 'half.png'\nplot x\n"
+                                 "set terminal pdfcairo\nset output 'half.pdf'\nplot x\n";
+    char name[] = "half.gp";
+    scratch_text(name, script);
+    enum dml_status status = dml_gnuplot_draw(folder, name, 60);
+    assert_true(status == DML_OK || status == DML_ERROR_UNSUPPORTED); /* it is not installed */
+}
+
 /* Without gnuplot and wandb in PATH the run says so and goes on. */
 static void test_missing_programs(void **state) {
     (void)state;
@@ -458,6 +482,8 @@ int main(void) {
         TEST(test_the_key_leaves_the_command_line),
         TEST(test_plots_are_drawn),
         TEST(test_plots_know_the_epochs_that_were_evaluated),
+        cmocka_unit_test_setup_teardown(test_half_a_picture_is_told, scratch_setup,
+                                        scratch_teardown),
         TEST(test_missing_programs),
         TEST(test_names),
     };

@@ -13,8 +13,12 @@
 enum dml_status dml_gnuplot_start(const char *folder, char *const *scripts, size_t count,
                                   const char *log, pid_t *child);
 
-/* Draws `script`, waiting at most `seconds`. If it fails, what gnuplot said stays in
- * <script>.log. */
+/* Checks the pictures X.svg, X.png and X.pdf that the script X.gp may have drawn: where the disk
+ * was full gnuplot ends well and leaves half of one. That is removed, and DML_ERROR_IO names it. */
+enum dml_status dml_gnuplot_check(const char *folder, const char *script);
+
+/* Draws `script`, waiting at most `seconds`, and checks its pictures. If gnuplot fails, what it
+ * said stays in <script>.log. */
 enum dml_status dml_gnuplot_draw(const char *folder, char *script, double seconds);
 
 #endif

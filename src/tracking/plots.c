@@ -23,11 +23,20 @@ enum { CLOSE_SECONDS = 20, POINTS = 2000, MAX_COLUMNS = 16 };
 
 struct plots {
     char *logs, *folder, *gnuplot_log;
-    pid_t child; /* 0: none is running */
-    bool stale;  /* the drawings lack the last epoch */
+    pid_t child;    /* 0: none is running */
+    char **scripts; /* that it draws */
+    size_t count, capacity;
+    bool stale; /* the drawings lack the last epoch */
 };
 
+static void forget_scripts(struct plots *plots) {
+    while (plots->count > 0)
+        free(plots->scripts[--plots->count]);
+}
+
 static void destroy(struct plots *plots) {
+    forget_scripts(plots);
+    free(plots->scripts);
     free(plots->logs);
     free(plots->folder);
     free(plots->gnuplot_log);
@@ -241,8 +250,6 @@ static char *graph_name(const char *file) {
 }
 
 static enum dml_status draw(struct plots *plots) {
-    char **scripts = NULL;
-    size_t count = 0, capacity = 0;
     enum dml_status status = DML_OK;
     DIR *folder = opendir(plots->logs);
     if (!folder)
@@ -253,20 +260,20 @@ static enum dml_status draw(struct plots *plots) {
             continue;
         status = write_graph(plots, name);
         if (!status)
-            status = dml_grow(&scripts, &capacity, count + 1, sizeof *scripts);
-        if (!status && !(scripts[count++] = dml_format("Graph_%s.gp", name)))
+            status = dml_grow(&plots->scripts, &plots->capacity, plots->count + 1,
+                              sizeof *plots->scripts);
+        if (!status && !(plots->scripts[plots->count++] = dml_format("Graph_%s.gp", name)))
             status = DML_ERROR_MEMORY;
         free(name);
     }
     closedir(folder);
-    if (!status && count > 0)
-        status =
-            dml_gnuplot_start(plots->folder, scripts, count, plots->gnuplot_log, &plots->child);
-    if (status)
+    if (!status && plots->count > 0)
+        status = dml_gnuplot_start(plots->folder, plots->scripts, plots->count, plots->gnuplot_log,
+                                   &plots->child);
+    if (status) {
         plots->child = 0;
-    for (size_t i = 0; i < count; i++)
-        free(scripts[i]);
-    free(scripts);
+        forget_scripts(plots);
+    }
     plots->stale = false;
     return status;
 }
@@ -277,7 +284,13 @@ static enum dml_status collect(struct plots *plots, double seconds) {
     if (plots->child == 0 || !dml_process_ended(plots->child, seconds, &failed))
         return DML_OK;
     plots->child = 0;
-    return failed ? dml_fail(DML_ERROR_IO, "gnuplot failed: see %s", plots->gnuplot_log) : DML_OK;
+    enum dml_status status = DML_OK;
+    for (size_t i = 0; i < plots->count; i++) {
+        enum dml_status torn = dml_gnuplot_check(plots->folder, plots->scripts[i]);
+        status = status ? status : torn;
+    }
+    forget_scripts(plots);
+    return failed ? dml_fail(DML_ERROR_IO, "gnuplot failed: see %s", plots->gnuplot_log) : status;
 }
 
 static enum dml_status plots_epoch(void *state, const struct dml_epoch_record *record) {
